@@ -1,0 +1,1 @@
+"""The contract that the server and every client share: protobuf messages, the tensor codec and the error reasons."""

@@ -1,0 +1,146 @@
+"""Turns numpy arrays into Tensor messages and back: the only tensor codec, used by the server and the SDK."""
+
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from backwire_api.v1 import tensor_pb2
+
+Array = NDArray[Any]
+
+CHUNK_BYTES = 1 << 20
+MAX_RANK = 32  # numpy allows 64; no op here needs half of that
+
+_DTYPES: dict[int, np.dtype[Any]] = {
+    tensor_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
+    tensor_pb2.DATA_TYPE_FLOAT64: np.dtype("<f8"),
+    tensor_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
+    tensor_pb2.DATA_TYPE_BFLOAT16: np.dtype(ml_dtypes.bfloat16),
+    tensor_pb2.DATA_TYPE_INT8: np.dtype("i1"),
+    tensor_pb2.DATA_TYPE_INT16: np.dtype("<i2"),
+    tensor_pb2.DATA_TYPE_INT32: np.dtype("<i4"),
+    tensor_pb2.DATA_TYPE_INT64: np.dtype("<i8"),
+    tensor_pb2.DATA_TYPE_UINT8: np.dtype("u1"),
+    tensor_pb2.DATA_TYPE_UINT16: np.dtype("<u2"),
+    tensor_pb2.DATA_TYPE_UINT32: np.dtype("<u4"),
+    tensor_pb2.DATA_TYPE_UINT64: np.dtype("<u8"),
+    tensor_pb2.DATA_TYPE_BOOL: np.dtype("?"),
+}
+_DATA_TYPES = {dtype: number for number, dtype in _DTYPES.items()}
+
+
+class TensorError(ValueError):
+    """A tensor message that does not say what it must: unknown dtype, impossible shape, or wrong number of bytes."""
+
+
+def dtype_of(data_type: int) -> np.dtype[Any]:
+    """Returns the numpy dtype of a DataType; raises TensorError for one that is unspecified or unknown."""
+    try:
+        return _DTYPES[data_type]
+    except KeyError:
+        known = ", ".join(tensor_pb2.DataType.Name(number) for number in _DTYPES)
+        raise TensorError(f"dtype {data_type} is not a known DataType; use one of {known}") from None
+
+
+def data_type_of(dtype: np.dtype[Any]) -> tensor_pb2.DataType:
+    """Returns the DataType of a numpy dtype, whatever its byte order; raises TensorError when there is none."""
+    try:
+        return tensor_pb2.DataType.ValueType(_DATA_TYPES[dtype.newbyteorder("<")])
+    except KeyError:
+        names = ", ".join(known.name for known in _DTYPES.values())
+        raise TensorError(f"dtype {dtype.name} cannot be sent; convert the array to one of {names}") from None
+
+
+def encode(array: ArrayLike) -> tensor_pb2.Tensor:
+    """Returns the array as a Tensor, copied once; raises TensorError for a dtype that cannot be sent."""
+    value = np.asarray(array)
+    dtype = data_type_of(value.dtype)
+    return tensor_pb2.Tensor(dtype=dtype, shape=value.shape, data=_little_endian(value).tobytes())
+
+
+def decode(tensor: tensor_pb2.Tensor) -> Array:
+    """Returns the Tensor as a read-only C-contiguous array that shares the message's bytes.
+
+    Raises TensorError, before any memory is taken, when dtype, shape and number of bytes do not fit together.
+    """
+    dtype, shape = dtype_of(tensor.dtype), tuple(tensor.shape)
+    data = tensor.data
+    expected = byte_count(dtype, shape)
+    if len(data) != expected:
+        raise TensorError(
+            f"a {dtype.name} tensor of shape {list(shape)} has {expected} bytes of data, not {len(data)}; "
+            "send the elements in C order, little-endian, without padding"
+        )
+    return _checked(np.frombuffer(data, dtype).reshape(shape))
+
+
+def byte_count(dtype: np.dtype[Any], shape: Sequence[int]) -> int:
+    """Returns the bytes of a tensor; raises TensorError for a negative dimension or a rank above MAX_RANK."""
+    if len(shape) > MAX_RANK:
+        raise TensorError(f"a tensor of rank {len(shape)} is too deep; the most is {MAX_RANK}")
+    if any(size < 0 for size in shape):
+        raise TensorError(f"shape {list(shape)} has a negative dimension")
+    if math.prod(max(size, 1) for size in shape) > 2**62:  # numpy cannot hold such a shape even when it is empty
+        raise TensorError(f"shape {list(shape)} is too large for any memory")
+    return math.prod(shape) * dtype.itemsize
+
+
+def encode_chunks(name: str, array: ArrayLike) -> Iterator[tensor_pb2.TensorChunk]:
+    """Yields the array as chunks of at most CHUNK_BYTES, at least one, the last with the checksum."""
+    value = np.asarray(array)
+    dtype = data_type_of(value.dtype)
+    data = memoryview(_little_endian(value).reshape(-1).view(np.uint8)).cast("B") if value.size else memoryview(b"")
+    for offset in range(0, max(len(data), 1), CHUNK_BYTES):
+        part = bytes(data[offset : offset + CHUNK_BYTES])
+        chunk = tensor_pb2.TensorChunk(name=name, dtype=dtype, shape=value.shape, offset=offset, data=part)
+        if offset + len(part) == len(data):
+            chunk.crc32 = zlib.crc32(data)
+        yield chunk
+
+
+def decode_chunks(chunks: Iterable[tensor_pb2.TensorChunk], max_bytes: int) -> Iterator[tuple[str, Array]]:
+    """Yields (name, array) for each tensor in the stream; the arrays are writable and own their memory.
+
+    Raises TensorError when a tensor is cut short, its chunks disagree or overlap, the checksum is wrong, or the
+    tensors of the stream together exceed `max_bytes`. Memory grows with what has arrived, not with what was announced.
+    """
+    head: tensor_pb2.TensorChunk | None = None
+    buffer, expected, total = bytearray(), 0, 0
+    for chunk in chunks:
+        if head is None:
+            head, buffer = chunk, bytearray()
+            expected = byte_count(dtype_of(chunk.dtype), chunk.shape)
+            total += expected
+            if total > max_bytes:
+                raise TensorError(f"the tensors of this stream exceed {max_bytes} bytes at {chunk.name!r}; send fewer")
+        if (chunk.name, chunk.dtype, chunk.shape) != (head.name, head.dtype, head.shape):
+            raise TensorError(f"tensor {head.name!r} is cut short at byte {len(buffer)} of {expected}; send all chunks")
+        data = chunk.data
+        if chunk.offset != len(buffer) or len(buffer) + len(data) > expected or not (data or expected == 0):
+            raise TensorError(
+                f"a chunk of tensor {head.name!r} with {len(data)} bytes at offset {chunk.offset} does not continue "
+                f"byte {len(buffer)} of {expected}; send chunks in order, without gaps or empty ones"
+            )
+        buffer += data
+        if len(buffer) == expected:
+            if not chunk.HasField("crc32") or chunk.crc32 != zlib.crc32(buffer):
+                raise TensorError(f"tensor {head.name!r} arrived with a wrong or missing checksum; send it again")
+            yield head.name, _checked(np.frombuffer(buffer, dtype_of(head.dtype)).reshape(tuple(head.shape)))
+            head = None
+    if head is not None:
+        raise TensorError(f"tensor {head.name!r} is cut short at byte {len(buffer)} of {expected}; send all chunks")
+
+
+def _little_endian(value: Array) -> Array:
+    return np.ascontiguousarray(value, value.dtype.newbyteorder("<")).reshape(value.shape)
+
+
+def _checked(value: Array) -> Array:
+    if value.dtype == np.bool_ and value.size and value.view(np.uint8).max() > 1:
+        raise TensorError("a bool tensor has a byte that is neither 0 nor 1")
+    return value
