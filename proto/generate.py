@@ -22,8 +22,11 @@ def generate(target: Path) -> None:
 
     sources = [str(PACKAGE / path.name) for path in sorted((ROOT / PACKAGE).glob("*.proto"))]
     includes = [f"-I{ROOT}", f"-I{resources.files('grpc_tools') / '_proto'}"]
-    outputs = [f"--{kind}={target}" for kind in ("python_out", "grpc_python_out", "mypy_out", "mypy_grpc_out")]
-    if status := protoc.main(["protoc", *includes, *outputs, *sources]):
+    kinds = ("python_out=", "grpc_python_out=", "mypy_out=quiet:", "mypy_grpc_out=quiet:")
+    outputs = [f"--{kind}{target}" for kind in kinds]
+    tools = Path(sys.executable).parent  # also when the environment is not activated
+    plugins = [f"--plugin={name}={tools / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
+    if status := protoc.main(["protoc", *includes, *plugins, *outputs, *sources]):
         raise SystemExit(status)
 
 
@@ -38,10 +41,14 @@ def stale_files() -> list[str]:
 
 
 def main() -> int:
-    """Generates, or with --check returns 1 and names the stale files."""
+    """Generates; with --check returns 1 and names the stale files instead, with --requirements prints the tools."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail when a generated file is stale")
+    parser.add_argument("--requirements", action="store_true", help="print what the environment must hold, and end")
     arguments = parser.parse_args()
+    if arguments.requirements:
+        sys.stdout.write("".join(f"{name}=={version}\n" for name, version in GENERATORS.items()))
+        return 0
     for name, version in GENERATORS.items():
         if (found := metadata.version(name)) != version:
             parser.error(f"needs {name}=={version}, found {found}; run `make proto`")

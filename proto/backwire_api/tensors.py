@@ -15,8 +15,9 @@ Array = NDArray[Any]
 
 CHUNK_BYTES = 1 << 20
 MAX_RANK = 32  # numpy allows 64; no op here needs half of that
+_ADDRESSABLE = 2**63 - 1
 
-_DTYPES: dict[int, np.dtype[Any]] = {
+_DTYPES: dict[tensor_pb2.DataType.ValueType, np.dtype[Any]] = {
     tensor_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
     tensor_pb2.DATA_TYPE_FLOAT64: np.dtype("<f8"),
     tensor_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
@@ -41,16 +42,16 @@ class TensorError(ValueError):
 def dtype_of(data_type: int) -> np.dtype[Any]:
     """Returns the numpy dtype of a DataType; raises TensorError for one that is unspecified or unknown."""
     try:
-        return _DTYPES[data_type]
+        return _DTYPES[tensor_pb2.DataType.ValueType(data_type)]
     except KeyError:
         known = ", ".join(tensor_pb2.DataType.Name(number) for number in _DTYPES)
         raise TensorError(f"dtype {data_type} is not a known DataType; use one of {known}") from None
 
 
-def data_type_of(dtype: np.dtype[Any]) -> tensor_pb2.DataType:
+def data_type_of(dtype: np.dtype[Any]) -> tensor_pb2.DataType.ValueType:
     """Returns the DataType of a numpy dtype, whatever its byte order; raises TensorError when there is none."""
     try:
-        return tensor_pb2.DataType.ValueType(_DATA_TYPES[dtype.newbyteorder("<")])
+        return _DATA_TYPES[dtype.newbyteorder("<")]
     except KeyError:
         names = ", ".join(known.name for known in _DTYPES.values())
         raise TensorError(f"dtype {dtype.name} cannot be sent; convert the array to one of {names}") from None
@@ -85,7 +86,7 @@ def byte_count(dtype: np.dtype[Any], shape: Sequence[int]) -> int:
         raise TensorError(f"a tensor of rank {len(shape)} is too deep; the most is {MAX_RANK}")
     if any(size < 0 for size in shape):
         raise TensorError(f"shape {list(shape)} has a negative dimension")
-    if math.prod(max(size, 1) for size in shape) > 2**62:  # numpy cannot hold such a shape even when it is empty
+    if math.prod(max(size, 1) for size in shape) * dtype.itemsize > _ADDRESSABLE:  # numpy refuses it even when empty
         raise TensorError(f"shape {list(shape)} is too large for any memory")
     return math.prod(shape) * dtype.itemsize
 
@@ -94,7 +95,7 @@ def encode_chunks(name: str, array: ArrayLike) -> Iterator[tensor_pb2.TensorChun
     """Yields the array as chunks of at most CHUNK_BYTES, at least one, the last with the checksum."""
     value = np.asarray(array)
     dtype = data_type_of(value.dtype)
-    data = memoryview(_little_endian(value).reshape(-1).view(np.uint8)).cast("B") if value.size else memoryview(b"")
+    data = _little_endian(value).reshape(-1).view(np.uint8).data
     for offset in range(0, max(len(data), 1), CHUNK_BYTES):
         part = bytes(data[offset : offset + CHUNK_BYTES])
         chunk = tensor_pb2.TensorChunk(name=name, dtype=dtype, shape=value.shape, offset=offset, data=part)

@@ -4,7 +4,10 @@ isort:skip_file
 How Step turns accumulated gradients into new parameters."""
 
 import builtins
+import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import sys
 import typing
@@ -15,6 +18,30 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _MuonScaling:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _MuonScalingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_MuonScaling.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    MUON_SCALING_UNSPECIFIED: _MuonScaling.ValueType  # 0
+    """Means original."""
+    MUON_SCALING_ORIGINAL: _MuonScaling.ValueType  # 1
+    """A factor of `sqrt(max(1, m / n))`."""
+    MUON_SCALING_MATCH_RMS_ADAMW: _MuonScaling.ValueType  # 2
+    """A factor of `0.2 * sqrt(max(m, n))`, which makes steps as large as AdamW's, so that its learning rates fit."""
+
+class MuonScaling(_MuonScaling, metaclass=_MuonScalingEnumTypeWrapper):
+    """How Muon's step depends on the shape of a matrix of m rows and n columns."""
+
+MUON_SCALING_UNSPECIFIED: MuonScaling.ValueType  # 0
+"""Means original."""
+MUON_SCALING_ORIGINAL: MuonScaling.ValueType  # 1
+"""A factor of `sqrt(max(1, m / n))`."""
+MUON_SCALING_MATCH_RMS_ADAMW: MuonScaling.ValueType  # 2
+"""A factor of `0.2 * sqrt(max(m, n))`, which makes steps as large as AdamW's, so that its learning rates fit."""
+Global___MuonScaling: typing_extensions.TypeAlias = MuonScaling
 
 @typing.final
 class Optimizer(google.protobuf.message.Message):
@@ -28,9 +55,26 @@ class Optimizer(google.protobuf.message.Message):
     SGD_FIELD_NUMBER: builtins.int
     ADAM_FIELD_NUMBER: builtins.int
     ADAMW_FIELD_NUMBER: builtins.int
+    RMSPROP_FIELD_NUMBER: builtins.int
+    ADAGRAD_FIELD_NUMBER: builtins.int
+    ADADELTA_FIELD_NUMBER: builtins.int
+    ADAMAX_FIELD_NUMBER: builtins.int
+    NADAM_FIELD_NUMBER: builtins.int
+    RADAM_FIELD_NUMBER: builtins.int
+    LION_FIELD_NUMBER: builtins.int
+    LAMB_FIELD_NUMBER: builtins.int
+    MUON_FIELD_NUMBER: builtins.int
     CLIPPING_FIELD_NUMBER: builtins.int
+    SCHEDULE_FIELD_NUMBER: builtins.int
+    GROUPS_FIELD_NUMBER: builtins.int
+    AVERAGE_DECAY_FIELD_NUMBER: builtins.int
     learning_rate: builtins.float
     """The step size, zero or more. Must be set. StepOptions.learning_rate replaces it for one Step."""
+    average_decay: builtins.float
+    """The decay of an exponential moving average of all trainable parameters, in [0, 1). After the first step the average
+    is the parameters; after each later one it is `average_decay * average + (1 - average_decay) * p`. Unset keeps no
+    average.
+    """
     @property
     def sgd(self) -> Global___Sgd:
         """Gradient descent."""
@@ -44,8 +88,55 @@ class Optimizer(google.protobuf.message.Message):
         """Adam with decoupled weight decay."""
 
     @property
+    def rmsprop(self) -> Global___RmsProp:
+        """Division by the root of the mean square."""
+
+    @property
+    def adagrad(self) -> Global___Adagrad:
+        """Division by the root of the sum of squares."""
+
+    @property
+    def adadelta(self) -> Global___Adadelta:
+        """Steps in units of earlier steps."""
+
+    @property
+    def adamax(self) -> Global___Adamax:
+        """Adam under the infinity norm."""
+
+    @property
+    def nadam(self) -> Global___NAdam:
+        """Adam with Nesterov momentum."""
+
+    @property
+    def radam(self) -> Global___RAdam:
+        """Adam with a rectified start."""
+
+    @property
+    def lion(self) -> Global___Lion:
+        """The sign of momentum."""
+
+    @property
+    def lamb(self) -> Global___Lamb:
+        """Adam with steps as long as the parameter."""
+
+    @property
+    def muon(self) -> Global___Muon:
+        """Orthogonalised momentum."""
+
+    @property
     def clipping(self) -> Global___Clipping:
         """What is done to the gradients before the update. Unset means nothing."""
+
+    @property
+    def schedule(self) -> Global___Schedule:
+        """How the learning rate depends on the step number. Unset means that it does not."""
+
+    @property
+    def groups(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ParameterGroup]:
+        """What holds for some parameters only. The first group whose pattern matches a parameter counts, and only that one; a
+        parameter that no group matches is updated as the rest of this message says. A pattern that matches no trainable
+        parameter of the graph is refused. At most 1,000.
+        """
 
     def __init__(
         self,
@@ -54,16 +145,163 @@ class Optimizer(google.protobuf.message.Message):
         sgd: Global___Sgd | None = ...,
         adam: Global___Adam | None = ...,
         adamw: Global___AdamW | None = ...,
+        rmsprop: Global___RmsProp | None = ...,
+        adagrad: Global___Adagrad | None = ...,
+        adadelta: Global___Adadelta | None = ...,
+        adamax: Global___Adamax | None = ...,
+        nadam: Global___NAdam | None = ...,
+        radam: Global___RAdam | None = ...,
+        lion: Global___Lion | None = ...,
+        lamb: Global___Lamb | None = ...,
+        muon: Global___Muon | None = ...,
         clipping: Global___Clipping | None = ...,
+        schedule: Global___Schedule | None = ...,
+        groups: collections.abc.Iterable[Global___ParameterGroup] | None = ...,
+        average_decay: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_learning_rate", b"_learning_rate", "adam", b"adam", "adamw", b"adamw", "algorithm", b"algorithm", "clipping", b"clipping", "learning_rate", b"learning_rate", "sgd", b"sgd"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_learning_rate", b"_learning_rate", "adam", b"adam", "adamw", b"adamw", "algorithm", b"algorithm", "clipping", b"clipping", "learning_rate", b"learning_rate", "sgd", b"sgd"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_average_decay", b"_average_decay", "_learning_rate", b"_learning_rate", "adadelta", b"adadelta", "adagrad", b"adagrad", "adam", b"adam", "adamax", b"adamax", "adamw", b"adamw", "algorithm", b"algorithm", "average_decay", b"average_decay", "clipping", b"clipping", "lamb", b"lamb", "learning_rate", b"learning_rate", "lion", b"lion", "muon", b"muon", "nadam", b"nadam", "radam", b"radam", "rmsprop", b"rmsprop", "schedule", b"schedule", "sgd", b"sgd"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_average_decay", b"_average_decay", "_learning_rate", b"_learning_rate", "adadelta", b"adadelta", "adagrad", b"adagrad", "adam", b"adam", "adamax", b"adamax", "adamw", b"adamw", "algorithm", b"algorithm", "average_decay", b"average_decay", "clipping", b"clipping", "groups", b"groups", "lamb", b"lamb", "learning_rate", b"learning_rate", "lion", b"lion", "muon", b"muon", "nadam", b"nadam", "radam", b"radam", "rmsprop", b"rmsprop", "schedule", b"schedule", "sgd", b"sgd"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_average_decay", b"_average_decay"]) -> typing.Literal["average_decay"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_learning_rate", b"_learning_rate"]) -> typing.Literal["learning_rate"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["algorithm", b"algorithm"]) -> typing.Literal["sgd", "adam", "adamw"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["algorithm", b"algorithm"]) -> typing.Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "adamax", "nadam", "radam", "lion", "lamb", "muon"] | None: ...
 
 Global___Optimizer: typing_extensions.TypeAlias = Optimizer
+
+@typing.final
+class ParameterGroup(google.protobuf.message.Message):
+    """Some parameters, chosen by name, and how they differ from the rest."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATTERN_FIELD_NUMBER: builtins.int
+    LEARNING_RATE_FACTOR_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    FROZEN_FIELD_NUMBER: builtins.int
+    RULE_FIELD_NUMBER: builtins.int
+    pattern: builtins.str
+    """A glob over the whole name of a parameter: `*` stands for any characters, dots and slashes included, `?` for any
+    one, `[ab]` for one of those listed, `[!ab]` for any other one. Case counts. Must not be empty.
+    """
+    learning_rate_factor: builtins.float
+    """What the learning rate is multiplied by, zero or more. Unset means 1."""
+    weight_decay: builtins.float
+    """Replaces the weight decay of the update rule, zero or more. Unset keeps it."""
+    frozen: builtins.bool
+    """True for parameters that Step leaves as they are. Their gradients are still accumulated and count in
+    StepResult.gradient_norm, but not when norms are clipped. Goes with no other setting but the pattern.
+    """
+    @property
+    def rule(self) -> Global___UpdateRule:
+        """Replaces the update rule. Unset keeps it."""
+
+    def __init__(
+        self,
+        *,
+        pattern: builtins.str = ...,
+        learning_rate_factor: builtins.float | None = ...,
+        weight_decay: builtins.float | None = ...,
+        frozen: builtins.bool = ...,
+        rule: Global___UpdateRule | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_learning_rate_factor", b"_learning_rate_factor", "_weight_decay", b"_weight_decay", "learning_rate_factor", b"learning_rate_factor", "rule", b"rule", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_learning_rate_factor", b"_learning_rate_factor", "_weight_decay", b"_weight_decay", "frozen", b"frozen", "learning_rate_factor", b"learning_rate_factor", "pattern", b"pattern", "rule", b"rule", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_learning_rate_factor", b"_learning_rate_factor"]) -> typing.Literal["learning_rate_factor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
+
+Global___ParameterGroup: typing_extensions.TypeAlias = ParameterGroup
+
+@typing.final
+class UpdateRule(google.protobuf.message.Message):
+    """An update rule for some parameters. The messages are those of Optimizer."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SGD_FIELD_NUMBER: builtins.int
+    ADAM_FIELD_NUMBER: builtins.int
+    ADAMW_FIELD_NUMBER: builtins.int
+    RMSPROP_FIELD_NUMBER: builtins.int
+    ADAGRAD_FIELD_NUMBER: builtins.int
+    ADADELTA_FIELD_NUMBER: builtins.int
+    ADAMAX_FIELD_NUMBER: builtins.int
+    NADAM_FIELD_NUMBER: builtins.int
+    RADAM_FIELD_NUMBER: builtins.int
+    LION_FIELD_NUMBER: builtins.int
+    LAMB_FIELD_NUMBER: builtins.int
+    MUON_FIELD_NUMBER: builtins.int
+    @property
+    def sgd(self) -> Global___Sgd:
+        """Gradient descent."""
+
+    @property
+    def adam(self) -> Global___Adam:
+        """Adam."""
+
+    @property
+    def adamw(self) -> Global___AdamW:
+        """Adam with decoupled weight decay."""
+
+    @property
+    def rmsprop(self) -> Global___RmsProp:
+        """Division by the root of the mean square."""
+
+    @property
+    def adagrad(self) -> Global___Adagrad:
+        """Division by the root of the sum of squares."""
+
+    @property
+    def adadelta(self) -> Global___Adadelta:
+        """Steps in units of earlier steps."""
+
+    @property
+    def adamax(self) -> Global___Adamax:
+        """Adam under the infinity norm."""
+
+    @property
+    def nadam(self) -> Global___NAdam:
+        """Adam with Nesterov momentum."""
+
+    @property
+    def radam(self) -> Global___RAdam:
+        """Adam with a rectified start."""
+
+    @property
+    def lion(self) -> Global___Lion:
+        """The sign of momentum."""
+
+    @property
+    def lamb(self) -> Global___Lamb:
+        """Adam with steps as long as the parameter."""
+
+    @property
+    def muon(self) -> Global___Muon:
+        """Orthogonalised momentum."""
+
+    def __init__(
+        self,
+        *,
+        sgd: Global___Sgd | None = ...,
+        adam: Global___Adam | None = ...,
+        adamw: Global___AdamW | None = ...,
+        rmsprop: Global___RmsProp | None = ...,
+        adagrad: Global___Adagrad | None = ...,
+        adadelta: Global___Adadelta | None = ...,
+        adamax: Global___Adamax | None = ...,
+        nadam: Global___NAdam | None = ...,
+        radam: Global___RAdam | None = ...,
+        lion: Global___Lion | None = ...,
+        lamb: Global___Lamb | None = ...,
+        muon: Global___Muon | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["adadelta", b"adadelta", "adagrad", b"adagrad", "adam", b"adam", "adamax", b"adamax", "adamw", b"adamw", "algorithm", b"algorithm", "lamb", b"lamb", "lion", b"lion", "muon", b"muon", "nadam", b"nadam", "radam", b"radam", "rmsprop", b"rmsprop", "sgd", b"sgd"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["adadelta", b"adadelta", "adagrad", b"adagrad", "adam", b"adam", "adamax", b"adamax", "adamw", b"adamw", "algorithm", b"algorithm", "lamb", b"lamb", "lion", b"lion", "muon", b"muon", "nadam", b"nadam", "radam", b"radam", "rmsprop", b"rmsprop", "sgd", b"sgd"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["algorithm", b"algorithm"]) -> typing.Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "adamax", "nadam", "radam", "lion", "lamb", "muon"] | None: ...
+
+Global___UpdateRule: typing_extensions.TypeAlias = UpdateRule
 
 @typing.final
 class Sgd(google.protobuf.message.Message):
@@ -109,10 +347,205 @@ class Adam(google.protobuf.message.Message):
     BETA2_FIELD_NUMBER: builtins.int
     EPSILON_FIELD_NUMBER: builtins.int
     WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    AMSGRAD_FIELD_NUMBER: builtins.int
     beta1: builtins.float
     """The decay of the first moment, in [0, 1). Unset means 0.9."""
     beta2: builtins.float
     """The decay of the second moment, in [0, 1). Unset means 0.999."""
+    epsilon: builtins.float
+    """The term that keeps the division finite, above 0. Unset means 1e-8."""
+    weight_decay: builtins.float
+    """The factor of the L2 penalty's gradient, zero or more."""
+    amsgrad: builtins.bool
+    """True divides by the largest second moment so far instead of the last (Reddi et al. 2018)."""
+    def __init__(
+        self,
+        *,
+        beta1: builtins.float | None = ...,
+        beta2: builtins.float | None = ...,
+        epsilon: builtins.float | None = ...,
+        weight_decay: builtins.float = ...,
+        amsgrad: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "beta1", b"beta1", "beta2", b"beta2", "epsilon", b"epsilon"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "amsgrad", b"amsgrad", "beta1", b"beta1", "beta2", b"beta2", "epsilon", b"epsilon", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta1", b"_beta1"]) -> typing.Literal["beta1"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta2", b"_beta2"]) -> typing.Literal["beta2"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_epsilon", b"_epsilon"]) -> typing.Literal["epsilon"] | None: ...
+
+Global___Adam: typing_extensions.TypeAlias = Adam
+
+@typing.final
+class AdamW(google.protobuf.message.Message):
+    """AdamW (Loshchilov and Hutter 2019): Adam on the bare gradient, after `p = p * (1 - learning_rate * weight_decay)`."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BETA1_FIELD_NUMBER: builtins.int
+    BETA2_FIELD_NUMBER: builtins.int
+    EPSILON_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    AMSGRAD_FIELD_NUMBER: builtins.int
+    beta1: builtins.float
+    """The decay of the first moment, in [0, 1). Unset means 0.9."""
+    beta2: builtins.float
+    """The decay of the second moment, in [0, 1). Unset means 0.999."""
+    epsilon: builtins.float
+    """The term that keeps the division finite, above 0. Unset means 1e-8."""
+    weight_decay: builtins.float
+    """The decay of the weights themselves, zero or more. Unset means 0.01."""
+    amsgrad: builtins.bool
+    """True divides by the largest second moment so far instead of the last (Reddi et al. 2018)."""
+    def __init__(
+        self,
+        *,
+        beta1: builtins.float | None = ...,
+        beta2: builtins.float | None = ...,
+        epsilon: builtins.float | None = ...,
+        weight_decay: builtins.float | None = ...,
+        amsgrad: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "_weight_decay", b"_weight_decay", "beta1", b"beta1", "beta2", b"beta2", "epsilon", b"epsilon", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "_weight_decay", b"_weight_decay", "amsgrad", b"amsgrad", "beta1", b"beta1", "beta2", b"beta2", "epsilon", b"epsilon", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta1", b"_beta1"]) -> typing.Literal["beta1"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta2", b"_beta2"]) -> typing.Literal["beta2"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_epsilon", b"_epsilon"]) -> typing.Literal["epsilon"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
+
+Global___AdamW: typing_extensions.TypeAlias = AdamW
+
+@typing.final
+class RmsProp(google.protobuf.message.Message):
+    """RMSprop (Hinton 2012): `d = g + weight_decay * p`, mean square v and mean a of d, `u = d / (sqrt(v - a^2) + epsilon)`
+    with a = 0 unless centered; with momentum `m = momentum * m + u`, else `m = u`; then `p = p - learning_rate * m`.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECAY_FIELD_NUMBER: builtins.int
+    EPSILON_FIELD_NUMBER: builtins.int
+    MOMENTUM_FIELD_NUMBER: builtins.int
+    CENTERED_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    decay: builtins.float
+    """The decay of the means, in [0, 1). Unset means 0.99."""
+    epsilon: builtins.float
+    """The term that keeps the division finite, above 0. Unset means 1e-8."""
+    momentum: builtins.float
+    """The share of the last update that is kept, in [0, 1)."""
+    centered: builtins.bool
+    """True divides by the standard deviation instead of the root of the mean square (Graves 2013)."""
+    weight_decay: builtins.float
+    """The factor of the L2 penalty's gradient, zero or more."""
+    def __init__(
+        self,
+        *,
+        decay: builtins.float | None = ...,
+        epsilon: builtins.float | None = ...,
+        momentum: builtins.float = ...,
+        centered: builtins.bool = ...,
+        weight_decay: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_decay", b"_decay", "_epsilon", b"_epsilon", "decay", b"decay", "epsilon", b"epsilon"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_decay", b"_decay", "_epsilon", b"_epsilon", "centered", b"centered", "decay", b"decay", "epsilon", b"epsilon", "momentum", b"momentum", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_decay", b"_decay"]) -> typing.Literal["decay"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_epsilon", b"_epsilon"]) -> typing.Literal["epsilon"] | None: ...
+
+Global___RmsProp: typing_extensions.TypeAlias = RmsProp
+
+@typing.final
+class Adagrad(google.protobuf.message.Message):
+    """Adagrad (Duchi et al. 2011): `d = g + weight_decay * p`, `s = s + d^2`, then at step t
+    `p = p - learning_rate / (1 + (t - 1) * learning_rate_decay) * d / (sqrt(s) + epsilon)`.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEARNING_RATE_DECAY_FIELD_NUMBER: builtins.int
+    INITIAL_ACCUMULATOR_FIELD_NUMBER: builtins.int
+    EPSILON_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    learning_rate_decay: builtins.float
+    """How fast the learning rate falls, zero or more."""
+    initial_accumulator: builtins.float
+    """What the sum of squares starts with, zero or more."""
+    epsilon: builtins.float
+    """The term that keeps the division finite, above 0. Unset means 1e-10."""
+    weight_decay: builtins.float
+    """The factor of the L2 penalty's gradient, zero or more."""
+    def __init__(
+        self,
+        *,
+        learning_rate_decay: builtins.float = ...,
+        initial_accumulator: builtins.float = ...,
+        epsilon: builtins.float | None = ...,
+        weight_decay: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_epsilon", b"_epsilon", "epsilon", b"epsilon"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_epsilon", b"_epsilon", "epsilon", b"epsilon", "initial_accumulator", b"initial_accumulator", "learning_rate_decay", b"learning_rate_decay", "weight_decay", b"weight_decay"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_epsilon", b"_epsilon"]) -> typing.Literal["epsilon"] | None: ...
+
+Global___Adagrad: typing_extensions.TypeAlias = Adagrad
+
+@typing.final
+class Adadelta(google.protobuf.message.Message):
+    """Adadelta (Zeiler 2012): `d = g + weight_decay * p`, mean square v of d,
+    `u = sqrt(x + epsilon) / sqrt(v + epsilon) * d` with the mean square x of earlier u, then
+    `p = p - learning_rate * u`. The publication's learning rate is 1.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECAY_FIELD_NUMBER: builtins.int
+    EPSILON_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    decay: builtins.float
+    """The decay of the means, in [0, 1). Unset means 0.9."""
+    epsilon: builtins.float
+    """What starts the first step and keeps the division finite, above 0. Unset means 1e-6."""
+    weight_decay: builtins.float
+    """The factor of the L2 penalty's gradient, zero or more."""
+    def __init__(
+        self,
+        *,
+        decay: builtins.float | None = ...,
+        epsilon: builtins.float | None = ...,
+        weight_decay: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_decay", b"_decay", "_epsilon", b"_epsilon", "decay", b"decay", "epsilon", b"epsilon"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_decay", b"_decay", "_epsilon", b"_epsilon", "decay", b"decay", "epsilon", b"epsilon", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_decay", b"_decay"]) -> typing.Literal["decay"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_epsilon", b"_epsilon"]) -> typing.Literal["epsilon"] | None: ...
+
+Global___Adadelta: typing_extensions.TypeAlias = Adadelta
+
+@typing.final
+class Adamax(google.protobuf.message.Message):
+    """Adamax (Kingma and Ba 2015, section 7.1): `d = g + weight_decay * p`, first moment m as in Adam,
+    `u = max(beta2 * u, |d| + epsilon)`, then `p = p - learning_rate * m_hat / u`.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BETA1_FIELD_NUMBER: builtins.int
+    BETA2_FIELD_NUMBER: builtins.int
+    EPSILON_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    beta1: builtins.float
+    """The decay of the first moment, in [0, 1). Unset means 0.9."""
+    beta2: builtins.float
+    """The decay of the norm, in [0, 1). Unset means 0.999."""
     epsilon: builtins.float
     """The term that keeps the division finite, above 0. Unset means 1e-8."""
     weight_decay: builtins.float
@@ -134,11 +567,143 @@ class Adam(google.protobuf.message.Message):
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_epsilon", b"_epsilon"]) -> typing.Literal["epsilon"] | None: ...
 
-Global___Adam: typing_extensions.TypeAlias = Adam
+Global___Adamax: typing_extensions.TypeAlias = Adamax
 
 @typing.final
-class AdamW(google.protobuf.message.Message):
-    """AdamW (Loshchilov and Hutter 2019): Adam on the bare gradient, after `p = p * (1 - learning_rate * weight_decay)`."""
+class NAdam(google.protobuf.message.Message):
+    """NAdam (Dozat 2016): Adam whose m_hat looks one step ahead, with a momentum that grows with the step number t as
+    `beta1 * (1 - 0.96^(t * momentum_decay) / 2)`.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BETA1_FIELD_NUMBER: builtins.int
+    BETA2_FIELD_NUMBER: builtins.int
+    EPSILON_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    MOMENTUM_DECAY_FIELD_NUMBER: builtins.int
+    DECOUPLED_FIELD_NUMBER: builtins.int
+    beta1: builtins.float
+    """The decay of the first moment, in [0, 1). Unset means 0.9."""
+    beta2: builtins.float
+    """The decay of the second moment, in [0, 1). Unset means 0.999."""
+    epsilon: builtins.float
+    """The term that keeps the division finite, above 0. Unset means 1e-8."""
+    weight_decay: builtins.float
+    """The strength of the weight decay, zero or more: the factor of the L2 penalty's gradient, or if `decoupled` that of
+    the weights themselves.
+    """
+    momentum_decay: builtins.float
+    """How fast the momentum grows, zero or more. Unset means 0.004."""
+    decoupled: builtins.bool
+    """True shrinks the weights as AdamW does, instead of through the gradient."""
+    def __init__(
+        self,
+        *,
+        beta1: builtins.float | None = ...,
+        beta2: builtins.float | None = ...,
+        epsilon: builtins.float | None = ...,
+        weight_decay: builtins.float = ...,
+        momentum_decay: builtins.float | None = ...,
+        decoupled: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "_momentum_decay", b"_momentum_decay", "beta1", b"beta1", "beta2", b"beta2", "epsilon", b"epsilon", "momentum_decay", b"momentum_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "_momentum_decay", b"_momentum_decay", "beta1", b"beta1", "beta2", b"beta2", "decoupled", b"decoupled", "epsilon", b"epsilon", "momentum_decay", b"momentum_decay", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta1", b"_beta1"]) -> typing.Literal["beta1"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta2", b"_beta2"]) -> typing.Literal["beta2"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_epsilon", b"_epsilon"]) -> typing.Literal["epsilon"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_momentum_decay", b"_momentum_decay"]) -> typing.Literal["momentum_decay"] | None: ...
+
+Global___NAdam: typing_extensions.TypeAlias = NAdam
+
+@typing.final
+class RAdam(google.protobuf.message.Message):
+    """RAdam (Liu et al. 2020): Adam that steps by m_hat alone until the variance of v_hat is bounded, and then by a growing
+    share of Adam's step.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BETA1_FIELD_NUMBER: builtins.int
+    BETA2_FIELD_NUMBER: builtins.int
+    EPSILON_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    DECOUPLED_FIELD_NUMBER: builtins.int
+    beta1: builtins.float
+    """The decay of the first moment, in [0, 1). Unset means 0.9."""
+    beta2: builtins.float
+    """The decay of the second moment, in [0, 1). Unset means 0.999."""
+    epsilon: builtins.float
+    """The term that keeps the division finite, above 0. Unset means 1e-8."""
+    weight_decay: builtins.float
+    """The strength of the weight decay, zero or more: the factor of the L2 penalty's gradient, or if `decoupled` that of
+    the weights themselves.
+    """
+    decoupled: builtins.bool
+    """True shrinks the weights as AdamW does, instead of through the gradient."""
+    def __init__(
+        self,
+        *,
+        beta1: builtins.float | None = ...,
+        beta2: builtins.float | None = ...,
+        epsilon: builtins.float | None = ...,
+        weight_decay: builtins.float = ...,
+        decoupled: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "beta1", b"beta1", "beta2", b"beta2", "epsilon", b"epsilon"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "beta1", b"beta1", "beta2", b"beta2", "decoupled", b"decoupled", "epsilon", b"epsilon", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta1", b"_beta1"]) -> typing.Literal["beta1"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta2", b"_beta2"]) -> typing.Literal["beta2"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_epsilon", b"_epsilon"]) -> typing.Literal["epsilon"] | None: ...
+
+Global___RAdam: typing_extensions.TypeAlias = RAdam
+
+@typing.final
+class Lion(google.protobuf.message.Message):
+    """Lion (Chen et al. 2023): `d = sign(beta1 * m + (1 - beta1) * g)`, `m = beta2 * m + (1 - beta2) * g`, then
+    `p = p * (1 - learning_rate * weight_decay) - learning_rate * d`.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BETA1_FIELD_NUMBER: builtins.int
+    BETA2_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    beta1: builtins.float
+    """The share of the momentum in the direction, in [0, 1). Unset means 0.9."""
+    beta2: builtins.float
+    """The decay of the momentum, in [0, 1). Unset means 0.99."""
+    weight_decay: builtins.float
+    """The decay of the weights themselves, zero or more."""
+    def __init__(
+        self,
+        *,
+        beta1: builtins.float | None = ...,
+        beta2: builtins.float | None = ...,
+        weight_decay: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "beta1", b"beta1", "beta2", b"beta2"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "beta1", b"beta1", "beta2", b"beta2", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta1", b"_beta1"]) -> typing.Literal["beta1"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta2", b"_beta2"]) -> typing.Literal["beta2"] | None: ...
+
+Global___Lion: typing_extensions.TypeAlias = Lion
+
+@typing.final
+class Lamb(google.protobuf.message.Message):
+    """LAMB (You et al. 2020): with m_hat and v_hat as in Adam on the bare gradient,
+    `u = m_hat / (sqrt(v_hat) + epsilon) + weight_decay * p`, then `p = p - learning_rate * |p| / |u| * u`, where the
+    norms are those of each whole parameter and their ratio is 1 if either is 0.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -151,53 +716,495 @@ class AdamW(google.protobuf.message.Message):
     beta2: builtins.float
     """The decay of the second moment, in [0, 1). Unset means 0.999."""
     epsilon: builtins.float
-    """The term that keeps the division finite, above 0. Unset means 1e-8."""
+    """The term that keeps the division finite, above 0. Unset means 1e-6."""
     weight_decay: builtins.float
-    """The decay of the weights themselves, zero or more. Unset means 0.01."""
+    """The strength of the weight decay, zero or more."""
     def __init__(
         self,
         *,
         beta1: builtins.float | None = ...,
         beta2: builtins.float | None = ...,
         epsilon: builtins.float | None = ...,
-        weight_decay: builtins.float | None = ...,
+        weight_decay: builtins.float = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "_weight_decay", b"_weight_decay", "beta1", b"beta1", "beta2", b"beta2", "epsilon", b"epsilon", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "_weight_decay", b"_weight_decay", "beta1", b"beta1", "beta2", b"beta2", "epsilon", b"epsilon", "weight_decay", b"weight_decay"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "beta1", b"beta1", "beta2", b"beta2", "epsilon", b"epsilon"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_epsilon", b"_epsilon", "beta1", b"beta1", "beta2", b"beta2", "epsilon", b"epsilon", "weight_decay", b"weight_decay"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_beta1", b"_beta1"]) -> typing.Literal["beta1"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_beta2", b"_beta2"]) -> typing.Literal["beta2"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_epsilon", b"_epsilon"]) -> typing.Literal["epsilon"] | None: ...
+
+Global___Lamb: typing_extensions.TypeAlias = Lamb
+
+@typing.final
+class Muon(google.protobuf.message.Message):
+    """Muon (Jordan et al. 2024), for matrices: `m = momentum * m + (1 - momentum) * g`, the direction is m or with Nesterov
+    `(1 - momentum) * g + momentum * m`, made nearly orthogonal by a Newton-Schulz iteration; then
+    `p = p * (1 - learning_rate * weight_decay) - learning_rate * f * direction`, with f as `scaling` says. Computed in
+    the type of the parameter. Parameters that are not matrices are updated by `fallback`; give matrices that should be,
+    such as embeddings and output layers, a parameter group.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MOMENTUM_FIELD_NUMBER: builtins.int
+    NESTEROV_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    NEWTON_SCHULZ_STEPS_FIELD_NUMBER: builtins.int
+    SCALING_FIELD_NUMBER: builtins.int
+    FALLBACK_FIELD_NUMBER: builtins.int
+    FALLBACK_LEARNING_RATE_FACTOR_FIELD_NUMBER: builtins.int
+    momentum: builtins.float
+    """The decay of the momentum, in [0, 1). Unset means 0.95."""
+    nesterov: builtins.bool
+    """False to take the momentum itself as the direction. Unset means true."""
+    weight_decay: builtins.float
+    """The decay of the matrices themselves, zero or more. Unset means 0.1."""
+    newton_schulz_steps: builtins.int
+    """The number of Newton-Schulz iterations, 1 to 100. Unset means 5."""
+    scaling: Global___MuonScaling.ValueType
+    """How the step depends on the shape of the matrix. Unspecified means original."""
+    fallback_learning_rate_factor: builtins.float
+    """The learning rate of `fallback` relative to that of matrices, zero or more. Unset means 1."""
+    @property
+    def fallback(self) -> Global___AdamW:
+        """The rule for parameters that are not matrices. Unset means AdamW with its defaults."""
+
+    def __init__(
+        self,
+        *,
+        momentum: builtins.float | None = ...,
+        nesterov: builtins.bool | None = ...,
+        weight_decay: builtins.float | None = ...,
+        newton_schulz_steps: builtins.int | None = ...,
+        scaling: Global___MuonScaling.ValueType = ...,
+        fallback: Global___AdamW | None = ...,
+        fallback_learning_rate_factor: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_fallback_learning_rate_factor", b"_fallback_learning_rate_factor", "_momentum", b"_momentum", "_nesterov", b"_nesterov", "_newton_schulz_steps", b"_newton_schulz_steps", "_weight_decay", b"_weight_decay", "fallback", b"fallback", "fallback_learning_rate_factor", b"fallback_learning_rate_factor", "momentum", b"momentum", "nesterov", b"nesterov", "newton_schulz_steps", b"newton_schulz_steps", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_fallback_learning_rate_factor", b"_fallback_learning_rate_factor", "_momentum", b"_momentum", "_nesterov", b"_nesterov", "_newton_schulz_steps", b"_newton_schulz_steps", "_weight_decay", b"_weight_decay", "fallback", b"fallback", "fallback_learning_rate_factor", b"fallback_learning_rate_factor", "momentum", b"momentum", "nesterov", b"nesterov", "newton_schulz_steps", b"newton_schulz_steps", "scaling", b"scaling", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_fallback_learning_rate_factor", b"_fallback_learning_rate_factor"]) -> typing.Literal["fallback_learning_rate_factor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_momentum", b"_momentum"]) -> typing.Literal["momentum"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_nesterov", b"_nesterov"]) -> typing.Literal["nesterov"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_newton_schulz_steps", b"_newton_schulz_steps"]) -> typing.Literal["newton_schulz_steps"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
 
-Global___AdamW: typing_extensions.TypeAlias = AdamW
+Global___Muon: typing_extensions.TypeAlias = Muon
 
 @typing.final
 class Clipping(google.protobuf.message.Message):
-    """Limits on the gradients. When both are set, values are limited first."""
+    """Limits on the gradients. When several are set, values are limited first, then the norm of each, then that of all."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     VALUE_FIELD_NUMBER: builtins.int
     GLOBAL_NORM_FIELD_NUMBER: builtins.int
+    NORM_FIELD_NUMBER: builtins.int
     value: builtins.float
     """Every element is limited to [-value, value]. Above 0 when set."""
     global_norm: builtins.float
     """All gradients together are scaled down so that their L2 norm is at most this. Above 0 when set."""
+    norm: builtins.float
+    """The gradient of each parameter is scaled down so that its L2 norm is at most this. Above 0 when set."""
     def __init__(
         self,
         *,
         value: builtins.float | None = ...,
         global_norm: builtins.float | None = ...,
+        norm: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_global_norm", b"_global_norm", "_value", b"_value", "global_norm", b"global_norm", "value", b"value"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_global_norm", b"_global_norm", "_value", b"_value", "global_norm", b"global_norm", "value", b"value"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_global_norm", b"_global_norm", "_norm", b"_norm", "_value", b"_value", "global_norm", b"global_norm", "norm", b"norm", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_global_norm", b"_global_norm", "_norm", b"_norm", "_value", b"_value", "global_norm", b"global_norm", "norm", b"norm", "value", b"value"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_global_norm", b"_global_norm"]) -> typing.Literal["global_norm"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_norm", b"_norm"]) -> typing.Literal["norm"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_value", b"_value"]) -> typing.Literal["value"] | None: ...
 
 Global___Clipping: typing_extensions.TypeAlias = Clipping
+
+@typing.final
+class Schedule(google.protobuf.message.Message):
+    """How the learning rate depends on the step number t, which is 1 for the first step. Optimizer.learning_rate is the
+    base; StepOptions.learning_rate replaces the rate for one step.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CONSTANT_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    MULTI_STEP_FIELD_NUMBER: builtins.int
+    EXPONENTIAL_FIELD_NUMBER: builtins.int
+    LINEAR_FIELD_NUMBER: builtins.int
+    POLYNOMIAL_FIELD_NUMBER: builtins.int
+    COSINE_FIELD_NUMBER: builtins.int
+    COSINE_RESTARTS_FIELD_NUMBER: builtins.int
+    ONE_CYCLE_FIELD_NUMBER: builtins.int
+    SEQUENTIAL_FIELD_NUMBER: builtins.int
+    CHAINED_FIELD_NUMBER: builtins.int
+    @property
+    def constant(self) -> Global___ConstantSchedule:
+        """Another rate at the start."""
+
+    @property
+    def step(self) -> Global___StepSchedule:
+        """Lower every so many steps."""
+
+    @property
+    def multi_step(self) -> Global___MultiStepSchedule:
+        """Lower after given steps."""
+
+    @property
+    def exponential(self) -> Global___ExponentialSchedule:
+        """Lower after every step."""
+
+    @property
+    def linear(self) -> Global___LinearSchedule:
+        """A straight line; also a warm-up."""
+
+    @property
+    def polynomial(self) -> Global___PolynomialSchedule:
+        """A power of a straight line, down to 0."""
+
+    @property
+    def cosine(self) -> Global___CosineSchedule:
+        """Half a cosine, down to a minimum."""
+
+    @property
+    def cosine_restarts(self) -> Global___CosineRestartsSchedule:
+        """Half cosines, one after another."""
+
+    @property
+    def one_cycle(self) -> Global___OneCycleSchedule:
+        """Up and down once."""
+
+    @property
+    def sequential(self) -> Global___SequentialSchedule:
+        """One schedule after another."""
+
+    @property
+    def chained(self) -> Global___ChainedSchedule:
+        """Several schedules at once."""
+
+    def __init__(
+        self,
+        *,
+        constant: Global___ConstantSchedule | None = ...,
+        step: Global___StepSchedule | None = ...,
+        multi_step: Global___MultiStepSchedule | None = ...,
+        exponential: Global___ExponentialSchedule | None = ...,
+        linear: Global___LinearSchedule | None = ...,
+        polynomial: Global___PolynomialSchedule | None = ...,
+        cosine: Global___CosineSchedule | None = ...,
+        cosine_restarts: Global___CosineRestartsSchedule | None = ...,
+        one_cycle: Global___OneCycleSchedule | None = ...,
+        sequential: Global___SequentialSchedule | None = ...,
+        chained: Global___ChainedSchedule | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["chained", b"chained", "constant", b"constant", "cosine", b"cosine", "cosine_restarts", b"cosine_restarts", "exponential", b"exponential", "kind", b"kind", "linear", b"linear", "multi_step", b"multi_step", "one_cycle", b"one_cycle", "polynomial", b"polynomial", "sequential", b"sequential", "step", b"step"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chained", b"chained", "constant", b"constant", "cosine", b"cosine", "cosine_restarts", b"cosine_restarts", "exponential", b"exponential", "kind", b"kind", "linear", b"linear", "multi_step", b"multi_step", "one_cycle", b"one_cycle", "polynomial", b"polynomial", "sequential", b"sequential", "step", b"step"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["constant", "step", "multi_step", "exponential", "linear", "polynomial", "cosine", "cosine_restarts", "one_cycle", "sequential", "chained"] | None: ...
+
+Global___Schedule: typing_extensions.TypeAlias = Schedule
+
+@typing.final
+class ConstantSchedule(google.protobuf.message.Message):
+    """`base * factor` for the first `steps` steps, then `base`."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FACTOR_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    factor: builtins.float
+    """What the first rates are multiplied by, in [0, 1]. Unset means 1."""
+    steps: builtins.int
+    """How many steps that holds for, zero or more."""
+    def __init__(
+        self,
+        *,
+        factor: builtins.float | None = ...,
+        steps: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_factor", b"_factor", "factor", b"factor"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_factor", b"_factor", "factor", b"factor", "steps", b"steps"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_factor", b"_factor"]) -> typing.Literal["factor"] | None: ...
+
+Global___ConstantSchedule: typing_extensions.TypeAlias = ConstantSchedule
+
+@typing.final
+class StepSchedule(google.protobuf.message.Message):
+    """`base * factor^floor((t - 1) / every)`."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVERY_FIELD_NUMBER: builtins.int
+    FACTOR_FIELD_NUMBER: builtins.int
+    every: builtins.int
+    """How many steps share a rate, at least 1. Must be set."""
+    factor: builtins.float
+    """What the rate is multiplied by, above 0. Unset means 0.1."""
+    def __init__(
+        self,
+        *,
+        every: builtins.int = ...,
+        factor: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_factor", b"_factor", "factor", b"factor"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_factor", b"_factor", "every", b"every", "factor", b"factor"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_factor", b"_factor"]) -> typing.Literal["factor"] | None: ...
+
+Global___StepSchedule: typing_extensions.TypeAlias = StepSchedule
+
+@typing.final
+class MultiStepSchedule(google.protobuf.message.Message):
+    """`base * factor^n`, where n is the number of milestones before step t."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MILESTONES_FIELD_NUMBER: builtins.int
+    FACTOR_FIELD_NUMBER: builtins.int
+    factor: builtins.float
+    """What the rate is multiplied by, above 0. Unset means 0.1."""
+    @property
+    def milestones(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The numbers of the steps after which the rate changes, at least 1 each, in rising order; one that is named twice
+        counts twice.
+        """
+
+    def __init__(
+        self,
+        *,
+        milestones: collections.abc.Iterable[builtins.int] | None = ...,
+        factor: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_factor", b"_factor", "factor", b"factor"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_factor", b"_factor", "factor", b"factor", "milestones", b"milestones"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_factor", b"_factor"]) -> typing.Literal["factor"] | None: ...
+
+Global___MultiStepSchedule: typing_extensions.TypeAlias = MultiStepSchedule
+
+@typing.final
+class ExponentialSchedule(google.protobuf.message.Message):
+    """`base * factor^(t - 1)`."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FACTOR_FIELD_NUMBER: builtins.int
+    factor: builtins.float
+    """What the rate is multiplied by, above 0. Must be set."""
+    def __init__(
+        self,
+        *,
+        factor: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["factor", b"factor"]) -> None: ...
+
+Global___ExponentialSchedule: typing_extensions.TypeAlias = ExponentialSchedule
+
+@typing.final
+class LinearSchedule(google.protobuf.message.Message):
+    """From `base * start_factor` at the first step to `base * end_factor`, in `steps` equal increments, then constant."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: builtins.int
+    START_FACTOR_FIELD_NUMBER: builtins.int
+    END_FACTOR_FIELD_NUMBER: builtins.int
+    steps: builtins.int
+    """The number of increments, at least 1. Must be set."""
+    start_factor: builtins.float
+    """The first rate relative to the base, zero or more. Unset means 1/3."""
+    end_factor: builtins.float
+    """The last rate relative to the base, zero or more. Unset means 1."""
+    def __init__(
+        self,
+        *,
+        steps: builtins.int = ...,
+        start_factor: builtins.float | None = ...,
+        end_factor: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_end_factor", b"_end_factor", "_start_factor", b"_start_factor", "end_factor", b"end_factor", "start_factor", b"start_factor"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_end_factor", b"_end_factor", "_start_factor", b"_start_factor", "end_factor", b"end_factor", "start_factor", b"start_factor", "steps", b"steps"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_end_factor", b"_end_factor"]) -> typing.Literal["end_factor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_start_factor", b"_start_factor"]) -> typing.Literal["start_factor"] | None: ...
+
+Global___LinearSchedule: typing_extensions.TypeAlias = LinearSchedule
+
+@typing.final
+class PolynomialSchedule(google.protobuf.message.Message):
+    """`base * (1 - (t - 1) / steps)^power`, then 0."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: builtins.int
+    POWER_FIELD_NUMBER: builtins.int
+    steps: builtins.int
+    """The number of steps until the rate is 0, at least 1. Must be set."""
+    power: builtins.float
+    """The exponent, above 0. Unset means 1."""
+    def __init__(
+        self,
+        *,
+        steps: builtins.int = ...,
+        power: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_power", b"_power", "power", b"power"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_power", b"_power", "power", b"power", "steps", b"steps"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_power", b"_power"]) -> typing.Literal["power"] | None: ...
+
+Global___PolynomialSchedule: typing_extensions.TypeAlias = PolynomialSchedule
+
+@typing.final
+class CosineSchedule(google.protobuf.message.Message):
+    """`minimum + (base - minimum) * (1 + cos(pi * (t - 1) / steps)) / 2`, then `minimum`."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: builtins.int
+    MINIMUM_FIELD_NUMBER: builtins.int
+    steps: builtins.int
+    """The number of steps until the minimum, at least 1. Must be set."""
+    minimum: builtins.float
+    """The last rate, zero or more."""
+    def __init__(
+        self,
+        *,
+        steps: builtins.int = ...,
+        minimum: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["minimum", b"minimum", "steps", b"steps"]) -> None: ...
+
+Global___CosineSchedule: typing_extensions.TypeAlias = CosineSchedule
+
+@typing.final
+class CosineRestartsSchedule(google.protobuf.message.Message):
+    """The curve of CosineSchedule again and again (Loshchilov and Hutter 2017)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: builtins.int
+    GROWTH_FIELD_NUMBER: builtins.int
+    MINIMUM_FIELD_NUMBER: builtins.int
+    steps: builtins.int
+    """The number of steps of the first curve, at least 1. Must be set."""
+    growth: builtins.int
+    """How many times longer each curve is than the one before, at least 1. Unset means 1."""
+    minimum: builtins.float
+    """What each curve falls towards, zero or more."""
+    def __init__(
+        self,
+        *,
+        steps: builtins.int = ...,
+        growth: builtins.int | None = ...,
+        minimum: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_growth", b"_growth", "growth", b"growth"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_growth", b"_growth", "growth", b"growth", "minimum", b"minimum", "steps", b"steps"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_growth", b"_growth"]) -> typing.Literal["growth"] | None: ...
+
+Global___CosineRestartsSchedule: typing_extensions.TypeAlias = CosineRestartsSchedule
+
+@typing.final
+class OneCycleSchedule(google.protobuf.message.Message):
+    """From `base / initial_divisor` up to the base and down to `base / initial_divisor / final_divisor`, along half
+    cosines, then constant (Smith and Topin 2018). The momentum is not changed.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: builtins.int
+    WARMUP_SHARE_FIELD_NUMBER: builtins.int
+    INITIAL_DIVISOR_FIELD_NUMBER: builtins.int
+    FINAL_DIVISOR_FIELD_NUMBER: builtins.int
+    LINEAR_FIELD_NUMBER: builtins.int
+    THREE_PHASES_FIELD_NUMBER: builtins.int
+    steps: builtins.int
+    """The number of steps of the whole cycle, at least 1. Must be set."""
+    warmup_share: builtins.float
+    """The share of the cycle that goes up, in [0, 1], with `three_phases` in [0, 0.5]. Unset means 0.3."""
+    initial_divisor: builtins.float
+    """How many times smaller the first rate is than the base, at least 1. Unset means 25."""
+    final_divisor: builtins.float
+    """How many times smaller the last rate is than the first, at least 1. Unset means 10,000."""
+    linear: builtins.bool
+    """True for straight lines instead of cosines."""
+    three_phases: builtins.bool
+    """True to go back down to the first rate in as many steps as it took to go up, and only then to the last."""
+    def __init__(
+        self,
+        *,
+        steps: builtins.int = ...,
+        warmup_share: builtins.float | None = ...,
+        initial_divisor: builtins.float | None = ...,
+        final_divisor: builtins.float | None = ...,
+        linear: builtins.bool = ...,
+        three_phases: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_final_divisor", b"_final_divisor", "_initial_divisor", b"_initial_divisor", "_warmup_share", b"_warmup_share", "final_divisor", b"final_divisor", "initial_divisor", b"initial_divisor", "warmup_share", b"warmup_share"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_final_divisor", b"_final_divisor", "_initial_divisor", b"_initial_divisor", "_warmup_share", b"_warmup_share", "final_divisor", b"final_divisor", "initial_divisor", b"initial_divisor", "linear", b"linear", "steps", b"steps", "three_phases", b"three_phases", "warmup_share", b"warmup_share"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_final_divisor", b"_final_divisor"]) -> typing.Literal["final_divisor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_initial_divisor", b"_initial_divisor"]) -> typing.Literal["initial_divisor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_warmup_share", b"_warmup_share"]) -> typing.Literal["warmup_share"] | None: ...
+
+Global___OneCycleSchedule: typing_extensions.TypeAlias = OneCycleSchedule
+
+@typing.final
+class SequentialSchedule(google.protobuf.message.Message):
+    """One schedule after another; each counts its own steps from 1."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SCHEDULES_FIELD_NUMBER: builtins.int
+    MILESTONES_FIELD_NUMBER: builtins.int
+    @property
+    def schedules(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Schedule]:
+        """The schedules in their order, at least one."""
+
+    @property
+    def milestones(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The numbers of the steps after which the next schedule takes over, at least 1 each, in rising order; one fewer than
+        schedules.
+        """
+
+    def __init__(
+        self,
+        *,
+        schedules: collections.abc.Iterable[Global___Schedule] | None = ...,
+        milestones: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["milestones", b"milestones", "schedules", b"schedules"]) -> None: ...
+
+Global___SequentialSchedule: typing_extensions.TypeAlias = SequentialSchedule
+
+@typing.final
+class ChainedSchedule(google.protobuf.message.Message):
+    """Several schedules at once: the rate of each is the base of the next, so that their factors multiply."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SCHEDULES_FIELD_NUMBER: builtins.int
+    @property
+    def schedules(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Schedule]:
+        """The schedules, at least one."""
+
+    def __init__(
+        self,
+        *,
+        schedules: collections.abc.Iterable[Global___Schedule] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["schedules", b"schedules"]) -> None: ...
+
+Global___ChainedSchedule: typing_extensions.TypeAlias = ChainedSchedule

@@ -1,0 +1,68 @@
+# One command per task; `make help` lists them. Needs make and Python >= 3.11 with venv, and nothing else.
+
+# The interpreter for new environments: `make PYTHON=python3.12 ...` chooses, otherwise the first that is new enough.
+ifndef PYTHON
+PYTHON = $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+endif
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+GENERATOR := .venv-proto/.installed
+PIP_INSTALL := pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check format proto serve bench image docker-verify clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## Train a network on handwritten digits through a server of its own
+	$(BIN)/backwire demo
+
+test: $(INSTALLED) ## Run all tests, in parallel; ARGS="-k name" narrows them
+	$(BIN)/pytest -n auto $(ARGS)
+
+check: $(INSTALLED) $(GENERATOR) ## Check format, lint, types, generated code and the contract's style
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	.venv-proto/bin/python proto/generate.py --check
+	$(BIN)/buf lint
+
+format: $(INSTALLED) ## Format the code and fix what the linter can fix
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+proto: $(GENERATOR) ## Generate the Python modules of the contract from proto/**/*.proto
+	.venv-proto/bin/python proto/generate.py
+
+serve: $(INSTALLED) ## Start a server on 127.0.0.1:50051; ARGS="--help" shows its options
+	$(BIN)/backwire serve $(ARGS)
+
+bench: $(INSTALLED) ## Time training steps through a server, beside PyTorch if it is installed
+	$(BIN)/python tests/benchmarks $(ARGS)
+
+image: ## Build the container image backwire:latest; BUILD="podman build" chooses another builder
+	docker/verify --build-only
+
+docker-verify: $(INSTALLED) ## Build the image, run it hardened, and train through it from outside
+	docker/verify
+
+clean: ## Remove environments, caches and build output
+	rm -rf .venv .venv-* build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv found; install one (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+# Generated code must come from these exact versions: newer ones make code that the lowest allowed runtimes refuse.
+$(GENERATOR): proto/generate.py
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv found; install one (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv-proto
+	.venv-proto/bin/$(PIP_INSTALL) $$($(PYTHON) proto/generate.py --requirements)
+	@touch $@

@@ -1,0 +1,8 @@
+"""Runs the command line: `python -m backwire` is the same as `backwire`."""
+
+import sys
+
+from backwire._cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

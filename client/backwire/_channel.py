@@ -1,0 +1,95 @@
+"""Opens gRPC channels: which options, which credentials, and where a token may travel."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import grpc
+
+from backwire._errors import InvalidRequestError
+
+DEFAULT_PORT = 50051
+
+_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_retries", 0),  # they give up above 256 KiB, and would hide failures from our own
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.use_local_subchannel_pool", 1),  # clients of one process have a connection each
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLS:
+    """How to encrypt the connection and whom to trust. All files are PEM, given as bytes.
+
+    Attributes:
+        root_certificates: The authorities that may vouch for the server; None means those of the system.
+        private_key: The client's key, for servers that ask clients to identify themselves.
+        certificate_chain: The client's certificate and those above it; goes with `private_key`.
+        server_name: The name that the server's certificate must bear; None means the host of the target.
+    """
+
+    root_certificates: bytes | None = None
+    private_key: bytes | None = None
+    certificate_chain: bytes | None = None
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.private_key is None) != (self.certificate_chain is None):
+            raise InvalidRequestError(
+                "private_key and certificate_chain identify the client together; give both or none"
+            )
+
+    def __repr__(self) -> str:
+        return f"TLS(server_name={self.server_name!r}, client_certificate={self.private_key is not None})"
+
+
+def open_channel(target: str, *, token: str | None, tls: TLS | bool | None) -> grpc.Channel:
+    """Returns a channel to the target, which connects on first use.
+
+    Raises InvalidRequestError for a token on a connection that others could listen to.
+    """
+    target = with_port(target)
+    local = is_local(target)
+    if token is not None and not tls and not local:
+        raise InvalidRequestError(
+            f"a token would travel to {target} in clear text; pass tls=True, or connect over loopback or a unix socket",
+            field="token",
+        )
+    options = [*_OPTIONS, *([("grpc.enable_http_proxy", 0)] if local else [])]
+    if not tls:
+        return grpc.insecure_channel(target, options)
+    tls = TLS() if tls is True else tls
+    if tls.server_name:
+        return grpc.secure_channel(
+            target, _credentials(tls), [*options, ("grpc.ssl_target_name_override", tls.server_name)]
+        )
+    return grpc.secure_channel(target, _credentials(tls), options)
+
+
+def with_port(target: str) -> str:
+    """Returns the target with Backwire's port when it is only a host name or an IPv4 address."""
+    if not target or target != target.strip():
+        raise InvalidRequestError(f"{target!r} is no target; give host:port, unix:/path, or 'embedded'", field="target")
+    return f"{target}:{DEFAULT_PORT}" if re.fullmatch(r"[A-Za-z0-9.-]+", target) else target
+
+
+def is_local(target: str) -> bool:
+    """Tells whether the target is a unix socket or a loopback address, whose traffic never leaves the machine."""
+    if re.match(r"unix(-abstract)?:", target):
+        return True
+    host = re.sub(r"^(dns:(//[^/]*/)?|ipv4:|ipv6:|passthrough:/*)", "", target)
+    host = re.sub(r":\d+$", "", host).strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _credentials(tls: TLS) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(tls.root_certificates, tls.private_key, tls.certificate_chain)

@@ -1,0 +1,140 @@
+"""Client: a connection to a server, on which sessions are made and found."""
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from backwire import _messages
+from backwire._channel import TLS, open_channel
+from backwire._embedded import EmbeddedServer
+from backwire._errors import InvalidRequestError
+from backwire._graph import Graph, as_graph
+from backwire._info import SessionInfo, session_info
+from backwire._optimizers import Optimizer
+from backwire._retry import Retry
+from backwire._session import Session
+from backwire._transport import Transport
+from backwire._value import Value
+from backwire_api.v1 import gradient_service_pb2 as service_pb2
+
+EMBEDDED = "embedded"
+
+
+def connect(
+    target: str,
+    *,
+    token: str | None = None,
+    tls: TLS | bool | None = None,
+    timeout: float | None = None,
+    retry: Retry | None = None,
+) -> "Client":
+    """Returns a client of the server at `target`.
+
+    A network target is connected on first use, so a server that is not there shows as UnavailableError of the first
+    call.
+
+    Args:
+        target: `host:port` (the port is 50051 when left out), `unix:/path/to/socket`, any other gRPC target, or
+            `"embedded"`, which starts a private server process that ends with the client, also when this process is
+            killed.
+        token: Sent as `authorization: Bearer` with every call. Refused without TLS, except over loopback and unix
+            sockets.
+        tls: True to encrypt and trust the system's authorities, or a `TLS`; None or False for plain text.
+        timeout: The default deadline of every call in seconds; None means 60, `math.inf` none.
+        retry: How calls are repeated that the server could not take; None means `Retry()`.
+
+    Example:
+        >>> w = bw.parameter("w", [1.0, 2.0])
+        >>> with bw.connect("embedded") as client:
+        ...     session = client.create_session(bw.sum(w * w), optimizer=bw.SGD(0.25))
+        ...     for _ in range(3):
+        ...         session.train_step({}).loss
+        5.0
+        1.25
+        0.3125
+    """
+    if target != EMBEDDED:
+        channel = open_channel(target, token=token, tls=tls)
+        return Client(Transport(channel, token=token, timeout=timeout, retry=retry or Retry()))
+    if token is not None or tls:
+        raise InvalidRequestError("the embedded server is private already; leave out token and tls")
+    server = EmbeddedServer()
+    channel = open_channel(server.target, token=None, tls=None)
+    return Client(Transport(channel, token=None, timeout=timeout, retry=retry or Retry()), server)
+
+
+class Client:
+    """A connection to a server. Made by `connect`; a context manager. May be used by several threads at once.
+
+    Closing it leaves sessions on the server, except on an embedded server, which ends.
+    """
+
+    def __init__(self, transport: Transport, server: EmbeddedServer | None = None) -> None:
+        """Takes over the transport, and the embedded server when there is one."""
+        self._transport = transport
+        self._server = server
+
+    def create_session(
+        self,
+        graph: Graph | Value,
+        optimizer: Optimizer | None = None,
+        seed: int = 0,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Session:
+        """Sends a graph and returns the session that trains it.
+
+        Args:
+            graph: The graph; a scalar value stands for the graph whose loss it is.
+            optimizer: How steps update the parameters; None for a session that only computes gradients.
+            seed: What parameters and Dropout masks are drawn from; the same graph, seed and calls give the same
+                numbers.
+            request_id: Give that of a call that failed to repeat it safely; by default drawn at random.
+            timeout: The seconds until the call fails with DeadlineExceededError; None for the client's.
+
+        Raises:
+            GraphError: The graph is malformed; `field` names the node.
+            ShapeError: The server found shapes that do not fit together.
+            ResourceExhaustedError: The server has no room for it.
+        """
+        unique = _messages.new_request_id(request_id)
+        request = _messages.create_session(as_graph(graph), optimizer, seed, unique)
+        rpc = self._transport.stub.CreateSession
+        response = self._transport.unary(rpc, request, timeout=timeout, request_id=unique)
+        return Session(self._transport, session_info(response.session))
+
+    def session(self, id: str, *, timeout: float | None = None) -> Session:  # noqa: A002
+        """Returns a session that exists on the server, by its id; raises SessionNotFoundError when it does not."""
+        request = service_pb2.GetSessionRequest(session_id=id)
+        response = self._transport.unary(self._transport.stub.GetSession, request, timeout=timeout)
+        return Session(self._transport, session_info(response.session))
+
+    def sessions(self, *, page_size: int = 0, timeout: float | None = None) -> Iterator[SessionInfo]:
+        """Yields what all sessions on the server are, oldest first.
+
+        Pages are fetched as they are needed; `page_size` is the most sessions in one, 0 for the server's choice, and
+        `timeout` holds for each.
+        """
+        token = ""
+        while True:
+            request = service_pb2.ListSessionsRequest(page_size=page_size, page_token=token)
+            response = self._transport.unary(self._transport.stub.ListSessions, request, timeout=timeout)
+            yield from map(session_info, response.sessions)
+            token = response.next_page_token
+            if not token:
+                return
+
+    def close(self) -> None:
+        """Closes the connection, and ends the embedded server when there is one. Closing again does nothing."""
+        self._transport.close()
+        if self._server is not None:
+            self._server.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

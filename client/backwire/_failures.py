@@ -1,0 +1,151 @@
+"""Turns a failed call into an exception: two tables, by reason and by status code, and one translator."""
+
+from typing import Any
+
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from backwire._errors import (
+    AbortedError,
+    AlreadyExistsError,
+    AuthenticationError,
+    BackwireError,
+    CancelledError,
+    Code,
+    DeadlineExceededError,
+    DTypeError,
+    FailedPreconditionError,
+    GraphError,
+    InvalidRequestError,
+    MissingInputError,
+    NoGradientsError,
+    NoLossError,
+    NonFiniteGradientError,
+    NoOptimizerError,
+    NotFoundError,
+    OptimizerError,
+    OverloadedError,
+    PassExpiredError,
+    PassNotFoundError,
+    PermissionDeniedError,
+    RequestIdReusedError,
+    ResourceExhaustedError,
+    ResultNotRetainedError,
+    ServerError,
+    SessionNotFoundError,
+    ShapeError,
+    StepMismatchError,
+    TensorError,
+    TooLargeError,
+    UnavailableError,
+    UnknownNameError,
+    UnsupportedCallError,
+)
+from backwire_api.reasons import DOMAIN, Reason
+
+BY_CODE: dict[Code, type[BackwireError]] = {
+    Code.OK: ServerError,
+    Code.CANCELLED: CancelledError,
+    Code.UNKNOWN: ServerError,
+    Code.INVALID_ARGUMENT: InvalidRequestError,
+    Code.DEADLINE_EXCEEDED: DeadlineExceededError,
+    Code.NOT_FOUND: NotFoundError,
+    Code.ALREADY_EXISTS: AlreadyExistsError,
+    Code.PERMISSION_DENIED: PermissionDeniedError,
+    Code.RESOURCE_EXHAUSTED: ResourceExhaustedError,
+    Code.FAILED_PRECONDITION: FailedPreconditionError,
+    Code.ABORTED: AbortedError,
+    Code.OUT_OF_RANGE: InvalidRequestError,
+    Code.UNIMPLEMENTED: UnsupportedCallError,
+    Code.INTERNAL: ServerError,
+    Code.UNAVAILABLE: UnavailableError,
+    Code.DATA_LOSS: ServerError,
+    Code.UNAUTHENTICATED: AuthenticationError,
+}
+
+BY_REASON: dict[Reason, type[BackwireError]] = {
+    Reason.SESSION_NOT_FOUND: SessionNotFoundError,
+    Reason.PASS_NOT_FOUND: PassNotFoundError,
+    Reason.PASS_EXISTS: AlreadyExistsError,
+    Reason.INVALID_GRAPH: GraphError,
+    Reason.CYCLIC_GRAPH: GraphError,
+    Reason.UNKNOWN_OP: GraphError,
+    Reason.UNSUPPORTED_OPSET: GraphError,
+    Reason.INVALID_ATTRIBUTE: GraphError,
+    Reason.NOT_DIFFERENTIABLE: GraphError,
+    Reason.INVALID_TENSOR: TensorError,
+    Reason.SHAPE_MISMATCH: ShapeError,
+    Reason.DTYPE_MISMATCH: DTypeError,
+    Reason.MISSING_INPUT: MissingInputError,
+    Reason.UNKNOWN_INPUT: UnknownNameError,
+    Reason.UNKNOWN_OUTPUT: UnknownNameError,
+    Reason.UNKNOWN_PARAMETER: UnknownNameError,
+    Reason.INVALID_VALUE: TensorError,
+    Reason.INVALID_OPTIMIZER: OptimizerError,
+    Reason.INVALID_ARGUMENT: InvalidRequestError,
+    Reason.INVALID_PAGE_TOKEN: InvalidRequestError,
+    Reason.REQUEST_ID_REUSED: RequestIdReusedError,
+    Reason.PASS_EXPIRED: PassExpiredError,
+    Reason.NO_GRADIENTS: NoGradientsError,
+    Reason.NO_OPTIMIZER: NoOptimizerError,
+    Reason.NO_LOSS: NoLossError,
+    Reason.NON_FINITE_GRADIENT: NonFiniteGradientError,
+    Reason.RESULT_NOT_RETAINED: ResultNotRetainedError,
+    Reason.STEP_MISMATCH: StepMismatchError,
+    Reason.GRAPH_TOO_LARGE: TooLargeError,
+    Reason.PASS_TOO_LARGE: TooLargeError,
+    Reason.MESSAGE_TOO_LARGE: TooLargeError,
+    Reason.TOO_MANY_SESSIONS: ResourceExhaustedError,
+    Reason.OUT_OF_MEMORY: ResourceExhaustedError,
+    Reason.OVERLOADED: OverloadedError,
+    Reason.SHUTTING_DOWN: UnavailableError,
+    Reason.CANCELLED: CancelledError,
+    Reason.DEADLINE_EXCEEDED: DeadlineExceededError,
+    Reason.INTERNAL: ServerError,
+}
+
+
+def from_rpc_error(error: Any, request_id: str | None) -> BackwireError:
+    """Returns the exception for a failed call: by its reason where the client knows it, else by its status code."""
+    code = error.code()
+    details = _details(error)
+    reason = _known(details.pop("reason", None))
+    kind = BY_REASON[reason] if isinstance(reason, Reason) else BY_CODE[code]
+    message = error.details() or f"the call failed with {code.name} and no explanation"
+    if code is Code.UNAVAILABLE and reason is None:
+        message = f"{message.rstrip('.')}; check the target, and that a server runs there (`backwire serve` starts one)"
+    if request_id and code in (Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE, Code.CANCELLED):
+        message = (
+            f"{message.rstrip('.')}; the call may or may not have been applied: repeating it with "
+            f"request_id={request_id!r} is safe and applies it once"
+        )
+    return kind(message, reason=reason, code=code, request_id=request_id, **details)
+
+
+def _known(reason: str | None) -> str | None:
+    return Reason(reason) if reason is not None and reason in Reason.__members__ else reason
+
+
+def _details(error: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for detail in _status(error).details:
+        info, request, retry = (
+            error_details_pb2.ErrorInfo(),
+            error_details_pb2.BadRequest(),
+            error_details_pb2.RetryInfo(),
+        )
+        if detail.Unpack(info) and info.domain == DOMAIN:
+            found["reason"] = info.reason
+        elif detail.Unpack(request) and request.field_violations:
+            found["field"] = request.field_violations[0].field
+        elif detail.Unpack(retry):
+            found["retry_after"] = retry.retry_delay.ToNanoseconds() / 1e9
+    return found
+
+
+def _status(error: Any) -> status_pb2.Status:
+    try:
+        status = rpc_status.from_call(error)
+    except Exception:  # whatever a proxy put there: the status code alone must do
+        status = None
+    return status_pb2.Status() if status is None else status

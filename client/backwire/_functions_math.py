@@ -1,0 +1,218 @@
+"""Elementwise functions, activations and reductions, named as in NumPy and PyTorch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from backwire import _arrays, _shapes
+from backwire._arrays import BOOL
+from backwire._errors import DTypeError, GraphError
+from backwire._shapes import Shape
+from backwire._value import (
+    AttributeValue,
+    Operand,
+    Value,
+    apply,
+    as_constant,
+    as_values,
+    broadcasting,
+    comparison,
+    integers,
+    require_bool,
+    require_float,
+    unary,
+)
+
+# The numbers that ONNX gives to dtypes, for Cast.
+_ONNX_TYPES = {
+    "float32": 1,
+    "uint8": 2,
+    "int8": 3,
+    "uint16": 4,
+    "int16": 5,
+    "int32": 6,
+    "int64": 7,
+    "bool": 9,
+    "float16": 10,
+    "float64": 11,
+    "uint32": 12,
+    "uint64": 13,
+    "bfloat16": 16,
+}
+
+
+def _float_unary(op: str, x: Value, **attributes: AttributeValue) -> Value:
+    (value,) = as_values(op, x)
+    require_float(op, value)
+    return apply(op, [value], value.dtype, value.shape, attributes=attributes)
+
+
+def exp(x: Value) -> Value:
+    """Returns e to the power of every element."""
+    return _float_unary("Exp", x)
+
+
+def log(x: Value) -> Value:
+    """Returns the natural logarithm of every element."""
+    return _float_unary("Log", x)
+
+
+def sqrt(x: Value) -> Value:
+    """Returns the square root of every element."""
+    return _float_unary("Sqrt", x)
+
+
+def sin(x: Value) -> Value:
+    """Returns the sine of every element, in radians."""
+    return _float_unary("Sin", x)
+
+
+def cos(x: Value) -> Value:
+    """Returns the cosine of every element, in radians."""
+    return _float_unary("Cos", x)
+
+
+def erf(x: Value) -> Value:
+    """Returns the error function of every element."""
+    return _float_unary("Erf", x)
+
+
+def reciprocal(x: Value) -> Value:
+    """Returns 1 / x for every element."""
+    return _float_unary("Reciprocal", x)
+
+
+def sign(x: Value) -> Value:
+    """Returns -1, 0 or 1 for every element; its gradient is zero."""
+    return unary("Sign", x)
+
+
+def relu(x: Value) -> Value:
+    """Returns max(x, 0); the gradient at 0 is 0."""
+    return _float_unary("Relu", x)
+
+
+def leaky_relu(x: Value, slope: float = 0.01) -> Value:
+    """Returns x where it is positive, and slope * x elsewhere."""
+    return _float_unary("LeakyRelu", x, alpha=float(slope))
+
+
+def elu(x: Value, alpha: float = 1.0) -> Value:
+    """Returns x where it is positive, and alpha * (exp(x) - 1) elsewhere (Clevert et al. 2016)."""
+    return _float_unary("Elu", x, alpha=float(alpha))
+
+
+def sigmoid(x: Value) -> Value:
+    """Returns 1 / (1 + exp(-x))."""
+    return _float_unary("Sigmoid", x)
+
+
+def tanh(x: Value) -> Value:
+    """Returns the hyperbolic tangent of every element."""
+    return _float_unary("Tanh", x)
+
+
+def softplus(x: Value) -> Value:
+    """Returns log(1 + exp(x))."""
+    return _float_unary("Softplus", x)
+
+
+def gelu(x: Value, *, approximate: bool = False) -> Value:
+    """Returns x * Phi(x), Phi being the normal distribution, or its approximation by tanh (Hendrycks, Gimpel 2016)."""
+    return _float_unary("Gelu", x, approximate="tanh" if approximate else "none")
+
+
+def softmax(x: Value, axis: int = -1) -> Value:
+    """Returns exp(x) divided by its sum along `axis`."""
+    return _float_unary("Softmax", x, axis=_checked_axis("Softmax", x, axis))
+
+
+def log_softmax(x: Value, axis: int = -1) -> Value:
+    """Returns the logarithm of softmax along `axis`, without its rounding errors."""
+    return _float_unary("LogSoftmax", x, axis=_checked_axis("LogSoftmax", x, axis))
+
+
+def maximum(*values: Operand) -> Value:
+    """Returns the greatest of several values at every place; they broadcast."""
+    return _among("Max", values)
+
+
+def minimum(*values: Operand) -> Value:
+    """Returns the least of several values at every place; they broadcast."""
+    return _among("Min", values)
+
+
+def clip(x: Value, low: float | None = None, high: float | None = None) -> Value:
+    """Returns x limited to [low, high]; None leaves that side open. The gradient is 0 outside."""
+    if low is None and high is None:
+        raise GraphError("Clip: give low, high, or both")
+    bounds = [None if bound is None else as_constant(bound, x.dtype, "a bound of Clip") for bound in (low, high)]
+    return apply("Clip", [x, *(bounds if high is not None else bounds[:1])], x.dtype, x.shape)
+
+
+def where(condition: Value, x: Operand, y: Operand) -> Value:
+    """Returns x where the condition holds and y elsewhere; the three broadcast."""
+    require_bool("Where", condition)
+    values = [condition, *as_values("Where", x, y)]
+    return broadcasting("Where", values, values[1].dtype)
+
+
+def equal(a: Operand, b: Operand) -> Value:
+    """Returns a bool for every element: whether the two are the same number."""
+    return comparison("Equal", a, b)
+
+
+def not_equal(a: Operand, b: Operand) -> Value:
+    """Returns a bool for every element: whether the two are different numbers."""
+    return unary("Not", equal(a, b))
+
+
+def cast(x: Value, dtype: DTypeLike) -> Value:
+    """Returns the elements as another dtype; floats are truncated towards zero to become integers."""
+    kind = _arrays.dtype_of(dtype)
+    return apply("Cast", [x], kind, x.shape, attributes={"to": _ONNX_TYPES[kind.name]})
+
+
+def sum(x: Value, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Value:  # noqa: A001
+    """Returns the sum over the axes, by default over all of them; `keepdims` leaves them with size 1."""
+    return _reduction("ReduceSum", x, axis, keepdims)
+
+
+def mean(x: Value, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Value:
+    """Returns the mean over the axes, by default over all of them; `keepdims` leaves them with size 1."""
+    require_float("ReduceMean", x)
+    return _reduction("ReduceMean", x, axis, keepdims)
+
+
+def max(x: Value, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Value:  # noqa: A001
+    """Returns the greatest element along the axes, by default of all; `keepdims` leaves them with size 1."""
+    return _reduction("ReduceMax", x, axis, keepdims)
+
+
+def _among(op: str, operands: Sequence[Operand]) -> Value:
+    values = as_values(op, *operands)
+    return broadcasting(op, values, values[0].dtype)
+
+
+def _reduction(op: str, x: Value, axis: int | Sequence[int] | None, keepdims: bool) -> Value:
+    if x.dtype == BOOL:
+        raise DTypeError(f"{op}: {x!r} is bool; convert it with bw.cast(value, 'float32')")
+    shape: Shape
+    if axis is None:
+        shape = () if not keepdims else None if x.shape is None else (1,) * len(x.shape)
+        return apply(op, [x], x.dtype, shape, attributes={"keepdims": int(keepdims)})
+    axes = [int(axis)] if isinstance(axis, int | np.integer) else [int(item) for item in axis]
+    if not axes:
+        raise GraphError(f"{op}: an empty list of axes reduces nothing; leave axis out to reduce all")
+    shape = None
+    if x.shape is not None:
+        axes = list(_shapes.axes_of(f"{op} of {x.label}", axes, len(x.shape)))
+        shape = _shapes.reduced(x.shape, axes, keepdims)
+    return apply(op, [x, integers(axes)], x.dtype, shape, attributes={"keepdims": int(keepdims)})
+
+
+def _checked_axis(op: str, x: Value, axis: int) -> int:
+    if x.shape is not None:
+        _shapes.axis_of(f"{op} of {x.label}", axis, len(x.shape))
+    return axis

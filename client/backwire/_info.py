@@ -1,0 +1,163 @@
+"""What the server says of sessions and steps, as plain immutable data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from backwire._arrays import Array, DType
+from backwire_api import tensors
+from backwire_api.v1 import gradient_service_pb2 as service_pb2
+from backwire_api.v1 import graph_pb2, optimizer_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class InputInfo:
+    """An input of a graph; texts in `shape` are sizes that each Forward chooses."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterInfo:
+    """A parameter of a graph, without its value; Step never changes `frozen` ones."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    frozen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """The limits that hold for a session.
+
+    Attributes:
+        max_message_bytes: The largest message that the server accepts and sends.
+        max_passes: The most passes kept; when another comes, the oldest expires.
+        max_pass_bytes: The most bytes that passes hold together.
+        pass_ttl: How long a pass is kept.
+        idle_ttl: How long the session is kept after its last use; None means for ever.
+    """
+
+    max_message_bytes: int
+    max_passes: int
+    max_pass_bytes: int
+    pass_ttl: timedelta
+    idle_ttl: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session as it was when the server was asked.
+
+    Attributes:
+        id: The id, for `Client.session`.
+        step: How many steps were applied.
+        contributions: How many Backward contributions wait for the next Step.
+        created: When it was created, in UTC.
+        last_used: When it was last used, in UTC.
+        inputs: The graph's inputs.
+        parameters: The graph's parameters, in its order.
+        outputs: The names of the graph's outputs, sorted.
+        has_loss: Whether the graph has a loss.
+        optimizer: The message `backwire_api.v1.Optimizer` with defaults filled in, or None.
+        seed: What parameters and Dropout masks are drawn from.
+        limits: The limits that hold for its calls.
+        forward_ids: The names of the live passes, oldest first.
+    """
+
+    id: str
+    step: int
+    contributions: int
+    created: datetime
+    last_used: datetime
+    inputs: tuple[InputInfo, ...]
+    parameters: tuple[ParameterInfo, ...]
+    outputs: tuple[str, ...]
+    has_loss: bool
+    optimizer: optimizer_pb2.Optimizer | None
+    seed: int
+    limits: SessionLimits
+    forward_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a Step did.
+
+    Attributes:
+        step: How many steps the session has applied, this one included.
+        gradient_norm: The global L2 norm of the gradients, before clipping.
+        learning_rate: The learning rate that was used.
+        contributions: How many Backward contributions took part.
+        skipped: True when the gradients were discarded because some were not finite.
+        non_finite_parameter: The first parameter with a gradient that is NaN or infinite, or an empty text.
+    """
+
+    step: int
+    gradient_norm: float
+    learning_rate: float
+    contributions: int
+    skipped: bool
+    non_finite_parameter: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainStepResult(StepResult):
+    """What a TrainStep did: the step's outcome, and the loss and outputs before it.
+
+    Attributes:
+        loss: The loss before the step.
+        outputs: The outputs that were asked for, as read-only arrays.
+    """
+
+    loss: float
+    outputs: dict[str, Array]
+
+
+def session_info(message: service_pb2.Session) -> SessionInfo:
+    """Returns the message as data."""
+    return SessionInfo(
+        id=message.session_id,
+        step=message.step,
+        contributions=message.contributions,
+        created=_moment(message.create_time),
+        last_used=_moment(message.last_use_time),
+        inputs=tuple(InputInfo(each.name, tensors.dtype_of(each.dtype), _dims(each.shape)) for each in message.inputs),
+        parameters=tuple(
+            ParameterInfo(each.name, tensors.dtype_of(each.dtype), tuple(each.shape), each.frozen)
+            for each in message.parameters
+        ),
+        outputs=tuple(message.outputs),
+        has_loss=message.has_loss,
+        optimizer=message.optimizer if message.HasField("optimizer") else None,
+        seed=message.seed,
+        limits=_limits(message.limits),
+        forward_ids=tuple(message.forward_ids),
+    )
+
+
+def step_fields(message: service_pb2.StepResult) -> dict[str, Any]:
+    """Returns the fields of a StepResult by name."""
+    return {name: getattr(message, name) for name in StepResult.__dataclass_fields__}
+
+
+def _dims(dims: Sequence[graph_pb2.Dimension]) -> tuple[int | str, ...]:
+    return tuple(dim.symbol if dim.WhichOneof("kind") == "symbol" else dim.size for dim in dims)
+
+
+def _moment(message: Any) -> datetime:
+    return message.ToDatetime(tzinfo=UTC)  # type: ignore[no-any-return]
+
+
+def _limits(message: service_pb2.SessionLimits) -> SessionLimits:
+    return SessionLimits(
+        max_message_bytes=message.max_message_bytes,
+        max_passes=message.max_passes,
+        max_pass_bytes=message.max_pass_bytes,
+        pass_ttl=message.pass_ttl.ToTimedelta(),
+        idle_ttl=message.idle_ttl.ToTimedelta() if message.HasField("idle_ttl") else None,
+    )

@@ -1,0 +1,259 @@
+"""Builds requests and reads responses, without any I/O: the core that every kind of client shares."""
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, TypeVar
+
+from numpy.typing import ArrayLike
+
+from backwire import _arrays
+from backwire._arrays import Array, DType
+from backwire._errors import (
+    Code,
+    FailedPreconditionError,
+    InvalidRequestError,
+    ServerError,
+    ShapeError,
+    UnknownNameError,
+)
+from backwire._graph import LOSS, Graph
+from backwire._info import ParameterInfo, SessionInfo, TrainStepResult, step_fields
+from backwire._optimizers import Optimizer
+from backwire_api import tensors
+from backwire_api.v1 import gradient_service_pb2 as service_pb2
+from backwire_api.v1 import tensor_pb2
+
+Arrays = Mapping[str, ArrayLike]
+Mode = Literal["train", "eval"]
+NonFinite = Literal["reject", "skip", "allow"]
+Normalize = Literal["sum", "mean"]
+Choice = TypeVar("Choice")
+
+_MODES = {"train": service_pb2.MODE_TRAIN, "eval": service_pb2.MODE_EVAL}
+_NON_FINITE = {
+    "reject": service_pb2.NON_FINITE_POLICY_REJECT,
+    "skip": service_pb2.NON_FINITE_POLICY_SKIP,
+    "allow": service_pb2.NON_FINITE_POLICY_ALLOW,
+}
+_NORMALIZE = {
+    "sum": service_pb2.GRADIENT_NORMALIZATION_SUM,
+    "mean": service_pb2.GRADIENT_NORMALIZATION_MEAN,
+}
+
+
+def new_request_id(given: str | None) -> str:
+    """Returns the id that the user gave, or a random one of 128 bits."""
+    return secrets.token_hex(16) if given is None else given
+
+
+def create_session(
+    graph: Graph, optimizer: Optimizer | None, seed: int, request_id: str
+) -> service_pb2.CreateSessionRequest:
+    """Returns the request; raises InvalidRequestError for a seed that is not of 64 bits."""
+    if not 0 <= seed < 2**64:
+        raise InvalidRequestError(f"seed={seed} is no unsigned 64-bit number; use 0 to 2**64 - 1", field="seed")
+    request = service_pb2.CreateSessionRequest(graph=graph.proto, seed=seed, request_id=request_id)
+    if optimizer is not None:
+        if not isinstance(optimizer, Optimizer):
+            raise InvalidRequestError(f"optimizer={optimizer!r} is no optimizer; use one such as bw.Adam(1e-3)")
+        request.optimizer.CopyFrom(optimizer.to_proto())
+    return request
+
+
+def forward(
+    session: SessionInfo,
+    inputs: Arrays,
+    *,
+    mode: Mode,
+    outputs: Sequence[str] | None,
+    forward_id: str | None,
+    request_id: str,
+) -> service_pb2.ForwardRequest:
+    """Returns the request, with inputs converted to their declared dtypes."""
+    return service_pb2.ForwardRequest(
+        session_id=session.id,
+        inputs=encode_inputs(session, inputs),
+        mode=_chosen("mode", mode, _MODES),
+        outputs=_output_names(session, outputs),
+        forward_id=forward_id or "",
+        request_id=request_id,
+    )
+
+
+def backward(
+    session: SessionInfo,
+    forward_id: str,
+    outputs: Mapping[str, Array],
+    *,
+    output_gradients: Arrays | None,
+    wrt: Sequence[str],
+    retain: bool,
+    weight: float | None,
+    request_id: str,
+) -> service_pb2.BackwardRequest:
+    """Returns the request; gradients take the dtype of the outputs that Forward returned."""
+    if not forward_id:
+        raise FailedPreconditionError("a pass in eval mode keeps nothing for Backward; run forward with mode='train'")
+    names = [wrt] if isinstance(wrt, str) else list(wrt)
+    _check_known("input", names, [each.name for each in session.inputs])
+    _check_known("output", output_gradients or {}, [*session.outputs, LOSS])
+    return service_pb2.BackwardRequest(
+        session_id=session.id,
+        forward_id=forward_id,
+        output_gradients={
+            name: _encode_gradient(session, name, value, outputs) for name, value in (output_gradients or {}).items()
+        },
+        wrt=names,
+        retain=retain,
+        weight=weight,
+        request_id=request_id,
+    )
+
+
+def step_options(
+    *, learning_rate: float | None, expected_step: int | None, non_finite: NonFinite, normalize: Normalize
+) -> service_pb2.StepOptions:
+    """Returns the message."""
+    return service_pb2.StepOptions(
+        learning_rate=learning_rate,
+        expected_step=expected_step,
+        non_finite=_chosen("non_finite", non_finite, _NON_FINITE),
+        normalization=_chosen("normalize", normalize, _NORMALIZE),
+    )
+
+
+def train_step(
+    session: SessionInfo,
+    inputs: Arrays,
+    *,
+    options: service_pb2.StepOptions,
+    outputs: Sequence[str],
+    weight: float | None,
+    request_id: str,
+) -> service_pb2.TrainStepRequest:
+    """Returns the request, with inputs converted to their declared dtypes."""
+    return service_pb2.TrainStepRequest(
+        session_id=session.id,
+        inputs=encode_inputs(session, inputs),
+        options=options,
+        outputs=_output_names(session, outputs),
+        weight=weight,
+        request_id=request_id,
+    )
+
+
+def set_parameters(
+    session: SessionInfo, values: Mapping[str, Array], request_id: str
+) -> Iterator[service_pb2.SetParametersRequest]:
+    """Yields the requests of one stream; `values` come from `checked_parameters`."""
+    first = True
+    for name, value in values.items():
+        for chunk in tensors.encode_chunks(name, value):
+            head = (session.id, request_id) if first else ("", "")
+            yield service_pb2.SetParametersRequest(session_id=head[0], request_id=head[1], chunk=chunk)
+            first = False
+
+
+def checked_parameters(session: SessionInfo, values: Arrays) -> dict[str, Array]:
+    """Returns the values converted to the dtypes of their parameters; raises UnknownNameError or ShapeError."""
+    known = {each.name: each for each in session.parameters}
+    _check_known("parameter", values, known)
+    if not values:
+        raise InvalidRequestError("set_parameters was given no parameters; name at least one")
+    converted = {
+        name: _arrays.convert(value, known[name].dtype, f"parameter {name!r}") for name, value in values.items()
+    }
+    for name, value in converted.items():
+        if value.shape != known[name].shape:
+            raise ShapeError(
+                f"parameter {name!r} has shape {list(known[name].shape)}, not {list(value.shape)}; reshape the array",
+                field=f"parameters[{name}]",
+            )
+    return converted
+
+
+def selected_parameters(
+    session: SessionInfo, names: Sequence[str] | None, *, trainable: bool
+) -> tuple[list[str], list[ParameterInfo]]:
+    """Returns the names to ask for and what to expect: all parameters when `names` is None.
+
+    Raises UnknownNameError for a name that is not among the parameters, or not among the trainable ones.
+    """
+    known = {each.name: each for each in session.parameters if not (trainable and each.frozen)}
+    if names is None:
+        return [], list(known.values())
+    listed = [names] if isinstance(names, str) else list(names)
+    _check_known("trainable parameter" if trainable else "parameter", listed, known)
+    return listed, [known[name] for name in listed]
+
+
+def encode_inputs(session: SessionInfo, inputs: Arrays) -> dict[str, tensor_pb2.Tensor]:
+    """Returns the tensors of a request; raises UnknownNameError, DTypeError or TensorError."""
+    known = {each.name: each.dtype for each in session.inputs}
+    _check_known("input", inputs, known)
+    return {
+        name: tensors.encode(_arrays.convert(value, known[name], f"input {name!r}")) for name, value in inputs.items()
+    }
+
+
+def decode(values: Mapping[str, tensor_pb2.Tensor]) -> dict[str, Array]:
+    """Returns read-only arrays that share the response's memory, sorted by name; raises ServerError for nonsense."""
+    try:
+        return {name: tensors.decode(values[name]) for name in sorted(values)}
+    except tensors.TensorError as error:
+        raise ServerError(f"the server sent a tensor that cannot be read: {error}", code=Code.DATA_LOSS) from None
+
+
+def decode_chunks(chunks: Iterable[tensor_pb2.TensorChunk], expected: Sequence[ParameterInfo]) -> dict[str, Array]:
+    """Returns writable arrays by name, in the order in which they came; raises ServerError for nonsense."""
+    names = [each.name for each in expected]
+    limit = sum(tensors.byte_count(each.dtype, each.shape) for each in expected)
+    try:
+        received = dict(tensors.decode_chunks(chunks, limit))
+    except tensors.TensorError as error:
+        raise ServerError(f"the server sent a stream that cannot be read: {error}", code=Code.DATA_LOSS) from None
+    if list(received) != list(dict.fromkeys(names)):
+        raise ServerError(f"the server sent {list(received)} instead of {names}; upgrade it", code=Code.DATA_LOSS)
+    return received
+
+
+def train_step_result(response: service_pb2.TrainStepResponse) -> TrainStepResult:
+    """Returns the response as data."""
+    return TrainStepResult(**step_fields(response.result), loss=response.loss, outputs=decode(response.outputs))
+
+
+def _encode_gradient(
+    session: SessionInfo, name: str, value: ArrayLike, outputs: Mapping[str, Array]
+) -> tensor_pb2.Tensor:
+    what = f"the gradient of output {name!r}"
+    dtype = outputs[name].dtype if name in outputs else _common_float(session)
+    return tensors.encode(_arrays.to_array(value, what) if dtype is None else _arrays.convert(value, dtype, what))
+
+
+def _common_float(session: SessionInfo) -> DType | None:
+    """Returns the only floating-point dtype of the graph's inputs and parameters, or None when there are several."""
+    dtypes = [*(each.dtype for each in session.inputs), *(each.dtype for each in session.parameters)]
+    found = {dtype for dtype in dtypes if _arrays.is_float(dtype)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _output_names(session: SessionInfo, names: Sequence[str] | None) -> list[str]:
+    listed = [names] if isinstance(names, str) else list(names or ())
+    _check_known("output", listed, [*session.outputs, LOSS])
+    return listed
+
+
+def _check_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
+    allowed = list(known)
+    for name in names:
+        if name not in allowed:
+            listed = ", ".join(map(repr, allowed)) or "none"
+            raise UnknownNameError(f"the graph has no {kind} {name!r}; it has {listed}", field=f"{kind}s[{name}]")
+
+
+def _chosen(what: str, value: str, choices: Mapping[str, Choice]) -> Choice:
+    if value not in choices:
+        raise InvalidRequestError(
+            f"{what}={value!r} is unknown; use one of {', '.join(map(repr, choices))}", field=what
+        )
+    return choices[value]

@@ -1,0 +1,96 @@
+"""The gradient of a graph, as more of the graph: reverse accumulation by symbolic rules.
+
+Walking the nodes backwards, each one's rule builds the nodes that carry the gradient of its outputs to its inputs
+(the chain rule); contributions to the same value are added. The result can be differentiated again.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from backwire_server.engine.builder import Builder, Emitted, O, Value
+from backwire_server.engine.errors import DtypeMismatch, NotDifferentiable
+from backwire_server.engine.graph import DType, TensorType
+
+
+def is_float(dtype: DType) -> bool:
+    """Tells whether values of this dtype can have gradients (bfloat16 included)."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def differentiate(builder: Builder, seeds: Mapping[str, Value], wrt: Sequence[str]) -> dict[str, Value | None]:
+    """Adds the gradient nodes to the builder and returns the gradient of each value in `wrt`, None where none flows.
+
+    `seeds` maps the name of each value that is differentiated to the gradient of the final result with respect to it
+    (for a loss: a one of its shape). Only paths from `seeds` to `wrt` are built. Raises NotDifferentiable when such a
+    path goes through an operator without a gradient.
+    """
+    nodes = tuple(builder.nodes)
+    active = _reached(builder, nodes, wrt)
+    gradients: dict[str, Value] = {name: seed for name, seed in seeds.items() if name in active}
+    for node in reversed(nodes):
+        incoming = [gradients.get(name) for name in node.outputs]
+        if any(gradient is not None for gradient in incoming) and not active.isdisjoint(node.inputs):
+            builder.label = f"gradient of {node.label}"
+            for name, gradient in zip(node.inputs, _apply_rule(builder, node, incoming), strict=True):
+                if gradient is not None and name in active:
+                    gradient = sum_to(gradient, Value(builder, name).type)
+                    gradients[name] = gradients[name] + gradient if name in gradients else gradient
+    builder.label = ""
+    return {name: gradients.get(name) for name in wrt}
+
+
+def undifferentiable(builder: Builder, of: Iterable[str], wrt: Iterable[str]) -> Emitted | None:
+    """Returns a node on a path from `wrt` to `of` whose operator has no gradient rule, or None."""
+    active = _reached(builder, builder.nodes, wrt)
+    needed = set(of)
+    for node in reversed(builder.nodes):
+        if not needed.isdisjoint(node.outputs) and not active.isdisjoint(node.inputs):
+            if node.op.gradient is None:
+                return node
+            needed.update(name for name in node.inputs if name in active)
+    return None
+
+
+def sum_to(value: Value, type_: TensorType) -> Value:
+    """Returns a gradient in the shape of what it is the gradient of: the adjoint of broadcasting, in both directions.
+
+    Raises DtypeMismatch when the gradient has another dtype, which is a defect of the rule that built it.
+    """
+    if value.dtype != type_.dtype:
+        raise DtypeMismatch(f"a gradient of {value.dtype.name} was built for a value of {type_.dtype.name}")
+    shape = type_.shape
+    extra = value.rank - len(shape)
+    if value.shape == shape:
+        return value
+    if extra >= 0:
+        stretched = [axis for axis in range(extra, value.rank) if shape[axis - extra] == 1 and value.shape[axis] != 1]
+        if axes := [*range(extra), *stretched]:
+            value = O.ReduceSum(value, axes, keepdims=1)
+        if extra:
+            value = O.Reshape(value, list(value.shape[extra:]))
+    return value if value.shape == shape else O.Expand(value, list(shape))
+
+
+def _reached(builder: Builder, nodes: Sequence[Emitted], wrt: Iterable[str]) -> set[str]:
+    """Returns the floating-point values that depend on `wrt`."""
+    active = set(wrt)
+    for node in nodes:
+        if not active.isdisjoint(node.inputs):
+            types = ((name, builder.types[name]) for name in node.outputs)
+            active.update(name for name, type_ in types if type_ is None or is_float(type_.dtype))
+    return active
+
+
+def _apply_rule(builder: Builder, node: Emitted, incoming: Sequence[Value | None]) -> Sequence[Value | None]:
+    if node.op.gradient is None:
+        raise NotDifferentiable(
+            f"{node.op.name} node {node.label!r} has no gradient, but lies between what is differentiated and what it "
+            "is differentiated by; take it off that path, or freeze the parameters before it"
+        )
+    inputs = [Value(builder, name) if name else None for name in node.inputs]
+    outputs = tuple(Value(builder, name) for name in node.outputs)
+    several = node.op.outputs != 1
+    g: Any = tuple(incoming) if several else incoming[0]
+    result = node.op.gradient(g, outputs if several else outputs[0], *inputs, **node.attributes)
+    gradients = result if isinstance(result, tuple) else (result,)
+    return [*gradients, *[None] * (len(inputs) - len(gradients))]

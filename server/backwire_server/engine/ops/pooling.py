@@ -1,0 +1,185 @@
+"""Pooling over windows of the spatial axes."""
+
+from typing import Any
+
+import numpy as np
+
+from backwire_server.engine.builder import O, Value
+from backwire_server.engine.errors import ShapeMismatch
+from backwire_server.engine.graph import Array, TensorType
+from backwire_server.engine.registry import F, case, function, gradient, op
+from backwire_server.engine.shapes import require, require_rank
+from backwire_server.engine.windows import Window, window_of
+
+Ints = tuple[int, ...]
+
+SAMPLES = [
+    case(F(2, 3, 4, 4), kernel_shape=(2, 2), strides=(2, 2)),
+    case(F(1, 2, 5, 4), kernel_shape=(3, 2), strides=(2, 1), pads=(1, 0, 1, 1)),
+    case(F(1, 2, 5, 5), kernel_shape=(2, 2), strides=(2, 2), ceil_mode=1),
+    case(F(1, 1, 7), kernel_shape=(2,), dilations=(3,)),
+    case(F(1, 1, 5, 6), kernel_shape=(3, 3), strides=(2, 2), auto_pad="SAME_LOWER"),
+]
+PRIMITIVE = {"kernel": (2, 2), "strides": (2, 1), "pads": (1, 0, 0, 1), "dilations": (1, 2)}
+
+
+def _geometry(window: Window) -> dict[str, Ints]:
+    return {"kernel": window.kernel, "strides": window.strides, "pads": window.pads, "dilations": window.dilations}
+
+
+def _pooled_type(x: Value, *_: Value, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints) -> TensorType:
+    require(x, "f")
+    sizes = Window(kernel, strides, pads, dilations).output_sizes(x.shape[2:])
+    return TensorType(x.dtype, (*x.shape[:2], *sizes))
+
+
+@function("MaxPool", samples=SAMPLES)
+def max_pool(
+    x: Value,
+    *,
+    kernel_shape: Ints,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Ints | None = None,
+    pads: Ints | None = None,
+    storage_order: int = 0,
+    strides: Ints | None = None,
+) -> Value:
+    """The largest element of each window of x [N, C, d1, ...]; where several tie, the first has the gradient."""
+    require_rank(x, 3)
+    window = window_of(x.shape[2:], kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
+    return O.MaxPooling(x, **_geometry(window))  # type: ignore[no-any-return]
+
+
+def _lowest(x: Array) -> Any:
+    return -np.inf
+
+
+@op("MaxPooling", shape=_pooled_type, samples=[case(F(1, 2, 4, 5), **PRIMITIVE)], internal=True)
+def max_pooling(x: Array, *, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints) -> Array:
+    """MaxPool with everything explicit. Used by MaxPool."""
+    window = Window(kernel, strides, pads, dilations)
+    padded = window.padded(x, _lowest(x))
+    outputs = [int(size) for size in window.output_sizes(x.shape[2:])]
+    parts = (padded[(slice(None), slice(None), *slices)] for _, slices in window.offsets(outputs))
+    result = next(parts).copy()
+    for part in parts:
+        np.maximum(result, part, out=result)
+    return result
+
+
+@gradient("MaxPooling")
+def _(g: Value, y: Value, x: Value, **geometry: Ints) -> Value:
+    return O.MaxPoolingGradient(g, x, y, **geometry)  # type: ignore[no-any-return]
+
+
+def _winners(x: Array, y: Array, window: Window) -> Array:
+    """Returns, for each window, the place in the kernel (counted in C order) of the first element that equals y."""
+    views = window.views(window.padded(x, _lowest(x)))
+    flat = views.reshape(*y.shape, -1)
+    return np.asarray(np.argmax(flat == y[..., None], axis=-1))
+
+
+@op("MaxPoolingGradient", shape=lambda g, x, y, kernel, strides, pads, dilations: x.type, samples=[], internal=True)
+def max_pooling_gradient(
+    g: Array, x: Array, y: Array, *, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints
+) -> Array:
+    """The gradient of MaxPooling: g where each window's largest element is."""
+    window = Window(kernel, strides, pads, dilations)
+    count = int(np.prod(kernel))
+    chosen = _winners(x, y, window)[..., None] == np.arange(count)
+    return window.folded(np.where(chosen, g[..., None], 0).astype(g.dtype).reshape(*g.shape, *kernel), x.shape[2:])
+
+
+@gradient("MaxPoolingGradient")
+def _(g: Value, h: Value, x: Value, data: Value, y: Value, **geometry: Ints) -> tuple[Value, None, None]:
+    return O.MaxPoolingSelect(g, data, y, **geometry), None, None
+
+
+@op("MaxPoolingSelect", shape=lambda g, x, y, kernel, strides, pads, dilations: y.type, samples=[], internal=True)
+def max_pooling_select(
+    g: Array, x: Array, y: Array, *, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints
+) -> Array:
+    """The element of g where each window of x has its largest."""
+    window = Window(kernel, strides, pads, dilations)
+    views = window.views(window.padded(g, 0.0)).reshape(*y.shape, -1)
+    return np.take_along_axis(views, _winners(x, y, window)[..., None], -1)[..., 0]
+
+
+@gradient("MaxPoolingSelect")
+def _(g: Value, h: Value, x: Value, data: Value, y: Value, **geometry: Ints) -> tuple[Value, None, None]:
+    return O.MaxPoolingGradient(g, data, y, **geometry), None, None
+
+
+@function(
+    "AveragePool", samples=[*SAMPLES, case(F(1, 1, 4, 4), kernel_shape=(3, 3), pads=(1,) * 4, count_include_pad=1)]
+)
+def average_pool(
+    x: Value,
+    *,
+    kernel_shape: Ints,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    count_include_pad: int = 0,
+    dilations: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+) -> Value:
+    """The mean of each window of x [N, C, d1, ...]; padding counts only when told so."""
+    require_rank(x, 3)
+    sizes = x.shape[2:]
+    window = window_of(sizes, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
+    plain = window_of(sizes, kernel_shape, strides, pads, dilations, auto_pad)
+    total = O.SumPooling(x, **_geometry(window))
+    if window.pads == plain.pads and (count_include_pad or not any(window.pads)):
+        return total / float(np.prod(kernel_shape))
+    extents = [int(size) for size in sizes]
+    ones = np.ones((1, 1, *extents), x.dtype)
+    if count_include_pad:
+        ones = plain.padded(ones, 1.0)
+        grown = tuple(a - b for a, b in zip(window.pads, plain.pads, strict=True))
+        window = Window(window.kernel, window.strides, grown, window.dilations)
+    return total / x.builder.constant(sum_pooling(ones, **_geometry(window)))
+
+
+@op("SumPooling", shape=_pooled_type, samples=[case(F(1, 2, 4, 5), **PRIMITIVE)], internal=True)
+def sum_pooling(x: Array, *, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints) -> Array:
+    """The sum of each window. Used by AveragePool."""
+    window = Window(kernel, strides, pads, dilations)
+    padded = window.padded(x, 0.0)
+    outputs = [int(size) for size in window.output_sizes(x.shape[2:])]
+    result = np.zeros((*x.shape[:2], *outputs), x.dtype)
+    for _, slices in window.offsets(outputs):
+        result += padded[(slice(None), slice(None), *slices)]
+    return result
+
+
+@gradient("SumPooling")
+def _(g: Value, y: Value, x: Value, **geometry: Ints) -> Value:
+    return O.SumPoolingGradient(g, sizes=x.sizes[2:], **geometry)  # type: ignore[no-any-return]
+
+
+@op(
+    "SumPoolingGradient",
+    shape=lambda g, sizes, kernel, strides, pads, dilations: TensorType(g.dtype, (*g.shape[:2], *sizes)),
+    samples=[case(F(1, 2, 2, 4), sizes=(4, 5), **PRIMITIVE)],
+    internal=True,
+)
+def sum_pooling_gradient(g: Array, *, sizes: Ints, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints) -> Array:
+    """The gradient of SumPooling: each element of g added to all of its window."""
+    window = Window(kernel, strides, pads, dilations)
+    spread = np.broadcast_to(g.reshape(*g.shape, *[1] * len(kernel)), (*g.shape, *kernel))
+    return window.folded(spread, sizes)
+
+
+@gradient("SumPoolingGradient")
+def _(g: Value, y: Value, x: Value, *, sizes: Ints, **geometry: Ints) -> Value:
+    return O.SumPooling(g, **geometry)  # type: ignore[no-any-return]
+
+
+@function("GlobalAveragePool", samples=[case(F(2, 3, 4, 2)), case(F(1, 2, 3))])
+def global_average_pool(x: Value) -> Value:
+    """The mean over all spatial axes of x [N, C, d1, ...], which are kept with size 1."""
+    if x.rank < 3:
+        raise ShapeMismatch("there are no spatial axes; x must be [N, C, d1, ...]")
+    return O.ReduceMean(x, list(range(2, x.rank)), keepdims=1)  # type: ignore[no-any-return]

@@ -1,0 +1,129 @@
+"""Reductions over axes."""
+
+from typing import Any
+
+import numpy as np
+
+from backwire_server.engine.builder import O, Value
+from backwire_server.engine.dims import Dim, Shape, product
+from backwire_server.engine.errors import ShapeMismatch
+from backwire_server.engine.graph import Array, TensorType
+from backwire_server.engine.registry import F, I, Rule, case, gradient, op
+from backwire_server.engine.shapes import axes_of, axis_of, require
+
+SAMPLES = [
+    case(F(2, 3)),
+    case(F(2, 3, 4), I(1, -1)),
+    case(F(2, 3, 4), I(0), keepdims=0),
+    case(F(2, 3), noop_with_empty_axes=1),
+    case(F(2, 3), None, keepdims=0),
+    case(F()),
+]
+
+
+def reduced_axes(x: Value, axes: Value | None, noop_with_empty_axes: int) -> tuple[int, ...]:
+    """Returns the axes that a reduction goes over: all when none are given, unless told that none means none."""
+    given = axes_of(axes.known.tolist(), x.rank) if axes is not None else ()
+    return given if given or noop_with_empty_axes else tuple(range(x.rank))
+
+
+def _kept_shape(x: Value, axes: tuple[int, ...]) -> Shape:
+    return tuple(1 if axis in axes else dim for axis, dim in enumerate(x.shape))
+
+
+def _reduction_type(
+    x: Value, axes: Value | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+) -> TensorType:
+    require(x, "fi")
+    over = reduced_axes(x, axes, noop_with_empty_axes)
+    kept = tuple(dim for axis, dim in enumerate(x.shape) if axis not in over)
+    return TensorType(x.dtype, _kept_shape(x, over) if keepdims else kept)
+
+
+def _restored(value: Value, x: Value, axes: Value | None, keepdims: int, noop_with_empty_axes: int) -> Value:
+    """Returns a reduction's result, or its gradient, with the reduced axes as size 1 again."""
+    return value if keepdims else O.Reshape(value, list(_kept_shape(x, reduced_axes(x, axes, noop_with_empty_axes))))
+
+
+def _reduction(name: str, reduce: Rule, doc: str, rule: Rule) -> None:
+    """Adds a reduction. `rule` gets the gradient and the result, reduced axes kept, the input and the axes."""
+
+    def kernel(x: Array, axes: Array | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Array:
+        over = tuple(axes.tolist()) if axes is not None else ()
+        if not over and noop_with_empty_axes:
+            return x
+        return np.asarray(reduce(x, axis=over or None, keepdims=bool(keepdims)))
+
+    def backward(g: Value, y: Value, x: Value, axes: Value | None = None, **options: Any) -> Value:
+        over = reduced_axes(x, axes, options["noop_with_empty_axes"])
+        g, y = (_restored(each, x, axes, **options) for each in (g, y))
+        return rule(g, y, x, over)
+
+    kernel.__doc__ = doc
+    op(name, shape=_reduction_type, samples=SAMPLES)(kernel)
+    gradient(name)(backward)
+
+
+def count(x: Value, axes: tuple[int, ...]) -> Dim:
+    """Returns how many elements each result of a reduction is made of."""
+    return product(x.shape[axis] for axis in axes)
+
+
+def _sum(x: Array, **options: Any) -> Array:
+    return np.sum(x, dtype=x.dtype, **options)
+
+
+def _mean(x: Array, **options: Any) -> Array:
+    if x.dtype.kind in "iu":
+        return (np.sum(x, dtype=x.dtype, **options) // np.sum(np.ones_like(x), **options)).astype(x.dtype)
+    return np.mean(x, dtype=x.dtype, **options)
+
+
+def _ties(y: Value, x: Value, axes: tuple[int, ...]) -> Value:
+    """Returns the share of each element in the extremum: 1, or 1/n where n elements tie."""
+    mask = O.Cast(O.Equal(x, y), to=x.dtype.name)
+    return mask / (O.ReduceSum(mask, list(axes)) if axes else 1.0)
+
+
+_reduction("ReduceSum", _sum, "The sum over the axes.", lambda g, y, x, axes: O.Expand(g, list(x.shape)) if axes else g)
+_reduction(
+    "ReduceMean",
+    _mean,
+    "The mean over the axes.",
+    lambda g, y, x, axes: O.Expand(g / float(count(x, axes)), list(x.shape)) if axes else g,
+)
+_reduction(
+    "ReduceMax",
+    np.max,
+    "The largest element over the axes; elements that tie share the gradient.",
+    lambda g, y, x, axes: g * _ties(y, x, axes),
+)
+_reduction(
+    "ReduceMin",
+    np.min,
+    "The smallest element over the axes; elements that tie share the gradient.",
+    lambda g, y, x, axes: g * _ties(y, x, axes),
+)
+
+
+def _arg_type(x: Value, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> TensorType:
+    require(x, "fi")
+    if not x.rank:
+        raise ShapeMismatch("a scalar has no axis to search")
+    over = (axis_of(axis, x.rank),)
+    kept = tuple(dim for each, dim in enumerate(x.shape) if each not in over)
+    return TensorType.of(np.int64, _kept_shape(x, over) if keepdims else kept)
+
+
+def _arg(name: str, search: Rule, doc: str) -> None:
+    def kernel(x: Array, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Array:
+        if not select_last_index:
+            return np.asarray(search(x, axis=axis, keepdims=bool(keepdims)))
+        return x.shape[axis] - 1 - np.asarray(search(np.flip(x, axis), axis=axis, keepdims=bool(keepdims)))
+
+    kernel.__doc__ = doc
+    op(name, shape=_arg_type, samples=[case(F(2, 3)), case(F(2, 3), axis=-1, keepdims=0, select_last_index=1)])(kernel)
+
+
+_arg("ArgMax", np.argmax, "The index of the largest element along the axis, the first where several tie.")
+_arg("ArgMin", np.argmin, "The index of the smallest element along the axis, the first where several tie.")

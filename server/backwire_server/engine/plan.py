@@ -1,0 +1,162 @@
+"""Compiles a graph for concrete input shapes: one program forward, one backward for each way to differentiate."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from backwire_server.engine.builder import RANDOM_KEY, Builder, NeedsValue, Value
+from backwire_server.engine.differentiate import differentiate, is_float
+from backwire_server.engine.errors import GraphError, ShapeMismatch
+from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
+from backwire_server.engine.program import Program
+
+
+class BackwardPlan:
+    """A program that turns seeds and what a pass kept into gradients."""
+
+    def __init__(self, program: Program, names: Sequence[str]) -> None:
+        self.feeds = program.feeds
+        self._program = program
+        self._names = names
+
+    def run(self, kept: Mapping[str, Array], seeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Returns the gradients by name; those that do not flow are absent."""
+        given = {_seed_name(name): seed for name, seed in seeds.items()}
+        return dict(zip(self._names, self._program.run({**kept, **given}), strict=True))
+
+
+class Plan:
+    """The forward program for one set of input shapes, and the backward programs that go with it."""
+
+    def __init__(
+        self, builder: Builder, values: Mapping[str, Value], graph: Graph, trainable: Sequence[str], training: bool
+    ) -> None:
+        self._builder = builder
+        self._graph = graph
+        self._values = values
+        self._backward: dict[object, BackwardPlan] = {}
+        self.residuals: tuple[str, ...] = ()
+        self._program: Program
+        self._names: tuple[str, ...] = ()
+        self._forward_values = frozenset(builder.types)
+        self._leaves = frozenset({RANDOM_KEY, *(item.name for item in (*graph.inputs, *graph.parameters))})
+        if training:
+            self._keep_residuals(trainable)
+
+    def link(self, names: Sequence[str]) -> None:
+        """Makes the forward program that returns the named outputs and the residuals."""
+        targets = self._graph.targets(names)
+        wanted = {name: self._values[value].name for name, value in targets.items()}
+        wanted.update((name, name) for name in self.residuals)
+        self._names = tuple(wanted)
+        self._program = Program(self._builder, tuple(wanted.values()), self._leaves)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Returns outputs and loss by output name, and residuals by value name."""
+        return dict(zip(self._names, self._program.run(feeds), strict=True))
+
+    def output_type(self, name: str) -> TensorType | None:
+        """Returns the type of an output for this plan's shapes, None when it cannot be computed from its inputs."""
+        value = self._values.get(self._graph.targets([name])[name])
+        return None if value is None else value.type
+
+    def backward(self, seeds: tuple[str, ...], wrt: tuple[str, ...]) -> BackwardPlan:
+        """Returns the program for gradients of the seeded outputs (none: of the loss) with respect to leaves."""
+        key = (seeds, wrt)
+        if key not in self._backward:
+            given = self._leaves | set(self.residuals)
+            self._backward[key] = self._differentiate(seeds, wrt, given)
+        return self._backward[key]
+
+    def _keep_residuals(self, trainable: Sequence[str]) -> None:
+        """Decides what the pass keeps: what the usual backward program needs. Others compute the rest again."""
+        if self._graph.loss is not None:
+            usual = self._differentiate((), tuple(trainable), self._forward_values)
+        else:
+            inputs = [item.name for item in self._graph.inputs if is_float(item.type.dtype)]
+            types = {
+                name: self._values[value].type for name, value in self._graph.outputs.items() if value in self._values
+            }
+            outputs = tuple(sorted(name for name, type_ in types.items() if is_float(type_.dtype)))
+            usual = self._differentiate(outputs, (*trainable, *inputs), self._forward_values)
+        outside = self._forward_values - self._leaves
+        self.residuals = tuple(name for name in usual.feeds if name in outside)
+
+    def _differentiate(
+        self, seeds: Sequence[str], wrt: Sequence[str], given: frozenset[str] | set[str]
+    ) -> BackwardPlan:
+        builder = self._builder.fork()
+        of: dict[str, Value] = {}
+        for name in seeds or (LOSS,):
+            value = self._values[self._graph.targets([name])[name]]
+            type_ = value.type
+            if seeds:
+                seed = builder.leaf(_seed_name(name), type_)
+            else:
+                seed = builder.constant(np.ones(value.sizes, type_.dtype))
+            of[value.name] = of[value.name] + seed if value.name in of else seed
+        present = tuple(name for name in wrt if name in builder.types)
+        gradients = differentiate(builder, of, present)
+        flowing = {name: value.name for name, value in gradients.items() if value is not None}
+        seeds_given = {_seed_name(name) for name in seeds}
+        return BackwardPlan(Program(builder, tuple(flowing.values()), given | seeds_given), tuple(flowing))
+
+
+def compile_plan(
+    graph: Graph,
+    trainable: Sequence[str],
+    feeds: Mapping[str, Array],
+    known: Mapping[str, Array],
+    names: Sequence[str],
+    with_loss: bool,
+    training: bool,
+) -> Plan | frozenset[str]:
+    """Compiles for the shapes of `feeds`, specialised on the elements in `known`.
+
+    Returns the names of further leaves to specialise on when a shape turns out to depend on their elements.
+    """
+    builder = Builder(training=training, known=known)
+    try:
+        values = _replay(builder, graph, feeds)
+        if with_loss:
+            assert graph.loss is not None
+            _check_one_element(graph.loss, values[graph.loss])
+        plan = Plan(builder, values, graph, trainable, training)
+        plan.link([*names, *([LOSS] if with_loss else [])])
+    except NeedsValue as needed:
+        return _leaves_below(builder, needed.names)
+    return plan
+
+
+def _replay(builder: Builder, graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Value]:
+    """Emits every node whose inputs can be computed from the feeds."""
+    values = {name: builder.leaf(name, TensorType(feed.dtype, feed.shape)) for name, feed in feeds.items()}
+    values.update((name, builder.constant(array)) for name, array in graph.constants.items())
+    for node in graph.topological_nodes:
+        if all(name in values for name in node.inputs if name):
+            builder.replay(node, values)
+    builder.label = ""
+    return values
+
+
+def _check_one_element(name: str, value: Value) -> None:
+    if any(size != 1 for size in value.sizes):
+        raise ShapeMismatch(
+            f"the loss {name!r} has shape {list(value.sizes)}; reduce it to one element", field="graph.loss"
+        )
+    if not is_float(value.dtype):
+        raise GraphError(f"the loss {name!r} is {value.dtype.name}; it must be floating-point", field="graph.loss")
+
+
+def _leaves_below(builder: Builder, names: frozenset[str]) -> frozenset[str]:
+    """Returns the leaves that the named values are computed from."""
+    pending = set(names)
+    for node in reversed(builder.nodes):
+        if not pending.isdisjoint(node.outputs):
+            pending.update(filter(None, node.inputs))
+    produced = {name for node in builder.nodes for name in node.outputs}
+    return frozenset(pending - produced - builder.constants.keys() - {RANDOM_KEY})
+
+
+def _seed_name(output: str) -> str:
+    return f"%gradient:{output}"

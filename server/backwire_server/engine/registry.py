@@ -1,0 +1,199 @@
+"""The table of operators, and the decorators that add to it.
+
+An operator is either *primitive* (`@op`: a numpy kernel, a shape rule and, with `@gradient`, a gradient rule) or a
+*function* of simpler ones (`@function`), whose shape and gradient follow from theirs.
+
+The signature of the kernel is the operator's: positional parameters are its inputs, those with a default are optional,
+a starred one takes any number; keyword-only parameters are its attributes, required when they have no default. A rule
+that names a keyword-only parameter `n_outputs` is told how many outputs the node has.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from backwire_server.engine.errors import GraphError, InvalidAttribute, UnknownOp
+from backwire_server.engine.graph import Array, Attribute
+
+Rule = Callable[..., Any]
+R = TypeVar("R", bound=Rule)
+
+REQUIRED = inspect.Parameter.empty
+N_OUTPUTS = "n_outputs"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Inputs and attributes on which an operator is tested; inputs at `static` places are constants of the graph."""
+
+    inputs: tuple[Array | None, ...]
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    n_outputs: int = 1
+    static: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Op:
+    """An operator. `outputs` is how many outputs a node has at most; 0 means as many as the node names.
+
+    An `internal` one is the engine's own: gradients and functions are made of it, but a graph cannot name it.
+    """
+
+    name: str
+    signature: inspect.Signature
+    doc: str
+    samples: Sequence[Sample]
+    outputs: int
+    internal: bool = False
+    shape: Rule | None = None
+    kernel: Rule | None = None
+    expand: Rule | None = None
+    gradient: Rule | None = None
+    inputs: tuple[str, ...] = ()
+    optional: int = 0
+    variadic: bool = False
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        parameters = self.signature.parameters.values()
+        positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        self.inputs = tuple(p.name for p in positional)
+        self.optional = sum(p.default is not REQUIRED for p in positional)
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != N_OUTPUTS]
+        self.attributes = {p.name: p.default for p in keywords}
+
+    def check_inputs(self, present: Sequence[bool]) -> None:
+        """Raises GraphError unless a node may have these inputs, told by which positions are not left out."""
+        required = len(self.inputs) - self.optional
+        least, most = required + (self.variadic and not self.inputs), len(self.inputs)
+        if not (least <= len(present) and (self.variadic or len(present) <= most) and all(present[:required])):
+            names = ", ".join([*self.inputs, *(["..."] if self.variadic else [])])
+            raise GraphError(f"takes the inputs ({names}), the first {least} required; it was given {sum(present)}")
+
+    def bind(self, given: Mapping[str, Attribute]) -> dict[str, Attribute]:
+        """Returns all attributes, defaults filled in; raises InvalidAttribute for unknown, missing or wrong ones."""
+        for name in given:
+            if name not in self.attributes:
+                known = ", ".join(self.attributes) or "none"
+                raise InvalidAttribute(f"has no attribute {name!r}; its attributes are: {known}")
+        bound = {name: given.get(name, default) for name, default in self.attributes.items()}
+        for name, value in bound.items():
+            if value is REQUIRED:
+                raise InvalidAttribute(f"needs the attribute {name!r}")
+            bound[name] = _coerced(name, value, self.attributes[name])
+        return bound
+
+
+def _coerced(name: str, value: Any, default: Any) -> Any:
+    """Returns the value as the kind of the default, where that says a kind; an int may stand for a float."""
+    if isinstance(value, list):
+        value = tuple(value)
+    if isinstance(default, float) and isinstance(value, int):
+        return float(value)
+    if default is REQUIRED or default is None or isinstance(value, type(default)):
+        return value
+    raise InvalidAttribute(f"attribute {name!r} is {value!r}, but must be of kind {type(default).__name__}")
+
+
+OPS: dict[str, Op] = {}
+
+
+def lookup(name: str) -> Op:
+    """Returns the operator; raises UnknownOp when there is none of that name."""
+    try:
+        return OPS[name]
+    except KeyError:
+        raise UnknownOp(f"there is no op {name!r}; ListOps names those that exist") from None
+
+
+def op(
+    name: str, *, shape: Rule, samples: Sequence[Sample], outputs: int = 1, internal: bool = False
+) -> Callable[[R], R]:
+    """Registers the decorated kernel, numpy arrays in and out, as a primitive operator.
+
+    `shape` takes the inputs as `Value`s and the attributes, and returns the TensorType of the output, or a tuple.
+    """
+
+    def register(kernel: R) -> R:
+        _add(Op(name, inspect.signature(kernel), _doc(kernel), samples, outputs, internal, shape, kernel))
+        return kernel
+
+    return register
+
+
+def function(name: str, *, samples: Sequence[Sample], outputs: int = 1) -> Callable[[R], R]:
+    """Registers the decorated function, which builds its result from `Value`s, as an operator."""
+
+    def register(expand: R) -> R:
+        _add(Op(name, inspect.signature(expand), _doc(expand), samples, outputs, expand=expand))
+        return expand
+
+    return register
+
+
+def gradient(name: str) -> Callable[[R], R]:
+    """Registers the decorated gradient rule of a primitive operator.
+
+    It is called with the gradient of the output, the output and the inputs, all `Value`s, and the attributes; tuples of
+    them for operators with several outputs (a gradient that does not flow is None). It returns the gradient of each
+    input, None where none flows; the builder undoes broadcasting.
+    """
+
+    def register(rule: R) -> R:
+        OPS[name].gradient = rule
+        return rule
+
+    return register
+
+
+def elementwise(
+    name: str, ufunc: Rule, *, arity: int, shape: Rule, doc: str, samples: Sequence[Sample], gradient: Rule | None
+) -> None:
+    """Registers an operator that is just a numpy ufunc of one or two inputs: a line in a table of formulas."""
+    names = ("x",) if arity == 1 else ("a", "b")
+    parameters = [inspect.Parameter(each, inspect.Parameter.POSITIONAL_OR_KEYWORD) for each in names]
+    signature = inspect.Signature(parameters)
+    _add(Op(name, signature, doc, samples, 1, shape=shape, kernel=ufunc, gradient=gradient))
+
+
+def takes_n_outputs(rule: Rule) -> bool:
+    """Tells whether the rule wants to know how many outputs the node has."""
+    try:
+        return N_OUTPUTS in inspect.signature(rule).parameters
+    except ValueError:  # ufuncs have no signature
+        return False
+
+
+def _add(entry: Op) -> None:
+    if entry.name in OPS:
+        raise AssertionError(f"op {entry.name} is defined twice")
+    if not entry.doc:
+        raise AssertionError(f"op {entry.name} has no documentation")
+    OPS[entry.name] = entry
+
+
+def _doc(rule: Rule) -> str:
+    return inspect.cleandoc(rule.__doc__ or "")
+
+
+# Samples read better with short names: F(2, 3) is a float array of that shape, drawn from a seed of its own.
+_draws = np.random.default_rng(20)
+
+
+def F(*shape: int, low: float = -2.0, high: float = 2.0) -> Array:  # noqa: N802
+    """Returns float64 samples, uniform between the bounds; tests cast them to the dtype under test."""
+    return _draws.uniform(low, high, shape)
+
+
+def I(*items: Any) -> Array:  # noqa: E743, N802
+    """Returns an int64 array of the items."""
+    return np.array(items, np.int64)
+
+
+def case(*inputs: Array | None, n_outputs: int = 1, static: tuple[int, ...] = (), **attributes: Attribute) -> Sample:
+    """Returns a sample."""
+    return Sample(inputs, attributes, n_outputs, static)

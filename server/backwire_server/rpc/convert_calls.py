@@ -1,0 +1,160 @@
+"""Calls from requests, and responses from results."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import TypeVar
+
+from backwire_api import tensors
+from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_api.v1 import tensor_pb2
+from backwire_server.rpc.convert_graph import tensor_from_proto
+from backwire_server.rpc.request_keys import checked_id
+from backwire_server.sessions.accumulator import Normalization
+from backwire_server.sessions.calls import (
+    BackwardCall,
+    BackwardResult,
+    ForwardCall,
+    ForwardResult,
+    NonFinitePolicy,
+    StepOptions,
+    StepResult,
+    TrainCall,
+    TrainResult,
+)
+from backwire_server.sessions.errors import InvalidRequest
+from backwire_server.sessions.session import Session
+from backwire_server.sessions.versions import Array
+
+N = TypeVar("N", bound=int)
+T = TypeVar("T")
+
+_TRAINING = {pb.MODE_UNSPECIFIED: True, pb.MODE_TRAIN: True, pb.MODE_EVAL: False}
+_POLICIES = {
+    pb.NON_FINITE_POLICY_UNSPECIFIED: NonFinitePolicy.REJECT,
+    pb.NON_FINITE_POLICY_REJECT: NonFinitePolicy.REJECT,
+    pb.NON_FINITE_POLICY_SKIP: NonFinitePolicy.SKIP,
+    pb.NON_FINITE_POLICY_ALLOW: NonFinitePolicy.ALLOW,
+}
+_NORMALIZATIONS = {
+    pb.GRADIENT_NORMALIZATION_UNSPECIFIED: Normalization.SUM,
+    pb.GRADIENT_NORMALIZATION_SUM: Normalization.SUM,
+    pb.GRADIENT_NORMALIZATION_MEAN: Normalization.MEAN,
+}
+
+
+def is_training(request: pb.ForwardRequest) -> bool:
+    """Tells whether the pass is to be kept; raises InvalidRequest for a mode that does not exist."""
+    return _known(_TRAINING, request.mode, "mode")
+
+
+def forward_call(request: pb.ForwardRequest) -> ForwardCall:
+    """Returns what Forward is asked for; no outputs means all."""
+    forward_id = checked_id(request.forward_id, "forward_id")
+    return ForwardCall(_arrays(request.inputs, "inputs"), tuple(request.outputs) or None, forward_id)
+
+
+def forward_response(result: ForwardResult) -> pb.ForwardResponse:
+    """Returns the answer to Forward."""
+    return pb.ForwardResponse(
+        forward_id=result.forward_id, outputs=_tensors(result.outputs), loss=result.loss, step=result.step
+    )
+
+
+def backward_call(request: pb.BackwardRequest) -> BackwardCall:
+    """Returns what Backward is asked for."""
+    return BackwardCall(
+        checked_id(request.forward_id, "forward_id"),
+        _arrays(request.output_gradients, "output_gradients"),
+        tuple(dict.fromkeys(request.wrt)),
+        request.retain,
+        request.weight if request.HasField("weight") else 1.0,
+    )
+
+
+def backward_response(result: BackwardResult) -> pb.BackwardResponse:
+    """Returns the answer to Backward."""
+    return pb.BackwardResponse(input_gradients=_tensors(result.input_gradients), contributions=result.contributions)
+
+
+def step_options(message: pb.StepOptions) -> StepOptions:
+    """Returns how to step; raises InvalidRequest for a policy or normalization that does not exist."""
+    return StepOptions(
+        message.learning_rate if message.HasField("learning_rate") else None,
+        message.expected_step if message.HasField("expected_step") else None,
+        _known(_POLICIES, message.non_finite, "options.non_finite"),
+        _known(_NORMALIZATIONS, message.normalization, "options.normalization"),
+    )
+
+
+def step_result(result: StepResult) -> pb.StepResult:
+    """Returns the outcome of a step."""
+    return pb.StepResult(
+        step=result.step,
+        gradient_norm=result.gradient_norm,
+        learning_rate=result.learning_rate,
+        contributions=result.contributions,
+        skipped=result.skipped,
+        non_finite_parameter=result.non_finite_parameter,
+    )
+
+
+def train_call(request: pb.TrainStepRequest) -> TrainCall:
+    """Returns what TrainStep is asked for."""
+    weight = request.weight if request.HasField("weight") else 1.0
+    return TrainCall(_arrays(request.inputs, "inputs"), tuple(request.outputs), weight, step_options(request.options))
+
+
+def train_response(result: TrainResult) -> pb.TrainStepResponse:
+    """Returns the answer to TrainStep."""
+    return pb.TrainStepResponse(result=step_result(result.result), loss=result.loss, outputs=_tensors(result.outputs))
+
+
+def parameters_head(
+    requests: Iterator[pb.SetParametersRequest],
+) -> tuple[pb.SetParametersRequest, Iterator[pb.SetParametersRequest]]:
+    """Returns the first message of the stream, and all messages; raises InvalidRequest when there is none."""
+    head = next(requests, None)
+    if head is None:
+        raise InvalidRequest("the stream has no message; send at least one, with the session_id")
+    return head, chain([head], requests)
+
+
+def parameter_values(
+    session: Session, head: pb.SetParametersRequest, requests: Iterable[pb.SetParametersRequest]
+) -> dict[str, Array]:
+    """Returns the values in the stream; a value that does not fit its parameter is refused before it is received.
+
+    Raises UnknownParameter, DtypeMismatch, ShapeMismatch, and InvalidRequest or TensorError for a malformed stream.
+    """
+    values: dict[str, Array] = {}
+
+    def chunks() -> Iterator[tensor_pb2.TensorChunk]:
+        for request in requests:
+            for field in ("session_id", "request_id"):
+                if getattr(request, field) not in ("", getattr(head, field)):
+                    raise InvalidRequest(f"{field} changes within the stream; set it on the first message", field=field)
+            if not request.HasField("chunk"):
+                continue
+            chunk = request.chunk
+            if chunk.offset == 0:
+                if chunk.name in values:
+                    raise InvalidRequest(f"parameter {chunk.name!r} comes twice; send it once", field="chunk.name")
+                session.check_parameter(chunk.name, tensors.dtype_of(chunk.dtype), chunk.shape)
+            yield chunk
+
+    values.update(tensors.decode_chunks(chunks(), session.info().limits.max_parameter_bytes))
+    return values
+
+
+def _arrays(messages: Mapping[str, tensor_pb2.Tensor], field: str) -> dict[str, Array]:
+    return {name: tensor_from_proto(tensor, f"{field}[{name}]") for name, tensor in messages.items()}
+
+
+def _tensors(arrays: Mapping[str, Array]) -> dict[str, tensor_pb2.Tensor]:
+    return {name: tensors.encode(array) for name, array in arrays.items()}
+
+
+def _known(choices: Mapping[N, T], number: N, field: str) -> T:
+    if number not in choices:
+        raise InvalidRequest(f"{field} has the unknown number {number}; use one of the contract", field=field)
+    return choices[number]

@@ -1,0 +1,67 @@
+"""Sessions, as the contract tells them."""
+
+from backwire_api.tensors import data_type_of
+from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_api.v1 import graph_pb2
+from backwire_server.engine.dims import Dim
+from backwire_server.engine.graph import Input, Parameter
+from backwire_server.rpc.convert_graph import graph_from_proto
+from backwire_server.rpc.convert_optimizer import optimizer_from_proto, optimizer_to_proto
+from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.parameters import shape_of
+from backwire_server.sessions.session import SessionInfo
+from backwire_server.sessions.spec import SessionSpec
+
+
+def session_spec(request: pb.CreateSessionRequest, limits: Limits) -> SessionSpec:
+    """Returns what to make a session from; raises what `graph_from_proto` and `optimizer_from_proto` raise."""
+    graph, sources = graph_from_proto(request.graph, limits)
+    optimizer = optimizer_from_proto(request.optimizer) if request.HasField("optimizer") else None
+    return SessionSpec(graph, sources, optimizer, request.seed)
+
+
+def session_to_proto(info: SessionInfo) -> pb.Session:
+    """Returns the message, with the defaults of the optimizer filled in."""
+    message = pb.Session(
+        session_id=info.session_id,
+        step=info.step,
+        contributions=info.contributions,
+        inputs=[_input(item) for item in info.inputs],
+        parameters=[_parameter(item) for item in info.parameters],
+        outputs=info.outputs,
+        has_loss=info.has_loss,
+        optimizer=None if info.optimizer is None else optimizer_to_proto(info.optimizer),
+        seed=info.seed,
+        limits=_limits(info.limits),
+        forward_ids=info.forward_ids,
+    )
+    message.create_time.FromNanoseconds(int(info.created * 1e9))
+    message.last_use_time.FromNanoseconds(int(info.last_used * 1e9))
+    return message
+
+
+def _limits(limits: Limits) -> pb.SessionLimits:
+    message = pb.SessionLimits(
+        max_message_bytes=limits.max_message_bytes,
+        max_passes=limits.max_passes,
+        max_pass_bytes=limits.max_pass_bytes,
+    )
+    message.pass_ttl.FromNanoseconds(int(limits.pass_ttl * 1e9))
+    if limits.idle_ttl is not None:
+        message.idle_ttl.FromNanoseconds(int(limits.idle_ttl * 1e9))
+    return message
+
+
+def _input(item: Input) -> graph_pb2.Input:
+    shape = [_dimension(dim) for dim in item.type.shape]
+    return graph_pb2.Input(name=item.name, dtype=data_type_of(item.type.dtype), shape=shape)
+
+
+def _dimension(dim: Dim) -> graph_pb2.Dimension:
+    return graph_pb2.Dimension(size=dim) if isinstance(dim, int) else graph_pb2.Dimension(symbol=str(dim))
+
+
+def _parameter(item: Parameter) -> pb.ParameterInfo:
+    return pb.ParameterInfo(
+        name=item.name, dtype=data_type_of(item.type.dtype), shape=shape_of(item), frozen=item.frozen
+    )

@@ -1,0 +1,104 @@
+"""Which status and reason each error of the domain has on the wire, and how it is told there."""
+
+import logging
+from collections.abc import Iterator
+
+import grpc
+from google.protobuf import duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from backwire_api.reasons import DOMAIN, Reason
+from backwire_api.tensors import TensorError
+from backwire_server.engine import errors as engine
+from backwire_server.optim import OptimizerError
+from backwire_server.sessions import errors as sessions
+
+_LOG = logging.getLogger("backwire.errors")
+
+Code = grpc.StatusCode
+
+TABLE: dict[type[BaseException], tuple[grpc.StatusCode, Reason]] = {
+    engine.EngineError: (Code.INVALID_ARGUMENT, Reason.INVALID_ARGUMENT),
+    engine.GraphError: (Code.INVALID_ARGUMENT, Reason.INVALID_GRAPH),
+    engine.CyclicGraph: (Code.INVALID_ARGUMENT, Reason.CYCLIC_GRAPH),
+    engine.UnknownOp: (Code.INVALID_ARGUMENT, Reason.UNKNOWN_OP),
+    engine.InvalidAttribute: (Code.INVALID_ARGUMENT, Reason.INVALID_ATTRIBUTE),
+    engine.NotDifferentiable: (Code.INVALID_ARGUMENT, Reason.NOT_DIFFERENTIABLE),
+    engine.ShapeMismatch: (Code.INVALID_ARGUMENT, Reason.SHAPE_MISMATCH),
+    engine.DtypeMismatch: (Code.INVALID_ARGUMENT, Reason.DTYPE_MISMATCH),
+    engine.MissingInput: (Code.INVALID_ARGUMENT, Reason.MISSING_INPUT),
+    engine.UnknownInput: (Code.INVALID_ARGUMENT, Reason.UNKNOWN_INPUT),
+    engine.UnknownOutput: (Code.INVALID_ARGUMENT, Reason.UNKNOWN_OUTPUT),
+    engine.InvalidValue: (Code.INVALID_ARGUMENT, Reason.INVALID_VALUE),
+    OptimizerError: (Code.INVALID_ARGUMENT, Reason.INVALID_OPTIMIZER),
+    TensorError: (Code.INVALID_ARGUMENT, Reason.INVALID_TENSOR),
+    sessions.InvalidRequest: (Code.INVALID_ARGUMENT, Reason.INVALID_ARGUMENT),
+    sessions.InvalidTensor: (Code.INVALID_ARGUMENT, Reason.INVALID_TENSOR),
+    sessions.UnsupportedOpset: (Code.INVALID_ARGUMENT, Reason.UNSUPPORTED_OPSET),
+    sessions.UnknownParameter: (Code.INVALID_ARGUMENT, Reason.UNKNOWN_PARAMETER),
+    sessions.InvalidPageToken: (Code.INVALID_ARGUMENT, Reason.INVALID_PAGE_TOKEN),
+    sessions.RequestIdReused: (Code.INVALID_ARGUMENT, Reason.REQUEST_ID_REUSED),
+    sessions.SessionNotFound: (Code.NOT_FOUND, Reason.SESSION_NOT_FOUND),
+    sessions.PassNotFound: (Code.NOT_FOUND, Reason.PASS_NOT_FOUND),
+    sessions.PassExists: (Code.ALREADY_EXISTS, Reason.PASS_EXISTS),
+    sessions.PassExpired: (Code.FAILED_PRECONDITION, Reason.PASS_EXPIRED),
+    sessions.NoGradients: (Code.FAILED_PRECONDITION, Reason.NO_GRADIENTS),
+    sessions.NoOptimizer: (Code.FAILED_PRECONDITION, Reason.NO_OPTIMIZER),
+    sessions.NoLoss: (Code.FAILED_PRECONDITION, Reason.NO_LOSS),
+    sessions.NonFiniteGradient: (Code.FAILED_PRECONDITION, Reason.NON_FINITE_GRADIENT),
+    sessions.ResultNotRetained: (Code.FAILED_PRECONDITION, Reason.RESULT_NOT_RETAINED),
+    sessions.StepMismatch: (Code.ABORTED, Reason.STEP_MISMATCH),
+    sessions.GraphTooLarge: (Code.RESOURCE_EXHAUSTED, Reason.GRAPH_TOO_LARGE),
+    sessions.PassTooLarge: (Code.RESOURCE_EXHAUSTED, Reason.PASS_TOO_LARGE),
+    sessions.MessageTooLarge: (Code.RESOURCE_EXHAUSTED, Reason.MESSAGE_TOO_LARGE),
+    sessions.TooManySessions: (Code.RESOURCE_EXHAUSTED, Reason.TOO_MANY_SESSIONS),
+    sessions.OutOfMemory: (Code.RESOURCE_EXHAUSTED, Reason.OUT_OF_MEMORY),
+    sessions.Overloaded: (Code.RESOURCE_EXHAUSTED, Reason.OVERLOADED),
+    sessions.ShuttingDown: (Code.UNAVAILABLE, Reason.SHUTTING_DOWN),
+    sessions.Cancelled: (Code.CANCELLED, Reason.CANCELLED),
+    sessions.DeadlineExceeded: (Code.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED),
+}
+"""Every error of the domain that a call may end with. Only classes that are raised themselves are listed."""
+
+INTERNAL_MESSAGE = "the server failed in a way that is not the caller's fault; its log has the details"
+MEMORY_MESSAGE = "the server has not enough memory for this; use a smaller batch or model, or give the server more"
+
+MESSAGE_BYTES = 1_000
+FIELD_BYTES = 300  # together well within the 8 KiB of metadata that gRPC clients accept, in any script
+
+
+def status_of(error: Exception) -> tuple[status_pb2.Status, Reason]:
+    """Returns the status that tells the client of an error; logs one that nobody foresaw, which is told as INTERNAL."""
+    if isinstance(error, MemoryError):
+        error = sessions.OutOfMemory(MEMORY_MESSAGE)
+    found = TABLE.get(type(error))
+    if found is None:
+        _LOG.error("a call failed unexpectedly", exc_info=error)
+        found, error = (Code.INTERNAL, Reason.INTERNAL), sessions.SessionError(INTERNAL_MESSAGE)
+    code, reason = found
+    message = _clipped(str(error), MESSAGE_BYTES)
+    status = status_pb2.Status(code=code.value[0], message=message)
+    for detail in (error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN), *_details(error, message)):
+        status.details.add().Pack(detail)
+    return status, reason
+
+
+def _details(error: Exception, message: str) -> Iterator[Message]:
+    if field := getattr(error, "field", ""):
+        violation = error_details_pb2.BadRequest.FieldViolation(field=_clipped(field, FIELD_BYTES), description=message)
+        yield error_details_pb2.BadRequest(field_violations=[violation])
+    if not isinstance(error, sessions.SessionError):
+        return
+    if error.retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(round(error.retry_after * 1e9))
+        yield error_details_pb2.RetryInfo(retry_delay=delay)
+    if error.quota:
+        limit = error_details_pb2.QuotaFailure.Violation(subject=error.quota, description=message)
+        yield error_details_pb2.QuotaFailure(violations=[limit])
+
+
+def _clipped(text: str, most: int) -> str:
+    data = text.encode(errors="replace")
+    return text if len(data) <= most else data[: most - 3].decode(errors="ignore") + "..."

@@ -1,0 +1,103 @@
+# ruff: noqa: N802 - the contract names the methods
+"""GradientService: each method decodes its request, calls the domain and encodes the result."""
+
+from collections.abc import Iterator
+
+import grpc
+
+from backwire_api import tensors
+from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_api.v1 import gradient_service_pb2_grpc as pb_grpc
+from backwire_server.rpc import convert_calls as convert
+from backwire_server.rpc.convert_session import session_spec, session_to_proto
+from backwire_server.rpc.request_keys import key_of, key_of_parameters
+from backwire_server.rpc.scope import RpcScope
+from backwire_server.sessions.store import SessionStore
+
+Context = grpc.ServicerContext
+
+
+class GradientServicer(pb_grpc.GradientServiceServicer):
+    """The service over a store of sessions. What each method does is said in gradient_service.proto.
+
+    Methods raise the errors of the domain; the interceptor tells them to the client.
+    """
+
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
+
+    def CreateSession(self, request: pb.CreateSessionRequest, context: Context) -> pb.CreateSessionResponse:
+        """As in the contract."""
+        key = key_of(request)
+        info = self._store.create(RpcScope(context), session_spec(request, self._store.limits), key)
+        return pb.CreateSessionResponse(session=session_to_proto(info))
+
+    def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:  # noqa: ARG002
+        """As in the contract."""
+        return pb.GetSessionResponse(session=session_to_proto(self._store.get(request.session_id).info()))
+
+    def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:  # noqa: ARG002
+        """As in the contract."""
+        page = self._store.list(request.page_size, request.page_token)
+        return pb.ListSessionsResponse(sessions=map(session_to_proto, page.sessions), next_page_token=page.next_token)
+
+    def DeleteSession(self, request: pb.DeleteSessionRequest, context: Context) -> pb.DeleteSessionResponse:
+        """As in the contract."""
+        key = key_of(request)
+        self._store.delete(RpcScope(context), request.session_id, key)
+        return pb.DeleteSessionResponse()
+
+    def Forward(self, request: pb.ForwardRequest, context: Context) -> pb.ForwardResponse:
+        """As in the contract."""
+        scope, session = RpcScope(context), self._store.get(request.session_id)
+        if not convert.is_training(request):
+            return convert.forward_response(session.evaluate(scope, convert.forward_call(request)))
+        key = key_of(request)
+        return convert.forward_response(session.forward(scope, convert.forward_call(request), key))
+
+    def Backward(self, request: pb.BackwardRequest, context: Context) -> pb.BackwardResponse:
+        """As in the contract."""
+        session, key = self._store.get(request.session_id), key_of(request)
+        return convert.backward_response(session.backward(RpcScope(context), convert.backward_call(request), key))
+
+    def Step(self, request: pb.StepRequest, context: Context) -> pb.StepResponse:
+        """As in the contract."""
+        session, key = self._store.get(request.session_id), key_of(request)
+        result = session.step(RpcScope(context), convert.step_options(request.options), key)
+        return pb.StepResponse(result=convert.step_result(result))
+
+    def TrainStep(self, request: pb.TrainStepRequest, context: Context) -> pb.TrainStepResponse:
+        """As in the contract."""
+        session, key = self._store.get(request.session_id), key_of(request)
+        return convert.train_response(session.train_step(RpcScope(context), convert.train_call(request), key))
+
+    def GetParameters(self, request: pb.GetParametersRequest, context: Context) -> Iterator[pb.GetParametersResponse]:
+        """As in the contract."""
+        session = self._store.get(request.session_id)
+        with session.parameters(RpcScope(context), request.names) as snapshot:
+            for name, array in snapshot:
+                for chunk in tensors.encode_chunks(name, array):
+                    yield pb.GetParametersResponse(chunk=chunk, step=snapshot.step)
+
+    def SetParameters(
+        self, request_iterator: Iterator[pb.SetParametersRequest], context: Context
+    ) -> pb.SetParametersResponse:
+        """As in the contract."""
+        head, requests = convert.parameters_head(request_iterator)
+        session = self._store.get(head.session_id)
+        values = convert.parameter_values(session, head, requests)
+        key = key_of_parameters(head.session_id, head.request_id, values)
+        return pb.SetParametersResponse(step=session.set_parameters(RpcScope(context), values, key).count)
+
+    def GetGradients(self, request: pb.GetGradientsRequest, context: Context) -> Iterator[pb.GetGradientsResponse]:
+        """As in the contract."""
+        session = self._store.get(request.session_id)
+        with session.gradients(RpcScope(context), request.names) as snapshot:
+            for name, array in snapshot:
+                for chunk in tensors.encode_chunks(name, array):
+                    yield pb.GetGradientsResponse(chunk=chunk, contributions=snapshot.contributions)
+
+    def ZeroGradients(self, request: pb.ZeroGradientsRequest, context: Context) -> pb.ZeroGradientsResponse:
+        """As in the contract."""
+        session, key = self._store.get(request.session_id), key_of(request)
+        return pb.ZeroGradientsResponse(contributions=session.zero_gradients(RpcScope(context), key).count)

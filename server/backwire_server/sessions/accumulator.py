@@ -1,0 +1,88 @@
+"""The gradients that wait for the next step."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum, auto
+
+import numpy as np
+
+from backwire_server.optim import FlatLayout, Vectors
+from backwire_server.sessions.errors import InvalidRequest
+from backwire_server.sessions.versions import Array, Version, Versioned
+
+
+class Normalization(Enum):
+    """How contributions become one gradient."""
+
+    SUM = auto()
+    MEAN = auto()
+
+
+class Accumulator:
+    """The sum of weighted gradients since it was last cleared. For one thread at a time.
+
+    Attributes:
+        contributions: How many gradients were added.
+        total_weight: The sum of their weights.
+    """
+
+    def __init__(self, layout: FlatLayout) -> None:
+        self.contributions = 0
+        self.total_weight = 0.0
+        self._values = Versioned(layout, layout.zeros())
+
+    @property
+    def current(self) -> Version:
+        """The sums; what is in it has no meaning while there are no contributions."""
+        return self._values.current
+
+    def add(self, gradients: Mapping[str, Array], weight: float) -> None:
+        """Adds `weight * gradient` for each parameter; those that are absent have a gradient of zeros.
+
+        Raises InvalidRequest when the weights no longer have a finite sum. All memory is taken before the first write.
+        """
+        total = self.total_weight + weight
+        if not math.isfinite(total):
+            raise InvalidRequest(
+                f"with a weight of {weight:g} the weights have no finite sum; use less", field="weight"
+            )
+        with np.errstate(all="ignore"):
+            addends = gradients if weight == 1 else {name: array * weight for name, array in gradients.items()}
+            with self._values.writing() as version:
+                for name, values in version.arrays.items():
+                    if not self.contributions:
+                        np.copyto(values, addends.get(name, 0))
+                    elif name in addends:
+                        np.add(values, addends[name], out=values)
+        self.contributions += 1
+        self.total_weight = total
+
+    def clear(self) -> None:
+        """Discards what was added."""
+        self.contributions, self.total_weight = 0, 0.0
+
+    def combined(self, normalization: Normalization) -> Vectors:
+        """The gradient to step with. Not to be written to."""
+        vectors = self._values.current.vectors
+        if normalization is Normalization.SUM:
+            return vectors
+        with np.errstate(all="ignore"):
+            return {dtype: vector / self.total_weight for dtype, vector in vectors.items()}
+
+    @contextmanager
+    def tentative(self) -> Iterator[None]:
+        """Undoes what the block added or cleared when it ends with an exception."""
+        contributions, total_weight = self.contributions, self.total_weight
+        before = self._values.current
+        if contributions:
+            before.hold()
+        try:
+            yield
+        except BaseException:
+            self.contributions, self.total_weight = contributions, total_weight
+            self._values.current = before
+            raise
+        finally:
+            if contributions:
+                before.release()

@@ -1,0 +1,139 @@
+"""What a session is asked to do, and what it answers: plain data."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+import numpy as np
+
+from backwire_server.sessions.accumulator import Normalization
+from backwire_server.sessions.versions import Array
+
+OVERHEAD_BYTES = 256  # what keeping any answer costs, roughly
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardCall:
+    """Inputs by name; the outputs to return, None for all; a name for the pass, empty to have one chosen."""
+
+    inputs: Mapping[str, Array]
+    outputs: Sequence[str] | None = None
+    forward_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardResult:
+    """Outputs by name, the loss if it was computed, and the step whose parameters were used.
+
+    `forward_id` is empty in eval mode. The arrays are not to be written to.
+    """
+
+    forward_id: str
+    outputs: Mapping[str, Array]
+    loss: float | None
+    step: int
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that keeping it costs."""
+        return OVERHEAD_BYTES + held_bytes(self.outputs.values())
+
+
+@dataclass(frozen=True, slots=True)
+class BackwardCall:
+    """Which pass to differentiate, and how; see BackwardRequest in the contract."""
+
+    forward_id: str
+    output_gradients: Mapping[str, Array] = field(default_factory=dict)
+    wrt: Sequence[str] = ()
+    retain: bool = False
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class BackwardResult:
+    """The gradients of inputs by name, not to be written to, and the contributions since the last step."""
+
+    input_gradients: Mapping[str, Array]
+    contributions: int
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that keeping it costs."""
+        return OVERHEAD_BYTES + held_bytes(self.input_gradients.values())
+
+
+class NonFinitePolicy(Enum):
+    """What a step does about gradients that are NaN or infinite."""
+
+    REJECT = auto()
+    SKIP = auto()
+    ALLOW = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """How to step; None stands for the optimizer's learning rate, and for any step."""
+
+    learning_rate: float | None = None
+    expected_step: int | None = None
+    non_finite: NonFinitePolicy = NonFinitePolicy.REJECT
+    normalization: Normalization = Normalization.SUM
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step did; see StepResult in the contract."""
+
+    step: int
+    gradient_norm: float
+    learning_rate: float
+    contributions: int
+    skipped: bool = False
+    non_finite_parameter: str = ""
+    nbytes: int = OVERHEAD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class TrainCall:
+    """Inputs by name, the outputs to return, the weight of the contribution, and how to step."""
+
+    inputs: Mapping[str, Array]
+    outputs: Sequence[str] = ()
+    weight: float = 1.0
+    options: StepOptions = field(default_factory=StepOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """The outcome of the step; the loss and outputs of before it."""
+
+    result: StepResult
+    loss: float
+    outputs: Mapping[str, Array]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that keeping it costs."""
+        return OVERHEAD_BYTES + held_bytes(self.outputs.values())
+
+
+@dataclass(frozen=True, slots=True)
+class CountResult:
+    """A number: the step after SetParameters, the contributions that ZeroGradients discarded."""
+
+    count: int
+    nbytes: int = OVERHEAD_BYTES
+
+
+def held_bytes(arrays: Iterable[Array]) -> int:
+    """Returns the bytes of the buffers that the arrays keep alive, each once: a view keeps all of its base."""
+    buffers = {id(base): base.nbytes for base in map(owner, arrays)}
+    return sum(buffers.values())
+
+
+def owner(array: Array) -> Array:
+    """Returns the array that a view was made from, or the array itself."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array

@@ -1,0 +1,158 @@
+"""What can be wrong with a call on a session, and with a call on the server that keeps the sessions.
+
+    SessionError
+    ├── InvalidRequest             the call says something that cannot be done
+    │   ├── InvalidTensor
+    │   ├── UnsupportedOpset
+    │   ├── UnknownParameter
+    │   ├── InvalidPageToken
+    │   └── RequestIdReused
+    ├── SessionNotFound
+    ├── PassNotFound
+    ├── PassExists
+    ├── FailedPrecondition         the call is right, but the session is not in the state for it
+    │   ├── PassExpired
+    │   ├── NoGradients
+    │   ├── NoOptimizer
+    │   ├── NoLoss
+    │   ├── NonFiniteGradient
+    │   └── ResultNotRetained
+    ├── StepMismatch
+    ├── LimitExceeded              a limit of the server was hit; `quota` names it
+    │   ├── GraphTooLarge
+    │   ├── PassTooLarge
+    │   ├── MessageTooLarge
+    │   ├── TooManySessions
+    │   ├── OutOfMemory
+    │   └── Overloaded
+    ├── ShuttingDown
+    ├── Cancelled
+    └── DeadlineExceeded
+
+Wrong graphs and values have errors of their own: see `engine.errors` and `optim.errors`. Whatever is raised, the
+session is as it was before the call.
+"""
+
+
+class SessionError(Exception):
+    """The root. The message says what was wrong and ends with the remedy.
+
+    Attributes:
+        field: The path of what was wrong in the request, such as `inputs[x]`; empty where nothing in it was.
+        retry_after: The seconds after which the same call may succeed; None where waiting does not help.
+        quota: The limit that was hit, such as `max_sessions`; empty where none was.
+    """
+
+    def __init__(self, message: str, *, field: str = "", retry_after: float | None = None, quota: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+        self.retry_after = retry_after
+        self.quota = quota
+
+
+class InvalidRequest(SessionError):
+    """The call says something that cannot be done, whatever the state of the session."""
+
+
+class InvalidTensor(InvalidRequest):
+    """The dtype, shape and bytes of a tensor do not fit together."""
+
+
+class UnsupportedOpset(InvalidRequest):
+    """The graph wants the semantics of an operator set that this server does not implement."""
+
+
+class UnknownParameter(InvalidRequest):
+    """The graph has no parameter of this name, or none that can be trained where that is needed."""
+
+
+class InvalidPageToken(InvalidRequest):
+    """The page token was not issued by this server."""
+
+
+class RequestIdReused(InvalidRequest):
+    """The request id belongs to another request."""
+
+
+class SessionNotFound(SessionError):
+    """There is no session of this id, or no longer."""
+
+
+class PassNotFound(SessionError):
+    """There is no pass of this name, and none is remembered."""
+
+
+class PassExists(SessionError):
+    """A live pass has this name."""
+
+
+class FailedPrecondition(SessionError):
+    """The call is right, but the session is not in the state for it."""
+
+
+class PassExpired(FailedPrecondition):
+    """The pass is gone: used up by its Backward, too old, or pushed out by newer ones."""
+
+
+class NoGradients(FailedPrecondition):
+    """Nothing was accumulated since the last Step."""
+
+
+class NoOptimizer(FailedPrecondition):
+    """The session was created without an optimizer."""
+
+
+class NoLoss(FailedPrecondition):
+    """The graph has no loss."""
+
+
+class NonFiniteGradient(FailedPrecondition):
+    """A gradient is NaN or infinite, and the call did not say to go on."""
+
+
+class ResultNotRetained(FailedPrecondition):
+    """The mutation was applied before, but its answer was too large to be kept."""
+
+
+class StepMismatch(SessionError):
+    """The session is not at the step that the caller expected."""
+
+
+class LimitExceeded(SessionError):
+    """A limit of the server was hit."""
+
+
+class GraphTooLarge(LimitExceeded):
+    """The graph has more nodes, parameters or bytes than the server takes."""
+
+
+class PassTooLarge(LimitExceeded):
+    """A single pass is larger than what a session may keep."""
+
+
+class MessageTooLarge(LimitExceeded):
+    """The answer would be larger than the largest message."""
+
+
+class TooManySessions(LimitExceeded):
+    """The server keeps as many sessions as it may."""
+
+
+class OutOfMemory(LimitExceeded):
+    """The memory that the server may use does not suffice."""
+
+
+class Overloaded(LimitExceeded):
+    """The server has as much to do as it may; later it will have less."""
+
+
+class ShuttingDown(SessionError):
+    """The server takes no new calls, since it is about to end."""
+
+
+class Cancelled(SessionError):
+    """The caller is gone."""
+
+
+class DeadlineExceeded(SessionError):
+    """The time that the caller gave has passed."""

@@ -1,0 +1,35 @@
+"""The limits of what clients may ask for."""
+
+from dataclasses import dataclass
+
+MiB = 1 << 20
+GiB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server holds its clients to. Bytes and counts are above zero, times are in seconds.
+
+    Attributes:
+        max_message_bytes: The largest message that is accepted and sent.
+        max_graph_nodes: The most nodes of a graph; it may have as many inputs, constants and outputs.
+        max_parameters: The most parameters of a graph.
+        max_parameter_bytes: The most bytes of parameters and constants in a graph.
+        max_passes: The most passes that a session keeps; when another comes, the oldest expires.
+        max_pass_bytes: The most bytes that the passes of a session hold together, old parameter values included.
+        pass_ttl: How long a pass is kept.
+        max_sessions: The most sessions at a time.
+        max_total_bytes: The most bytes that all sessions hold together: state, passes and retained answers.
+        idle_ttl: How long a session is kept after its last use; None for ever.
+    """
+
+    max_message_bytes: int = 256 * MiB
+    max_graph_nodes: int = 50_000
+    max_parameters: int = 10_000
+    max_parameter_bytes: int = 4 * GiB
+    max_passes: int = 64
+    max_pass_bytes: int = GiB
+    pass_ttl: float = 600.0
+    max_sessions: int = 1_000
+    max_total_bytes: int = 16 * GiB
+    idle_ttl: float | None = None

@@ -1,0 +1,140 @@
+"""The forward passes that a session keeps for Backward: bounded by count, bytes and age."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from backwire_server.engine.model import Pass
+from backwire_server.sessions.errors import PassExists, PassExpired, PassNotFound, PassTooLarge
+from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.parameters import ParameterStore
+from backwire_server.sessions.versions import Version
+
+REMEMBERED = 1_024
+
+USED = "its Backward used it up; set `retain` to differentiate a pass more than once"
+TOO_OLD = "it was older than the limit of {ttl:g} s; run Backward sooner after Forward"
+TOO_MANY = "newer passes took its place, since a session keeps {count:,}; run Backward before so many are open"
+TOO_LARGE = (
+    "newer passes or steps needed its place, since the passes of a session may hold {nbytes:,} bytes; run Backward "
+    "before so many are open"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPass:
+    """A live pass: what the engine needs, the parameters it was made with, its own bytes, and when it was made."""
+
+    value: Pass
+    version: Version
+    buffers: Mapping[int, int]
+    nbytes: int
+    born: float
+
+
+class PassTable:
+    """The live passes of a session, oldest first, and the names of some that were. For one thread at a time."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._live: OrderedDict[str, KeptPass] = OrderedDict()
+        self._gone: OrderedDict[str, str] = OrderedDict()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._live
+
+    @property
+    def births(self) -> tuple[tuple[str, float], ...]:
+        """The name of each live pass and when it was made, oldest first."""
+        return tuple((name, kept.born) for name, kept in self._live.items())
+
+    def expire(self) -> None:
+        """Drops the passes that are too old."""
+        oldest = self._clock() - self._limits.pass_ttl
+        old = [name for name, kept in self._live.items() if kept.born < oldest]
+        self._drop(old, TOO_OLD.format(ttl=self._limits.pass_ttl))
+
+    def find(self, name: str) -> KeptPass:
+        """Returns a live pass; raises PassExpired for one that was, as far as is remembered, else PassNotFound."""
+        if name in self._live:
+            return self._live[name]
+        if name in self._gone:
+            raise PassExpired(f"pass {name!r} is gone: {self._gone[name]}", field="forward_id")
+        raise PassNotFound(f"there is no pass {name!r}; run Forward in train mode first", field="forward_id")
+
+    def check_name(self, name: str) -> None:
+        """Raises PassExists when a live pass has this name."""
+        if name in self._live:
+            raise PassExists(
+                f"there is a live pass {name!r}; run its Backward first, or choose another forward_id",
+                field="forward_id",
+            )
+
+    def check_size(self, nbytes: int) -> None:
+        """Raises PassTooLarge when a pass of so many bytes cannot be kept even alone."""
+        if nbytes > self._limits.max_pass_bytes:
+            raise PassTooLarge(
+                f"the pass holds {nbytes:,} bytes, but those of a session may hold {self._limits.max_pass_bytes:,}; "
+                "use a smaller batch",
+                quota="max_pass_bytes",
+            )
+
+    def add(self, name: str, value: Pass, parameters: ParameterStore, nbytes: int) -> None:
+        """Keeps a pass that was made with the current parameters, and drops the oldest as far as limits demand."""
+        version, buffers = parameters.current, parameters.buffers
+        version.hold()
+        self._gone.pop(name, None)
+        self._live[name] = KeptPass(value, version, buffers, nbytes, self._clock())
+        excess = len(self._live) - self._limits.max_passes
+        self._drop(list(self._live)[: max(excess, 0)], TOO_MANY.format(count=self._limits.max_passes))
+        self.make_room(self.surplus(buffers))
+
+    def use_up(self, name: str) -> None:
+        """Drops a pass whose Backward was done."""
+        self._drop([name], USED)
+
+    def nbytes(self, current: Collection[int]) -> int:
+        """The bytes that all passes hold, those of old parameter values included.
+
+        `current` are the identities of the buffers that the parameters lie in now; see `ParameterStore.buffers`.
+        """
+        return _cost(self._live.values(), current)
+
+    def surplus(self, current: Collection[int]) -> list[str]:
+        """The names of the oldest passes that must go so that the others fit, once `current` are the buffers in use."""
+        names, kept = list(self._live), list(self._live.values())
+        count = 0
+        while _cost(kept[count:], current) > self._limits.max_pass_bytes:
+            count += 1
+        return names[:count]
+
+    def make_room(self, names: Iterable[str]) -> None:
+        """Drops passes because of their bytes."""
+        self._drop(names, TOO_LARGE.format(nbytes=self._limits.max_pass_bytes))
+
+    def holders(self, names: Iterable[str], version: Version) -> int:
+        """How many of the named passes hold this version."""
+        return sum(self._live[name].version is version for name in names)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._drop(list(self._live), "")
+        self._gone.clear()
+
+    def _drop(self, names: Iterable[str], why: str) -> None:
+        for name in names:
+            self._live.pop(name).version.release()
+            self._gone[name] = why
+        while len(self._gone) > REMEMBERED:
+            self._gone.popitem(last=False)
+
+
+def _cost(passes: Iterable[KeptPass], current: Collection[int]) -> int:
+    own = 0
+    old: dict[int, int] = {}
+    for kept in passes:
+        own += kept.nbytes
+        old.update(kept.buffers)
+    return own + sum(nbytes for identity, nbytes in old.items() if identity not in current)

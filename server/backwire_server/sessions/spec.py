@@ -1,0 +1,67 @@
+"""What a session is made from, checked against the limits before memory is taken for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from backwire_server.engine.graph import Graph
+from backwire_server.optim import FlatLayout, Optimizer
+from backwire_server.sessions.errors import GraphTooLarge
+from backwire_server.sessions.initializers import Initializer
+from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.parameters import trainable_layout
+from backwire_server.sessions.versions import Array
+
+Source = Array | Initializer
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """A graph, where the first value of each parameter comes from, the optimizer if there is one, and the seed."""
+
+    graph: Graph
+    sources: Mapping[str, Source]
+    optimizer: Optimizer | None = None
+    seed: int = 0
+
+    def check(self, limits: Limits) -> None:
+        """Raises GraphTooLarge when the parameters and constants together hold too many bytes."""
+        nbytes = self.value_bytes
+        if nbytes > limits.max_parameter_bytes:
+            raise GraphTooLarge(
+                f"the parameters and constants hold {nbytes:,} bytes, but a graph may have "
+                f"{limits.max_parameter_bytes:,}; use fewer or smaller parameters",
+                field="graph.parameters",
+                quota="max_parameter_bytes",
+            )
+
+    @property
+    def value_bytes(self) -> int:
+        """The bytes of all parameters and constants."""
+        return sum(each.nbytes for each in (*self.sources.values(), *self.graph.constants.values()))
+
+    @property
+    def state_bytes(self) -> int:
+        """The bytes that a session holds besides passes and answers: values, gradients, and the optimizer's memory.
+
+        Raises GraphError for a parameter that cannot be trained, OptimizerError for a group that matches none.
+        """
+        layout = trainable_layout(self.graph)
+        trainable = sum(size * dtype.itemsize for dtype, size in layout.sizes.items())
+        return self.value_bytes + trainable * (1 + _optimizer_vectors(self.optimizer, layout))
+
+    def draw(self) -> dict[str, Array]:
+        """Returns the first value of every parameter."""
+        return {
+            name: source.draw(self.seed, name) if isinstance(source, Initializer) else source
+            for name, source in self.sources.items()
+        }
+
+
+def _optimizer_vectors(optimizer: Optimizer | None, layout: FlatLayout) -> int:
+    """How many vectors, each as long as the parameters, the optimizer remembers at most."""
+    if optimizer is None:
+        return 0
+    names = {name for part in optimizer.segments(layout) for name in part.rule.init(np.empty(0, part.dtype))}
+    return len(names) + (optimizer.average_decay is not None)

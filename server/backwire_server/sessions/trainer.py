@@ -1,0 +1,248 @@
+"""The state of one model in training, and the transitions between its states.
+
+Every transition computes first, then asks `ready` whether the caller still waits, then changes the state in one go that
+cannot fail: whatever it raises, it has changed nothing.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping
+
+from backwire_server import optim
+from backwire_server.engine.model import Model, Pass
+from backwire_server.sessions.accumulator import Accumulator
+from backwire_server.sessions.budget import Account
+from backwire_server.sessions.calls import (
+    BackwardCall,
+    BackwardResult,
+    ForwardCall,
+    ForwardResult,
+    NonFinitePolicy,
+    StepOptions,
+    StepResult,
+    TrainCall,
+    TrainResult,
+    owner,
+)
+from backwire_server.sessions.errors import (
+    InvalidRequest,
+    MessageTooLarge,
+    NoGradients,
+    NoLoss,
+    NonFiniteGradient,
+    NoOptimizer,
+    StepMismatch,
+)
+from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.parameters import ParameterStore
+from backwire_server.sessions.passes import PassTable
+from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.versions import Array, Version
+
+Ready = Callable[[], None]
+
+ENVELOPE_BYTES = 1_024  # what a tensor's name, shape and framing add to its bytes, at most, besides the name
+
+
+class Trainer:
+    """Parameters, passes, accumulated gradients and optimizer state of a session. For one thread at a time.
+
+    Attributes:
+        step: The number of steps applied.
+        forwards: The number of passes made in training, which is the number of the next.
+    """
+
+    def __init__(self, spec: SessionSpec, model: Model, limits: Limits, account: Account) -> None:
+        """Draws the parameters. What the state holds has been reserved before."""
+        self.step = 0
+        self.forwards = 0
+        self.passes = PassTable(limits)
+        self.parameters = ParameterStore(spec.graph, spec.draw())
+        self.accumulator = Accumulator(self.parameters.layout)
+        self._graph = spec.graph
+        self._optimizer = spec.optimizer
+        self._seed = spec.seed
+        self._model = model
+        self._limits = limits
+        self._account = account
+        self._layout = self.parameters.layout
+        self._state_bytes = spec.state_bytes
+        self._memory = optim.init(spec.optimizer, self._layout) if spec.optimizer else {}
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the state and the live passes hold."""
+        return self._state_bytes + self.passes.nbytes(self.parameters.buffers)
+
+    def evaluate(self, call: ForwardCall) -> ForwardResult:
+        """Computes outputs and loss without a trace."""
+        if call.forward_id:
+            raise InvalidRequest("a pass in eval mode has no forward_id; leave it empty", field="forward_id")
+        found = self._forward(call, training=False)
+        return ForwardResult("", found.outputs, found.loss, self.step)
+
+    def forward(self, call: ForwardCall, ready: Ready) -> ForwardResult:
+        """Computes outputs and loss, and keeps the pass."""
+        self.passes.check_name(call.forward_id)
+        found = self._forward(call, training=True)
+        nbytes = found.nbytes
+        self.passes.check_size(nbytes)
+        self._account.reserve(nbytes)
+        ready()
+        name = call.forward_id or self._fresh_name()
+        self.passes.add(name, found, self.parameters, nbytes)
+        self.forwards += 1
+        return ForwardResult(name, found.outputs, found.loss, self.step)
+
+    def backward(self, call: BackwardCall, ready: Ready) -> BackwardResult:
+        """Accumulates the gradients of the parameters and returns those of inputs."""
+        kept = self.passes.find(call.forward_id)
+        _check_weight(call.weight)
+        if not call.output_gradients:
+            self._require_loss("give output_gradients")
+        found = self._model.backward(kept.value, call.output_gradients, call.wrt)
+        gradients = {name: _detached(array, kept.version) for name, array in found.inputs.items()}
+        self._check_answer(gradients)
+        ready()
+        self.accumulator.add(found.parameters, call.weight)
+        if not call.retain:
+            self.passes.use_up(call.forward_id)
+        return BackwardResult(gradients, self.accumulator.contributions)
+
+    def apply(self, options: StepOptions, ready: Ready) -> StepResult:
+        """Applies the accumulated gradients, and clears them."""
+        optimizer = self._check_step(options)
+        if not self.accumulator.contributions:
+            raise NoGradients("nothing was accumulated since the last Step; run Backward first")
+        gradients = self.accumulator.combined(options.normalization)
+        norm = optim.global_norm(gradients)
+        culprit = None if math.isfinite(norm) else optim.first_non_finite(self._layout, gradients)
+        if culprit and options.non_finite is NonFinitePolicy.REJECT:
+            raise NonFiniteGradient(
+                f"the gradient of parameter {culprit!r} has elements that are NaN or infinite; read it with "
+                "GetGradients, then discard it with ZeroGradients, or step with another non_finite policy",
+                field=f"parameters[{culprit}]",
+            )
+        skipped = bool(culprit) and options.non_finite is NonFinitePolicy.SKIP
+        rate = optimizer.rate(self.step + 1) if options.learning_rate is None else options.learning_rate
+        if skipped:
+            ready()
+        else:
+            self._update(optimizer, gradients, rate, ready)
+        contributions = self.accumulator.contributions
+        self.accumulator.clear()
+        return StepResult(self.step, norm, rate, contributions, skipped, culprit or "")
+
+    def train(self, call: TrainCall, ready: Ready) -> TrainResult:
+        """Does `forward`, `backward` and `apply` in one, with the same results to the bit."""
+        self._check_step(call.options)
+        self._require_loss("train it by Forward, Backward with output_gradients, and Step")
+        _check_weight(call.weight)
+        found = self._forward(ForwardCall(call.inputs, call.outputs), training=True)
+        self.passes.check_size(found.nbytes)
+        self._account.reserve(found.nbytes)
+        gradients = self._model.backward(found).parameters
+        with self.accumulator.tentative():
+            self.accumulator.add(gradients, call.weight)
+            result = self.apply(call.options, ready)
+        self.forwards += 1
+        assert found.loss is not None
+        return TrainResult(result, found.loss, found.outputs)
+
+    def set_parameters(self, values: Mapping[str, Array], ready: Ready) -> None:
+        """Replaces the values of parameters, each of which passed `check_value`."""
+        doomed = self._make_way(values)
+        ready()
+        self.parameters.replace(values, leaving=self.passes.holders(doomed, self.parameters.current))
+        self.passes.make_room(doomed)
+
+    def zero_gradients(self, ready: Ready) -> int:
+        """Discards the accumulated gradients and returns how many contributions they had."""
+        ready()
+        contributions = self.accumulator.contributions
+        self.accumulator.clear()
+        return contributions
+
+    def _forward(self, call: ForwardCall, *, training: bool) -> Pass:
+        found = self._model.forward(
+            call.inputs,
+            self.parameters.arrays,
+            training=training,
+            outputs=call.outputs,
+            key=(self._seed, self.forwards),
+        )
+        self._check_answer(found.outputs)
+        return found
+
+    def _update(self, optimizer: optim.Optimizer, gradients: optim.Vectors, rate: float, ready: Ready) -> None:
+        doomed = self._make_way(self._layout.slots)
+        leaving = self.passes.holders(doomed, self.parameters.current)
+        with self.parameters.trainable.writing(leaving=leaving) as version:
+            ready()
+            optim.apply(
+                optimizer,
+                self._layout,
+                version.vectors,
+                gradients,
+                self._memory,
+                step=self.step + 1,
+                learning_rate=rate,
+            )
+        self.parameters.refresh()
+        self.passes.make_room(doomed)
+        self.step += 1
+
+    def _make_way(self, changing: Collection[str]) -> list[str]:
+        """Returns which passes must go when these parameters change: those that stay keep the old values alive."""
+        doomed = self.passes.surplus(self.parameters.staying(changing))
+        current = self.parameters.current
+        if current.holders > self.passes.holders(doomed, current):
+            self._account.reserve(current.nbytes)
+        return doomed
+
+    def _check_step(self, options: StepOptions) -> optim.Optimizer:
+        optimizer = self._optimizer
+        if optimizer is None:
+            raise NoOptimizer("the session has no optimizer; create one with an optimizer, or apply gradients yourself")
+        rate = options.learning_rate
+        if rate is not None and not (math.isfinite(rate) and rate >= 0):
+            raise InvalidRequest(
+                f"the learning rate is {rate:g}; give a finite number of at least 0", field="options.learning_rate"
+            )
+        if options.expected_step not in (None, self.step):
+            raise StepMismatch(
+                f"the session is at step {self.step}, not {options.expected_step}; another client may have stepped: "
+                "read the state again",
+                field="options.expected_step",
+            )
+        return optimizer
+
+    def _require_loss(self, remedy: str) -> None:
+        if self._graph.loss is None:
+            raise NoLoss(f"the graph has no loss; {remedy}, or create a session from a graph with a loss")
+
+    def _check_answer(self, arrays: Mapping[str, Array]) -> None:
+        nbytes = sum(len(name) * 4 + array.nbytes + ENVELOPE_BYTES for name, array in arrays.items())
+        if nbytes > self._limits.max_message_bytes - ENVELOPE_BYTES:
+            raise MessageTooLarge(
+                f"the tensors of the answer hold {nbytes:,} bytes, but a message may have "
+                f"{self._limits.max_message_bytes:,}; ask for fewer tensors, or use a smaller batch",
+                quota="max_message_bytes",
+            )
+
+    def _fresh_name(self) -> str:
+        name, suffix = f"pass-{self.forwards}", 0
+        while name in self.passes:
+            suffix += 1
+            name = f"pass-{self.forwards}-{suffix}"
+        return name
+
+
+def _check_weight(weight: float) -> None:
+    if not (math.isfinite(weight) and weight > 0):
+        raise InvalidRequest(f"the weight is {weight:g}; give a finite number above 0", field="weight")
+
+
+def _detached(array: Array, version: Version) -> Array:
+    """Returns the array, copied if it is a view of parameters, which a later step would change."""
+    base = owner(array)
+    return array.copy() if any(base is vector for vector in version.vectors.values()) else array

@@ -1,0 +1,255 @@
+"""A test double of the service on a real socket, which keeps what the contract promises, and can fail on demand."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+import backwire as bw
+from backwire_api import tensors
+from backwire_api.v1 import gradient_service_pb2 as service_pb2
+from backwire_api.v1 import gradient_service_pb2_grpc as service_grpc
+
+Fault = Callable[[Any], None]
+
+
+def refusal(
+    code: grpc.StatusCode,
+    message: str = "refused; do otherwise",
+    *,
+    reason: str = "",
+    domain: str = "backwire",
+    field: str = "",
+    retry_after: float | None = None,
+) -> Fault:
+    """Returns what makes a call fail with this status and these details."""
+    details: list[Any] = []
+    if reason:
+        details.append(error_details_pb2.ErrorInfo(reason=reason, domain=domain))
+    if field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=field)
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int(retry_after * 1e9))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(code=code.value[0], message=message)
+    for detail in details:
+        status.details.add().Pack(detail)
+    return lambda context: context.abort_with_status(rpc_status.to_status(status))
+
+
+class FakeService(service_grpc.GradientServiceServicer):
+    """Sessions whose output `y` is twice the input `x`, and whose parameters are what was given.
+
+    `before[rpc]` fails calls before they have an effect, `after[rpc]` loses the answers of calls that had one; each
+    fault is used once. Mutations are deduplicated by request_id.
+    """
+
+    def __init__(self) -> None:
+        self.requests: dict[str, list[Any]] = defaultdict(list)
+        self.metadata: list[dict[str, str]] = []
+        self.remaining: list[float] = []
+        self.before: dict[str, list[Fault]] = defaultdict(list)
+        self.after: dict[str, list[Fault]] = defaultdict(list)
+        self.sessions: dict[str, service_pb2.Session] = {}
+        self.parameters: dict[str, np.ndarray] = {}
+        self.gradients: dict[str, np.ndarray] = {}
+        self._answers: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def _serve(self, rpc: str, request: Any, context: Any, apply: Callable[[], Any]) -> Any:
+        self.requests[rpc].append(request)
+        self.metadata.append(dict(context.invocation_metadata()))
+        self.remaining.append(context.time_remaining())
+        if self.before[rpc]:
+            self.before[rpc].pop(0)(context)
+        request_id = getattr(request, "request_id", "")
+        with self._lock:
+            if not request_id:
+                answer = apply()
+            elif request_id not in self._answers:
+                self._answers[request_id] = answer = apply()
+            else:
+                answer = self._answers[request_id]
+        if self.after[rpc]:
+            self.after[rpc].pop(0)(context)
+        return answer
+
+    def _session(self, session_id: str, context: Any) -> service_pb2.Session:
+        if session_id not in self.sessions:
+            refusal(grpc.StatusCode.NOT_FOUND, "no such session; create one", reason="SESSION_NOT_FOUND")(context)
+        return self.sessions[session_id]
+
+    def CreateSession(self, request: Any, context: Any) -> Any:
+        def apply() -> Any:
+            session = service_pb2.Session(
+                session_id=f"session-{len(self.sessions)}",
+                inputs=request.graph.inputs,
+                outputs=sorted(request.graph.outputs),
+                has_loss=bool(request.graph.loss),
+                seed=request.seed,
+            )
+            session.create_time.FromSeconds(1_700_000_000)
+            session.limits.pass_ttl.FromSeconds(60)
+            if request.HasField("optimizer"):
+                session.optimizer.CopyFrom(request.optimizer)
+            for parameter in request.graph.parameters:
+                value = tensors.decode(parameter.value)
+                self.parameters[parameter.name] = value
+                info = session.parameters.add(name=parameter.name, frozen=parameter.frozen, shape=value.shape)
+                info.dtype = tensors.data_type_of(value.dtype)
+                if not parameter.frozen:
+                    self.gradients[parameter.name] = np.zeros_like(value)
+            self.sessions[session.session_id] = session
+            return service_pb2.CreateSessionResponse(session=session)
+
+        return self._serve("CreateSession", request, context, apply)
+
+    def GetSession(self, request: Any, context: Any) -> Any:
+        session = self._session(request.session_id, context)
+        return self._serve("GetSession", request, context, lambda: service_pb2.GetSessionResponse(session=session))
+
+    def ListSessions(self, request: Any, context: Any) -> Any:
+        ids = list(self.sessions)
+        start = int(request.page_token or 0)
+        end = start + (request.page_size or 2)
+        response = service_pb2.ListSessionsResponse(
+            sessions=[self.sessions[each] for each in ids[start:end]],
+            next_page_token=str(end) if end < len(ids) else "",
+        )
+        return self._serve("ListSessions", request, context, lambda: response)
+
+    def DeleteSession(self, request: Any, context: Any) -> Any:
+        def apply() -> Any:
+            self._session(request.session_id, context)
+            del self.sessions[request.session_id]
+            return service_pb2.DeleteSessionResponse()
+
+        return self._serve("DeleteSession", request, context, apply)
+
+    def Forward(self, request: Any, context: Any) -> Any:
+        def apply() -> Any:
+            session = self._session(request.session_id, context)
+            x = tensors.decode(request.inputs["x"])
+            response = service_pb2.ForwardResponse(loss=float(x.sum()), step=session.step)
+            response.outputs["y"].CopyFrom(tensors.encode(x * 2))
+            if request.mode == service_pb2.MODE_TRAIN:
+                response.forward_id = request.forward_id or "pass-1"
+            return response
+
+        return self._serve("Forward", request, context, apply)
+
+    def Backward(self, request: Any, context: Any) -> Any:
+        def apply() -> Any:
+            session = self._session(request.session_id, context)
+            session.contributions += 1
+            response = service_pb2.BackwardResponse(contributions=session.contributions)
+            for name in request.wrt:
+                response.input_gradients[name].CopyFrom(request.output_gradients["y"])
+            return response
+
+        return self._serve("Backward", request, context, apply)
+
+    def Step(self, request: Any, context: Any) -> Any:
+        def apply() -> Any:
+            return service_pb2.StepResponse(result=self._step(request, context))
+
+        return self._serve("Step", request, context, apply)
+
+    def TrainStep(self, request: Any, context: Any) -> Any:
+        def apply() -> Any:
+            response = service_pb2.TrainStepResponse(result=self._step(request, context), loss=0.25)
+            for name in request.outputs:
+                response.outputs[name].CopyFrom(tensors.encode(tensors.decode(request.inputs["x"]) * 2))
+            return response
+
+        return self._serve("TrainStep", request, context, apply)
+
+    def _step(self, request: Any, context: Any) -> service_pb2.StepResult:
+        session = self._session(request.session_id, context)
+        session.step += 1
+        return service_pb2.StepResult(step=session.step, gradient_norm=1.5, learning_rate=0.1, contributions=1)
+
+    def GetParameters(self, request: Any, context: Any) -> Any:
+        return self._stream("GetParameters", request, context, self.parameters, service_pb2.GetParametersResponse)
+
+    def GetGradients(self, request: Any, context: Any) -> Any:
+        return self._stream("GetGradients", request, context, self.gradients, service_pb2.GetGradientsResponse)
+
+    def _stream(self, rpc: str, request: Any, context: Any, values: dict[str, Any], response: Any) -> Iterator[Any]:
+        self._serve(rpc, request, context, lambda: None)
+        for name in request.names or values:
+            for chunk in tensors.encode_chunks(name, values[name]):
+                yield response(chunk=chunk)
+
+    def SetParameters(self, requests: Any, context: Any) -> Any:
+        messages = list(requests)
+
+        def apply() -> Any:
+            total = sum(len(each.chunk.data) for each in messages)
+            self.parameters |= dict(tensors.decode_chunks((each.chunk for each in messages), total))
+            return service_pb2.SetParametersResponse()
+
+        return self._serve("SetParameters", messages[0], context, apply)
+
+    def ZeroGradients(self, request: Any, context: Any) -> Any:
+        return self._serve(
+            "ZeroGradients", request, context, lambda: service_pb2.ZeroGradientsResponse(contributions=3)
+        )
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def refuse() -> Callable[..., Fault]:
+    return refusal
+
+
+@pytest.fixture
+def health_servicer() -> Any:
+    servicer = health.HealthServicer()
+    servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    return servicer
+
+
+@pytest.fixture
+def target(service: FakeService, health_servicer: Any) -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", -1)])
+    service_grpc.add_GradientServiceServicer_to_server(service, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+@pytest.fixture
+def client(target: str) -> Iterator[bw.Client]:
+    with bw.connect(target, timeout=10, retry=bw.Retry(attempts=4, initial=0.01)) as connected:
+        yield connected
+
+
+@pytest.fixture
+def session(client: bw.Client) -> bw.Session:
+    """A session with a float32 input `x`, an int64 input `labels`, parameters `w`, `b` and a frozen `table`."""
+    x = bw.input("x", ("batch", 2))
+    labels = bw.input("labels", ("batch",), "int64")
+    w = bw.parameter("w", [[1.0, 2.0], [3.0, 4.0]])
+    b = bw.parameter("b", [0.5, 0.5])
+    table = bw.parameter("table", [10, 20], dtype="int64", frozen=True)
+    y = x @ w + b
+    graph = bw.graph(loss=bw.softmax_cross_entropy(y, labels), outputs={"y": y, "rows": table})
+    return client.create_session(graph, bw.SGD(0.1), seed=7)

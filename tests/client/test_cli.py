@@ -1,0 +1,130 @@
+"""The command line, as a user runs it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from grpc_health.v1 import health_pb2
+
+import backwire as bw
+from backwire import _cli
+
+if TYPE_CHECKING:
+    from tests.client.conftest import FakeService
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = _cli.main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_help_documents_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _cli.main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("serve", "demo", "health", "sessions", "version", "exit codes", "130"):
+        assert word in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["health", "--timeout", "0"], ["demo", "--epochs", "0"]])
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _cli.main(arguments)
+    assert ended.value.code == 2
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "version") == (0, f"backwire {bw.__version__}\n", "")
+
+
+def test_python_m_backwire_is_the_same(target: str) -> None:
+    command = [sys.executable, "-m", "backwire", "health", "--target", target]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert finished.stdout == "SERVING\n"
+
+
+def test_health_exits_with_0_only_when_serving(
+    target: str, health_servicer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "health", "--target", target) == (0, "SERVING\n", "")
+    health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    assert run(capsys, "health", "--target", target) == (1, "NOT_SERVING\n", "")
+
+
+def test_health_of_a_server_that_is_not_there_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "health", "--target", "127.0.0.1:1")
+    assert (code, out) == (1, "")
+    assert err.startswith("backwire: ")
+    assert err.count("\n") == 1
+
+
+def test_sessions_are_listed_with_their_state(
+    target: str, session: bw.Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session.step()
+    code, out, _ = run(capsys, "sessions", "--target", target)
+    header, row = out.splitlines()
+    assert code == 0
+    assert header.split() == ["SESSION", "STEP", "PENDING", "PARAMETERS", "PASSES", "CREATED"]
+    assert row.split() == ["session-0", "1", "0", "8", "0", "2023-11-14", "22:13:20Z"]
+
+
+def test_a_failing_call_is_one_line_and_exit_code_1(
+    target: str, service: "FakeService", refuse: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import grpc
+
+    service.before["ListSessions"] = [refuse(grpc.StatusCode.UNAUTHENTICATED, "the token is missing; pass one")]
+    code, out, err = run(capsys, "sessions", "--target", target)
+    assert (code, out.count("\n"), err) == (1, 1, "backwire: the token is missing; pass one\n")
+
+
+def test_an_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("backwire._health.health", interrupt)
+    assert run(capsys, "health")[0] == 130
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(target: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-u", "-m", "backwire", "health", "--target", target]
+    with os.fdopen(write, "wb") as out:
+        finished = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_serve_becomes_the_server_and_passes_its_arguments_through(tmp_path: Path) -> None:
+    package = tmp_path / "backwire_server"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("import os, sys; print(os.getpid(), *sys.argv[1:]); sys.exit(7)")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "backwire", "serve", "--listen", "127.0.0.1:0", "--help"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    ) as process:
+        out, _ = process.communicate(timeout=60)
+    assert out.split() == [str(process.pid), "--listen", "127.0.0.1:0", "--help"]
+    assert process.returncode == 7
+
+
+@pytest.mark.parametrize("missing", ["matplotlib", "sklearn", "tqdm"])
+def test_a_demo_without_its_extra_says_what_to_install(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "backwire._demo", raising=False)
+    monkeypatch.delattr(bw, "_demo", raising=False)
+    for name in [each for each in sys.modules if each.split(".")[0] == missing]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    code, out, err = run(capsys, "demo")
+    assert (code, out) == (1, "")
+    assert err == f"backwire: the demo needs {missing}; run: pip install 'backwire[demo]'\n"

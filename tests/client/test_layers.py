@@ -1,0 +1,199 @@
+"""Layers, losses and initializers: which nodes and parameters they make."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import backwire as bw
+from backwire_api.v1 import graph_pb2
+
+X = bw.input("x", ("batch", 4))
+IMAGES = bw.input("images", ("batch", 3, 8, 8))
+LABELS = bw.input("labels", ("batch",), "int64")
+
+_Rule = graph_pb2.Initializer
+
+
+def proto(value: bw.Value) -> graph_pb2.Graph:
+    return bw.graph(outputs={"y": value}).proto
+
+
+def ops(value: bw.Value) -> list[str]:
+    return [node.op for node in proto(value).nodes]
+
+
+def attributes(value: bw.Value) -> dict[str, Any]:
+    def plain(attribute: graph_pb2.Attribute) -> Any:
+        value = getattr(attribute, str(attribute.WhichOneof("kind")))
+        return list(value.items) if hasattr(value, "items") else value
+
+    return {name: plain(each) for name, each in proto(value).nodes[-1].attributes.items()}
+
+
+def test_dense_of_a_matrix_is_one_gemm() -> None:
+    y = bw.dense(X, 7, name="hidden")
+    graph = proto(y)
+    assert [(node.op, list(node.inputs)) for node in graph.nodes] == [("Gemm", ["x", "hidden/weight", "hidden/bias"])]
+    weight, bias = graph.parameters
+    assert (list(weight.initializer.shape), weight.initializer.unit_axis) == ([4, 7], 1)
+    assert weight.initializer.distribution == _Rule.DISTRIBUTION_GLOROT_UNIFORM
+    assert (list(bias.initializer.shape), bias.initializer.location) == ([7], 0)
+    assert y.shape == ("batch", 7)
+
+
+def test_dense_of_other_ranks_multiplies_along_the_last_axis() -> None:
+    y = bw.dense(bw.input("s", ("batch", "time", 4)), 7, name="hidden")
+    assert ops(y) == ["MatMul", "Add"]
+    assert y.shape == ("batch", "time", 7)
+    assert ops(bw.dense(bw.input("v", (4,)), 7, name="hidden")) == ["MatMul", "Add"]
+
+
+def test_dense_without_bias_has_one_parameter() -> None:
+    graph = proto(bw.dense(X, 7, name="hidden", use_bias=False, initializer=bw.Orthogonal(gain=2)))
+    assert [node.op for node in graph.nodes] == ["MatMul"]
+    (weight,) = graph.parameters
+    assert (weight.initializer.distribution, weight.initializer.gain) == (_Rule.DISTRIBUTION_ORTHOGONAL, 2)
+
+
+def test_parameters_of_layers_have_the_dtype_of_their_input() -> None:
+    y = bw.dense(bw.input("x", (2, 3), "float64"), 7, name="hidden")
+    assert y.dtype == np.float64
+    assert {each.initializer.dtype for each in proto(y).parameters} == {2}
+
+
+def test_conv2d_scales_its_kernel_for_relu_along_its_filters() -> None:
+    y = bw.conv2d(IMAGES, 6, (3, 5), name="c", stride=2, padding=(1, 2), groups=3)
+    weight, bias = proto(y).parameters
+    assert list(weight.initializer.shape) == [6, 1, 3, 5]
+    assert weight.initializer.distribution == _Rule.DISTRIBUTION_HE_UNIFORM
+    assert weight.initializer.gain == pytest.approx(np.sqrt(2))
+    assert weight.initializer.unit_axis == 0
+    assert list(bias.initializer.shape) == [6]
+    assert attributes(y) == {
+        "kernel_shape": [3, 5],
+        "strides": [2, 2],
+        "pads": [1, 2, 1, 2],
+        "dilations": [1, 1],
+        "group": 3,
+    }
+    assert y.shape == ("batch", 6, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("size", "dilation", "pads"), [(3, 1, [1, 1, 1, 1]), (2, 1, [0, 0, 1, 1]), (3, 2, [2, 2, 2, 2])]
+)
+def test_same_padding_keeps_the_size(size: int, dilation: int, pads: list[int]) -> None:
+    y = bw.conv2d(IMAGES, 4, size, name="c", padding="same", dilation=dilation, use_bias=False)
+    assert y.shape == ("batch", 4, 8, 8)
+    assert attributes(y)["pads"] == pads
+
+
+def test_conv_takes_any_number_of_spatial_axes() -> None:
+    y = bw.conv(bw.input("s", ("batch", 2, 10)), bw.parameter("k", (5, 2, 3)), stride=2)
+    assert y.shape == ("batch", 5, 4)
+
+
+def test_embedding_gathers_rows() -> None:
+    y = bw.embedding(bw.input("words", ("batch", 20), "int64"), 1000, 8, name="words_embedding")
+    assert ops(y) == ["Gather"]
+    assert y.shape == ("batch", 20, 8)
+    (weight,) = proto(y).parameters
+    assert (weight.name, list(weight.initializer.shape)) == ("words_embedding/weight", [1000, 8])
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: bw.dense(bw.input("x", (4, "features")), 3, name="d"), "dense 'd': axis -1 of .* must be a number"),
+        (lambda: bw.dense(LABELS, 3, name="d"), "not floating-point"),
+        (lambda: bw.dense(X, 3, name="d", initializer=bw.GlorotNormal(gain=float("nan"))), "give a finite number"),
+        (lambda: bw.conv2d(X, 3, 3, name="c"), "conv2d 'c': .* no batch of images"),
+        (lambda: bw.conv2d(IMAGES, 4, 3, name="c", groups=2), "multiples of groups=2"),
+        (lambda: bw.conv2d(IMAGES, 4, 9, name="c"), "Conv: a window of 9 does not fit into 8"),
+        (lambda: bw.conv2d(IMAGES, 4, 3, name="c", padding="same", stride=2), "'same' with stride 1"),
+        (lambda: bw.conv2d(IMAGES, 4, 3, name="c", stride=(1, 2, 3)), "or 2 of them"),  # type: ignore[arg-type]
+        (lambda: bw.conv(IMAGES, bw.parameter("k", (5, 2, 3, 3))), "3 channels, but the kernel .* takes 2"),
+        (lambda: bw.conv(IMAGES, bw.parameter("k", (5, 3, 3))), "same rank"),
+        (lambda: bw.conv(IMAGES, bw.input("k", ("n", 3, 3, 3))), "known sizes"),
+        (lambda: bw.embedding(X, 3, 4, name="e"), "indices are integers"),
+    ],
+)
+def test_layers_refuse_what_does_not_fit(build: Callable[[], Any], message: str) -> None:
+    with pytest.raises(bw.InvalidRequestError, match=message):
+        build()
+
+
+def test_squared_error_has_the_textbooks_half_as_an_option() -> None:
+    assert ops(bw.squared_error(X, X + 1)) == ["Add", "Sub", "Mul", "ReduceMean"]
+    graph = proto(bw.squared_error(X, 1.0, half=True, reduction="sum"))
+    assert [node.op for node in graph.nodes] == ["Sub", "Mul", "Mul", "ReduceSum"]
+    assert bw.squared_error(X, 0, reduction="none").shape == ("batch", 4)
+
+
+def test_absolute_error_and_sigmoid_cross_entropy_reduce_alike() -> None:
+    assert ops(bw.absolute_error(X, 1)) == ["Sub", "Abs", "ReduceMean"]
+    assert ops(bw.sigmoid_cross_entropy(X, 1, reduction="sum")) == ["Softplus", "Mul", "Sub", "ReduceSum"]
+
+
+def test_errors_refuse_to_broadcast_predictions_against_targets() -> None:
+    with pytest.raises(bw.ShapeError, match=r"squared_error: .*\[batch, 1\].*\[batch\].* must have one shape"):
+        bw.squared_error(bw.input("p", ("batch", 1)), bw.input("t", ("batch",)))
+
+
+def test_softmax_cross_entropy_of_class_numbers_is_one_node() -> None:
+    loss = bw.softmax_cross_entropy(X, LABELS)
+    assert ops(loss) == ["SoftmaxCrossEntropyLoss"]
+    assert attributes(loss) == {"reduction": "mean"}
+    assert loss.shape == ()
+    assert bw.softmax_cross_entropy(X, LABELS, reduction="none").shape == ("batch",)
+    assert ops(bw.softmax_cross_entropy(X, bw.input("u", ("batch",), "uint8"))) == ["Cast", "SoftmaxCrossEntropyLoss"]
+
+
+def test_softmax_cross_entropy_takes_probabilities_too() -> None:
+    loss = bw.softmax_cross_entropy(X, bw.input("p", ("batch", 4)))
+    assert ops(loss) == ["LogSoftmax", "Mul", "ReduceSum", "Neg", "ReduceMean"]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: bw.softmax_cross_entropy(X, bw.input("l", ("batch", 4), "int64")), "do not go with logits"),
+        (lambda: bw.softmax_cross_entropy(bw.input("v", (4,)), bw.input("l", (), "int64")), "do not go with logits"),
+        (lambda: bw.softmax_cross_entropy(X, bw.input("l", ("batch",), "bool")), "must be integers"),
+        (lambda: bw.softmax_cross_entropy(X, [1, 2]), "labels are no Value"),
+        (lambda: bw.softmax_cross_entropy(LABELS, LABELS), "not floating-point"),
+        (lambda: bw.softmax_cross_entropy(X, LABELS, reduction="average"), "'mean', 'sum' or 'none'"),  # type: ignore[arg-type]
+        (lambda: bw.squared_error(X, 0, reduction="average"), "'mean', 'sum' or 'none'"),  # type: ignore[arg-type]
+    ],
+)
+def test_losses_refuse_what_does_not_fit(build: Callable[[], Any], message: str) -> None:
+    with pytest.raises(bw.InvalidRequestError, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("initializer", "distribution", "figures"),
+    [
+        (bw.Zeros(), _Rule.DISTRIBUTION_CONSTANT, {"location": 0}),
+        (bw.Ones(), _Rule.DISTRIBUTION_CONSTANT, {"location": 1}),
+        (bw.Constant(0.25), _Rule.DISTRIBUTION_CONSTANT, {"location": 0.25}),
+        (bw.Uniform(low=-1, high=2), _Rule.DISTRIBUTION_UNIFORM, {"location": -1, "scale": 2}),
+        (bw.Normal(mean=1, standard_deviation=3), _Rule.DISTRIBUTION_NORMAL, {"location": 1, "scale": 3}),
+        (bw.GlorotUniform(gain=2), _Rule.DISTRIBUTION_GLOROT_UNIFORM, {"gain": 2}),
+        (bw.GlorotNormal(), _Rule.DISTRIBUTION_GLOROT_NORMAL, {"gain": 1}),
+        (bw.HeUniform(), _Rule.DISTRIBUTION_HE_UNIFORM, {"gain": 2**0.5}),
+        (bw.HeNormal(gain=1), _Rule.DISTRIBUTION_HE_NORMAL, {"gain": 1}),
+        (bw.Orthogonal(), _Rule.DISTRIBUTION_ORTHOGONAL, {"gain": 1}),
+    ],
+    ids=repr,
+)
+def test_initializers_say_distribution_and_figures(
+    initializer: bw.Initializer, distribution: int, figures: dict[str, float]
+) -> None:
+    (parameter,) = proto(bw.parameter("w", (3, 4), initializer=initializer, unit_axis=0)).parameters
+    message = parameter.initializer
+    assert (message.distribution, message.unit_axis, list(message.shape)) == (distribution, 0, [3, 4])
+    sent = {field.name: value for field, value in message.ListFields() if field.name in ("gain", "location", "scale")}
+    assert sent == pytest.approx(figures)

@@ -1,0 +1,225 @@
+"""Deadlines, retries and metadata on a real socket."""
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+import backwire as bw
+from backwire._channel import is_local, with_port
+from backwire._retry import Budget
+
+if TYPE_CHECKING:
+    from tests.client.conftest import FakeService
+
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+
+
+def lost(context: Any) -> None:
+    context.abort(UNAVAILABLE, "connection reset")
+
+
+def test_a_lost_answer_is_asked_for_again_and_the_step_applied_once(
+    session: bw.Session, service: "FakeService"
+) -> None:
+    service.after["Step"] = [lost, lost]
+    assert session.step().step == 1
+    first, second, third = service.requests["Step"]
+    assert first.request_id == second.request_id == third.request_id != ""
+    assert session.info().step == 1
+
+
+@pytest.mark.parametrize("rpc", ["CreateSession", "Forward", "Backward", "TrainStep", "ZeroGradients", "DeleteSession"])
+def test_every_mutation_is_repeated_under_its_request_id(
+    rpc: str, client: bw.Client, session: bw.Session, service: "FakeService"
+) -> None:
+    forward = session.forward({"x": [[1, 2]]})
+    service.requests.clear()
+    service.after[rpc] = [lost]
+    calls: dict[str, Callable[[], object]] = {
+        "CreateSession": lambda: client.create_session(bw.squared_error(bw.parameter("p", 1.0), 2.0)),
+        "Forward": lambda: session.forward({"x": [[1, 2]]}),
+        "Backward": forward.backward,
+        "TrainStep": lambda: session.train_step({"x": [[1, 2]]}),
+        "ZeroGradients": session.zero_gradients,
+        "DeleteSession": session.close,
+    }
+    calls[rpc]()
+    first, second = service.requests[rpc]
+    assert first == second
+
+
+def test_streams_are_repeated_from_their_start(session: bw.Session, service: "FakeService") -> None:
+    service.before["GetParameters"] = [lost]
+    assert list(session.parameters()) == ["w", "b", "table"]
+    service.after["SetParameters"] = [lost]
+    session.set_parameters({"b": [7, 8]})
+    assert len(service.requests["SetParameters"]) == 2
+    assert session.parameters(["b"])["b"].tolist() == [7, 8]
+
+
+def test_an_overloaded_server_is_asked_again(session: bw.Session, service: "FakeService", refuse: Any) -> None:
+    busy = refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, reason="OVERLOADED", retry_after=0.05)
+    service.before["Step"] = [busy, busy]
+    assert session.step().step == 1
+
+
+def test_retries_end_with_the_last_error(session: bw.Session, service: "FakeService") -> None:
+    service.before["Step"] = [lost] * 9
+    with pytest.raises(bw.UnavailableError, match=r"connection reset.*may or may not.*request_id=") as caught:
+        session.step(request_id="mine")
+    assert len(service.requests["Step"]) == 4
+    assert (caught.value.code, caught.value.request_id) == (UNAVAILABLE, "mine")
+
+
+def test_a_mutation_without_request_id_is_not_repeated(session: bw.Session, service: "FakeService") -> None:
+    service.before["Step"] = [lost]
+    with pytest.raises(bw.UnavailableError):
+        session.step(request_id="")
+    assert len(service.requests["Step"]) == 1
+
+
+def test_other_errors_are_not_repeated(session: bw.Session, service: "FakeService") -> None:
+    service.before["Step"] = [lambda context: context.abort(grpc.StatusCode.INTERNAL, "broken")]
+    with pytest.raises(bw.ServerError, match="broken"):
+        session.step()
+    assert len(service.requests["Step"]) == 1
+
+
+def test_a_mutation_that_misses_its_deadline_says_how_to_repeat_it(session: bw.Session, service: "FakeService") -> None:
+    service.after["Step"] = [lambda _: time.sleep(0.4)]
+    with pytest.raises(bw.DeadlineExceededError, match="may or may not have been applied: repeating it with") as caught:
+        session.step(timeout=0.1)
+    assert isinstance(caught.value, TimeoutError)
+    assert caught.value.request_id
+    assert session.step(request_id=caught.value.request_id).step == 1
+
+
+def test_retries_stay_within_the_deadline(target: str, service: "FakeService") -> None:
+    service.before["ListSessions"] = [lost] * 100
+    with bw.connect(target, timeout=0.3, retry=bw.Retry(attempts=100, initial=0.05)) as client:
+        began = time.monotonic()
+        with pytest.raises((bw.UnavailableError, bw.DeadlineExceededError)):
+            list(client.sessions())
+        assert time.monotonic() - began < 5
+    assert len(service.requests["ListSessions"]) > 1
+
+
+def test_the_default_deadline_is_a_minute_and_each_call_may_have_its_own(target: str, service: "FakeService") -> None:
+    with bw.connect(target) as client:
+        list(client.sessions())
+        list(client.sessions(timeout=5))
+        list(client.sessions(timeout=math.inf))
+    first, second, third = service.remaining
+    assert 50 < first < 61
+    assert 0 < second < 6
+    assert third > 1e6
+
+
+def test_a_timeout_that_leaves_no_time_is_refused(session: bw.Session) -> None:
+    for timeout in (0, -1, math.nan):
+        with pytest.raises(bw.InvalidRequestError, match="leaves no time"):
+            session.step(timeout=timeout)
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with (
+        bw.connect("127.0.0.1:1", retry=bw.Retry(attempts=2, initial=0.01)) as client,
+        pytest.raises(bw.UnavailableError, match="check the target"),
+    ):
+        list(client.sessions())
+
+
+def test_the_token_travels_as_bearer_metadata(target: str, service: "FakeService") -> None:
+    with bw.connect(target, token="secret") as client:
+        list(client.sessions())
+    assert service.metadata[0]["authorization"] == "Bearer secret"
+
+
+def test_a_token_is_refused_where_others_could_listen() -> None:
+    with pytest.raises(bw.InvalidRequestError, match="clear text; pass tls=True"):
+        bw.connect("example.org:50051", token="secret")
+    bw.connect("example.org:50051", token="secret", tls=True).close()
+    bw.connect("unix:/tmp/x.sock", token="secret").close()
+    with pytest.raises(bw.InvalidRequestError, match="private already"):
+        bw.connect("embedded", token="secret")
+
+
+@pytest.mark.parametrize(
+    ("target", "local"),
+    [
+        ("localhost:1", True),
+        ("127.0.0.5:1", True),
+        ("[::1]:1", True),
+        ("dns:///localhost:1", True),
+        ("ipv6:[::1]:1", True),
+        ("unix:relative", True),
+        ("unix-abstract:name", True),
+        ("10.0.0.1:1", False),
+        ("localhost.example.org:1", False),
+        ("dns:///example.org", False),
+        ("xds:///localhost", False),
+    ],
+)
+def test_loopback_and_unix_targets_are_local(target: str, local: bool) -> None:
+    assert is_local(target) is local
+
+
+def test_a_host_without_port_gets_the_default_one() -> None:
+    assert with_port("gpu-7.example.org") == "gpu-7.example.org:50051"
+    assert with_port("localhost:1") == "localhost:1"
+    assert with_port("unix:/a/b") == "unix:/a/b"
+    with pytest.raises(bw.InvalidRequestError, match="no target"):
+        with_port("")
+
+
+def test_tls_wants_key_and_certificate_together_and_shows_neither() -> None:
+    with pytest.raises(bw.InvalidRequestError, match="both or none"):
+        bw.TLS(private_key=b"key")
+    assert "secret" not in repr(bw.TLS(private_key=b"secret", certificate_chain=b"chain"))
+
+
+def test_a_closed_client_says_so(target: str) -> None:
+    client = bw.connect(target)
+    client.close()
+    client.close()
+    with pytest.raises(bw.ClientClosedError, match="connect again"):
+        list(client.sessions())
+
+
+def test_threads_share_a_client(session: bw.Session) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: session.step().step, range(40)))
+    assert sorted(results) == list(range(1, 41))
+
+
+def test_messages_above_grpcs_default_of_4_mib_pass(session: bw.Session) -> None:
+    x = [[1.0, 2.0]] * 700_000
+    assert session.forward({"x": x}).outputs["y"].shape == (700_000, 2)
+
+
+def test_backoff_doubles_up_to_its_maximum_with_jitter() -> None:
+    budget = Budget(bw.Retry(attempts=9, initial=1, maximum=4), math.inf)
+    error = bw.UnavailableError("down")
+    waits = [budget.wait_before_retry(error, repeatable=True) for _ in range(8)]
+    for wait, whole in zip(waits, [1, 2, 4, 4, 4, 4, 4, 4], strict=True):
+        assert wait is not None
+        assert whole / 2 <= wait <= whole
+    assert budget.wait_before_retry(error, repeatable=True) is None
+
+
+def test_the_wait_is_no_shorter_than_the_server_asks_for_and_no_longer_than_the_deadline() -> None:
+    asked = bw.OverloadedError("busy", retry_after=7)
+    wait = Budget(bw.Retry(), math.inf).wait_before_retry(asked, repeatable=True)
+    assert wait is not None
+    assert wait >= 7
+    assert Budget(bw.Retry(), 5).wait_before_retry(asked, repeatable=True) is None
+
+
+def test_retry_refuses_figures_that_cannot_work() -> None:
+    with pytest.raises(bw.InvalidRequestError, match="attempts >= 1"):
+        bw.Retry(attempts=0)

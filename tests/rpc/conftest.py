@@ -1,0 +1,197 @@
+"""Real servers in this process, on ports of their own, and messages for them."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from numpy.typing import ArrayLike
+
+from backwire_api import tensors
+from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_api.v1 import gradient_service_pb2_grpc as pb_grpc
+from backwire_api.v1 import graph_pb2, optimizer_pb2, tensor_pb2
+from backwire_server.config import Capacity
+from backwire_server.rpc.server import Server
+from backwire_server.sessions.limits import Limits
+
+TIMEOUT = 20.0
+
+
+class Refusal:
+    """What a failed call told: status code, reason, field, and the details that go with some errors."""
+
+    def __init__(self, error: Any) -> None:
+        self.code = error.code()
+        self.message = error.details()
+        self.reason = self.field = self.quota = ""
+        self.retry_after: float | None = None
+        status = rpc_status.from_call(error)
+        for detail in status.details if status else ():
+            self._read(detail)
+
+    def _read(self, detail: Any) -> None:
+        info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        retry, quota = error_details_pb2.RetryInfo(), error_details_pb2.QuotaFailure()
+        if detail.Unpack(info):
+            assert info.domain == "backwire"
+            self.reason = info.reason
+        elif detail.Unpack(request):
+            self.field = request.field_violations[0].field
+        elif detail.Unpack(retry):
+            self.retry_after = retry.retry_delay.ToNanoseconds() / 1e9
+        elif detail.Unpack(quota):
+            self.quota = quota.violations[0].subject
+
+
+def dot_graph(**changes: Any) -> graph_pb2.Graph:
+    """The loss sum(x * (w + c)): its gradient by w is x, and by x it is w + c, as they were in the pass."""
+    shape = [graph_pb2.Dimension(size=3)]
+    graph = graph_pb2.Graph(
+        inputs=[graph_pb2.Input(name="x", dtype=tensor_pb2.DATA_TYPE_FLOAT64, shape=shape)],
+        parameters=[
+            graph_pb2.Parameter(name="w", value=tensors.encode(np.array([1.0, 2.0, 3.0]))),
+            graph_pb2.Parameter(name="c", value=tensors.encode(np.array([10.0, 20.0, 30.0])), frozen=True),
+        ],
+        nodes=[
+            graph_pb2.Node(op="Add", inputs=["w", "c"], outputs=["total"]),
+            graph_pb2.Node(op="Mul", inputs=["x", "total"], outputs=["y"]),
+            graph_pb2.Node(
+                op="ReduceSum", inputs=["y"], outputs=["loss"], attributes={"keepdims": graph_pb2.Attribute(integer=0)}
+            ),
+        ],
+        outputs={"y": "y"},
+        loss="loss",
+    )
+    for name, value in changes.items():
+        graph.ClearField(name)  # type: ignore[arg-type]
+        graph.MergeFrom(graph_pb2.Graph(**{name: value}))
+    return graph
+
+
+SGD = optimizer_pb2.Optimizer(learning_rate=0.5, sgd=optimizer_pb2.Sgd())
+
+
+class Api:
+    """A client of one server that speaks the contract, with shorter words."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.channel = grpc.insecure_channel(server.address, [("grpc.max_receive_message_length", -1)])
+        self.stub = pb_grpc.GradientServiceStub(self.channel)
+
+    def create(self, graph: graph_pb2.Graph | None = None, **request: Any) -> str:
+        """Returns the id of a new session."""
+        request.setdefault("optimizer", SGD)
+        made = pb.CreateSessionRequest(graph=graph or dot_graph(), **request)
+        return self.stub.CreateSession(made, timeout=TIMEOUT).session.session_id
+
+    def forward(self, session_id: str, x: ArrayLike = (1.0, -2.0, 4.0), **request: Any) -> pb.ForwardResponse:
+        inputs = {"x": tensors.encode(np.asarray(x))}
+        return self.stub.Forward(pb.ForwardRequest(session_id=session_id, inputs=inputs, **request), timeout=TIMEOUT)
+
+    def backward(self, session_id: str, forward_id: str, **request: Any) -> pb.BackwardResponse:
+        made = pb.BackwardRequest(session_id=session_id, forward_id=forward_id, **request)
+        return self.stub.Backward(made, timeout=TIMEOUT)
+
+    def step(self, session_id: str, request_id: str = "", **options: Any) -> pb.StepResult:
+        made = pb.StepRequest(session_id=session_id, options=pb.StepOptions(**options), request_id=request_id)
+        return self.stub.Step(made, timeout=TIMEOUT).result
+
+    def train(self, session_id: str, x: ArrayLike = (1.0, -2.0, 4.0), **request: Any) -> pb.TrainStepResponse:
+        inputs = {"x": tensors.encode(np.asarray(x))}
+        made = pb.TrainStepRequest(session_id=session_id, inputs=inputs, **request)
+        return self.stub.TrainStep(made, timeout=TIMEOUT)
+
+    def info(self, session_id: str) -> pb.Session:
+        return self.stub.GetSession(pb.GetSessionRequest(session_id=session_id), timeout=TIMEOUT).session
+
+    def parameters(self, session_id: str, *names: str) -> dict[str, Any]:
+        stream = self.stub.GetParameters(pb.GetParametersRequest(session_id=session_id, names=names), timeout=TIMEOUT)
+        return dict(tensors.decode_chunks((part.chunk for part in stream), 1 << 30))
+
+    def gradients(self, session_id: str, *names: str) -> dict[str, Any]:
+        stream = self.stub.GetGradients(pb.GetGradientsRequest(session_id=session_id, names=names), timeout=TIMEOUT)
+        return dict(tensors.decode_chunks((part.chunk for part in stream), 1 << 30))
+
+    def set_parameters(self, session_id: str, values: Mapping[str, ArrayLike], request_id: str = "") -> int:
+        requests = set_requests(session_id, values, request_id)
+        return self.stub.SetParameters(requests, timeout=TIMEOUT).step
+
+    def raw(self, method: str) -> Any:
+        """Returns the method without any codec: bytes in, bytes out."""
+        return self.channel.unary_unary(f"/backwire_api.v1.GradientService/{method}")
+
+
+def set_requests(
+    session_id: str, values: Mapping[str, ArrayLike], request_id: str = ""
+) -> Iterator[pb.SetParametersRequest]:
+    """The stream of SetParameters, its head first."""
+    yield pb.SetParametersRequest(session_id=session_id, request_id=request_id)
+    for name, value in values.items():
+        for chunk in tensors.encode_chunks(name, np.asarray(value)):
+            yield pb.SetParametersRequest(chunk=chunk)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Api]]:
+    """Starts servers with settings of Limits and Capacity, and gives a client of each."""
+    started: list[Api] = []
+    known = {field.name for field in fields(Capacity)}
+
+    def start(**settings: Any) -> Api:
+        capacity = Capacity(**{name: settings.pop(name) for name in list(settings) if name in known})
+        started.append(Api(Server("127.0.0.1:0", Limits(**settings), capacity)))
+        return started[-1]
+
+    yield start
+    for api in started:
+        api.channel.close()
+        api.server.stop(5.0)
+
+
+@pytest.fixture
+def api(serve: Callable[..., Api]) -> Api:
+    return serve()
+
+
+@pytest.fixture
+def graph() -> Callable[..., graph_pb2.Graph]:
+    return dot_graph
+
+
+@pytest.fixture
+def refused() -> Callable[[Callable[[], Any]], Refusal]:
+    """Does a call that must fail, and returns what it told."""
+
+    def attempt(call: Callable[[], Any]) -> Refusal:
+        try:
+            outcome = call()
+        except grpc.RpcError as error:
+            return Refusal(error)
+        raise AssertionError(f"the call succeeded: {outcome}")
+
+    return attempt
+
+
+@pytest.fixture
+def set_parameters_requests() -> Callable[..., Iterable[pb.SetParametersRequest]]:
+    return set_requests
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], Any]], None]:
+    """Waits until a condition holds."""
+
+    def wait(condition: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + TIMEOUT
+        while not condition():
+            assert time.monotonic() < deadline, "it never happened"
+            time.sleep(0.005)
+
+    return wait

@@ -1,0 +1,155 @@
+"""Flags win over the environment, the environment over defaults, and what is wrong is said."""
+
+import re
+from typing import Any
+
+import pytest
+
+from backwire_server.config import OPTIONS, Capacity, Config, ConfigError, Option, parse, read_bytes, read_seconds
+from backwire_server.sessions.limits import GiB, Limits, MiB
+
+ALL = [option for group in OPTIONS.values() for option in group]
+
+
+def wrong(capsys: pytest.CaptureFixture[str], arguments: list[str], environment: dict[str, str]) -> str:
+    with pytest.raises(SystemExit) as caught:
+        parse(arguments, environment)
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    config = parse([], {})
+    assert config == Config()
+    assert (config.listen, config.limits.max_message_bytes) == ("127.0.0.1:50051", 256 * MiB)
+
+
+def test_flags_win_over_the_environment() -> None:
+    environment = {"BACKWIRE_MAX_PASSES": "3", "BACKWIRE_MAX_SESSIONS": "4", "BACKWIRE_ACCESS_LOG": "yes"}
+    config = parse(["--max-passes", "5", "--no-access-log"], environment)
+    assert (config.limits.max_passes, config.limits.max_sessions, config.access_log) == (5, 4, False)
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert parse([], {"BACKWIRE_LISTEN": ""}).listen == Config().listen
+
+
+SAMPLES: dict[str, tuple[str, Any]] = {
+    "listen": ("[::1]:0", "[::1]:0"),
+    "allow_plaintext": ("true", True),
+    "grace": ("1.5", 1.5),
+    "exit_with_parent": ("1", True),
+    "log_level": ("DEBUG", "debug"),
+    "access_log": ("on", True),
+    "max_message_bytes": ("8MiB", 8 * MiB),
+    "max_graph_nodes": ("7", 7),
+    "max_parameters": ("7", 7),
+    "max_parameter_bytes": ("2GB", 2 * 10**9),
+    "max_passes": ("7", 7),
+    "max_pass_bytes": ("7", 7),
+    "pass_ttl": ("15m", 900.0),
+    "max_sessions": ("1_000_000", 1_000_000),
+    "max_total_bytes": ("1.5GiB", 3 * GiB // 2),
+    "idle_ttl": ("1d", 86_400.0),
+    "max_concurrent_calls": ("7", 7),
+    "max_concurrent_streams": ("7", 7),
+    "max_request_bytes": ("4GiB", 4 * GiB),
+}
+
+
+@pytest.mark.parametrize("option", ALL, ids=lambda option: option.name)
+def test_every_setting_has_a_flag_and_a_variable(option: Option) -> None:
+    text, value = SAMPLES[option.name]
+    flags = [option.flag] if isinstance(value, bool) else [option.flag, text]
+    for config in (parse(flags, {}), parse([], {option.variable: text})):
+        owners = [each for each in (config, config.limits, config.capacity) if hasattr(each, option.name)]
+        assert [getattr(owner, option.name) for owner in owners] == [value]
+    default = next(each for each in (Config(), Limits(), Capacity()) if hasattr(each, option.name))
+    assert value != getattr(default, option.name), "a sample that is the default proves nothing"
+
+
+def test_the_help_tells_every_flag_variable_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(["--help"], {})
+    assert caught.value.code == 0
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for option in ALL:
+        assert option.flag in text
+        assert option.variable in text
+    for default in ("127.0.0.1:50051", "256MiB", "600s", "never"):
+        assert default in text
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(["--version"], {})
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("backwire ")
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("--listen", "127.0.0.1"),
+        ("--listen", "127.0.0.1:65536"),
+        ("--listen", "::1:80"),
+        ("--listen", "unix:"),
+        ("--listen", "unix:/" + "a" * 200),
+        ("--listen", "unix-abstract:name"),
+        ("--max-passes", "0"),
+        ("--max-passes", "-1"),
+        ("--max-passes", "many"),
+        ("--max-message-bytes", "12 elephants"),
+        ("--max-message-bytes", "0"),
+        ("--pass-ttl", "0"),
+        ("--pass-ttl", "inf"),
+        ("--idle-ttl", "-1"),
+        ("--log-level", "loud"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_with_its_flag_or_variable(
+    capsys: pytest.CaptureFixture[str], flag: str, text: str
+) -> None:
+    assert flag in wrong(capsys, [f"{flag}={text}"], {})
+    variable = "BACKWIRE_" + flag.removeprefix("--").replace("-", "_").upper()
+    assert variable in wrong(capsys, [], {variable: text})
+
+
+def test_a_flag_in_the_environment_must_be_yes_or_no(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "BACKWIRE_ACCESS_LOG: 'perhaps'" in wrong(capsys, [], {"BACKWIRE_ACCESS_LOG": "perhaps"})
+
+
+def test_abbreviations_and_unknown_flags_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--max-pas" in wrong(capsys, ["--max-pas", "3"], {})
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "example.com:1"])
+def test_plaintext_beyond_this_machine_must_be_allowed(address: str) -> None:
+    with pytest.raises(ConfigError, match="--allow-plaintext"):
+        Config(listen=address)
+    Config(listen=address, allow_plaintext=True)
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "localhost:1", "unix:/tmp/s", "unix:///tmp/s"]
+)
+def test_plaintext_on_this_machine_is_fine(address: str) -> None:
+    assert parse(["--listen", address], {}).listen == address
+
+
+def test_a_single_message_must_fit_what_is_admitted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--max-request-bytes" in wrong(capsys, ["--max-request-bytes", "1MiB"], {})
+
+
+def test_a_chunk_must_fit_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--max-message-bytes" in wrong(capsys, ["--max-message-bytes", "2MiB"], {})
+
+
+@pytest.mark.parametrize(("text", "value"), [("4096", 4096), ("64MB", 64 * 10**6), ("1.5KiB", 1536), ("2G", 2 * 10**9)])
+def test_bytes_are_written_in_the_usual_ways(text: str, value: int) -> None:
+    assert read_bytes(text) == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("2.5", 2.5), ("250ms", 0.25), ("90s", 90.0), ("2h", 7200.0)])
+def test_times_are_written_in_the_usual_ways(text: str, value: float) -> None:
+    assert read_seconds(text) == value

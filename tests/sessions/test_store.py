@@ -1,0 +1,223 @@
+"""The store keeps its limits, its order and its promises about repeated requests."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backwire_server.engine.errors import GraphError
+from backwire_server.engine.graph import Graph, Node, Parameter, TensorType
+from backwire_server.sessions import errors, store
+from backwire_server.sessions.budget import Budget
+from backwire_server.sessions.calls import ForwardCall
+from backwire_server.sessions.initializers import Distribution, Initializer
+from backwire_server.sessions.paging import PageTokens
+from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.scope import UNBOUNDED
+from backwire_server.sessions.spec import SessionSpec
+
+X = np.array([1.0, -2.0, 4.0])
+
+
+def huge(count: int) -> SessionSpec:
+    """A session whose parameter would take `count` doubles, were it drawn."""
+    type_ = TensorType.of(np.float64, (count,))
+    drawn = Initializer(type_.dtype, (count,), Distribution.NORMAL)
+    return SessionSpec(Graph(parameters=(Parameter("w", type_),), outputs={"w": "w"}), {"w": drawn})
+
+
+def test_ids_are_unguessable_and_differ(make_store: Any, dot: Any) -> None:
+    sessions = make_store()
+    ids = [sessions.create(UNBOUNDED, dot()).session_id for _ in range(20)]
+    assert len({*ids}) == 20
+    assert all(len(each) >= 24 and each.isascii() for each in ids)
+
+
+def test_sessions_are_listed_in_the_order_of_creation_page_by_page(make_store: Any, dot: Any) -> None:
+    sessions = make_store()
+    ids = [sessions.create(UNBOUNDED, dot()).session_id for _ in range(7)]
+    found, token = [], ""
+    for count in (3, 3, 1):
+        page = sessions.list(3, token)
+        assert len(page.sessions) == count
+        found += [info.session_id for info in page.sessions]
+        token = page.next_token
+    assert (found, token) == (ids, "")
+
+
+def test_pages_stay_in_place_while_sessions_come_and_go(make_store: Any, dot: Any) -> None:
+    sessions = make_store()
+    ids = [sessions.create(UNBOUNDED, dot()).session_id for _ in range(4)]
+    token = sessions.list(2).next_token
+    for session_id in ids[:3]:
+        sessions.delete(UNBOUNDED, session_id)
+    new = sessions.create(UNBOUNDED, dot()).session_id
+    assert [info.session_id for info in sessions.list(2, token).sessions] == [ids[3], new]
+
+
+def test_a_page_holds_no_more_than_a_message(make_store: Any, dot: Any) -> None:
+    sessions = make_store(max_message_bytes=8_192)
+    for _ in range(5):
+        sessions.create(UNBOUNDED, dot())
+    assert 1 <= len(sessions.list(100).sessions) < 5
+
+
+def test_a_token_that_was_not_issued_is_refused(make_store: Any) -> None:
+    sessions = make_store()
+    for token in ("x", "AAAA", "!!!!", "é", "A" * 10_000, PageTokens().issue(0)):
+        with pytest.raises(errors.InvalidPageToken):
+            sessions.list(1, token)
+
+
+def test_a_negative_page_size_is_refused(make_store: Any) -> None:
+    with pytest.raises(errors.InvalidRequest):
+        make_store().list(-1)
+
+
+def test_one_session_too_many_is_refused_until_another_ends(make_store: Any, dot: Any) -> None:
+    sessions = make_store(max_sessions=2)
+    first, _ = (sessions.create(UNBOUNDED, dot()).session_id for _ in range(2))
+    with pytest.raises(errors.TooManySessions) as caught:
+        sessions.create(UNBOUNDED, dot())
+    assert caught.value.quota == "max_sessions"
+    sessions.delete(UNBOUNDED, first)
+    sessions.create(UNBOUNDED, dot())
+
+
+def test_parameters_too_large_are_refused_before_they_are_drawn(make_store: Any) -> None:
+    with pytest.raises(errors.GraphTooLarge):
+        make_store(max_parameter_bytes=1 << 20).create(UNBOUNDED, huge(1 << 40))
+
+
+def test_a_session_that_the_budget_cannot_bear_is_refused_before_memory_is_taken(make_store: Any, dot: Any) -> None:
+    sessions = make_store(max_parameter_bytes=1 << 60, max_total_bytes=1 << 20)
+    with pytest.raises(errors.OutOfMemory):
+        sessions.create(UNBOUNDED, huge(1 << 40))
+    assert sessions.budget.used == 0
+    sessions.create(UNBOUNDED, dot())
+
+
+def test_the_budget_is_shared_and_given_back(make_store: Any, dot: Any) -> None:
+    sessions = make_store()
+    first = sessions.create(UNBOUNDED, dot()).session_id
+    alone = sessions.budget.used
+    second = sessions.create(UNBOUNDED, dot()).session_id
+    assert sessions.budget.used == 2 * alone
+    sessions.get(first).forward(UNBOUNDED, ForwardCall({"x": X}))
+    assert sessions.budget.used > 2 * alone
+    sessions.delete(UNBOUNDED, first)
+    sessions.delete(UNBOUNDED, second)
+    assert sessions.budget.used == 0
+
+
+def test_a_pass_that_the_budget_cannot_bear_is_refused(make_store: Any, dot: Any) -> None:
+    probe = make_store()
+    session = probe.get(probe.create(UNBOUNDED, dot()).session_id)
+    state = probe.budget.used
+    session.forward(UNBOUNDED, ForwardCall({"x": X}))
+    cost = probe.budget.used - state
+    sessions = make_store(max_total_bytes=state + cost)
+    session = sessions.get(sessions.create(UNBOUNDED, dot()).session_id)
+    session.forward(UNBOUNDED, ForwardCall({"x": X}, forward_id="kept"))
+    with pytest.raises(errors.OutOfMemory):
+        session.forward(UNBOUNDED, ForwardCall({"x": X}))
+    assert session.info().forward_ids == ("kept",)
+    assert sessions.budget.used == state + cost
+
+
+def test_an_account_settles_what_did_not_work_out() -> None:
+    budget = Budget(100)
+    account, other = budget.account(), budget.account()
+    account.reserve(60)
+    with pytest.raises(errors.OutOfMemory):
+        other.reserve(41)
+    account.settle(10)
+    other.reserve(90)
+    assert budget.used == 100
+
+
+def test_a_graph_that_is_wrong_leaves_nothing_behind(make_store: Any) -> None:
+    sessions = make_store(max_sessions=1)
+    graph = Graph(nodes=(Node("Nope", (), ("y",)),), outputs={"y": "y"})
+    for _ in range(2):
+        with pytest.raises(GraphError):
+            sessions.create(UNBOUNDED, SessionSpec(graph, {}))
+    assert sessions.budget.used == 0
+
+
+def test_a_creation_whose_caller_is_gone_leaves_nothing_behind(make_store: Any, dot: Any, scope: Any) -> None:
+    sessions = make_store()
+    with pytest.raises(errors.Cancelled):
+        sessions.create(scope(checks=0), dot())
+    assert sessions.list().sessions == []
+    assert sessions.budget.used == 0
+
+
+class TestRepeatedRequests:
+    def test_creation_gives_the_same_session_also_when_repetitions_race(self, make_store: Any, dot: Any) -> None:
+        sessions = make_store()
+        key = RequestKey("id", b"")
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: sessions.create(UNBOUNDED, dot(), key), range(16)))
+        assert len({info.session_id for info in found}) == 1
+        assert len(sessions.list().sessions) == 1
+        with pytest.raises(errors.RequestIdReused):
+            sessions.create(UNBOUNDED, dot(), RequestKey("id", b"other"))
+
+    def test_deletion_succeeds_again_only_under_its_id(self, make_store: Any, dot: Any) -> None:
+        sessions = make_store()
+        session_id = sessions.create(UNBOUNDED, dot()).session_id
+        for _ in range(2):
+            sessions.delete(UNBOUNDED, session_id, RequestKey("id", b""))
+        for key in (None, RequestKey("other", b"")):
+            with pytest.raises(errors.SessionNotFound):
+                sessions.delete(UNBOUNDED, session_id, key)
+
+    def test_a_failed_creation_may_be_tried_again(self, make_store: Any, dot: Any, scope: Any) -> None:
+        sessions = make_store()
+        key = RequestKey("id", b"")
+        with pytest.raises(errors.Cancelled):
+            sessions.create(scope(checks=0), dot(), key)
+        assert sessions.create(UNBOUNDED, dot(), key).session_id
+
+
+class TestIdleSessions:
+    def test_end_after_their_time(self, make_store: Any, dot: Any) -> None:
+        sessions = make_store(idle_ttl=0.1)
+        session_id = sessions.create(UNBOUNDED, dot()).session_id
+        sessions.sweep()
+        sessions.get(session_id)
+        time.sleep(0.12)
+        sessions.sweep()
+        with pytest.raises(errors.SessionNotFound):
+            sessions.get(session_id)
+        assert sessions.budget.used == 0
+
+    def test_are_spared_while_a_call_is_in_progress(self, make_store: Any, dot: Any) -> None:
+        sessions = make_store(idle_ttl=0.01)
+        session = sessions.get(sessions.create(UNBOUNDED, dot()).session_id)
+        with session._turn.hold(UNBOUNDED):
+            time.sleep(0.02)
+            sessions.sweep()
+            assert sessions.list().sessions != []
+
+    def test_may_be_swept_while_they_are_deleted(self, make_store: Any, dot: Any) -> None:
+        sessions = make_store()
+        session = sessions.get(sessions.create(UNBOUNDED, dot()).session_id)
+        session.close(UNBOUNDED)
+        assert session.sweep() is True
+
+    def test_are_kept_for_ever_by_default(self, make_store: Any) -> None:
+        assert make_store().limits.idle_ttl is None
+
+    def test_are_swept_by_a_thread(self, make_store: Any, dot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(store, "SWEEP_SECONDS", 0.01)
+        sessions = make_store(idle_ttl=0.02)
+        sessions.create(UNBOUNDED, dot())
+        for _ in range(500):
+            if not sessions.list().sessions:
+                return
+            time.sleep(0.01)
+        raise AssertionError("the session was never swept")

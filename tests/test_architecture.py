@@ -1,0 +1,95 @@
+"""The shape of the house: who may import whom, and how long a file may be."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {
+    "backwire_api": ROOT / "proto/backwire_api",
+    "backwire_server": ROOT / "server/backwire_server",
+    "backwire": ROOT / "client/backwire",
+}
+MODULES = {
+    ".".join((package, *path.relative_to(folder).with_suffix("").parts)): path
+    for package, folder in PACKAGES.items()
+    for path in sorted(folder.rglob("*.py"))
+    if "_pb2" not in path.name
+}
+MOST_LINES = 400
+
+LAYERS = ("engine", "optim", "sessions", "config", "rpc", "__main__")
+"""The parts of backwire_server from the bottom to the top; each may import itself and those before it."""
+
+GRPC = {"grpc", "grpc_health", "grpc_status", "google", "backwire_api"}
+NUMBERS = {"numpy", "ml_dtypes"}
+FOREIGN = {
+    "backwire_api": NUMBERS | {"google", "grpc"},
+    "backwire": NUMBERS | GRPC,
+    "backwire_server.engine": NUMBERS,
+    "backwire_server.optim": NUMBERS,
+    "backwire_server.sessions": NUMBERS | {"safetensors"},
+    "backwire_server.config": set(),
+    "backwire_server.rpc": NUMBERS | GRPC,
+    "backwire_server.__main__": NUMBERS | GRPC,
+    "backwire_server.__init__": set(),
+}
+"""The packages, beyond the standard library and its own, that each part may import."""
+
+EXTRAS = {"backwire._demo": {"matplotlib", "sklearn", "tqdm"}}
+"""Modules that need an extra of the distribution; no other module may."""
+
+
+def imports(module: str) -> Iterator[str]:
+    """Full names of everything that a module imports, also inside functions and for type checking only."""
+    tree = ast.parse(MODULES[module].read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = module.split(".")[: -node.level] if node.level else []
+            origin = ".".join([*start, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def part(name: str) -> str:
+    """The part that a dotted name belongs to: the package, or for the server the package and its layer."""
+    package, *rest = name.split(".")
+    return f"{package}.{rest[0]}" if package == "backwire_server" and rest else package
+
+
+def layer(name: str) -> int:
+    return LAYERS.index(part(name).removeprefix("backwire_server."))
+
+
+def test_all_packages_are_seen() -> None:
+    assert {part(module) for module in MODULES} == set(FOREIGN)
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("backwire_server.")])
+def test_a_layer_of_the_server_never_imports_a_higher_one(module: str) -> None:
+    own = [name for name in imports(module) if name.startswith("backwire_server.")]
+    if module == "backwire_server.__init__":
+        assert own == [], "the package is imported before everything in it"
+    else:
+        assert [name for name in own if layer(name) > layer(module)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_part_imports_only_its_own_package_and_what_it_is_allowed(module: str) -> None:
+    allowed = {module.split(".")[0], *FOREIGN[part(module)], *EXTRAS.get(module, ()), *sys.stdlib_module_names}
+    assert [name for name in imports(module) if name.split(".")[0] not in allowed] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_says_what_it_is_for(module: str) -> None:
+    assert ast.get_docstring(ast.parse(MODULES[module].read_text()))
+
+
+def test_no_file_is_too_long() -> None:
+    files = [*MODULES.values(), *(ROOT / "tests").rglob("*.py")]
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files}
+    assert {path: lines for path, lines in lengths.items() if lines > MOST_LINES} == {}
