@@ -8,11 +8,12 @@ import pytest
 from numpy.typing import NDArray
 
 from backwire_server.engine import ops as _ops  # noqa: F401
-from backwire_server.engine.builder import RANDOM_KEY, Builder, Value
+from backwire_server.engine.builder import RANDOM_KEY, Builder
 from backwire_server.engine.differentiate import differentiate
 from backwire_server.engine.graph import TensorType
 from backwire_server.engine.program import Program
 from backwire_server.engine.registry import OPS, Sample
+from backwire_server.engine.values import Value
 
 Array = NDArray[np.float64]
 
@@ -70,7 +71,8 @@ def central_differences(
 def gradient_error(bench: Bench, outputs: Sequence[Value], names: Sequence[str], tag: str) -> tuple[float, list[Value]]:
     """Differentiates a random weighting of the outputs; returns the worst relative error and the gradient values."""
     draw = np.random.default_rng(5)
-    seeds, weights = {}, []
+    seeds: dict[str, Value] = {}
+    weights: list[Array] = []
     for index, output in enumerate(outputs):
         weight = draw.normal(size=output.sizes)
         seed = bench.leaf(f"{tag}{index}", weight)

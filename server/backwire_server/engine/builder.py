@@ -6,28 +6,21 @@ the operator and the shapes into the message when something does not fit.
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from backwire_server.engine.dims import Shape, UnknownDimension, concrete, product
+from backwire_server.engine.dims import UnknownDimension, product
 from backwire_server.engine.errors import EngineError, GraphError, UnknownOp
 from backwire_server.engine.graph import Array, Attribute, DType, Node, TensorType
 from backwire_server.engine.registry import N_OUTPUTS, Op, lookup, takes_n_outputs
+from backwire_server.engine.values import NeedsValue, O, Value
 
 RANDOM_KEY = "%key"
 RANDOM_KEY_TYPE = TensorType(np.dtype(np.uint64), (2,))
 FOLD_LIMIT = 65536  # elements; larger results are computed at run time even when they could be folded
-
-
-class NeedsValue(Exception):
-    """A type depends on the elements of these values, which are not known before run time."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        super().__init__(", ".join(names))
-        self.names = frozenset(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +38,8 @@ class Builder:
     """A graph under construction.
 
     `training` says how Dropout and its like behave; `known` holds the elements of values that the graph is
-    specialised on, so that shapes may depend on them. An `abstract` builder only checks: it leaves a type open where that depends on
-    what is not known before run time.
+    specialised on, so that shapes may depend on them. An `abstract` builder only checks: it leaves a type
+    open where that depends on what is not known before run time.
     """
 
     def __init__(self, *, training: bool, known: Mapping[str, Array] | None = None, abstract: bool = False) -> None:
@@ -69,12 +62,12 @@ class Builder:
         copy._shared, copy._streams, copy._count = dict(self._shared), dict(self._streams), self._count
         return copy
 
-    def leaf(self, name: str, type_: TensorType | None) -> "Value":
+    def leaf(self, name: str, type_: TensorType | None) -> Value:
         """Declares a value that is given at run time."""
         self.types[name] = type_
         return Value(self, name)
 
-    def constant(self, array: Array) -> "Value":
+    def constant(self, array: Array) -> Value:
         """Returns a value with these elements, the same one for equal arrays."""
         array = np.asarray(array)
         key = ("constant", array.dtype, array.shape, array.tobytes())
@@ -85,14 +78,14 @@ class Builder:
             self._shared[key] = (name,)
         return Value(self, self._shared[key][0])
 
-    def uniform(self, shape: Sequence[int], dtype: DType) -> "Value":
+    def uniform(self, shape: Sequence[int], dtype: DType) -> Value:
         """Returns random numbers in [0, 1) that depend on the pass's key and on where in the graph they are drawn."""
         key = Value(self, RANDOM_KEY) if RANDOM_KEY in self.types else self.leaf(RANDOM_KEY, RANDOM_KEY_TYPE)
         index = self._streams[self._scope] = self._streams.get(self._scope, -1) + 1
         stream = zlib.crc32(f"{self._scope}:{index}".encode())
         return O.RandomStream(key, shape=tuple(shape), dtype=dtype.name, stream=stream)
 
-    def replay(self, node: Node, values: dict[str, "Value"]) -> None:
+    def replay(self, node: Node, values: dict[str, Value]) -> None:
         """Emits a graph's node, reading its inputs from `values` and adding its outputs there."""
         self.label = node.label
         self._scope = next(filter(None, node.outputs))
@@ -109,10 +102,10 @@ class Builder:
     def emit(
         self,
         name: str,
-        inputs: Sequence["Value | None"],
+        inputs: Sequence[Value | None],
         attributes: Mapping[str, Attribute],
         n_outputs: int | None = None,
-    ) -> tuple["Value", ...]:
+    ) -> tuple[Value, ...]:
         """Adds `name(inputs, **attributes)` and returns its outputs; raises EngineError when something does not fit."""
         context = f"{name} node {self.label!r}" if self.label else name
         try:
@@ -131,8 +124,8 @@ class Builder:
             raise error.within(f"{context} on ({given})", f"graph.nodes[{self.label}]" if self.label else "") from None
 
     def _expand(
-        self, op: Op, expand: Callable[..., Any], inputs: Sequence["Value | None"], bound: dict[str, Any], n: int
-    ) -> tuple["Value", ...]:
+        self, op: Op, expand: Callable[..., Any], inputs: Sequence[Value | None], bound: dict[str, Any], n: int
+    ) -> tuple[Value, ...]:
         try:
             if takes_n_outputs(expand):
                 bound[N_OUTPUTS] = n
@@ -144,8 +137,8 @@ class Builder:
         return result if isinstance(result, tuple) else (result,)
 
     def _primitive(
-        self, op: Op, inputs: Sequence["Value | None"], bound: dict[str, Any], n_outputs: int | None
-    ) -> tuple["Value", ...]:
+        self, op: Op, inputs: Sequence[Value | None], bound: dict[str, Any], n_outputs: int | None
+    ) -> tuple[Value, ...]:
         names = tuple(value.name if value else "" for value in inputs)
         key = (op.name, names, n_outputs, tuple(_hashable(value) for value in bound.values()))
         if key not in self._shared:
@@ -159,7 +152,7 @@ class Builder:
         return tuple(Value(self, name) for name in self._shared[key])
 
     def _infer(
-        self, op: Op, inputs: Sequence["Value | None"], bound: dict[str, Any], n_outputs: int | None
+        self, op: Op, inputs: Sequence[Value | None], bound: dict[str, Any], n_outputs: int | None
     ) -> tuple[TensorType | None, ...]:
         assert op.shape is not None
         extra = {N_OUTPUTS: n_outputs or 1} if takes_n_outputs(op.shape) else {}
@@ -213,132 +206,3 @@ def _size(type_: TensorType) -> int:
 
 def _hashable(value: Any) -> Any:
     return (value.dtype, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else (type(value), value)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Value:
-    """A value in a builder: what shape rules, functions and gradient rules compute with."""
-
-    builder: Builder
-    name: str
-
-    @property
-    def type(self) -> TensorType:
-        """The type; raises NeedsValue when it is not known."""
-        found = self.builder.types[self.name]
-        if found is None:
-            raise NeedsValue([self.name])
-        return found
-
-    @property
-    def dtype(self) -> DType:
-        """The element type."""
-        return self.type.dtype
-
-    @property
-    def shape(self) -> Shape:
-        """The shape; dimensions may be symbolic."""
-        return self.type.shape
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The shape in ints; raises UnknownDimension when a dimension is symbolic."""
-        return concrete(self.type.shape)
-
-    @property
-    def rank(self) -> int:
-        """The number of dimensions."""
-        return len(self.type.shape)
-
-    @property
-    def known(self) -> Array:
-        """The elements; raises NeedsValue when they are not known before run time."""
-        if self.name not in self.builder.known:
-            raise NeedsValue([self.name])
-        return self.builder.known[self.name]
-
-    def like(self, number: "Operand") -> "Value":
-        """Returns a Python number as a constant of this value's dtype, and a Value as it is."""
-        return number if isinstance(number, Value) else self.builder.constant(np.asarray(number, self.dtype))
-
-    def __add__(self, other: "Operand") -> "Value":
-        return O.Add(self, self.like(other))
-
-    def __sub__(self, other: "Operand") -> "Value":
-        return O.Sub(self, self.like(other))
-
-    def __mul__(self, other: "Operand") -> "Value":
-        return O.Mul(self, self.like(other))
-
-    def __truediv__(self, other: "Operand") -> "Value":
-        return O.Div(self, self.like(other))
-
-    def __pow__(self, other: "Operand") -> "Value":
-        return O.Pow(self, self.like(other))
-
-    def __radd__(self, other: float) -> "Value":
-        return O.Add(self.like(other), self)
-
-    def __rsub__(self, other: float) -> "Value":
-        return O.Sub(self.like(other), self)
-
-    def __rmul__(self, other: float) -> "Value":
-        return O.Mul(self.like(other), self)
-
-    def __rtruediv__(self, other: float) -> "Value":
-        return O.Div(self.like(other), self)
-
-    def __matmul__(self, other: "Value") -> "Value":
-        return O.MatMul(self, other)
-
-    def __neg__(self) -> "Value":
-        return O.Neg(self)
-
-    def __lt__(self, other: "Operand") -> "Value":
-        return O.Less(self, self.like(other))
-
-    def __le__(self, other: "Operand") -> "Value":
-        return O.LessOrEqual(self, self.like(other))
-
-    def __gt__(self, other: "Operand") -> "Value":
-        return O.Greater(self, self.like(other))
-
-    def __ge__(self, other: "Operand") -> "Value":
-        return O.GreaterOrEqual(self, self.like(other))
-
-
-Operand = Value | float
-
-
-class Operators:
-    """`O.Exp(x)` adds an Exp node to the builder of x and returns its output; any operator works the same way.
-
-    Python numbers become constants of the dtype of the first floating-point argument (else of the first one), lists and
-    tuples become int64 constants, None leaves out an optional input. Operators with several outputs return a tuple when
-    `n_outputs` asks for more than one or their number varies.
-    """
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(*arguments: Any, n_outputs: int | None = None, **attributes: Attribute) -> Any:
-            values = [each for each in arguments if isinstance(each, Value)]
-            builder = values[0].builder
-            model = next((each for each in values if each.dtype.kind not in "biu"), values[0])
-            inputs = [_operand(builder, model, argument) for argument in arguments]
-            count = n_outputs or (1 if lookup(name).outputs else None)
-            results = builder.emit(name, inputs, attributes, count)
-            return results[0] if n_outputs is None and lookup(name).outputs else results
-
-        return call
-
-
-def _operand(builder: Builder, model: Value, argument: Any) -> Value | None:
-    if argument is None or isinstance(argument, Value):
-        return argument
-    if isinstance(argument, np.ndarray | np.generic):
-        return builder.constant(np.asarray(argument))
-    if isinstance(argument, list | tuple):
-        return builder.constant(np.array(concrete(argument), np.int64))
-    return model.like(argument)
-
-
-O = Operators()  # noqa: E741

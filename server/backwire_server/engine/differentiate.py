@@ -7,9 +7,10 @@ Walking the nodes backwards, each one's rule builds the nodes that carry the gra
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from backwire_server.engine.builder import Builder, Emitted, O, Value
+from backwire_server.engine.builder import Builder, Emitted
 from backwire_server.engine.errors import DtypeMismatch, NotDifferentiable
 from backwire_server.engine.graph import DType, TensorType
+from backwire_server.engine.values import O, Value
 
 
 def is_float(dtype: DType) -> bool:
@@ -31,7 +32,7 @@ def differentiate(builder: Builder, seeds: Mapping[str, Value], wrt: Sequence[st
         incoming = [gradients.get(name) for name in node.outputs]
         if any(gradient is not None for gradient in incoming) and not active.isdisjoint(node.inputs):
             builder.label = f"gradient of {node.label}"
-            for name, gradient in zip(node.inputs, _apply_rule(builder, node, incoming), strict=True):
+            for name, gradient in zip(node.inputs, _apply_rule(builder, node, incoming), strict=False):
                 if gradient is not None and name in active:
                     gradient = sum_to(gradient, Value(builder, name).type)
                     gradients[name] = gradients[name] + gradient if name in gradients else gradient
@@ -92,5 +93,4 @@ def _apply_rule(builder: Builder, node: Emitted, incoming: Sequence[Value | None
     several = node.op.outputs != 1
     g: Any = tuple(incoming) if several else incoming[0]
     result = node.op.gradient(g, outputs if several else outputs[0], *inputs, **node.attributes)
-    gradients = result if isinstance(result, tuple) else (result,)
-    return [*gradients, *[None] * (len(inputs) - len(gradients))]
+    return result if isinstance(result, tuple) else (result,)

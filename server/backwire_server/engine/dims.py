@@ -141,7 +141,8 @@ def concrete(shape: Iterable[Dim]) -> tuple[int, ...]:
 def broadcast(*shapes: Sequence[Dim]) -> Shape:
     """Returns the common shape under numpy's rules; raises ShapeMismatch when there is none."""
     rank = max((len(shape) for shape in shapes), default=0)
-    columns = zip(*([1] * (rank - len(shape)) + list(shape) for shape in shapes), strict=True)
+    ones: list[Dim] = [1] * rank
+    columns = zip(*([*ones[len(shape) :], *shape] for shape in shapes), strict=True)
     return tuple(reduce(_broadcast_dim, column) for column in columns)
 
 

@@ -133,9 +133,8 @@ class Model:
 
     def _check(self) -> None:
         builder = Builder(training=True, abstract=True)
-        values = {
-            item.name: builder.leaf(item.name, item.type) for item in (*self.graph.inputs, *self.graph.parameters)
-        }
+        values = {item.name: builder.leaf(item.name, item.type) for item in self.graph.inputs}
+        values.update((item.name, builder.leaf(item.name, item.type)) for item in self.graph.parameters)
         values.update((name, builder.constant(array)) for name, array in self.graph.constants.items())
         for node in self.graph.topological_nodes:
             builder.replay(node, values)

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from backwire_server.engine.builder import RANDOM_KEY, Builder, NeedsValue, Value
+from backwire_server.engine.builder import RANDOM_KEY, Builder
 from backwire_server.engine.differentiate import differentiate, is_float
 from backwire_server.engine.errors import GraphError, ShapeMismatch
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
 from backwire_server.engine.program import Program
+from backwire_server.engine.values import NeedsValue, Value
 
 
 class BackwardPlan:
@@ -39,7 +40,7 @@ class Plan:
         self._program: Program
         self._names: tuple[str, ...] = ()
         self._forward_values = frozenset(builder.types)
-        self._leaves = frozenset({RANDOM_KEY, *(item.name for item in (*graph.inputs, *graph.parameters))})
+        self._leaves = frozenset([RANDOM_KEY, *(i.name for i in graph.inputs), *(p.name for p in graph.parameters)])
         if training:
             self._keep_residuals(trainable)
 
@@ -78,6 +79,8 @@ class Plan:
                 name: self._values[value].type for name, value in self._graph.outputs.items() if value in self._values
             }
             outputs = tuple(sorted(name for name, type_ in types.items() if is_float(type_.dtype)))
+            if not outputs:
+                return
             usual = self._differentiate(outputs, (*trainable, *inputs), self._forward_values)
         outside = self._forward_values - self._leaves
         self.residuals = tuple(name for name in usual.feeds if name in outside)

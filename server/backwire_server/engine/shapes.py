@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from backwire_server.engine.builder import Value
 from backwire_server.engine.dims import Dim, broadcast, show
 from backwire_server.engine.errors import DtypeMismatch, InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import DType, TensorType
+from backwire_server.engine.values import Value
 
 
 def require(value: Value, kinds: str) -> DType:

@@ -61,8 +61,9 @@ class Window:
         rank = len(self.kernel)
         full = [size + self.pads[axis] + self.pads[axis + rank] for axis, size in enumerate(sizes)]
         result = np.zeros((*windows.shape[:2], *full), windows.dtype)
+        by_place = np.moveaxis(windows, range(-rank, 0), range(rank))
         for place, slices in self.offsets(windows.shape[2 : 2 + rank]):
-            result[(slice(None), slice(None), *slices)] += windows[(..., *place)]
+            result[(slice(None), slice(None), *slices)] += by_place[place]
         inside = (slice(self.pads[axis], self.pads[axis] + size) for axis, size in enumerate(sizes))
         return result[(slice(None), slice(None), *inside)]
 

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from backwire_server.engine.builder import O, Value
 from backwire_server.engine.erf import erf
 from backwire_server.engine.errors import InvalidAttribute
 from backwire_server.engine.graph import Array
 from backwire_server.engine.registry import F, case, function, gradient, op
 from backwire_server.engine.shapes import same
+from backwire_server.engine.values import O, Value
 
 SAMPLES = [case(F(2, 3, low=0.1)), case(F(4, high=-0.1)), case(F(high=-0.1))]
 

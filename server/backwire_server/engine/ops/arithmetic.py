@@ -4,12 +4,12 @@ from functools import reduce
 
 import numpy as np
 
-from backwire_server.engine.builder import O, Value
 from backwire_server.engine.differentiate import is_float
 from backwire_server.engine.dims import broadcast
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.registry import F, I, Rule, Sample, case, elementwise, function, gradient, op
 from backwire_server.engine.shapes import broadcasting, common_dtype, require, require_rank, same
+from backwire_server.engine.values import O, Value
 
 PAIRS = [case(F(2, 3), F(2, 3)), case(F(2, 3), F(3)), case(F(4, 1), F(2, 1, 3)), case(F(), F(2, 2))]
 POSITIVE_PAIRS = [case(F(2, 3, low=0.5), F(3, low=0.5)), case(F(2, 1, low=0.5), F(3, low=0.5))]
@@ -142,7 +142,7 @@ def _clip_type(x: Value, low: Value | None = None, high: Value | None = None) ->
 
 @op("Clip", shape=_clip_type, samples=[case(F(3, 4), np.array(-1.0), np.array(1.1)), case(F(4), None, np.array(0.3))])
 def clip(x: Array, low: Array | None = None, high: Array | None = None) -> Array:
-    """x limited to [low, high], each bound a scalar or absent; the gradient goes to x where it lies within, else to the bound."""
+    """x limited to [low, high], each bound a scalar or absent; the gradient goes to x or to the bound it hit."""
     if low is not None:
         x = np.maximum(x, low)
     return np.minimum(x, high) if high is not None else x.copy() if low is None else x

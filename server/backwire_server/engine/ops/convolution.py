@@ -1,17 +1,19 @@
 """Convolution. Three bilinear operators are one another's gradients, so it is differentiable any number of times."""
 
+from typing import Any
+
 import numpy as np
 
-from backwire_server.engine.builder import O, Value
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.registry import F, case, function, gradient, op
 from backwire_server.engine.shapes import common_dtype, require_equal, require_rank
+from backwire_server.engine.values import O, Value
 from backwire_server.engine.windows import Window, window_of
 
 Ints = tuple[int, ...]
 
-SMALL = {"strides": (2, 1), "pads": (1, 0, 0, 1), "dilations": (1, 2), "group": 2}
+SMALL: dict[str, Any] = {"strides": (2, 1), "pads": (1, 0, 0, 1), "dilations": (1, 2), "group": 2}
 
 
 @function(
@@ -45,7 +47,7 @@ def conv(
     window = window_of(x.shape[2:], kernel, strides, pads, dilations, auto_pad)
     y = O.Convolution(x, w, strides=window.strides, pads=window.pads, dilations=window.dilations, group=group)
     if b is None:
-        return y  # type: ignore[no-any-return]
+        return y
     require_rank(b, 1, 1)
     require_equal(b.shape[0], w.shape[0], "sizes of bias and output channels")
     return y + O.Reshape(b, [1, w.sizes[0], *[1] * len(kernel)])

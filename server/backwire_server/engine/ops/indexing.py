@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from backwire_server.engine.builder import O, Value
 from backwire_server.engine.dims import Dim
 from backwire_server.engine.errors import InvalidAttribute, InvalidValue, ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.registry import F, I, case, function, gradient, op
 from backwire_server.engine.shapes import axes_of, axis_of, common_dtype, require, require_equal, require_rank
+from backwire_server.engine.values import O, Value
 
 
 def _concat_type(first: Value, *more: Value, axis: int) -> TensorType:
@@ -77,7 +77,7 @@ def split(
 def _(g: tuple[Value | None, ...], y: tuple[Value, ...], x: Value, *_: Any, axis: int, num_outputs: Any) -> Value:
     zeros = (O.Expand(each.like(0.0), list(each.shape)) for each in y)
     parts = [each if each is not None else zero for each, zero in zip(g, zeros, strict=True)]
-    return O.Concat(*parts, axis=axis)  # type: ignore[no-any-return]
+    return O.Concat(*parts, axis=axis)
 
 
 def _slices(shape: tuple[int, ...], starts: Any, ends: Any, axes: Any, steps: Any) -> tuple[slice, ...]:
@@ -132,7 +132,7 @@ def slice_(x: Array, starts: Array, ends: Array, axes: Array | None = None, step
 
 @gradient("Slice")
 def _(g: Value, y: Value, x: Value, *bounds: Value | None) -> Value:
-    return O.SliceGradient(g, *bounds, shape=x.sizes)  # type: ignore[no-any-return]
+    return O.SliceGradient(g, *bounds, shape=x.sizes)
 
 
 @op(
@@ -151,7 +151,7 @@ def slice_gradient(g: Array, *bounds: Array | None, shape: tuple[int, ...]) -> A
 
 @gradient("SliceGradient")
 def _(g: Value, y: Value, x: Value, *bounds: Value | None, shape: tuple[int, ...]) -> Value:
-    return O.Slice(g, *bounds)  # type: ignore[no-any-return]
+    return O.Slice(g, *bounds)
 
 
 def checked_indices(indices: Array, size: int) -> Array:
@@ -218,7 +218,7 @@ def _gather_elements_type(x: Value, indices: Value, *, axis: int = 0) -> TensorT
 
 def along_axis(indices: Array, axis: int, size: int) -> tuple[Array, ...]:
     """Returns the full index of each element that `indices` picks along the axis."""
-    grid = list(np.indices(indices.shape, sparse=True))
+    grid: list[Array] = list(np.indices(indices.shape, sparse=True))
     grid[axis] = checked_indices(indices, size)
     return tuple(grid)
 
@@ -264,4 +264,4 @@ def one_hot(indices: Value, depth: Value, values: Value, *, axis: int = -1) -> V
     places = np.arange(count).reshape([-1 if place == at else 1 for place in range(indices.rank + 1)])
     index = O.Unsqueeze(O.Cast(indices, to="int64"), [at])
     hit = O.Equal(O.Where(index < 0, index + count, index), places)
-    return O.Where(hit, O.Gather(values, np.array(1)), O.Gather(values, np.array(0)))  # type: ignore[no-any-return]
+    return O.Where(hit, O.Gather(values, np.array(1)), O.Gather(values, np.array(0)))

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from backwire_server.engine.builder import O, Value
 from backwire_server.engine.dims import broadcast
 from backwire_server.engine.errors import ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.registry import F, case, function, gradient, op
 from backwire_server.engine.shapes import common_dtype, require_equal, require_rank
+from backwire_server.engine.values import O, Value
 
 
 def _matmul_type(a: Value, b: Value) -> TensorType:

@@ -5,13 +5,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from backwire_server.engine.builder import O, Value
 from backwire_server.engine.differentiate import is_float
 from backwire_server.engine.dims import broadcast
 from backwire_server.engine.errors import InvalidAttribute
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.registry import F, I, Rule, case, elementwise, function, gradient, op
 from backwire_server.engine.shapes import broadcasting, common_dtype, require, same
+from backwire_server.engine.values import O, Value
 
 # The numbers of ONNX's TensorProto.DataType, which Cast's attribute `to` may give instead of a name.
 ONNX_DTYPES = {

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from backwire_server.engine.builder import O, Value
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.registry import F, I, case, function
 from backwire_server.engine.shapes import require_equal, require_rank
+from backwire_server.engine.values import O, Value
 
 REDUCTIONS = ("mean", "sum", "none")
 LABELS = I(0, 2, 1)

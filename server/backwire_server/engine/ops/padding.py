@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from backwire_server.engine.builder import O, Value
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.indexing import axes_in_order
 from backwire_server.engine.registry import F, I, case, function, gradient, op
+from backwire_server.engine.values import O, Value
 
 NUMPY_MODES = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 
@@ -37,7 +37,7 @@ def pad(
         before[place], after[place] = int(first), int(last)
     if mode == "constant":
         filler = x.like(0.0) if value is None else value
-        return O.ConstantPad(x, O.Reshape(filler, []), pads=(*before, *after))  # type: ignore[no-any-return]
+        return O.ConstantPad(x, O.Reshape(filler, []), pads=(*before, *after))
     if mode not in NUMPY_MODES:
         raise InvalidAttribute(f"mode is {mode!r}; use constant, {', '.join(NUMPY_MODES)}")
     for axis, (first, last) in enumerate(zip(before, after, strict=True)):

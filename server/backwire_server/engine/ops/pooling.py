@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from backwire_server.engine.builder import O, Value
 from backwire_server.engine.errors import ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.registry import F, case, function, gradient, op
 from backwire_server.engine.shapes import require, require_rank
+from backwire_server.engine.values import O, Value
 from backwire_server.engine.windows import Window, window_of
 
 Ints = tuple[int, ...]
@@ -20,7 +20,7 @@ SAMPLES = [
     case(F(1, 1, 7), kernel_shape=(2,), dilations=(3,)),
     case(F(1, 1, 5, 6), kernel_shape=(3, 3), strides=(2, 2), auto_pad="SAME_LOWER"),
 ]
-PRIMITIVE = {"kernel": (2, 2), "strides": (2, 1), "pads": (1, 0, 0, 1), "dilations": (1, 2)}
+PRIMITIVE: dict[str, Any] = {"kernel": (2, 2), "strides": (2, 1), "pads": (1, 0, 0, 1), "dilations": (1, 2)}
 
 
 def _geometry(window: Window) -> dict[str, Ints]:
@@ -48,18 +48,14 @@ def max_pool(
     """The largest element of each window of x [N, C, d1, ...]; where several tie, the first has the gradient."""
     require_rank(x, 3)
     window = window_of(x.shape[2:], kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
-    return O.MaxPooling(x, **_geometry(window))  # type: ignore[no-any-return]
-
-
-def _lowest(x: Array) -> Any:
-    return -np.inf
+    return O.MaxPooling(x, **_geometry(window))
 
 
 @op("MaxPooling", shape=_pooled_type, samples=[case(F(1, 2, 4, 5), **PRIMITIVE)], internal=True)
 def max_pooling(x: Array, *, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints) -> Array:
     """MaxPool with everything explicit. Used by MaxPool."""
     window = Window(kernel, strides, pads, dilations)
-    padded = window.padded(x, _lowest(x))
+    padded = window.padded(x, -np.inf)
     outputs = [int(size) for size in window.output_sizes(x.shape[2:])]
     parts = (padded[(slice(None), slice(None), *slices)] for _, slices in window.offsets(outputs))
     result = next(parts).copy()
@@ -70,12 +66,12 @@ def max_pooling(x: Array, *, kernel: Ints, strides: Ints, pads: Ints, dilations:
 
 @gradient("MaxPooling")
 def _(g: Value, y: Value, x: Value, **geometry: Ints) -> Value:
-    return O.MaxPoolingGradient(g, x, y, **geometry)  # type: ignore[no-any-return]
+    return O.MaxPoolingGradient(g, x, y, **geometry)
 
 
 def _winners(x: Array, y: Array, window: Window) -> Array:
     """Returns, for each window, the place in the kernel (counted in C order) of the first element that equals y."""
-    views = window.views(window.padded(x, _lowest(x)))
+    views = window.views(window.padded(x, -np.inf))
     flat = views.reshape(*y.shape, -1)
     return np.asarray(np.argmax(flat == y[..., None], axis=-1))
 
@@ -156,7 +152,7 @@ def sum_pooling(x: Array, *, kernel: Ints, strides: Ints, pads: Ints, dilations:
 
 @gradient("SumPooling")
 def _(g: Value, y: Value, x: Value, **geometry: Ints) -> Value:
-    return O.SumPoolingGradient(g, sizes=x.sizes[2:], **geometry)  # type: ignore[no-any-return]
+    return O.SumPoolingGradient(g, sizes=x.sizes[2:], **geometry)
 
 
 @op(
@@ -174,7 +170,7 @@ def sum_pooling_gradient(g: Array, *, sizes: Ints, kernel: Ints, strides: Ints, 
 
 @gradient("SumPoolingGradient")
 def _(g: Value, y: Value, x: Value, *, sizes: Ints, **geometry: Ints) -> Value:
-    return O.SumPooling(g, **geometry)  # type: ignore[no-any-return]
+    return O.SumPooling(g, **geometry)
 
 
 @function("GlobalAveragePool", samples=[case(F(2, 3, 4, 2)), case(F(1, 2, 3))])
@@ -182,4 +178,4 @@ def global_average_pool(x: Value) -> Value:
     """The mean over all spatial axes of x [N, C, d1, ...], which are kept with size 1."""
     if x.rank < 3:
         raise ShapeMismatch("there are no spatial axes; x must be [N, C, d1, ...]")
-    return O.ReduceMean(x, list(range(2, x.rank)), keepdims=1)  # type: ignore[no-any-return]
+    return O.ReduceMean(x, list(range(2, x.rank)), keepdims=1)

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from backwire_server.engine.builder import O, Value
 from backwire_server.engine.errors import InvalidValue
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.registry import F, case, function, op
+from backwire_server.engine.values import O, Value
 
 
 def _stream_type(key: Value, *, shape: tuple[int, ...], dtype: str, stream: int) -> TensorType:

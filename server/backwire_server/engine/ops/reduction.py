@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from backwire_server.engine.builder import O, Value
 from backwire_server.engine.dims import Dim, Shape, product
 from backwire_server.engine.errors import ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.registry import F, I, Rule, case, gradient, op
 from backwire_server.engine.shapes import axes_of, axis_of, require
+from backwire_server.engine.values import O, Value
 
 SAMPLES = [
     case(F(2, 3)),

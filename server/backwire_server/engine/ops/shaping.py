@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from backwire_server.engine.builder import O, Value
 from backwire_server.engine.dims import Dim, Shape, broadcast, concrete, product, show
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.registry import F, I, case, function, gradient, op
 from backwire_server.engine.shapes import axes_of
+from backwire_server.engine.values import O, Value
 
 
 def reshaped(x: Shape, target: list[int], allowzero: int) -> Shape:

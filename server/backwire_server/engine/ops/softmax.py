@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from backwire_server.engine.builder import O, Value
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.registry import F, case, gradient, op
 from backwire_server.engine.shapes import axis_of, require
+from backwire_server.engine.values import O, Value
 
 SAMPLES = [case(F(2, 3)), case(F(2, 3, 4), axis=1), case(F(3, 2), axis=0)]
 
