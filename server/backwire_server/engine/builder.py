@@ -15,7 +15,7 @@ import numpy as np
 from backwire_server.engine.dims import UnknownDimension, product
 from backwire_server.engine.errors import EngineError, GraphError, UnknownOp
 from backwire_server.engine.graph import Array, Attribute, DType, Node, TensorType
-from backwire_server.engine.registry import N_OUTPUTS, Op, lookup, takes_n_outputs
+from backwire_server.engine.registry import N_OUTPUTS, OPS, Op, lookup, takes_n_outputs
 from backwire_server.engine.values import NeedsValue, O, Value
 
 RANDOM_KEY = "%key"
@@ -89,15 +89,17 @@ class Builder:
         """Emits a graph's node, reading its inputs from `values` and adding its outputs there."""
         self.label = node.label
         self._scope = next(filter(None, node.outputs))
-        if lookup(node.op).internal:
-            raise UnknownOp(
-                f"op {node.op!r} of node {node.label!r} is internal; use ONNX's operators", field="graph.nodes"
-            )
         inputs = [values[name] if name else None for name in node.inputs]
         while inputs and inputs[-1] is None:
             inputs.pop()
+        self._refuse_internal(node.op)
         results = self.emit(node.op, inputs, node.attributes, n_outputs=len(node.outputs))
         values.update((name, value) for name, value in zip(node.outputs, results, strict=False) if name)
+
+    def _refuse_internal(self, name: str) -> None:
+        if name in OPS and OPS[name].internal:
+            field = f"graph.nodes[{self.label}]"
+            raise UnknownOp(f"{name} node {self.label!r} names an internal op; use ONNX's operators", field=field)
 
     def emit(
         self,

@@ -8,6 +8,7 @@ a starred one takes any number; keyword-only parameters are its attributes, requ
 that names a keyword-only parameter `n_outputs` is told how many outputs the node has.
 """
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,7 +108,9 @@ def lookup(name: str) -> Op:
     try:
         return OPS[name]
     except KeyError:
-        raise UnknownOp(f"there is no op {name!r}; ListOps names those that exist") from None
+        near = difflib.get_close_matches(name, (each.name for each in OPS.values() if not each.internal), 3)
+        remedy = f"did you mean {' or '.join(near)}?" if near else "use an operator of ONNX's"
+        raise UnknownOp(f"there is no op {name!r}; {remedy}") from None
 
 
 def op(

@@ -1,0 +1,261 @@
+"""A model checks what it is given, runs passes, and differentiates them in every way that was asked for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from backwire_server.engine.errors import (
+    DtypeMismatch,
+    EngineError,
+    GraphError,
+    InvalidAttribute,
+    InvalidValue,
+    MissingInput,
+    NotDifferentiable,
+    ShapeMismatch,
+    UnknownInput,
+    UnknownOp,
+    UnknownOutput,
+)
+from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
+from backwire_server.engine.model import Model
+
+Array = NDArray[Any]
+X = Input("x", TensorType.of("float64", ("batch", 3)))
+T = Input("t", TensorType.of("int64", ("batch",)))
+W = Parameter("w", TensorType.of("float64", (3, 4)))
+B = Parameter("b", TensorType.of("float64", (4,)))
+CLASSIFIER = Graph(
+    inputs=(X, T),
+    parameters=(W, B),
+    nodes=(
+        Node("Gemm", ("x", "w", "b"), ("z",)),
+        Node("Tanh", ("z",), ("h",)),
+        Node("SoftmaxCrossEntropyLoss", ("h", "t"), ("l",)),
+        Node("ArgMax", ("h",), ("guess",), {"axis": 1}),
+    ),
+    outputs={"h": "h", "guess": "guess"},
+    loss="l",
+)
+DRAW = np.random.default_rng(0)
+VALUES: dict[str, Array] = {"w": DRAW.normal(size=(3, 4)), "b": DRAW.normal(size=4)}
+
+
+def batch(size: int = 5) -> dict[str, Array]:
+    return {"x": DRAW.normal(size=(size, 3)), "t": np.arange(size) % 4}
+
+
+def loss_at(values: Mapping[str, Array], inputs: Mapping[str, Array]) -> float:
+    loss = Model(CLASSIFIER).forward(inputs, values, training=True).loss
+    assert loss is not None
+    return loss
+
+
+def test_forward_and_backward_agree_with_finite_differences() -> None:
+    model, inputs = Model(CLASSIFIER), batch()
+    gradients = model.backward(model.forward(inputs, VALUES, training=True), wrt=["x"])
+    for group, values, found in (("parameters", VALUES, gradients.parameters), ("inputs", inputs, gradients.inputs)):
+        for name, gradient in found.items():
+            for place in np.ndindex(gradient.shape):
+                sides = []
+                for step in (1e-6, -1e-6):
+                    moved = {key: value.copy() for key, value in values.items()}
+                    moved[name][place] += step
+                    whole = {"parameters": (moved, inputs), "inputs": (VALUES, moved)}[group]
+                    sides.append(loss_at(*whole))
+                assert gradient[place] == pytest.approx((sides[0] - sides[1]) / 2e-6, abs=1e-8)
+
+
+def test_gradients_of_outputs_replace_the_loss() -> None:
+    model, inputs = Model(CLASSIFIER), batch()
+    forward = model.forward(inputs, VALUES, training=True)
+    seed = DRAW.normal(size=(5, 4))
+    found = model.backward(forward, {"h": seed}, ["x"])
+    delta = seed * (1 - forward.outputs["h"] ** 2)
+    np.testing.assert_allclose(found.parameters["w"], inputs["x"].T @ delta, rtol=1e-12)
+    np.testing.assert_allclose(found.parameters["b"], delta.sum(0), rtol=1e-12)
+    np.testing.assert_allclose(found.inputs["x"], delta @ VALUES["w"].T, rtol=1e-12)
+
+
+def test_loss_and_outputs_can_be_differentiated_together() -> None:
+    model, inputs = Model(CLASSIFIER), batch()
+    forward = model.forward(inputs, VALUES, training=True)
+    seed = DRAW.normal(size=(5, 4))
+    both = model.backward(forward, {"h": seed, "loss": np.array(2.0)}).parameters["w"]
+    alone = model.backward(forward).parameters["w"]
+    other = model.backward(forward, {"h": seed}).parameters["w"]
+    np.testing.assert_allclose(both, 2 * alone + other, rtol=1e-12)
+
+
+def test_a_pass_can_be_differentiated_again_with_the_same_bits() -> None:
+    model, inputs = Model(CLASSIFIER), batch()
+    forward = model.forward(inputs, VALUES, training=True)
+    first, second = (model.backward(forward).parameters for _ in range(2))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_eval_needs_only_what_the_outputs_depend_on() -> None:
+    model = Model(CLASSIFIER)
+    inputs = batch()
+    result = model.forward({"x": inputs["x"]}, VALUES, training=False, outputs=["guess"])
+    assert result.loss is None
+    assert list(result.outputs) == ["guess"]
+    assert model.forward(inputs, VALUES, training=False).loss == loss_at(VALUES, inputs)
+    with pytest.raises(MissingInput, match="'t' is missing"):
+        model.forward({"x": inputs["x"]}, VALUES, training=True)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "message"),
+    [
+        ({"x": np.zeros((2, 4))}, ShapeMismatch, r"\[batch, 3\].*\[2, 4\]"),
+        ({"x": np.zeros(3)}, ShapeMismatch, "rank 2"),
+        ({"x": np.zeros((2, 3), "f4")}, DtypeMismatch, "float64.*float32"),
+        ({"x": np.zeros((2, 3)), "t": np.zeros(3, "i8")}, ShapeMismatch, "batch is 2 in input 'x' and 3 in input 't'"),
+        ({"y": np.zeros(3)}, UnknownInput, "no input 'y'; its inputs are: x, t"),
+        ({"x": np.zeros((2, 3)), "t": np.array([0, 9])}, InvalidValue, r"index 9 is outside \[-4, 3\]"),
+    ],
+)
+def test_wrong_inputs_are_named(inputs: dict, error: type[EngineError], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        Model(CLASSIFIER).forward(inputs, VALUES, training=True)
+    assert caught.value.field
+
+
+def test_wrong_backward_arguments_are_named() -> None:
+    model = Model(CLASSIFIER)
+    forward = model.forward(batch(), VALUES, training=True)
+    with pytest.raises(UnknownOutput, match="no output 'q'"):
+        model.backward(forward, {"q": np.zeros(1)})
+    with pytest.raises(ShapeMismatch, match=r"\[2\].*float64\[5, 4\]"):
+        model.backward(forward, {"h": np.zeros(2)})
+    with pytest.raises(DtypeMismatch, match="float32"):
+        model.backward(forward, {"h": np.zeros((5, 4), "f4")})
+    with pytest.raises(NotDifferentiable, match="int64"):
+        model.backward(forward, {"guess": np.zeros((5, 1), "i8")})
+    with pytest.raises(NotDifferentiable, match="'t' is int64"):
+        model.backward(forward, wrt=["t"])
+    with pytest.raises(UnknownInput, match="'q'"):
+        model.backward(forward, wrt=["q"])
+
+
+@pytest.mark.parametrize(
+    ("node", "error", "message"),
+    [
+        (Node("Gemn", ("x", "w"), ("y",)), UnknownOp, "Gemn node 'y'.*did you mean Gemm"),
+        (
+            Node("MatMul", ("w", "w"), ("y",), name="twice"),
+            ShapeMismatch,
+            r"MatMul node 'twice' on .*\[3, 4\].*4 and 3",
+        ),
+        (Node("Gemm", ("x",), ("y",)), GraphError, "first 2 required"),
+        (Node("Gemm", ("x", "w"), ("y",), {"transC": 1}), InvalidAttribute, "no attribute 'transC'.*alpha"),
+        (Node("Gemm", ("x", "w"), ("y",), {"alpha": "a"}), InvalidAttribute, "must be of kind float"),
+        (Node("Concat", ("x", "x"), ("y",)), InvalidAttribute, "needs the attribute 'axis'"),
+        (Node("Softmax", ("x",), ("y",), {"axis": 2}), InvalidAttribute, "axis 2 is out of range for rank 2"),
+        (Node("Relu", ("x",), ("y", "z")), GraphError, "at most 1 outputs"),
+        (Node("Add", ("x", "t"), ("y",)), DtypeMismatch, "float64 and int64"),
+        (Node("Convolution", ("x", "w"), ("y",)), UnknownOp, "internal"),
+    ],
+)
+def test_a_node_that_does_not_fit_is_refused_when_the_model_is_made(
+    node: Node, error: type[EngineError], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        Model(Graph(inputs=(X, T), parameters=(W,), nodes=(node,), outputs={"y": "y"}))
+    assert caught.value.field
+
+
+@pytest.mark.parametrize(("value", "type_"), [("x", r"float64\[2, 3\]"), ("t", r"int64\[batch\]")])
+def test_a_loss_must_be_one_floating_point_element(value: str, type_: str) -> None:
+    graph = Graph(inputs=(Input("x", TensorType.of("float64", (2, 3))), T), loss=value)
+    with pytest.raises(GraphError, match=f"{type_}; it must be one floating-point element"):
+        Model(graph)
+
+
+def test_no_gradient_flows_through_integers() -> None:
+    def graph(frozen: bool) -> Graph:
+        nodes = (Node("ArgMax", ("w",), ("i",)), Node("Cast", ("i",), ("f",), {"to": "float64"}))
+        total = Node("ReduceSum", ("f",), ("l",), {"keepdims": 0})
+        return Graph(parameters=(Parameter("w", W.type, frozen=frozen),), nodes=(*nodes, total), loss="l")
+
+    assert Model(graph(frozen=True)).forward({}, {"w": VALUES["w"]}, training=True).loss is not None
+    model = Model(graph(frozen=False))  # an integer in between: no gradient flows, and none is needed
+    assert model.backward(model.forward({}, {"w": VALUES["w"]}, training=True)).parameters == {}
+
+
+def test_shapes_that_depend_on_the_elements_of_an_input() -> None:
+    shape = Input("shape", TensorType.of("int64", (2,)))
+    graph = Graph(inputs=(X, shape), nodes=(Node("Reshape", ("x", "shape"), ("y",)),), outputs={"y": "y"})
+    model, x = Model(graph), DRAW.normal(size=(4, 3))
+    for sizes in ([2, 6], [3, 4], [2, 6], [-1, 2]):
+        forward = model.forward({"x": x, "shape": np.array(sizes)}, {}, training=True)
+        np.testing.assert_array_equal(forward.outputs["y"], x.reshape(sizes))
+        seed = DRAW.normal(size=forward.outputs["y"].shape)
+        np.testing.assert_array_equal(model.backward(forward, {"y": seed}, ["x"]).inputs["x"], seed.reshape(4, 3))
+
+
+def test_dropout_follows_key_and_mode() -> None:
+    graph = Graph(inputs=(X,), nodes=(Node("Dropout", ("x",), ("y",)),), outputs={"y": "y"})
+    model, ones = Model(graph), np.ones((400, 3))
+    first = model.forward({"x": ones}, {}, training=True, key=(1, 0))
+    again = model.forward({"x": ones}, {}, training=True, key=(1, 0)).outputs["y"]
+    other = model.forward({"x": ones}, {}, training=True, key=(1, 1)).outputs["y"]
+    assert np.array_equal(first.outputs["y"], again)
+    assert not np.array_equal(first.outputs["y"], other)
+    assert set(np.unique(again)) == {0.0, 2.0}
+    assert 0.8 < again.mean() < 1.2
+    assert np.array_equal(model.forward({"x": ones}, {}, training=False).outputs["y"], ones)
+    gradient = model.backward(first, {"y": ones}, ["x"]).inputs["x"]
+    assert np.array_equal(gradient, first.outputs["y"])
+
+
+def test_two_dropouts_draw_different_masks() -> None:
+    nodes = (Node("Dropout", ("x",), ("a",)), Node("Dropout", ("x",), ("b",)))
+    model = Model(Graph(inputs=(X,), nodes=nodes, outputs={"a": "a", "b": "b"}))
+    outputs = model.forward({"x": np.ones((100, 3))}, {}, training=True).outputs
+    assert not np.array_equal(outputs["a"], outputs["b"])
+
+
+def test_an_output_that_is_a_parameter_is_a_copy() -> None:
+    nodes = (Node("Transpose", ("w",), ("y",)),)
+    model = Model(Graph(parameters=(W,), nodes=nodes, outputs={"w": "w", "y": "y"}))
+    vector = np.arange(12.0)
+    outputs = model.forward({}, {"w": vector.reshape(3, 4)}, training=False).outputs
+    vector[:] = -1
+    assert outputs["w"].min() == 0
+    assert outputs["y"].min() == 0
+
+
+def test_a_graph_without_loss_or_floating_point_outputs_still_runs_in_train_mode() -> None:
+    graph = Graph(inputs=(X,), nodes=(Node("ArgMax", ("x",), ("i",)),), outputs={"i": "i"})
+    assert Model(graph).forward({"x": np.ones((2, 3))}, {}, training=True).outputs["i"].shape == (1, 3)
+
+
+def test_many_shapes_do_not_fill_memory() -> None:
+    model = Model(CLASSIFIER)
+    for size in range(1, 200):
+        model.forward(batch(size), VALUES, training=True)
+    assert len(model._plans) <= 64
+
+
+def test_nothing_becomes_float64_on_the_way() -> None:
+    def narrow(item: Any) -> TensorType:
+        return TensorType(np.dtype("f4"), item.type.shape)
+
+    graph = Graph(
+        inputs=(Input("x", narrow(X)), T),
+        parameters=(Parameter("w", narrow(W)), Parameter("b", narrow(B))),
+        nodes=CLASSIFIER.nodes,
+        outputs=CLASSIFIER.outputs,
+        loss="l",
+    )
+    model, inputs = Model(graph), batch()
+    values = {name: value.astype("f4") for name, value in VALUES.items()}
+    forward = model.forward({**inputs, "x": inputs["x"].astype("f4")}, values, training=True)
+    found = model.backward(forward, wrt=["x"])
+    arrays = [*forward.residuals.values(), *found.parameters.values(), *found.inputs.values()]
+    assert {array.dtype.name for array in arrays if array.dtype.kind == "f"} == {"float32"}
