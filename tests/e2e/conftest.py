@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -34,16 +33,22 @@ class ServerProcess:
         self.errors: list[str] = []
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._readers = [
-            threading.Thread(target=self._read, args=(self.process.stdout, self._lines.put), daemon=True),
-            threading.Thread(target=self._read, args=(self.process.stderr, self.errors.append), daemon=True),
+            threading.Thread(target=self._read_output, daemon=True),
+            threading.Thread(target=self._read_errors, daemon=True),
         ]
         for reader in self._readers:
             reader.start()
 
-    @staticmethod
-    def _read(stream: Any, keep: Callable[[str], None]) -> None:
-        for line in stream:
-            keep(line)
+    def _read_output(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put("")  # the end, so that whoever waits for a line sees that none will come
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.errors.append(line)
 
     def wait_until_ready(self) -> str:
         """Returns the address that clients connect to."""
@@ -52,7 +57,7 @@ class ServerProcess:
         except queue.Empty:
             raise AssertionError(f"the server did not start:\n{''.join(self.errors)}") from None
         prefix = "backwire listening on "
-        assert line.startswith(prefix), line
+        assert line.startswith(prefix), f"{line}\n{''.join(self.errors)}"
         return line.removeprefix(prefix).rstrip("\n")
 
     def signal(self, number: int = signal.SIGTERM) -> None:
@@ -71,7 +76,7 @@ class ServerProcess:
         lines = []
         while not self._lines.empty():
             lines.append(self._lines.get())
-        return lines
+        return [line for line in lines if line]
 
     def end(self) -> None:
         if self.process.poll() is None:
