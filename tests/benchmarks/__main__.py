@@ -1,18 +1,20 @@
 """Times training steps through a server against the same steps in process with PyTorch, where that is installed.
 
 Run it with `make bench` on an otherwise idle machine. Everything is float32 with Adam; each process computes on one
-thread. Every figure is the median time of one step, in milliseconds, over the seconds that `--seconds` gives it.
+thread. Every figure is the median time of one step, in milliseconds.
 """
 
 import argparse
 import functools
 import importlib.util
 import itertools
+import json
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
@@ -38,34 +40,55 @@ class Model(NamedTuple):
         return "-".join(map(str, (self.features, *self.hidden, self.classes))) + f" x{self.batch}"
 
 
+PEER = "PyTorch eager, in process"
+WARM_UP = 5
 MODELS = (Model(784, (128,), 10, 32), Model(784, (512, 512), 10, 128), Model(1024, (1024,) * 4, 10, 256))
 
 
 def main() -> int:
-    """Prints a table with a row for each model."""
+    """Prints a table with a row for each model, and writes the same figures as JSON."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     parser.add_argument("--target", default="embedded", help="a running server (default: start a private one)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long each figure takes (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=30, help="rounds of all steps, interleaved (default: %(default)s)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("out/bench.json"), help="(default: %(default)s)")
     options = parser.parse_args()
-    with_torch = importlib.util.find_spec("torch") is not None
-    row = "{:<38}{:>12}{:>14}{:>12}{:>12}{:>10}\n"
-    sys.stdout.write(row.format("model", "empty call", "three calls", "TrainStep", "PyTorch", "ratio"))
     with bw.connect(options.target) as client:
-        for model in MODELS:
-            data = batch(model)
-            with client.create_session(graph(model), bw.Adam(1e-3), seed=0) as session:
-                steps: list[Callable[[], object]] = [session.info, three_calls(session, data)]
-                steps.append(functools.partial(session.train_step, data))
-                if with_torch:
-                    steps.append(torch_step(model, data))
-                times = [median(step, options.seconds) for step in steps]
-            cells = [f"{milliseconds:.2f}" for milliseconds in times]
-            cells += [f"{times[2] / times[3]:.2f}"] if with_torch else ["-", "-"]
-            sys.stdout.write(row.format(str(model), *cells))
-    sys.stdout.write("milliseconds; ratio is TrainStep to PyTorch in process, so below 1 the service is faster\n")
-    if not with_torch:
-        sys.stdout.write("PyTorch is not installed; `.venv/bin/pip install torch` adds its column\n")
+        results = {str(model): measure(client, model, options.rounds) for model in MODELS}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(results, indent=2) + "\n")
+    for model, medians in results.items():
+        sys.stdout.write(f"{model}\n")
+        peer = medians.get(PEER)
+        for name, milliseconds in medians.items():
+            ratio = f"{milliseconds / peer:6.2f} of PyTorch" if peer else ""
+            sys.stdout.write(f"  {name:<28}{milliseconds:10.2f} ms {ratio}\n")
+    if importlib.util.find_spec("torch") is None:
+        sys.stdout.write("PyTorch is not installed; `.venv/bin/pip install torch` adds it and the ratios\n")
+    sys.stdout.write(f"written to {options.output}\n")
     return 0
+
+
+def measure(client: bw.Client, model: Model, rounds: int) -> dict[str, float]:
+    """Returns the median time of each kind of step in milliseconds; the kinds take turns, so that noise hits all."""
+    data = batch(model)
+    with client.create_session(graph(model), bw.Adam(1e-3), seed=0) as session:
+        steps: dict[str, Callable[[], object]] = {
+            "empty call": session.info,
+            "three calls": three_calls(session, data),
+            "TrainStep": functools.partial(session.train_step, data),
+        }
+        if importlib.util.find_spec("torch") is not None:
+            steps[PEER] = torch_step(model, data)
+        times: dict[str, list[float]] = {name: [] for name in steps}
+        for number in range(WARM_UP + rounds):
+            for name, step in steps.items():
+                begin = time.perf_counter()
+                step()
+                if number >= WARM_UP:
+                    times[name].append((time.perf_counter() - begin) * 1000)
+    return {name: statistics.median(each) for name, each in times.items()}
 
 
 def graph(model: Model) -> bw.Graph:
@@ -113,19 +136,6 @@ def torch_step(model: Model, data: Batch) -> Callable[[], object]:
         return loss.item()
 
     return step
-
-
-def median(step: Callable[[], object], seconds: float) -> float:
-    """Returns the median time of a step in milliseconds, after as many as it takes to warm up."""
-    for _ in range(5):
-        step()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        begin = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times) * 1000
 
 
 if __name__ == "__main__":

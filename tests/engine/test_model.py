@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from backwire_server.engine.errors import (
+    CyclicGraph,
     DtypeMismatch,
     EngineError,
     GraphError,
@@ -259,3 +260,40 @@ def test_nothing_becomes_float64_on_the_way() -> None:
     found = model.backward(forward, wrt=["x"])
     arrays = [*forward.residuals.values(), *found.parameters.values(), *found.inputs.values()]
     assert {array.dtype.name for array in arrays if array.dtype.kind == "f"} == {"float32"}
+
+
+def test_gradients_inside_a_graph_can_be_used_and_differentiated() -> None:
+    """A gradient penalty: L = sum((dE/dx)^2) with E = sum((x w)^3), so dE/dx = 3 (x w)^2 w^T."""
+    w = Parameter("w", TensorType.of("float64", (3, 2)))
+    nodes = (
+        Node("MatMul", ("x", "w"), ("z",)),
+        Node("Pow", ("z", "three"), ("cube",)),
+        Node("ReduceSum", ("cube",), ("e",), {"keepdims": 0}),
+        Node("Gradient", ("x",), ("dx",), {"xs": ("x",), "y": "e"}),
+        Node("Mul", ("dx", "dx"), ("square",)),
+        Node("ReduceSum", ("square",), ("l",), {"keepdims": 0}),
+    )
+    graph = Graph((X,), (w,), {"three": np.array(3.0)}, tuple(reversed(nodes)), {"dx": "dx"}, "l")
+    model, x, value = Model(graph), DRAW.normal(size=(4, 3)), DRAW.normal(size=(3, 2))
+
+    def penalty(weights: Array) -> Array:
+        return 3 * (x @ weights) ** 2 @ weights.T
+
+    forward = model.forward({"x": x}, {"w": value}, training=True)
+    np.testing.assert_allclose(forward.outputs["dx"], penalty(value), rtol=1e-12)
+    found = model.backward(forward).parameters["w"]
+    for place in np.ndindex(value.shape):
+        sides = []
+        for step in (1e-6, -1e-6):
+            moved = value.copy()
+            moved[place] += step
+            sides.append(np.sum(penalty(moved) ** 2))
+        assert found[place] == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-6)
+
+
+def test_a_gradient_node_names_what_it_lacks() -> None:
+    node = Node("Gradient", ("x",), ("dx",), {"xs": ("w",), "y": "x"})
+    with pytest.raises(GraphError, match="no input 'w', but xs names it"):
+        Model(Graph(inputs=(X,), nodes=(node,), outputs={"dx": "dx"}))
+    with pytest.raises(CyclicGraph):
+        Graph(inputs=(X,), nodes=(Node("Gradient", ("x",), ("dx",), {"xs": ("x",), "y": "dx"}),))

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from backwire_server.engine.dims import UnknownDimension, product
-from backwire_server.engine.errors import EngineError, GraphError, UnknownOp
+from backwire_server.engine.errors import EngineError, GraphError
 from backwire_server.engine.graph import Array, Attribute, DType, Node, TensorType
-from backwire_server.engine.registry import N_OUTPUTS, OPS, Op, lookup, takes_n_outputs
+from backwire_server.engine.registry import N_OUTPUTS, Op, lookup, takes_n_outputs
 from backwire_server.engine.values import NeedsValue, O, Value
 
 RANDOM_KEY = "%key"
@@ -85,21 +85,10 @@ class Builder:
         stream = zlib.crc32(f"{self._scope}:{index}".encode())
         return O.RandomStream(key, shape=tuple(shape), dtype=dtype.name, stream=stream)
 
-    def replay(self, node: Node, values: dict[str, Value]) -> None:
-        """Emits a graph's node, reading its inputs from `values` and adding its outputs there."""
+    def enter(self, node: Node) -> None:
+        """Says which node of a graph the next operators belong to, for messages and for random numbers."""
         self.label = node.label
         self._scope = next(filter(None, node.outputs))
-        inputs = [values[name] if name else None for name in node.inputs]
-        while inputs and inputs[-1] is None:
-            inputs.pop()
-        self._refuse_internal(node.op)
-        results = self.emit(node.op, inputs, node.attributes, n_outputs=len(node.outputs))
-        values.update((name, value) for name, value in zip(node.outputs, results, strict=False) if name)
-
-    def _refuse_internal(self, name: str) -> None:
-        if name in OPS and OPS[name].internal:
-            field = f"graph.nodes[{self.label}]"
-            raise UnknownOp(f"{name} node {self.label!r} names an internal op; use ONNX's operators", field=field)
 
     def emit(
         self,

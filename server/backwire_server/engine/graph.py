@@ -18,6 +18,7 @@ DType = np.dtype[Any]
 Attribute = int | float | str | Array | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
 LOSS = "loss"  # the output name that is reserved for the loss
+GRADIENT = "Gradient"  # the operator that differentiates within a graph; its attribute y names a value
 RESERVED = "%"  # begins the names of values that the engine adds
 
 
@@ -65,6 +66,12 @@ class Node:
     name: str = ""
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the values that must be there before this node: its inputs, and what Gradient differentiates."""
+        names = tuple(filter(None, self.inputs))
+        return (*names, str(self.attributes["y"])) if self.op == GRADIENT and "y" in self.attributes else names
+
+    @property
     def label(self) -> str:
         """What messages call this node: its name, or that of its first output."""
         return self.name or next(filter(None, self.outputs), "?")
@@ -87,7 +94,7 @@ class Graph:
     def __post_init__(self) -> None:
         known = set(self._defined_names())
         for index, node in enumerate(self.nodes):
-            for name in filter(None, node.inputs):
+            for name in node.sources:
                 if name not in known:
                     raise GraphError(
                         f"{node.op} node {node.label!r} uses value {name!r}, which nothing defines; define it as an "
@@ -111,7 +118,7 @@ class Graph:
         producers = {name: node for node in self.nodes for name in filter(None, node.outputs)}
         positions = {id(node): index for index, node in enumerate(self.nodes)}
         needed = {
-            positions[id(node)]: [positions[id(producers[name])] for name in node.inputs if name in producers]
+            positions[id(node)]: [positions[id(producers[name])] for name in node.sources if name in producers]
             for node in self.nodes
         }
         if all(before < index for index, sources in needed.items() for before in sources):
@@ -134,7 +141,7 @@ class Graph:
             if name and name not in found:
                 found.add(name)
                 if name in producers:
-                    pending.extend(producers[name].inputs)
+                    pending.extend(producers[name].sources)
         return found
 
     def targets(self, outputs: Sequence[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from backwire_server.engine.errors import (
 )
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
 from backwire_server.engine.plan import Plan, compile_plan
+from backwire_server.engine.replay import replay
 
 CACHED_PLANS = (
     64  # a plan is a list of kernel calls; shapes vary little in training, and a hostile client gains nothing
@@ -137,7 +138,7 @@ class Model:
         values.update((item.name, builder.leaf(item.name, item.type)) for item in self.graph.parameters)
         values.update((name, builder.constant(array)) for name, array in self.graph.constants.items())
         for node in self.graph.topological_nodes:
-            builder.replay(node, values)
+            replay(builder, node, values)
         if self.graph.loss is None:
             return
         loss = values[self.graph.loss].name

@@ -9,6 +9,7 @@ from backwire_server.engine.differentiate import differentiate, is_float
 from backwire_server.engine.errors import GraphError, ShapeMismatch
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
 from backwire_server.engine.program import Program
+from backwire_server.engine.replay import replay
 from backwire_server.engine.values import NeedsValue, Value
 
 
@@ -136,8 +137,8 @@ def _replay(builder: Builder, graph: Graph, feeds: Mapping[str, Array]) -> dict[
     values = {name: builder.leaf(name, TensorType(feed.dtype, feed.shape)) for name, feed in feeds.items()}
     values.update((name, builder.constant(array)) for name, array in graph.constants.items())
     for node in graph.topological_nodes:
-        if all(name in values for name in node.inputs if name):
-            builder.replay(node, values)
+        if all(name in values for name in node.sources):
+            replay(builder, node, values)
     builder.label = ""
     return values
 
