@@ -148,7 +148,11 @@ class SessionNotFoundError(NotFoundError):
 
 
 class PassNotFoundError(NotFoundError):
-    """There never was a pass of that name, or it is so long ago that the server forgot."""
+    """There never was a pass of that name, or it is so long gone that the server forgot; run Forward first.
+
+    A pass that an earlier Backward used up raises PassExpiredError instead, as long as the server remembers it: the
+    last 1,024 passes of a session that went.
+    """
 
     _reason = Reason.PASS_NOT_FOUND
 

@@ -145,13 +145,14 @@ def train_step(
 def set_parameters(
     session: SessionInfo, values: Mapping[str, Array], request_id: str
 ) -> Iterator[service_pb2.SetParametersRequest]:
-    """Yields the requests of one stream; `values` come from `checked_parameters`."""
+    """Yields the requests of one stream, the last of them marked; `values` come from `checked_parameters`."""
     first = True
     for name, value in values.items():
         for chunk in tensors.encode_chunks(name, value):
             head = (session.id, request_id) if first else ("", "")
             yield service_pb2.SetParametersRequest(session_id=head[0], request_id=head[1], chunk=chunk)
             first = False
+    yield service_pb2.SetParametersRequest(last=True)
 
 
 def checked_parameters(session: SessionInfo, values: Arrays) -> dict[str, Array]:

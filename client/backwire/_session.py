@@ -9,6 +9,7 @@ from typing import Self
 from backwire import _messages
 from backwire._arrays import Array
 from backwire._errors import BackwireError, SessionNotFoundError
+from backwire._graph import Graph
 from backwire._info import SessionInfo, StepResult, TrainStepResult, session_info, step_fields
 from backwire._messages import Arrays, Mode, NonFinite, Normalize
 from backwire._transport import Transport
@@ -26,16 +27,22 @@ class Session:
     random. An empty text gives up that protection, and then the call is not retried when the connection breaks.
     """
 
-    def __init__(self, transport: Transport, info: SessionInfo) -> None:
-        """Speaks for the session that `info` describes."""
+    def __init__(self, transport: Transport, info: SessionInfo, graph: Graph | None = None) -> None:
+        """Speaks for the session that `info` describes, and that trains `graph` if that is known here."""
         self._transport = transport
         self._created = info
+        self._graph = graph
         self._closed = False
 
     @property
     def id(self) -> str:
         """The id, by which other clients can attach with `Client.session`."""
         return self._created.id
+
+    @property
+    def graph(self) -> Graph | None:
+        """The graph that it was created from, or None in a client that attached to it by its id."""
+        return self._graph
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -160,11 +167,31 @@ class Session:
         rpc = self._transport.stub.TrainStep
         return _messages.train_step_result(self._transport.unary(rpc, request, timeout=timeout, request_id=unique))
 
-    def parameters(self, names: Sequence[str] | None = None, *, timeout: float | None = None) -> dict[str, Array]:
-        """Returns parameters by name, all of one and the same step, as writable copies; None for all of them."""
+    def parameters(
+        self, names: Sequence[str] | None = None, *, averaged: bool = False, timeout: float | None = None
+    ) -> dict[str, Array]:
+        """Returns parameters by name, all of one and the same step, as writable copies.
+
+        Args:
+            names: The parameters to return, in this order; None for all, in the graph's order.
+            averaged: True returns the exponential moving average of each trainable parameter in place of its value.
+                Before the first step that is its value; frozen parameters always have theirs.
+            timeout: See the class.
+
+        Raises:
+            InvalidRequestError: `averaged`, but the session's optimizer has no `average_decay`.
+
+        Example:
+            >>> w = bw.parameter("w", 8.0)
+            >>> session = client.create_session(w * 2, optimizer=bw.SGD(1.0, average_decay=0.75))
+            >>> for _ in range(2):
+            ...     _ = session.train_step({})
+            >>> float(session.parameters()["w"]), float(session.parameters(averaged=True)["w"])
+            (4.0, 5.5)
+        """
         self._check_open()
         listed, expected = _messages.selected_parameters(self._created, names, trainable=False)
-        request = service_pb2.GetParametersRequest(session_id=self.id, names=listed)
+        request = service_pb2.GetParametersRequest(session_id=self.id, names=listed, averaged=averaged)
 
         def decode(responses: Iterable[service_pb2.GetParametersResponse]) -> dict[str, Array]:
             return _messages.decode_chunks((response.chunk for response in responses), expected)
@@ -188,7 +215,7 @@ class Session:
     def set_parameters(self, values: Arrays, *, request_id: str | None = None, timeout: float | None = None) -> None:
         """Replaces some or all parameters, frozen ones too, all or nothing; arrays are converted as inputs are.
 
-        Optimizer state, step number and accumulated gradients stay.
+        Optimizer state, moving averages, step number and accumulated gradients stay.
         """
         self._check_open()
         arrays = _messages.checked_parameters(self._created, values)
@@ -306,6 +333,7 @@ class Forward:
 
         Raises:
             PassExpiredError: An earlier backward used the pass up, or it was dropped for its age or for newer ones.
+            PassNotFoundError: The pass is so long gone that the server forgot it.
 
         Example:
             >>> x = bw.input("x", (2,))

@@ -7,10 +7,10 @@ import signal
 import sys
 import threading
 from collections.abc import MutableMapping
-from types import FrameType
 
 from backwire_server import config
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 _LOG = logging.getLogger("backwire.server")
@@ -28,13 +28,13 @@ def limit_compute_threads(environment: MutableMapping[str, str]) -> None:
 def main() -> int:
     """Serves until a signal, and returns the exit status: 0 after an orderly end, 1 when it cannot listen."""
     settings = config.parse(sys.argv[1:], os.environ)
+    stop = threading.Event()
+    _end_on_signal(stop)
     limit_compute_threads(os.environ)
     from backwire_server.rpc import logs
     from backwire_server.rpc.server import Server
 
     logs.configure(settings.log_level, access_log=settings.access_log)
-    stop = threading.Event()
-    _end_on_signal(stop)
     if settings.exit_with_parent:
         threading.Thread(target=_end_with_input, args=(stop,), name="backwire-parent", daemon=True).start()
     try:
@@ -61,15 +61,20 @@ def _announce(address: str) -> None:
 
 
 def _end_on_signal(stop: threading.Event) -> None:
-    """Sets the event at the first SIGTERM or SIGINT; a second one ends the process at once."""
+    """Sets the event at the first SIGTERM or SIGINT; a second one ends the process at once.
 
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
+    To be called before any other thread is started: all of them inherit that these signals are blocked, and one thread
+    waits for them. A handler would not do: the system may give a signal to any thread, and Python would not run the
+    handler before the main thread, asleep until `stop` is set, woke up for another reason.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    threading.Thread(target=_await_signals, args=(stop,), name="backwire-signals", daemon=True).start()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
+
+def _await_signals(stop: threading.Event) -> None:
+    signal.sigwait(SIGNALS)
+    stop.set()
+    os._exit(128 + signal.sigwait(SIGNALS))
 
 
 def _end_with_input(stop: threading.Event) -> None:

@@ -194,10 +194,12 @@ class FakeService(service_grpc.GradientServiceServicer):
 
     def SetParameters(self, requests: Any, context: Any) -> Any:
         messages = list(requests)
+        if [each.last for each in messages] != [False] * (len(messages) - 1) + [True]:
+            refusal(grpc.StatusCode.INVALID_ARGUMENT, "mark the final message, and no other, as the last")(context)
 
         def apply() -> Any:
-            total = sum(len(each.chunk.data) for each in messages)
-            self.parameters |= dict(tensors.decode_chunks((each.chunk for each in messages), total))
+            chunks = [each.chunk for each in messages if each.HasField("chunk")]
+            self.parameters |= dict(tensors.decode_chunks(chunks, sum(len(each.data) for each in chunks)))
             return service_pb2.SetParametersResponse()
 
         return self._serve("SetParameters", messages[0], context, apply)

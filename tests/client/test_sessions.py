@@ -166,6 +166,12 @@ def test_parameters_are_writable_copies_in_the_graphs_order(session: bw.Session)
     assert session.parameters(["w"])["w"][0, 0] == 1
 
 
+def test_averages_are_asked_for_by_name(session: bw.Session, service: "FakeService") -> None:
+    session.parameters()
+    assert list(session.parameters(["b"], averaged=True)) == ["b"]
+    assert [each.averaged for each in service.requests["GetParameters"]] == [False, True]
+
+
 def test_gradients_leave_out_frozen_parameters(session: bw.Session) -> None:
     assert list(session.gradients()) == ["w", "b"]
     assert list(session.gradients(["b"])) == ["b"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -78,6 +79,7 @@ class OpenUpload:
     def _requests(self) -> Iterator[pb.SetParametersRequest]:
         yield pb.SetParametersRequest(session_id=self._session)
         self._finished.wait(60)
+        yield pb.SetParametersRequest(last=True)
 
     def finish(self) -> int:
         self._finished.set()
@@ -138,6 +140,17 @@ def test_a_second_signal_ends_it_at_once(start_server: Any, connect: Any, open_u
     assert server.wait() == 128 + signal.SIGTERM
     with pytest.raises(grpc.RpcError):
         upload.finish()
+
+
+def test_a_signal_reaches_the_one_thread_that_waits_for_it(start_server: Any, connect: Any, open_upload: Any) -> None:
+    server = start_server("--max-concurrent-streams", "1", "--grace", "10m")
+    open_upload(connect(server.wait_until_ready()))
+    tasks = list(Path(f"/proc/{server.process.pid}/task").iterdir())
+    blocked = [
+        int(mask, 16) for task in tasks for mask in re.findall(r"SigBlk:\s*(\w+)", (task / "status").read_text())
+    ]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        assert sum(not mask >> number - 1 & 1 for mask in blocked) == 1, "the system may give it to any of these"
 
 
 def test_it_ends_with_its_parent_when_asked_to(start_server: Any) -> None:

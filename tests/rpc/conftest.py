@@ -111,8 +111,9 @@ class Api:
     def info(self, session_id: str) -> pb.Session:
         return self.stub.GetSession(pb.GetSessionRequest(session_id=session_id), timeout=TIMEOUT).session
 
-    def parameters(self, session_id: str, *names: str) -> dict[str, Any]:
-        stream = self.stub.GetParameters(pb.GetParametersRequest(session_id=session_id, names=names), timeout=TIMEOUT)
+    def parameters(self, session_id: str, *names: str, averaged: bool = False) -> dict[str, Any]:
+        request = pb.GetParametersRequest(session_id=session_id, names=names, averaged=averaged)
+        stream = self.stub.GetParameters(request, timeout=TIMEOUT)
         return dict(tensors.decode_chunks((part.chunk for part in stream), 1 << 30))
 
     def gradients(self, session_id: str, *names: str) -> dict[str, Any]:
@@ -131,11 +132,12 @@ class Api:
 def set_requests(
     session_id: str, values: Mapping[str, ArrayLike], request_id: str = ""
 ) -> Iterator[pb.SetParametersRequest]:
-    """The stream of SetParameters, its head first."""
+    """The stream of SetParameters: its head, the chunks, and the mark of its end."""
     yield pb.SetParametersRequest(session_id=session_id, request_id=request_id)
     for name, value in values.items():
         for chunk in tensors.encode_chunks(name, np.asarray(value)):
             yield pb.SetParametersRequest(chunk=chunk)
+    yield pb.SetParametersRequest(last=True)
 
 
 @pytest.fixture

@@ -198,7 +198,9 @@ class TestSetParametersStream:
         )
         assert (told.reason, told.field) == ("SHAPE_MISMATCH", "parameters[w]")
 
-    @pytest.mark.parametrize("cut", ["missing end", "wrong checksum", "twice", "other session"])
+    @pytest.mark.parametrize(
+        "cut", ["missing end", "wrong checksum", "twice", "other session", "no last message", "two last messages"]
+    )
     def test_a_malformed_stream_changes_nothing(self, api: Any, refused: Any, cut: str) -> None:
         session = api.create()
         c, w = self.chunk("c", np.zeros(3)), self.chunk("w", np.zeros(3))
@@ -214,25 +216,99 @@ class TestSetParametersStream:
         ]
         if cut == "other session":
             requests[-1].session_id = "another"
+        if cut == "two last messages":
+            requests[-2].last = True
+        requests[-1].last = cut != "no last message"
         told = refused(lambda: api.stub.SetParameters(iter(requests)))
         assert told.reason == ("INVALID_TENSOR" if cut in ("missing end", "wrong checksum") else "INVALID_ARGUMENT")
         np.testing.assert_array_equal(api.parameters(session)["c"], [10, 20, 30])
+        if "last" in cut:
+            assert told.field == "last"
 
-    def test_a_stream_that_breaks_off_changes_nothing(self, api: Any, until: Any) -> None:
+    def test_the_last_message_may_have_the_last_chunk(self, api: Any) -> None:
+        session = api.create()
+        c, w = self.chunk("c", np.zeros(3)), self.chunk("w", np.zeros(3))
+        first = pb.SetParametersRequest(session_id=session, chunk=c)
+        api.stub.SetParameters(iter([first, pb.SetParametersRequest(chunk=w, last=True)]))
+        for value in api.parameters(session).values():
+            np.testing.assert_array_equal(value, np.zeros(3))
+
+    @pytest.mark.parametrize("place", ["between two parameters", "within a parameter"])
+    def test_a_stream_that_breaks_off_changes_nothing(self, api: Any, until: Any, place: str) -> None:
         session = api.create()
 
         def requests() -> Any:
             yield pb.SetParametersRequest(session_id=session)
             yield pb.SetParametersRequest(chunk=self.chunk("c", np.zeros(3)))
-            cut = self.chunk("w", np.zeros(3))
-            cut.data = cut.data[:8]
-            yield pb.SetParametersRequest(chunk=cut)
+            if place == "within a parameter":
+                cut = self.chunk("w", np.zeros(3))
+                cut.data = cut.data[:8]
+                yield pb.SetParametersRequest(chunk=cut)
             raise RuntimeError
 
         with pytest.raises(grpc.RpcError):
             api.stub.SetParameters(requests())
         until(lambda: not api.server.admission._in_progress[True])
         np.testing.assert_array_equal(api.parameters(session)["c"], [10, 20, 30])
+
+    def test_an_end_between_two_parameters_that_gRPC_calls_orderly_changes_nothing(
+        self, api: Any, refused: Any
+    ) -> None:
+        session = api.create()
+        requests = [pb.SetParametersRequest(session_id=session, request_id="r", chunk=self.chunk("c", np.zeros(3)))]
+        assert refused(lambda: api.stub.SetParameters(iter(requests))).field == "last"
+        np.testing.assert_array_equal(api.parameters(session)["c"], [10, 20, 30])
+        api.set_parameters(session, {"c": np.ones(3)}, "r")
+        np.testing.assert_array_equal(api.parameters(session)["c"], np.ones(3))
+
+
+class TestAverages:
+    def averaging(self, api: Any, decay: float = 0.75) -> Any:
+        return api.create(
+            optimizer=optimizer_pb2.Optimizer(learning_rate=0.5, average_decay=decay, sgd=optimizer_pb2.Sgd())
+        )
+
+    def test_follow_the_trainable_parameters(self, api: Any) -> None:
+        session = self.averaging(api)
+        for _ in range(3):
+            api.train(session)
+        w = [[1.0, 2.0, 3.0] - number * 0.5 * X for number in (1, 2, 3)]
+        expected = 0.75 * (0.75 * w[0] + 0.25 * w[1]) + 0.25 * w[2]
+        found = api.parameters(session, averaged=True)
+        assert list(found) == ["w", "c"]
+        np.testing.assert_allclose(found["w"], expected, rtol=1e-15)
+        np.testing.assert_array_equal(found["c"], TABLE, "frozen parameters have no average")
+        np.testing.assert_array_equal(api.parameters(session)["w"], w[2], "the values themselves stay")
+        assert list(api.parameters(session, "c", "w", averaged=True)) == ["c", "w"]
+
+    def test_are_the_parameters_at_step_0(self, api: Any) -> None:
+        session = self.averaging(api)
+        np.testing.assert_array_equal(api.parameters(session, averaged=True)["w"], [1, 2, 3])
+        api.set_parameters(session, {"w": np.full(3, 7.0)})
+        np.testing.assert_array_equal(api.parameters(session, averaged=True)["w"], [7, 7, 7])
+
+    def test_tell_their_step_and_stay_as_they_were_while_they_are_read(self, api: Any) -> None:
+        session = self.averaging(api, decay=0.5)
+        api.train(session)
+        stream = api.stub.GetParameters(pb.GetParametersRequest(session_id=session, names=["w"], averaged=True))
+        api.train(session)
+        (part,) = stream
+        assert part.step in (1, 2)
+        w = [1.0, 2.0, 3.0] - 0.5 * X
+        ((_, found),) = tensors.decode_chunks([part.chunk], 1 << 20)
+        np.testing.assert_array_equal(found, w if part.step == 1 else w - 0.25 * X)
+
+    @pytest.mark.parametrize("optimizer", ["none", "without averages"])
+    def test_are_refused_when_the_session_keeps_none(self, api: Any, refused: Any, optimizer: str) -> None:
+        session = api.create(optimizer=None if optimizer == "none" else api_sgd())
+        told = refused(lambda: api.parameters(session, averaged=True))
+        assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+        assert told.field == "averaged"
+        assert "average_decay" in told.message
+
+    def test_of_unknown_parameters_are_refused(self, api: Any, refused: Any) -> None:
+        session = self.averaging(api)
+        assert refused(lambda: api.parameters(session, "nope", averaged=True)).reason == "UNKNOWN_PARAMETER"
 
 
 def test_steps_go_on_while_a_reader_takes_its_time(api: Any) -> None:

@@ -302,6 +302,51 @@ class TestReading:
             assert np.shares_memory(dict(snapshot)["w"], before)
 
 
+class TestAverages:
+    def test_stay_as_they_were_read(self, make_session: Any, dot: Any) -> None:
+        session = make_session(dot(average_decay=0.5))
+        first = [1.0, 2.0, 3.0] - 0.5 * X
+        session.train_step(UNBOUNDED, TrainCall({"x": X}))
+        with session.averages(UNBOUNDED) as snapshot:
+            session.train_step(UNBOUNDED, TrainCall({"x": X}))
+            session.set_parameters(UNBOUNDED, {"w": np.zeros(3), "c": np.zeros(3)})
+            np.testing.assert_array_equal(dict(snapshot)["w"], first)
+            np.testing.assert_array_equal(dict(snapshot)["c"], [10, 20, 30])
+            assert snapshot.step == 1
+        with session.averages(UNBOUNDED, ["w"]) as snapshot:
+            assert [name for name, _ in snapshot] == ["w"]
+            np.testing.assert_array_equal(dict(snapshot)["w"], first - 0.25 * X, "set_parameters leaves averages alone")
+
+    def test_are_the_parameters_until_a_step_was_applied(self, make_session: Any, dot: Any) -> None:
+        session = make_session(dot(average_decay=0.5))
+        skip = StepOptions(non_finite=NonFinitePolicy.SKIP)
+        session.train_step(UNBOUNDED, TrainCall({"x": X * np.nan}, options=skip))
+        with session.averages(UNBOUNDED) as snapshot:
+            np.testing.assert_array_equal(dict(snapshot)["w"], [1, 2, 3])
+
+    def test_of_parameters_that_are_all_frozen_are_those(self, make_session: Any) -> None:
+        graph = Graph(parameters=(Parameter("c", TensorType.of(np.float64, (2,)), frozen=True),), outputs={"c": "c"})
+        optimizer = optim.Optimizer(0.5, optim.Sgd(), average_decay=0.5)
+        session = make_session(SessionSpec(graph, {"c": np.ones(2)}, optimizer))
+        with session.averages(UNBOUNDED) as snapshot:
+            np.testing.assert_array_equal(dict(snapshot)["c"], np.ones(2))
+
+    def test_are_refused_when_none_are_kept(self, session: Session) -> None:
+        with pytest.raises(errors.InvalidRequest, match="average_decay") as caught:
+            session.averages(UNBOUNDED)
+        assert caught.value.field == "averaged"
+
+    def test_are_copied_within_the_budget(self, make_store: Any, dot: Any) -> None:
+        spec = dot(average_decay=0.5)
+        store = make_store()
+        session = store.get(store.create(UNBOUNDED, spec).session_id)
+        store.budget.limit = store.budget.used + 40
+        with pytest.raises(errors.OutOfMemory):
+            session.averages(UNBOUNDED)
+        with session.averages(UNBOUNDED, ["w"]) as snapshot:
+            np.testing.assert_array_equal(dict(snapshot)["w"], [1, 2, 3])
+
+
 def test_an_answer_that_no_message_can_hold_is_refused_before_anything_changes(make_session: Any) -> None:
     graph = Graph(inputs=(Input("x", TensorType.of(np.float64, ("n",))),), outputs={"x": "x"})
     session = make_session(SessionSpec(graph, {}), max_message_bytes=65_536)

@@ -772,8 +772,14 @@ class GetParametersRequest(google.protobuf.message.Message):
 
     SESSION_ID_FIELD_NUMBER: builtins.int
     NAMES_FIELD_NUMBER: builtins.int
+    AVERAGED_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The session's id."""
+    averaged: builtins.bool
+    """True returns the exponential moving average of each trainable parameter in place of its value: see
+    Optimizer.average_decay. At step 0 the average is the parameter itself; a frozen parameter has its value. Refused
+    with INVALID_ARGUMENT when the session's optimizer keeps no average.
+    """
     @property
     def names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The parameters to return, in this order. Empty means all, in the graph's order. An unknown name is refused with
@@ -785,8 +791,9 @@ class GetParametersRequest(google.protobuf.message.Message):
         *,
         session_id: builtins.str = ...,
         names: collections.abc.Iterable[builtins.str] | None = ...,
+        averaged: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["names", b"names", "session_id", b"session_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["averaged", b"averaged", "names", b"names", "session_id", b"session_id"]) -> None: ...
 
 Global___GetParametersRequest: typing_extensions.TypeAlias = GetParametersRequest
 
@@ -824,10 +831,15 @@ class SetParametersRequest(google.protobuf.message.Message):
     SESSION_ID_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     CHUNK_FIELD_NUMBER: builtins.int
+    LAST_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The session's id. Set on the first message of the stream; on others it may be empty."""
     request_id: builtins.str
     """See the top of this file. Set on the first message of the stream; on others it may be empty."""
+    last: builtins.bool
+    """True on the last message. A stream that ends without it is refused with INVALID_ARGUMENT and changes nothing;
+    messages after it are refused too.
+    """
     @property
     def chunk(self) -> backwire_api.v1.tensor_pb2.TensorChunk:
         """The next chunk."""
@@ -838,9 +850,10 @@ class SetParametersRequest(google.protobuf.message.Message):
         session_id: builtins.str = ...,
         request_id: builtins.str = ...,
         chunk: backwire_api.v1.tensor_pb2.TensorChunk | None = ...,
+        last: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["chunk", b"chunk"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "last", b"last", "request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
 
 Global___SetParametersRequest: typing_extensions.TypeAlias = SetParametersRequest
 

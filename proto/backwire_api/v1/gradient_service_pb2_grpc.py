@@ -142,8 +142,10 @@ class GradientServiceServicer(object):
 
     def Backward(self, request, context):
         """Computes gradients through a pass, adds those of the parameters to the session's accumulated gradients and returns
-        those of the inputs that were asked for. Frees the pass unless told to retain it. Fails with PASS_NOT_FOUND or
-        PASS_EXPIRED when there is no such pass.
+        those of the inputs that were asked for. Frees the pass unless told to retain it. Fails with PASS_EXPIRED when the
+        pass is gone: an earlier Backward used it up, or it was dropped for its age or for newer ones. Fails with
+        PASS_NOT_FOUND when no pass ever had this name, or when it is so long gone that the session forgot: it remembers
+        the last 1,024 that went.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,7 +176,7 @@ class GradientServiceServicer(object):
 
     def SetParameters(self, request_iterator, context):
         """Replaces the values of some or all parameters, frozen ones too, all or nothing. Optimizer state, step number and
-        accumulated gradients stay; passes that are alive go on with the values they were made with.
+        accumulated gradients stay, moving averages too; passes that are alive go on with the values they were made with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -358,8 +358,10 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
 
     Backward: _GradientServiceBackwardType
     """Computes gradients through a pass, adds those of the parameters to the session's accumulated gradients and returns
-    those of the inputs that were asked for. Frees the pass unless told to retain it. Fails with PASS_NOT_FOUND or
-    PASS_EXPIRED when there is no such pass.
+    those of the inputs that were asked for. Frees the pass unless told to retain it. Fails with PASS_EXPIRED when the
+    pass is gone: an earlier Backward used it up, or it was dropped for its age or for newer ones. Fails with
+    PASS_NOT_FOUND when no pass ever had this name, or when it is so long gone that the session forgot: it remembers
+    the last 1,024 that went.
     """
 
     Step: _GradientServiceStepType
@@ -377,7 +379,7 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
 
     SetParameters: _GradientServiceSetParametersType
     """Replaces the values of some or all parameters, frozen ones too, all or nothing. Optimizer state, step number and
-    accumulated gradients stay; passes that are alive go on with the values they were made with.
+    accumulated gradients stay, moving averages too; passes that are alive go on with the values they were made with.
     """
 
     GetGradients: _GradientServiceGetGradientsType
@@ -493,8 +495,10 @@ class GradientServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[backwire_api.v1.gradient_service_pb2.BackwardResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.BackwardResponse]]:
         """Computes gradients through a pass, adds those of the parameters to the session's accumulated gradients and returns
-        those of the inputs that were asked for. Frees the pass unless told to retain it. Fails with PASS_NOT_FOUND or
-        PASS_EXPIRED when there is no such pass.
+        those of the inputs that were asked for. Frees the pass unless told to retain it. Fails with PASS_EXPIRED when the
+        pass is gone: an earlier Backward used it up, or it was dropped for its age or for newer ones. Fails with
+        PASS_NOT_FOUND when no pass ever had this name, or when it is so long gone that the session forgot: it remembers
+        the last 1,024 that went.
         """
 
     @abc.abstractmethod
@@ -532,7 +536,7 @@ class GradientServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[backwire_api.v1.gradient_service_pb2.SetParametersResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.SetParametersResponse]]:
         """Replaces the values of some or all parameters, frozen ones too, all or nothing. Optimizer state, step number and
-        accumulated gradients stay; passes that are alive go on with the values they were made with.
+        accumulated gradients stay, moving averages too; passes that are alive go on with the values they were made with.
         """
 
     @abc.abstractmethod

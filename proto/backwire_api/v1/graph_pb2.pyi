@@ -262,8 +262,10 @@ class Initializer(google.protobuf.message.Message):
     """What the distribution's figures are scaled to; see Distribution. Unset means 1."""
     unit_axis: builtins.int
     """The axis of `shape` that counts the units of the layer (its output features). The fans follow from it: fan_out is
-    the size of this axis times the receptive field, fan_in is the product of all other axes; for a convolution's
-    kernel [out, in, h, w] the axis is 0, for a Gemm weight [in, out] it is 1. Used by the GLOROT and HE rules.
+    the size of this axis times the receptive field, fan_in is the product of all other axes. The receptive field is
+    the product of the axes from the third on, other than this one. For a convolution's kernel [out, in, h, w] the axis
+    is 0 and the field h*w, for a Gemm weight [in, out] it is 1 and the field 1. Used by the GLOROT, HE and ORTHOGONAL
+    rules; an axis that `shape` does not have is refused there.
     """
     location: builtins.float
     """The first figure of the distribution (lower bound, mean, or the constant). Unset means 0."""

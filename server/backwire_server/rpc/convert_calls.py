@@ -129,7 +129,7 @@ def parameter_values(
     values: dict[str, Array] = {}
 
     def chunks() -> Iterator[tensor_pb2.TensorChunk]:
-        for request in requests:
+        for request in _until_last(requests):
             for field in ("session_id", "request_id"):
                 if getattr(request, field) not in ("", getattr(head, field)):
                     raise InvalidRequest(f"{field} changes within the stream; set it on the first message", field=field)
@@ -144,6 +144,24 @@ def parameter_values(
 
     values.update(tensors.decode_chunks(chunks(), session.info().limits.max_parameter_bytes))
     return values
+
+
+def _until_last(requests: Iterable[pb.SetParametersRequest]) -> Iterator[pb.SetParametersRequest]:
+    """Yields all messages; raises InvalidRequest unless the final one, and no other, is marked as the last.
+
+    Without the mark a stream that broke off could not be told from one that ended: gRPC reports both as its end.
+    """
+    ended = False
+    for request in requests:
+        if ended:
+            raise InvalidRequest("a message follows the one marked as the last; mark only the final one", field="last")
+        ended = request.last
+        yield request
+    if not ended:
+        raise InvalidRequest(
+            "the stream ended without a message marked as the last; send it whole, and set `last` on its final message",
+            field="last",
+        )
 
 
 def _arrays(messages: Mapping[str, tensor_pb2.Tensor], field: str) -> dict[str, Array]:

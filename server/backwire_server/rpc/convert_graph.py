@@ -16,8 +16,13 @@ from backwire_server.sessions.initializers import Distribution, Initializer
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.spec import Source
 
-OPSETS = range(18, 25)
-"""The versions of the ONNX operator set whose semantics the engine's operators have."""
+OPSETS = range(18, 29)
+"""The versions of the ONNX operator set whose semantics the engine's operators have.
+
+18 is the first in which every operator here that works on axes takes them as an input: the reductions were the last to
+change. Up to 28, the newest, they gained only element types and optional attributes. The exception is
+GroupNormalization, whose scale and bias were per group before 21: in such a shape they are refused.
+"""
 
 EDGES_PER_NODE = 16  # on average: the most names and attributes of all nodes together, per node of the limit
 

@@ -7,9 +7,9 @@ from backwire_server.engine.dims import Dim
 from backwire_server.engine.graph import Input, Parameter
 from backwire_server.rpc.convert_graph import graph_from_proto
 from backwire_server.rpc.convert_optimizer import optimizer_from_proto, optimizer_to_proto
+from backwire_server.sessions.info import SessionInfo
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import shape_of
-from backwire_server.sessions.session import SessionInfo
 from backwire_server.sessions.spec import SessionSpec
 
 

@@ -22,8 +22,6 @@ from backwire_server.sessions.errors import Cancelled, InvalidRequest
 
 _ACCESS = logging.getLogger("backwire.access")
 
-SETTLE_SECONDS = 0.05
-
 Messages = Iterator[bytes]
 
 
@@ -119,8 +117,6 @@ class CallInterceptor(grpc.ServerInterceptor):
                 ) from None
             call.session = call.session or getattr(request, "session_id", "")[:8]
             yield request
-        if handler.request_streaming:
-            _confirm_end(call.context)
 
     @contextmanager
     def _around(self, method: str, context: grpc.ServicerContext, streaming: bool) -> Iterator[tuple[Call, Ticket]]:
@@ -141,15 +137,6 @@ class CallInterceptor(grpc.ServerInterceptor):
         finally:
             if _ACCESS.isEnabledFor(logging.INFO):
                 call.log(request_bytes)
-
-
-def _confirm_end(context: grpc.ServicerContext) -> None:
-    """Raises Cancelled when the stream broke off: gRPC tells of an orderly end first, and of the truth soon after."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while time.monotonic() < deadline:
-        if not context.is_active():
-            raise Cancelled("the stream broke off; nothing was changed, send it again")
-        time.sleep(SETTLE_SECONDS / 50)
 
 
 def _only(requests: Iterator[Any]) -> Any:

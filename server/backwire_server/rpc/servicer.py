@@ -74,7 +74,8 @@ class GradientServicer(pb_grpc.GradientServiceServicer):
     def GetParameters(self, request: pb.GetParametersRequest, context: Context) -> Iterator[pb.GetParametersResponse]:
         """As in the contract."""
         session = self._store.get(request.session_id)
-        with session.parameters(RpcScope(context), request.names) as snapshot:
+        read = session.averages if request.averaged else session.parameters
+        with read(RpcScope(context), request.names) as snapshot:
             for name, array in snapshot:
                 for chunk in tensors.encode_chunks(name, array):
                     yield pb.GetParametersResponse(chunk=chunk, step=snapshot.step)

@@ -4,10 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-import numpy as np
-
 from backwire_server.sessions.accumulator import Normalization
-from backwire_server.sessions.versions import Array
+from backwire_server.sessions.versions import Array, owner
 
 OVERHEAD_BYTES = 256  # what keeping any answer costs, roughly
 
@@ -130,10 +128,3 @@ def held_bytes(arrays: Iterable[Array]) -> int:
     """Returns the bytes of the buffers that the arrays keep alive, each once: a view keeps all of its base."""
     buffers = {id(base): base.nbytes for base in map(owner, arrays)}
     return sum(buffers.values())
-
-
-def owner(array: Array) -> Array:
-    """Returns the array that a view was made from, or the array itself."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array

@@ -72,6 +72,14 @@ class PassTable:
                 field="forward_id",
             )
 
+    def fresh_name(self, number: int) -> str:
+        """Returns a name for the pass of this number that no live pass has."""
+        name, suffix = f"pass-{number}", 0
+        while name in self._live:
+            suffix += 1
+            name = f"pass-{number}-{suffix}"
+        return name
+
     def check_size(self, nbytes: int) -> None:
         """Raises PassTooLarge when a pass of so many bytes cannot be kept even alone."""
         if nbytes > self._limits.max_pass_bytes:

@@ -3,14 +3,12 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar, cast
 
 import numpy as np
 
-from backwire_server.engine.graph import Input, Parameter
 from backwire_server.engine.model import Model
-from backwire_server.optim import Optimizer
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.calls import (
     BackwardCall,
@@ -24,6 +22,7 @@ from backwire_server.sessions.calls import (
     TrainResult,
 )
 from backwire_server.sessions.errors import SessionNotFound
+from backwire_server.sessions.info import SessionInfo, Standing
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.locks import FairLock
 from backwire_server.sessions.parameters import check_value, checked_names
@@ -35,39 +34,6 @@ from backwire_server.sessions.trainer import Trainer
 from backwire_server.sessions.versions import Array
 
 A = TypeVar("A", bound=Answer)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """What a session is and where it stands. Times are seconds since 1970."""
-
-    session_id: str
-    created: float
-    last_used: float
-    inputs: tuple[Input, ...]
-    parameters: tuple[Parameter, ...]
-    outputs: tuple[str, ...]
-    has_loss: bool
-    optimizer: Optimizer | None
-    seed: int
-    limits: Limits
-    step: int
-    contributions: int
-    forward_ids: tuple[str, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Roughly the bytes that it takes to say all this."""
-        return 1_024 + 256 * (len(self.inputs) + len(self.parameters) + len(self.outputs) + len(self.forward_ids))
-
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """What `info` tells without waiting for its turn."""
-
-    step: int
-    contributions: int
-    births: tuple[tuple[str, float], ...]
 
 
 class Session:
@@ -169,8 +135,21 @@ class Session:
             arrays = [(name, store.arrays[name]) for name in chosen]
             return Snapshot(arrays, self._trainer.step, self._trainer.accumulator.contributions, store.current)
 
+    def averages(self, scope: CallScope, names: Sequence[str] = ()) -> Snapshot:
+        """Returns what `parameters` does, as copies, with the moving average of each trainable one for its value.
+
+        Raises InvalidRequest when the optimizer keeps no averages.
+        """
+        with self._my_turn(scope):
+            trainer = self._trainer
+            values = {**trainer.parameters.arrays, **trainer.averages()}
+            chosen = trainer.parameters.select(names)
+            self._account.reserve(sum(values[name].nbytes for name in chosen))
+            arrays = [(name, values[name].copy()) for name in chosen]
+            return Snapshot(arrays, trainer.step, trainer.accumulator.contributions)
+
     def gradients(self, scope: CallScope, names: Sequence[str] = ()) -> Snapshot:
-        """Returns the accumulated gradients of this moment, of all trainable parameters for no names; as above."""
+        """Returns the accumulated gradients of this moment, of all trainable parameters for no names; to be closed."""
         with self._my_turn(scope):
             sums = self._trainer.accumulator
             slots = self._trainer.parameters.layout.slots
@@ -237,7 +216,7 @@ class Session:
     def _publish(self) -> None:
         """Brings what others see of this session up to date: its standing and the bytes it holds."""
         trainer = self._trainer
-        self._standing = _Standing(trainer.step, trainer.accumulator.contributions, trainer.passes.births)
+        self._standing = Standing(trainer.step, trainer.accumulator.contributions, trainer.passes.births)
         self._account.settle(trainer.nbytes + self._log.nbytes)
 
     def _end(self) -> None:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.calls import CountResult
 from backwire_server.sessions.errors import InvalidRequest, SessionNotFound, TooManySessions
+from backwire_server.sessions.info import SessionInfo
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.locks import KeyedLocks
 from backwire_server.sessions.paging import PageTokens
 from backwire_server.sessions.requests import RequestKey, RequestLog
 from backwire_server.sessions.scope import UNBOUNDED, CallScope
-from backwire_server.sessions.session import Session, SessionInfo
+from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
 
 _LOG = logging.getLogger("backwire.sessions")

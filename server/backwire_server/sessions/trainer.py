@@ -21,7 +21,6 @@ from backwire_server.sessions.calls import (
     StepResult,
     TrainCall,
     TrainResult,
-    owner,
 )
 from backwire_server.sessions.errors import (
     InvalidRequest,
@@ -36,7 +35,7 @@ from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import ParameterStore
 from backwire_server.sessions.passes import PassTable
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.versions import Array, Version
+from backwire_server.sessions.versions import Array
 
 Ready = Callable[[], None]
 
@@ -88,7 +87,7 @@ class Trainer:
         self.passes.check_size(nbytes)
         self._account.reserve(nbytes)
         ready()
-        name = call.forward_id or self._fresh_name()
+        name = call.forward_id or self.passes.fresh_name(self.forwards)
         self.passes.add(name, found, self.parameters, nbytes)
         self.forwards += 1
         return ForwardResult(name, found.outputs, found.loss, self.step)
@@ -100,7 +99,7 @@ class Trainer:
         if not call.output_gradients:
             self._require_loss("give output_gradients")
         found = self._model.backward(kept.value, call.output_gradients, call.wrt)
-        gradients = {name: _detached(array, kept.version) for name, array in found.inputs.items()}
+        gradients = {name: kept.version.detached(array) for name, array in found.inputs.items()}
         self._check_answer(gradients)
         ready()
         self.accumulator.add(found.parameters, call.weight)
@@ -154,6 +153,19 @@ class Trainer:
         ready()
         self.parameters.replace(values, leaving=self.passes.holders(doomed, self.parameters.current))
         self.passes.make_room(doomed)
+
+    def averages(self) -> Mapping[str, Array]:
+        """Returns the moving average of each trainable parameter, at step 0 its value; the next step changes them.
+
+        Raises InvalidRequest when the optimizer keeps no averages.
+        """
+        if self._optimizer is None or self._optimizer.average_decay is None:
+            raise InvalidRequest(
+                "the session keeps no averages; create one whose optimizer has average_decay, or read the parameters",
+                field="averaged",
+            )
+        found = optim.averages(self._memory)
+        return self._layout.views(found) if found and self.step else self.parameters.current.arrays
 
     def zero_gradients(self, ready: Ready) -> int:
         """Discards the accumulated gradients and returns how many contributions they had."""
@@ -229,20 +241,7 @@ class Trainer:
                 quota="max_message_bytes",
             )
 
-    def _fresh_name(self) -> str:
-        name, suffix = f"pass-{self.forwards}", 0
-        while name in self.passes:
-            suffix += 1
-            name = f"pass-{self.forwards}-{suffix}"
-        return name
-
 
 def _check_weight(weight: float) -> None:
     if not (math.isfinite(weight) and weight > 0):
         raise InvalidRequest(f"the weight is {weight:g}; give a finite number above 0", field="weight")
-
-
-def _detached(array: Array, version: Version) -> Array:
-    """Returns the array, copied if it is a view of parameters, which a later step would change."""
-    base = owner(array)
-    return array.copy() if any(base is vector for vector in version.vectors.values()) else array

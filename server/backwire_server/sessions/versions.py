@@ -5,11 +5,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from backwire_server.optim import FlatLayout, Vectors
 
 Array = NDArray[Any]
+
+
+def owner(array: Array) -> Array:
+    """Returns the array that a view was made from, or the array itself."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 class Version:
@@ -44,6 +52,11 @@ class Version:
         """Ends one `hold`."""
         with self._mutex:
             self._holders -= 1
+
+    def detached(self, array: Array) -> Array:
+        """Returns the array, copied if it is a view of these values, which a later step would change."""
+        base = owner(array)
+        return array.copy() if any(base is vector for vector in self.vectors.values()) else array
 
 
 class Versioned:
