@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from backwire_api.v1 import tensor_pb2 as backwire__api_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62\x61\x63kwire_api/v1/graph.proto\x12\x0f\x62\x61\x63kwire_api.v1\x1a\x1c\x62\x61\x63kwire_api/v1/tensor.proto\"\xbe\x02\n\x05Graph\x12&\n\x06inputs\x18\x01 \x03(\x0b\x32\x16.backwire_api.v1.Input\x12.\n\nparameters\x18\x02 \x03(\x0b\x32\x1a.backwire_api.v1.Parameter\x12,\n\tconstants\x18\x03 \x03(\x0b\x32\x19.backwire_api.v1.Constant\x12$\n\x05nodes\x18\x04 \x03(\x0b\x32\x15.backwire_api.v1.Node\x12\x34\n\x07outputs\x18\x05 \x03(\x0b\x32#.backwire_api.v1.Graph.OutputsEntry\x12\x0c\n\x04loss\x18\x06 \x01(\t\x12\x15\n\ropset_version\x18\x07 \x01(\x03\x1a.\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"j\n\x05Input\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05\x64type\x18\x02 \x01(\x0e\x32\x19.backwire_api.v1.DataType\x12)\n\x05shape\x18\x03 \x03(\x0b\x32\x1a.backwire_api.v1.Dimension\"5\n\tDimension\x12\x0e\n\x04size\x18\x01 \x01(\x03H\x00\x12\x10\n\x06symbol\x18\x02 \x01(\tH\x00\x42\x06\n\x04kind\"\x92\x01\n\tParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x17.backwire_api.v1.TensorH\x00\x12\x33\n\x0binitializer\x18\x03 \x01(\x0b\x32\x1c.backwire_api.v1.InitializerH\x00\x12\x0e\n\x06\x66rozen\x18\x04 \x01(\x08\x42\x08\n\x06source\"\x8c\x04\n\x0bInitializer\x12(\n\x05\x64type\x18\x01 \x01(\x0e\x32\x19.backwire_api.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12?\n\x0c\x64istribution\x18\x03 \x01(\x0e\x32).backwire_api.v1.Initializer.Distribution\x12\x11\n\x04gain\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tunit_axis\x18\x05 \x01(\x03\x12\x15\n\x08location\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05scale\x18\x07 \x01(\x01H\x02\x88\x01\x01\"\x91\x02\n\x0c\x44istribution\x12\x1c\n\x18\x44ISTRIBUTION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44ISTRIBUTION_CONSTANT\x10\x01\x12\x18\n\x14\x44ISTRIBUTION_UNIFORM\x10\x02\x12\x17\n\x13\x44ISTRIBUTION_NORMAL\x10\x03\x12\x1f\n\x1b\x44ISTRIBUTION_GLOROT_UNIFORM\x10\x04\x12\x1e\n\x1a\x44ISTRIBUTION_GLOROT_NORMAL\x10\x05\x12\x1b\n\x17\x44ISTRIBUTION_HE_UNIFORM\x10\x06\x12\x1a\n\x16\x44ISTRIBUTION_HE_NORMAL\x10\x07\x12\x1b\n\x17\x44ISTRIBUTION_ORTHOGONAL\x10\x08\x42\x07\n\x05_gainB\x0b\n\t_locationB\x08\n\x06_scale\"@\n\x08\x43onstant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.backwire_api.v1.Tensor\"\xcb\x01\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02op\x18\x02 \x01(\t\x12\x0e\n\x06inputs\x18\x03 \x03(\t\x12\x0f\n\x07outputs\x18\x04 \x03(\t\x12\x39\n\nattributes\x18\x05 \x03(\x0b\x32%.backwire_api.v1.Node.AttributesEntry\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.backwire_api.v1.Attribute:\x02\x38\x01\"\xe3\x02\n\tAttribute\x12\x11\n\x07integer\x18\x01 \x01(\x03H\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x37\n\x08integers\x18\x04 \x01(\x0b\x32#.backwire_api.v1.Attribute.IntegersH\x00\x12\x35\n\x07numbers\x18\x05 \x01(\x0b\x32\".backwire_api.v1.Attribute.NumbersH\x00\x12\x31\n\x05texts\x18\x06 \x01(\x0b\x32 .backwire_api.v1.Attribute.TextsH\x00\x12)\n\x06tensor\x18\x07 \x01(\x0b\x32\x17.backwire_api.v1.TensorH\x00\x1a\x19\n\x08Integers\x12\r\n\x05items\x18\x01 \x03(\x03\x1a\x18\n\x07Numbers\x12\r\n\x05items\x18\x01 \x03(\x01\x1a\x16\n\x05Texts\x12\r\n\x05items\x18\x01 \x03(\tB\x06\n\x04kindb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62\x61\x63kwire_api/v1/graph.proto\x12\x0f\x62\x61\x63kwire_api.v1\x1a\x1c\x62\x61\x63kwire_api/v1/tensor.proto\"\xa4\x03\n\x05Graph\x12&\n\x06inputs\x18\x01 \x03(\x0b\x32\x16.backwire_api.v1.Input\x12.\n\nparameters\x18\x02 \x03(\x0b\x32\x1a.backwire_api.v1.Parameter\x12,\n\tconstants\x18\x03 \x03(\x0b\x32\x19.backwire_api.v1.Constant\x12$\n\x05nodes\x18\x04 \x03(\x0b\x32\x15.backwire_api.v1.Node\x12\x34\n\x07outputs\x18\x05 \x03(\x0b\x32#.backwire_api.v1.Graph.OutputsEntry\x12\x0c\n\x04loss\x18\x06 \x01(\t\x12\x34\n\x07updates\x18\x08 \x03(\x0b\x32#.backwire_api.v1.Graph.UpdatesEntry\x12\x15\n\ropset_version\x18\x07 \x01(\x03\x1a.\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cUpdatesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"j\n\x05Input\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05\x64type\x18\x02 \x01(\x0e\x32\x19.backwire_api.v1.DataType\x12)\n\x05shape\x18\x03 \x03(\x0b\x32\x1a.backwire_api.v1.Dimension\"5\n\tDimension\x12\x0e\n\x04size\x18\x01 \x01(\x03H\x00\x12\x10\n\x06symbol\x18\x02 \x01(\tH\x00\x42\x06\n\x04kind\"\x92\x01\n\tParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x17.backwire_api.v1.TensorH\x00\x12\x33\n\x0binitializer\x18\x03 \x01(\x0b\x32\x1c.backwire_api.v1.InitializerH\x00\x12\x0e\n\x06\x66rozen\x18\x04 \x01(\x08\x42\x08\n\x06source\"\x8c\x04\n\x0bInitializer\x12(\n\x05\x64type\x18\x01 \x01(\x0e\x32\x19.backwire_api.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12?\n\x0c\x64istribution\x18\x03 \x01(\x0e\x32).backwire_api.v1.Initializer.Distribution\x12\x11\n\x04gain\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tunit_axis\x18\x05 \x01(\x03\x12\x15\n\x08location\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05scale\x18\x07 \x01(\x01H\x02\x88\x01\x01\"\x91\x02\n\x0c\x44istribution\x12\x1c\n\x18\x44ISTRIBUTION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44ISTRIBUTION_CONSTANT\x10\x01\x12\x18\n\x14\x44ISTRIBUTION_UNIFORM\x10\x02\x12\x17\n\x13\x44ISTRIBUTION_NORMAL\x10\x03\x12\x1f\n\x1b\x44ISTRIBUTION_GLOROT_UNIFORM\x10\x04\x12\x1e\n\x1a\x44ISTRIBUTION_GLOROT_NORMAL\x10\x05\x12\x1b\n\x17\x44ISTRIBUTION_HE_UNIFORM\x10\x06\x12\x1a\n\x16\x44ISTRIBUTION_HE_NORMAL\x10\x07\x12\x1b\n\x17\x44ISTRIBUTION_ORTHOGONAL\x10\x08\x42\x07\n\x05_gainB\x0b\n\t_locationB\x08\n\x06_scale\"@\n\x08\x43onstant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.backwire_api.v1.Tensor\"\xcb\x01\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02op\x18\x02 \x01(\t\x12\x0e\n\x06inputs\x18\x03 \x03(\t\x12\x0f\n\x07outputs\x18\x04 \x03(\t\x12\x39\n\nattributes\x18\x05 \x03(\x0b\x32%.backwire_api.v1.Node.AttributesEntry\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.backwire_api.v1.Attribute:\x02\x38\x01\"\xe3\x02\n\tAttribute\x12\x11\n\x07integer\x18\x01 \x01(\x03H\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x37\n\x08integers\x18\x04 \x01(\x0b\x32#.backwire_api.v1.Attribute.IntegersH\x00\x12\x35\n\x07numbers\x18\x05 \x01(\x0b\x32\".backwire_api.v1.Attribute.NumbersH\x00\x12\x31\n\x05texts\x18\x06 \x01(\x0b\x32 .backwire_api.v1.Attribute.TextsH\x00\x12)\n\x06tensor\x18\x07 \x01(\x0b\x32\x17.backwire_api.v1.TensorH\x00\x1a\x19\n\x08Integers\x12\r\n\x05items\x18\x01 \x03(\x03\x1a\x18\n\x07Numbers\x12\r\n\x05items\x18\x01 \x03(\x01\x1a\x16\n\x05Texts\x12\r\n\x05items\x18\x01 \x03(\tB\x06\n\x04kindb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,34 +34,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GRAPH_OUTPUTSENTRY']._loaded_options = None
   _globals['_GRAPH_OUTPUTSENTRY']._serialized_options = b'8\001'
+  _globals['_GRAPH_UPDATESENTRY']._loaded_options = None
+  _globals['_GRAPH_UPDATESENTRY']._serialized_options = b'8\001'
   _globals['_NODE_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_NODE_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_GRAPH']._serialized_start=79
-  _globals['_GRAPH']._serialized_end=397
-  _globals['_GRAPH_OUTPUTSENTRY']._serialized_start=351
-  _globals['_GRAPH_OUTPUTSENTRY']._serialized_end=397
-  _globals['_INPUT']._serialized_start=399
-  _globals['_INPUT']._serialized_end=505
-  _globals['_DIMENSION']._serialized_start=507
-  _globals['_DIMENSION']._serialized_end=560
-  _globals['_PARAMETER']._serialized_start=563
-  _globals['_PARAMETER']._serialized_end=709
-  _globals['_INITIALIZER']._serialized_start=712
-  _globals['_INITIALIZER']._serialized_end=1236
-  _globals['_INITIALIZER_DISTRIBUTION']._serialized_start=931
-  _globals['_INITIALIZER_DISTRIBUTION']._serialized_end=1204
-  _globals['_CONSTANT']._serialized_start=1238
-  _globals['_CONSTANT']._serialized_end=1302
-  _globals['_NODE']._serialized_start=1305
-  _globals['_NODE']._serialized_end=1508
-  _globals['_NODE_ATTRIBUTESENTRY']._serialized_start=1431
-  _globals['_NODE_ATTRIBUTESENTRY']._serialized_end=1508
-  _globals['_ATTRIBUTE']._serialized_start=1511
-  _globals['_ATTRIBUTE']._serialized_end=1866
-  _globals['_ATTRIBUTE_INTEGERS']._serialized_start=1783
-  _globals['_ATTRIBUTE_INTEGERS']._serialized_end=1808
-  _globals['_ATTRIBUTE_NUMBERS']._serialized_start=1810
-  _globals['_ATTRIBUTE_NUMBERS']._serialized_end=1834
-  _globals['_ATTRIBUTE_TEXTS']._serialized_start=1836
-  _globals['_ATTRIBUTE_TEXTS']._serialized_end=1858
+  _globals['_GRAPH']._serialized_end=499
+  _globals['_GRAPH_OUTPUTSENTRY']._serialized_start=405
+  _globals['_GRAPH_OUTPUTSENTRY']._serialized_end=451
+  _globals['_GRAPH_UPDATESENTRY']._serialized_start=453
+  _globals['_GRAPH_UPDATESENTRY']._serialized_end=499
+  _globals['_INPUT']._serialized_start=501
+  _globals['_INPUT']._serialized_end=607
+  _globals['_DIMENSION']._serialized_start=609
+  _globals['_DIMENSION']._serialized_end=662
+  _globals['_PARAMETER']._serialized_start=665
+  _globals['_PARAMETER']._serialized_end=811
+  _globals['_INITIALIZER']._serialized_start=814
+  _globals['_INITIALIZER']._serialized_end=1338
+  _globals['_INITIALIZER_DISTRIBUTION']._serialized_start=1033
+  _globals['_INITIALIZER_DISTRIBUTION']._serialized_end=1306
+  _globals['_CONSTANT']._serialized_start=1340
+  _globals['_CONSTANT']._serialized_end=1404
+  _globals['_NODE']._serialized_start=1407
+  _globals['_NODE']._serialized_end=1610
+  _globals['_NODE_ATTRIBUTESENTRY']._serialized_start=1533
+  _globals['_NODE_ATTRIBUTESENTRY']._serialized_end=1610
+  _globals['_ATTRIBUTE']._serialized_start=1613
+  _globals['_ATTRIBUTE']._serialized_end=1968
+  _globals['_ATTRIBUTE_INTEGERS']._serialized_start=1885
+  _globals['_ATTRIBUTE_INTEGERS']._serialized_end=1910
+  _globals['_ATTRIBUTE_NUMBERS']._serialized_start=1912
+  _globals['_ATTRIBUTE_NUMBERS']._serialized_end=1936
+  _globals['_ATTRIBUTE_TEXTS']._serialized_start=1938
+  _globals['_ATTRIBUTE_TEXTS']._serialized_end=1960
 # @@protoc_insertion_point(module_scope)

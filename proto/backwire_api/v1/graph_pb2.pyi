@@ -44,12 +44,29 @@ class Graph(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class UpdatesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     INPUTS_FIELD_NUMBER: builtins.int
     PARAMETERS_FIELD_NUMBER: builtins.int
     CONSTANTS_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
     OUTPUTS_FIELD_NUMBER: builtins.int
     LOSS_FIELD_NUMBER: builtins.int
+    UPDATES_FIELD_NUMBER: builtins.int
     OPSET_VERSION_FIELD_NUMBER: builtins.int
     loss: builtins.str
     """The name of the floating-point value of one element that training lowers. May be empty: then there is no loss,
@@ -81,6 +98,14 @@ class Graph(google.protobuf.message.Message):
         input or a parameter. The output name `loss` is reserved for the value named by `loss`.
         """
 
+    @property
+    def updates(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """State that a pass updates, such as the running statistics of a normalization: from the name of a frozen parameter to
+        the name of the value that becomes its next one, of the same type. Forward in train mode and TrainStep update it
+        together with what else they change, after computing with the value before; eval mode leaves it alone. No gradient
+        flows from one pass to the next.
+        """
+
     def __init__(
         self,
         *,
@@ -90,9 +115,10 @@ class Graph(google.protobuf.message.Message):
         nodes: collections.abc.Iterable[Global___Node] | None = ...,
         outputs: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         loss: builtins.str = ...,
+        updates: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         opset_version: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["constants", b"constants", "inputs", b"inputs", "loss", b"loss", "nodes", b"nodes", "opset_version", b"opset_version", "outputs", b"outputs", "parameters", b"parameters"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["constants", b"constants", "inputs", b"inputs", "loss", b"loss", "nodes", b"nodes", "opset_version", b"opset_version", "outputs", b"outputs", "parameters", b"parameters", "updates", b"updates"]) -> None: ...
 
 Global___Graph: typing_extensions.TypeAlias = Graph
 

@@ -1,19 +1,22 @@
 """Checks the inputs of a forward pass against what the graph declares."""
 
 from collections.abc import Mapping
+from typing import TypeVar
 
-from backwire_server.engine.dims import Symbolic, show
+from backwire_server.engine.dims import Dim, Symbolic, show
 from backwire_server.engine.errors import DtypeMismatch, ShapeMismatch, UnknownInput
-from backwire_server.engine.graph import Array, Input
+from backwire_server.engine.graph import Array, Input, TensorType
+
+Typed = TypeVar("Typed", Array, TensorType)
 
 
-def bind_inputs(declared: Mapping[str, Input], given: Mapping[str, Array]) -> dict[str, Array]:
-    """Returns the inputs as a new dict.
+def bind_inputs(declared: Mapping[str, Input], given: Mapping[str, Typed]) -> dict[str, Typed]:
+    """Returns the inputs, or what stands for them, as a new dict.
 
     Raises UnknownInput for a name that is not declared, DtypeMismatch and ShapeMismatch where the array is not what
     was declared or one symbolic dimension would have two sizes. The `field` of the error is `inputs[name]`.
     """
-    sizes: dict[Symbolic, tuple[int, str]] = {}
+    sizes: dict[Symbolic, tuple[Dim, str]] = {}
     for name, array in given.items():
         path = f"inputs[{name}]"
         if name not in declared:

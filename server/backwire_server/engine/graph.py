@@ -1,6 +1,6 @@
 """The graph: plain immutable data that says what is computed from what."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -81,7 +81,8 @@ class Node:
 class Graph:
     """A computation graph. Raises GraphError when names clash or are undefined, CyclicGraph when nodes go in a circle.
 
-    `outputs` maps the name of each output to the name of a value; `loss` is the name of a value, or None.
+    `outputs` maps the name of each output to the name of a value; `loss` is the name of a value, or None; `updates`
+    maps the name of a frozen parameter to that of the value that replaces it after a pass in training.
     """
 
     inputs: tuple[Input, ...] = ()
@@ -90,9 +91,16 @@ class Graph:
     nodes: tuple[Node, ...] = ()
     outputs: Mapping[str, str] = field(default_factory=dict)
     loss: str | None = None
+    updates: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = set(self._defined_names())
+        self._check_nodes(known)
+        self._check_results(known)
+        self._check_updates(known)
+        _ = self.topological_nodes
+
+    def _check_nodes(self, known: Container[str]) -> None:
         for index, node in enumerate(self.nodes):
             for name in node.sources:
                 if name not in known:
@@ -101,6 +109,8 @@ class Graph:
                         "input, parameter, constant or output of a node",
                         field=f"graph.nodes[{index}].inputs",
                     )
+
+    def _check_results(self, known: Container[str]) -> None:
         for output, name in self.outputs.items():
             if name not in known:
                 raise GraphError(
@@ -110,7 +120,16 @@ class Graph:
                 raise GraphError(f"the output name {LOSS!r} is reserved for the loss; rename it", field="graph.outputs")
         if self.loss is not None and self.loss not in known:
             raise GraphError(f"the loss names value {self.loss!r}, which nothing defines", field="graph.loss")
-        _ = self.topological_nodes
+
+    def _check_updates(self, known: Container[str]) -> None:
+        frozen = {parameter.name for parameter in self.parameters if parameter.frozen}
+        for parameter, name in self.updates.items():
+            if parameter not in frozen:
+                message = f"{parameter!r} is to be updated, but is no frozen parameter; only those can be"
+                raise GraphError(message, field="graph.updates")
+            if name not in known:
+                message = f"the update of {parameter!r} is {name!r}, which nothing defines"
+                raise GraphError(message, field="graph.updates")
 
     @cached_property
     def topological_nodes(self) -> tuple[Node, ...]:

@@ -21,7 +21,7 @@ from backwire_server.engine.errors import (
     UnknownOutput,
 )
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
-from backwire_server.engine.plan import Plan, compile_plan
+from backwire_server.engine.plan import Plan, check_updates, compile_plan, update_name
 from backwire_server.engine.replay import replay
 
 CACHED_PLANS = (
@@ -33,7 +33,8 @@ CACHED_PLANS = (
 class Pass:
     """What a forward computation returned and, in train mode, what its backward computation needs.
 
-    `outputs` are the requested ones by name; `loss` is None when it was not computed. The arrays must not be written.
+    `outputs` are the requested ones by name; `loss` is None when it was not computed; `updates` are the next values of
+    the frozen parameters that the graph updates. The arrays must not be written.
     """
 
     outputs: dict[str, Array]
@@ -41,6 +42,7 @@ class Pass:
     plan: Plan
     feeds: dict[str, Array]
     residuals: dict[str, Array] = field(default_factory=dict)
+    updates: dict[str, Array] = field(default_factory=dict)
     parameters: frozenset[str] = frozenset()
 
     @property
@@ -94,7 +96,7 @@ class Model:
         names = tuple(sorted(self.graph.outputs) if outputs is None else dict.fromkeys(outputs))
         feeds = bind_inputs(self._inputs, inputs)
         with_loss = self._needs_loss(names, feeds, training)
-        self._require(names, with_loss, feeds)
+        self._require(names, with_loss, feeds, self.graph.updates if training else {})
         feeds.update(parameters)
         feeds[RANDOM_KEY] = np.array(key, np.uint64)
         plan = self._plan(feeds, names, with_loss, training)
@@ -105,6 +107,7 @@ class Model:
             result.loss = float(values[LOSS].reshape(()))
         if training:
             result.feeds = feeds
+            result.updates = {name: values[update_name(name)] for name in self.graph.updates}
             result.residuals = {name: values[name] for name in plan.residuals}
         return result
 
@@ -139,6 +142,7 @@ class Model:
         values.update((name, builder.constant(array)) for name, array in self.graph.constants.items())
         for node in self.graph.topological_nodes:
             replay(builder, node, values)
+        check_updates(self.graph, {name: builder.types[value.name] for name, value in values.items()})
         if self.graph.loss is None:
             return
         loss = values[self.graph.loss].name
@@ -159,12 +163,15 @@ class Model:
         available = self._inputs.keys() & self.graph.dependencies([self.graph.loss]) <= feeds.keys()
         return training or available or LOSS in names
 
-    def _require(self, names: Sequence[str], with_loss: bool, feeds: Mapping[str, Array]) -> None:
+    def _require(
+        self, names: Sequence[str], with_loss: bool, feeds: Mapping[str, Array], updates: Mapping[str, str]
+    ) -> None:
         for name in names:
             if name != LOSS and name not in self.graph.outputs:
                 known = ", ".join(sorted(self.graph.outputs)) or "none"
                 raise UnknownOutput(f"the graph has no output {name!r}; its outputs are: {known}", field="outputs")
         targets = self.graph.targets([*names, *([LOSS] if with_loss else [])])
+        targets.update((f"update of {name}", value) for name, value in updates.items())
         needed = self.graph.dependencies(targets.values())
         for name in self._inputs:
             if name in needed and name not in feeds:

@@ -6,7 +6,8 @@ import numpy as np
 
 from backwire_server.engine.builder import RANDOM_KEY, Builder
 from backwire_server.engine.differentiate import differentiate, is_float
-from backwire_server.engine.errors import GraphError, ShapeMismatch
+from backwire_server.engine.dims import may_equal
+from backwire_server.engine.errors import DtypeMismatch, GraphError, ShapeMismatch
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
 from backwire_server.engine.program import Program
 from backwire_server.engine.replay import replay
@@ -17,18 +18,23 @@ class BackwardPlan:
     """A program that turns seeds and what a pass kept into gradients."""
 
     def __init__(self, program: Program, names: Sequence[str]) -> None:
-        self.feeds = program.feeds
-        self._program = program
+        self.program = program
         self._names = names
 
     def run(self, kept: Mapping[str, Array], seeds: Mapping[str, Array]) -> dict[str, Array]:
         """Returns the gradients by name; those that do not flow are absent."""
         given = {_seed_name(name): seed for name, seed in seeds.items()}
-        return dict(zip(self._names, self._program.run({**kept, **given}), strict=True))
+        return dict(zip(self._names, self.program.run({**kept, **given}), strict=True))
 
 
 class Plan:
-    """The forward program for one set of input shapes, and the backward programs that go with it."""
+    """The forward program for one set of input shapes, and the backward programs that go with it.
+
+    Attributes:
+        program: The forward program, once `link` has made it.
+        residuals: The names of the values that a pass keeps; none unless in training.
+        usual: How a pass is expected to be differentiated, as the arguments of `backward`; None when it cannot be.
+    """
 
     def __init__(
         self, builder: Builder, values: Mapping[str, Value], graph: Graph, trainable: Sequence[str], training: bool
@@ -38,24 +44,31 @@ class Plan:
         self._values = values
         self._backward: dict[object, BackwardPlan] = {}
         self.residuals: tuple[str, ...] = ()
-        self._program: Program
+        self.usual: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+        self.program: Program
         self._names: tuple[str, ...] = ()
+        self._updates = graph.updates if training else {}
         self._forward_values = frozenset(builder.types)
         self._leaves = frozenset([RANDOM_KEY, *(i.name for i in graph.inputs), *(p.name for p in graph.parameters)])
         if training:
             self._keep_residuals(trainable)
 
     def link(self, names: Sequence[str]) -> None:
-        """Makes the forward program that returns the named outputs and the residuals."""
+        """Makes the forward program that returns the named outputs, the updates and the residuals."""
         targets = self._graph.targets(names)
         wanted = {name: self._values[value].name for name, value in targets.items()}
+        wanted.update((update_name(name), self._values[value].name) for name, value in self._updates.items())
         wanted.update((name, name) for name in self.residuals)
         self._names = tuple(wanted)
-        self._program = Program(self._builder, tuple(wanted.values()), self._leaves)
+        self.program = Program(self._builder, tuple(wanted.values()), self._leaves)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Returns outputs and loss by output name, and residuals by value name."""
-        return dict(zip(self._names, self._program.run(feeds), strict=True))
+        """Returns outputs and loss by output name, updates by `update_name`, and residuals by value name."""
+        return dict(zip(self._names, self.program.run(feeds), strict=True))
+
+    def types(self) -> dict[str, TensorType]:
+        """Returns the type of each value of the graph that can be computed from the inputs."""
+        return {name: value.type for name, value in self._values.items()}
 
     def output_type(self, name: str) -> TensorType | None:
         """Returns the type of an output for this plan's shapes, None when it cannot be computed from its inputs."""
@@ -72,19 +85,20 @@ class Plan:
 
     def _keep_residuals(self, trainable: Sequence[str]) -> None:
         """Decides what the pass keeps: what the usual backward program needs. Others compute the rest again."""
+        self.usual = self._usual(trainable)
+        if self.usual is not None:
+            found = self._differentiate(*self.usual, self._forward_values)
+            outside = self._forward_values - self._leaves
+            self.residuals = tuple(name for name in found.program.feeds if name in outside)
+
+    def _usual(self, trainable: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """Returns seeds and leaves: loss by parameters, else all outputs by parameters and inputs, if there are any."""
         if self._graph.loss is not None:
-            usual = self._differentiate((), tuple(trainable), self._forward_values)
-        else:
-            inputs = [item.name for item in self._graph.inputs if is_float(item.type.dtype)]
-            types = {
-                name: self._values[value].type for name, value in self._graph.outputs.items() if value in self._values
-            }
-            outputs = tuple(sorted(name for name, type_ in types.items() if is_float(type_.dtype)))
-            if not outputs:
-                return
-            usual = self._differentiate(outputs, (*trainable, *inputs), self._forward_values)
-        outside = self._forward_values - self._leaves
-        self.residuals = tuple(name for name in usual.feeds if name in outside)
+            return (), tuple(trainable)
+        inputs = [item.name for item in self._graph.inputs if is_float(item.type.dtype)]
+        types = {name: self._values[value].type for name, value in self._graph.outputs.items() if value in self._values}
+        outputs = tuple(sorted(name for name, type_ in types.items() if is_float(type_.dtype)))
+        return (outputs, (*trainable, *inputs)) if outputs else None
 
     def _differentiate(
         self, seeds: Sequence[str], wrt: Sequence[str], given: frozenset[str] | set[str]
@@ -109,7 +123,7 @@ class Plan:
 def compile_plan(
     graph: Graph,
     trainable: Sequence[str],
-    feeds: Mapping[str, Array],
+    feeds: Mapping[str, Array | TensorType],
     known: Mapping[str, Array],
     names: Sequence[str],
     with_loss: bool,
@@ -125,6 +139,8 @@ def compile_plan(
         if with_loss:
             assert graph.loss is not None
             _check_one_element(graph.loss, values[graph.loss])
+        if training:
+            check_updates(graph, {name: value.type for name, value in values.items()})
         plan = Plan(builder, values, graph, trainable, training)
         plan.link([*names, *([LOSS] if with_loss else [])])
     except NeedsValue as needed:
@@ -132,7 +148,7 @@ def compile_plan(
     return plan
 
 
-def _replay(builder: Builder, graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Value]:
+def _replay(builder: Builder, graph: Graph, feeds: Mapping[str, Array | TensorType]) -> dict[str, Value]:
     """Emits every node whose inputs can be computed from the feeds."""
     values = {name: builder.leaf(name, TensorType(feed.dtype, feed.shape)) for name, feed in feeds.items()}
     values.update((name, builder.constant(array)) for name, array in graph.constants.items())
@@ -152,6 +168,19 @@ def _check_one_element(name: str, value: Value) -> None:
         raise GraphError(f"the loss {name!r} is {value.dtype.name}; it must be floating-point", field="graph.loss")
 
 
+def check_updates(graph: Graph, types: Mapping[str, TensorType | None]) -> None:
+    """Raises DtypeMismatch or ShapeMismatch where an update certainly has another type than its parameter."""
+    for parameter in graph.parameters:
+        found = types.get(graph.updates.get(parameter.name, ""))
+        if found is not None:
+            message = f"parameter {parameter.name!r} is {parameter.type}, but its update is {found}; they must agree"
+            if found.dtype != parameter.type.dtype:
+                raise DtypeMismatch(message, field="graph.updates")
+            sizes = zip(found.shape, parameter.type.shape, strict=False)
+            if len(found.shape) != len(parameter.type.shape) or not all(may_equal(a, b) for a, b in sizes):
+                raise ShapeMismatch(message, field="graph.updates")
+
+
 def _leaves_below(builder: Builder, names: frozenset[str]) -> frozenset[str]:
     """Returns the leaves that the named values are computed from."""
     pending = set(names)
@@ -160,6 +189,11 @@ def _leaves_below(builder: Builder, names: frozenset[str]) -> frozenset[str]:
             pending.update(filter(None, node.inputs))
     produced = {name for node in builder.nodes for name in node.outputs}
     return frozenset(pending - produced - builder.constants.keys() - {RANDOM_KEY})
+
+
+def update_name(parameter: str) -> str:
+    """Returns the name of a parameter's update among the results of a plan."""
+    return f"%update:{parameter}"
 
 
 def _seed_name(output: str) -> str:

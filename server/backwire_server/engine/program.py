@@ -23,7 +23,13 @@ class _Call(NamedTuple):
 class Program:
     """Computes `targets` of a builder's graph from values that are `given`; nodes that do not matter are left out.
 
-    `feeds` names the given values that a run needs. A program holds no state: any number of runs may go on at once.
+    A program holds no state: any number of runs may go on at once.
+
+    Attributes:
+        feeds: The names of the given values that a run needs.
+        targets: The names of the values that it computes.
+        nodes: What it runs, in order.
+        types: The types of all values in it.
     """
 
     def __init__(self, builder: Builder, targets: Sequence[str], given: Collection[str]) -> None:
@@ -34,14 +40,17 @@ class Program:
         for node in nodes:
             for name in node.outputs:
                 slots.setdefault(name, len(slots))
+        self.nodes = tuple(nodes)
+        self.targets = tuple(targets)
+        self.types = {name: builder.types[name] for name in slots if name}
         self.feeds = tuple(name for name in needed if name not in builder.constants)
         self._feed_slots = tuple(slots[name] for name in self.feeds)
-        self._targets = tuple(slots[name] for name in targets)
+        self._target_slots = tuple(slots[name] for name in targets)
         self._initial: list[Array | None] = [None] * len(slots)
         for name in needed:
             if name in builder.constants:
                 self._initial[slots[name]] = builder.constants[name]
-        kept = {0, *self._targets, *self._feed_slots, *(slots[n] for n in needed if n in builder.constants)}
+        kept = {0, *self._target_slots, *self._feed_slots, *(slots[n] for n in needed if n in builder.constants)}
         self._calls = _schedule(nodes, slots, kept)
 
     def run(self, values: Mapping[str, Array]) -> tuple[Array, ...]:
@@ -65,7 +74,7 @@ class Program:
             assert call is not None
             label = call.node.label
             raise error.within(f"{call.node.op.name} node {label!r}", f"graph.nodes[{label}]") from None
-        return tuple(slots[index] for index in self._targets)  # type: ignore[misc]  # targets are always computed
+        return tuple(slots[index] for index in self._target_slots)  # type: ignore[misc]  # targets are always computed
 
 
 def _needed(builder: Builder, targets: Sequence[str], given: Collection[str]) -> tuple[list[Emitted], list[str]]:

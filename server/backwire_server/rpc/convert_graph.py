@@ -68,6 +68,7 @@ def graph_from_proto(message: graph_pb2.Graph, limits: Limits) -> tuple[Graph, d
         nodes=tuple(_node(item, f"graph.nodes[{i}]") for i, item in enumerate(message.nodes)),
         outputs=dict(message.outputs),
         loss=message.loss or None,
+        updates=dict(message.updates),
     )
     return graph, sources
 
@@ -85,6 +86,7 @@ def _check_size(message: graph_pb2.Graph, limits: Limits) -> None:
         ("inputs", len(message.inputs), limits.max_graph_nodes, "max_graph_nodes"),
         ("constants", len(message.constants), limits.max_graph_nodes, "max_graph_nodes"),
         ("outputs", len(message.outputs), limits.max_graph_nodes, "max_graph_nodes"),
+        ("updates", len(message.updates), limits.max_parameters, "max_parameters"),
         ("nodes", edges, limits.max_graph_nodes * EDGES_PER_NODE, "max_graph_nodes"),
         ("parameters", len(message.parameters), limits.max_parameters, "max_parameters"),
     ):

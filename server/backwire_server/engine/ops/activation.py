@@ -8,7 +8,7 @@ from backwire_server.engine.erf import erf
 from backwire_server.engine.errors import InvalidAttribute
 from backwire_server.engine.graph import Array
 from backwire_server.engine.registry import F, case, function, gradient, op
-from backwire_server.engine.shapes import same
+from backwire_server.engine.shapes import axis_of, require_equal, require_rank, same
 from backwire_server.engine.values import O, Value
 
 SAMPLES = [case(F(2, 3, low=0.1)), case(F(4, high=-0.1)), case(F(high=-0.1))]
@@ -28,7 +28,7 @@ def _(g: Value, y: Value, x: Value) -> Value:
 @op("LeakyRelu", shape=same("f"), samples=[*SAMPLES, case(F(5, high=-0.1), alpha=0.3)])
 def leaky_relu(x: Array, *, alpha: float = 0.01) -> Array:
     """x where x >= 0, alpha x elsewhere"""
-    return np.where(x >= 0, x, x * alpha)
+    return np.where(x >= 0, x, x * x.dtype.type(alpha))
 
 
 @gradient("LeakyRelu")
@@ -39,7 +39,7 @@ def _(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
 @op("Elu", shape=same("f"), samples=[*SAMPLES, case(F(5, high=-0.1), alpha=0.5)])
 def elu(x: Array, *, alpha: float = 1.0) -> Array:
     """x where x >= 0, alpha (e^x - 1) elsewhere (Clevert et al. 2016)"""
-    return np.where(x >= 0, x, np.expm1(np.minimum(x, 0)) * alpha)
+    return np.where(x >= 0, x, np.expm1(np.minimum(x, 0)) * x.dtype.type(alpha))
 
 
 @gradient("Elu")
@@ -49,8 +49,10 @@ def _(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
 
 @op("Sigmoid", shape=same("f"), samples=SAMPLES)
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + e^-x), computed as (1 + tanh(x / 2)) / 2, which cannot overflow"""
-    return np.tanh(x * 0.5) * 0.5 + 0.5
+    """1 / (1 + e^-x), to the rounding of the dtype in both tails; half precision goes through float32"""
+    if x.dtype.itemsize < 4:
+        return sigmoid(x.astype(np.float32)).astype(x.dtype)
+    return np.asarray(np.reciprocal(np.exp(-x) + 1))  # where e^-x overflows to infinity, the result is rightly 0
 
 
 @gradient("Sigmoid")
@@ -99,3 +101,38 @@ def gelu(x: Value, *, approximate: str = "none") -> Value:
     if approximate == "tanh":
         return x * 0.5 * (O.Tanh((x + x * x * x * 0.044715) * math.sqrt(2.0 / math.pi)) + 1.0)
     raise InvalidAttribute(f"approximate is {approximate!r}; use 'none' or 'tanh'")
+
+
+@function("Softsign", samples=SAMPLES)
+def softsign(x: Value) -> Value:
+    """x / (1 + |x|)"""
+    return x / (O.Abs(x) + 1.0)
+
+
+@function("Swish", samples=[*SAMPLES, case(F(2, 3), alpha=1.7)])
+def swish(x: Value, *, alpha: float = 1.0) -> Value:
+    """x times Sigmoid(alpha x) (Ramachandran et al. 2017)"""
+    return x * O.Sigmoid(x if alpha == 1.0 else x * alpha)
+
+
+@function("Mish", samples=SAMPLES)
+def mish(x: Value) -> Value:
+    """x times tanh(Softplus(x)) (Misra 2019)"""
+    return x * O.Tanh(O.Softplus(x))
+
+
+@function("Hardmax", samples=[case(F(2, 3)), case(F(2, 3, 4), axis=1), case(F(3, 2), axis=0)])
+def hardmax(x: Value, *, axis: int = -1) -> Value:
+    """1 at the first largest element along the axis, 0 elsewhere; its gradient is zero."""
+    at = axis_of(axis, x.rank)
+    places = np.arange(int(x.shape[at])).reshape([-1 if place == at else 1 for place in range(x.rank)])
+    return O.Cast(O.Equal(O.ArgMax(x, axis=at), places), to=x.dtype.name)
+
+
+@function("SwiGLU", samples=[case(F(2, 3), F(2, 3)), case(F(4), F(4), alpha=1.7)])
+def swiglu(a: Value, b: Value, *, alpha: float = 1.0) -> Value:
+    """Swish(a) times b, which have one shape (Shazeer 2020)"""
+    require_rank(b, a.rank, a.rank)
+    for axis, (size, other) in enumerate(zip(a.shape, b.shape, strict=True)):
+        require_equal(size, other, f"sizes of the inputs along axis {axis}")
+    return O.Swish(a, alpha=alpha) * b

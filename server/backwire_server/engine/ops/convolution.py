@@ -83,13 +83,17 @@ def _rows(g: Array, group: int) -> Array:
     return split.transpose(1, 0, 3, 2).reshape(group, -1, g.shape[1] // group)
 
 
+def _product(a: Array, b: Array) -> Array:
+    return np.asarray(a @ b).astype(a.dtype, copy=False)  # of bfloat16 numpy makes float32
+
+
 @op("Convolution", shape=_convolution_type, samples=[case(F(2, 2, 5, 5), F(4, 1, 2, 2), **SMALL)], internal=True)
 def convolution(x: Array, w: Array, *, strides: Ints, pads: Ints, dilations: Ints, group: int) -> Array:
     """Conv with everything explicit and no bias. Used by Conv."""
     window = Window(w.shape[2:], strides, pads, dilations)
     outputs = tuple(int(size) for size in window.output_sizes(x.shape[2:]))
     kernels = w.reshape(group, w.shape[0] // group, -1)
-    found = _columns(x, window, group) @ kernels.transpose(0, 2, 1)
+    found = _product(_columns(x, window, group), kernels.transpose(0, 2, 1))
     found = found.reshape(group, x.shape[0], *outputs, -1)
     return np.moveaxis(np.moveaxis(found, -1, 1), 2, 0).reshape(x.shape[0], w.shape[0], *outputs)
 
@@ -117,7 +121,7 @@ def convolution_input_gradient(
     """The gradient of Convolution by x, of those spatial sizes."""
     window = Window(w.shape[2:], strides, pads, dilations)
     rank, outputs, channels = len(window.kernel), g.shape[2:], w.shape[1]
-    columns = _rows(g, group) @ w.reshape(group, w.shape[0] // group, -1)
+    columns = _product(_rows(g, group), w.reshape(group, w.shape[0] // group, -1))
     columns = columns.reshape(group, g.shape[0], *outputs, channels, *window.kernel)
     order = (1, 0, 2 + rank, *range(2, 2 + rank), *range(3 + rank, 3 + 2 * rank))
     stacked = columns.transpose(order).reshape(g.shape[0], group * channels, *outputs, *window.kernel)
@@ -145,7 +149,7 @@ def convolution_kernel_gradient(
 ) -> Array:
     """The gradient of Convolution by w, of that kernel shape."""
     columns = _columns(x, Window(kernel, strides, pads, dilations), group)
-    found = _rows(g, group).transpose(0, 2, 1) @ columns
+    found = _product(_rows(g, group).transpose(0, 2, 1), columns)
     return found.reshape(g.shape[1], x.shape[1] // group, *kernel)
 
 

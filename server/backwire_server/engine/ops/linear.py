@@ -35,7 +35,7 @@ def _matmul_type(a: Value, b: Value) -> TensorType:
 )
 def matmul(a: Array, b: Array) -> Array:
     """The matrix product of the last two axes, batched over the others, as in numpy."""
-    return np.matmul(a, b)
+    return np.asarray(np.matmul(a, b)).astype(a.dtype, copy=False)  # of bfloat16 numpy makes float32
 
 
 def transposed(x: Value) -> Value:

@@ -6,6 +6,7 @@ import numpy as np
 
 from backwire_server.engine.errors import ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
+from backwire_server.engine.ops.reduction import bounds
 from backwire_server.engine.registry import F, case, function, gradient, op
 from backwire_server.engine.shapes import require, require_rank
 from backwire_server.engine.values import O, Value
@@ -28,12 +29,16 @@ def _geometry(window: Window) -> dict[str, Ints]:
 
 
 def _pooled_type(x: Value, *_: Value, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints) -> TensorType:
-    require(x, "f")
+    require(x, "fi")
     sizes = Window(kernel, strides, pads, dilations).output_sizes(x.shape[2:])
     return TensorType(x.dtype, (*x.shape[:2], *sizes))
 
 
-@function("MaxPool", samples=SAMPLES)
+@function(
+    "MaxPool",
+    outputs=2,
+    samples=[*SAMPLES, case(F(1, 2, 4, 4), kernel_shape=(2, 2), storage_order=1, pads=(1,) * 4, n_outputs=2)],
+)
 def max_pool(
     x: Value,
     *,
@@ -44,18 +49,25 @@ def max_pool(
     pads: Ints | None = None,
     storage_order: int = 0,
     strides: Ints | None = None,
-) -> Value:
-    """The largest element of each window of x [N, C, d1, ...]; where several tie, the first has the gradient."""
+    n_outputs: int = 1,
+) -> tuple[Value, ...]:
+    """The largest element of each window of x [N, C, d1, ...]; where several tie, the first has the gradient.
+
+    The second output is the index of that element in x in C order; with `storage_order` 1, in Fortran order within
+    the spatial axes.
+    """
     require_rank(x, 3)
-    window = window_of(x.shape[2:], kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
-    return O.MaxPooling(x, **_geometry(window))
+    geometry = _geometry(window_of(x.shape[2:], kernel_shape, strides, pads, dilations, auto_pad, ceil_mode))
+    if n_outputs == 1:
+        return (O.MaxPooling(x, **geometry),)
+    return O.MaxPooling(x, **geometry), O.MaxPoolingIndices(x, column_major=storage_order, **geometry)
 
 
 @op("MaxPooling", shape=_pooled_type, samples=[case(F(1, 2, 4, 5), **PRIMITIVE)], internal=True)
 def max_pooling(x: Array, *, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints) -> Array:
     """MaxPool with everything explicit. Used by MaxPool."""
     window = Window(kernel, strides, pads, dilations)
-    padded = window.padded(x, -np.inf)
+    padded = window.padded(x, bounds(x.dtype)[0])
     outputs = [int(size) for size in window.output_sizes(x.shape[2:])]
     parts = (padded[(slice(None), slice(None), *slices)] for _, slices in window.offsets(outputs))
     result = next(parts).copy()
@@ -71,7 +83,7 @@ def _(g: Value, y: Value, x: Value, **geometry: Ints) -> Value:
 
 def _winners(x: Array, y: Array, window: Window) -> Array:
     """Returns, for each window, the place in the kernel (counted in C order) of the first element that equals y."""
-    views = window.views(window.padded(x, -np.inf))
+    views = window.views(window.padded(x, bounds(x.dtype)[0]))
     flat = views.reshape(*y.shape, -1)
     return np.asarray(np.argmax(flat == y[..., None], axis=-1))
 
@@ -105,6 +117,27 @@ def max_pooling_select(
 @gradient("MaxPoolingSelect")
 def _(g: Value, h: Value, x: Value, data: Value, y: Value, **geometry: Ints) -> tuple[Value, None, None]:
     return O.MaxPoolingGradient(g, data, y, **geometry), None, None
+
+
+def _indices_type(x: Value, *, column_major: int, **geometry: Ints) -> TensorType:
+    return TensorType.of(np.int64, _pooled_type(x, **geometry).shape)
+
+
+@op("MaxPoolingIndices", shape=_indices_type, samples=[case(F(1, 2, 4, 5), column_major=0, **PRIMITIVE)], internal=True)
+def max_pooling_indices(
+    x: Array, *, column_major: int, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints
+) -> Array:
+    """The index in x of each window's largest element. Used by MaxPool."""
+    window = Window(kernel, strides, pads, dilations)
+    y = max_pooling(x, kernel=kernel, strides=strides, pads=pads, dilations=dilations)
+    places = np.unravel_index(_winners(x, y, window), kernel)
+    steps: list[Array] = list(np.indices(y.shape, sparse=True))
+    spatial = tuple(
+        steps[axis + 2] * stride + places[axis] * dilations[axis] - pads[axis] for axis, stride in enumerate(strides)
+    )
+    flat = np.ravel_multi_index(spatial, x.shape[2:], order="F" if column_major else "C")
+    planes = steps[0] * x.shape[1] + steps[1]
+    return np.asarray(planes * int(np.prod(x.shape[2:])) + flat, np.int64)
 
 
 @function(

@@ -1,13 +1,14 @@
 """Reductions over axes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from backwire_server.engine.dims import Dim, Shape, product
 from backwire_server.engine.errors import ShapeMismatch
-from backwire_server.engine.graph import Array, TensorType
-from backwire_server.engine.registry import F, I, Rule, case, gradient, op
+from backwire_server.engine.graph import Array, DType, TensorType
+from backwire_server.engine.registry import F, I, Rule, Sample, case, gradient, op
 from backwire_server.engine.shapes import axes_of, axis_of, require
 from backwire_server.engine.values import O, Value
 
@@ -31,13 +32,14 @@ def _kept_shape(x: Value, axes: tuple[int, ...]) -> Shape:
     return tuple(1 if axis in axes else dim for axis, dim in enumerate(x.shape))
 
 
-def _reduction_type(
-    x: Value, axes: Value | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
-) -> TensorType:
-    require(x, "fi")
-    over = reduced_axes(x, axes, noop_with_empty_axes)
-    kept = tuple(dim for axis, dim in enumerate(x.shape) if axis not in over)
-    return TensorType(x.dtype, _kept_shape(x, over) if keepdims else kept)
+def _reduction_type(kinds: str) -> Rule:
+    def shape(x: Value, axes: Value | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> TensorType:
+        require(x, kinds)
+        over = reduced_axes(x, axes, noop_with_empty_axes)
+        kept = tuple(dim for axis, dim in enumerate(x.shape) if axis not in over)
+        return TensorType(x.dtype, _kept_shape(x, over) if keepdims else kept)
+
+    return shape
 
 
 def _restored(value: Value, x: Value, axes: Value | None, keepdims: int, noop_with_empty_axes: int) -> Value:
@@ -45,14 +47,14 @@ def _restored(value: Value, x: Value, axes: Value | None, keepdims: int, noop_wi
     return value if keepdims else O.Reshape(value, list(_kept_shape(x, reduced_axes(x, axes, noop_with_empty_axes))))
 
 
-def _reduction(name: str, reduce: Rule, doc: str, rule: Rule) -> None:
+def _reduction(
+    name: str, reduce: Rule, doc: str, rule: Rule, *, kinds: str = "fi", samples: Sequence[Sample] = SAMPLES
+) -> None:
     """Adds a reduction. `rule` gets the gradient and the result, reduced axes kept, the input and the axes."""
 
     def kernel(x: Array, axes: Array | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Array:
         over = tuple(axes.tolist()) if axes is not None else ()
-        if not over and noop_with_empty_axes:
-            return x
-        return np.asarray(reduce(x, axis=over or None, keepdims=bool(keepdims)))
+        return np.asarray(reduce(x, axis=over or (() if noop_with_empty_axes else None), keepdims=bool(keepdims)))
 
     def backward(g: Value, y: Value, x: Value, axes: Value | None = None, **options: Any) -> Value:
         over = reduced_axes(x, axes, options["noop_with_empty_axes"])
@@ -60,7 +62,7 @@ def _reduction(name: str, reduce: Rule, doc: str, rule: Rule) -> None:
         return rule(g, y, x, over)
 
     kernel.__doc__ = doc
-    op(name, shape=_reduction_type, samples=SAMPLES)(kernel)
+    op(name, shape=_reduction_type(kinds), samples=samples)(kernel)
     gradient(name)(backward)
 
 
@@ -79,6 +81,23 @@ def _mean(x: Array, **options: Any) -> Array:
     return np.mean(x, dtype=x.dtype, **options)
 
 
+def bounds(dtype: DType) -> tuple[Any, Any]:
+    """Returns the least and the greatest value that the dtype has."""
+    if dtype.kind == "b":
+        return False, True
+    if dtype.kind in "iu":
+        return np.iinfo(dtype).min, np.iinfo(dtype).max
+    return dtype.type(-np.inf), dtype.type(np.inf)
+
+
+def _largest(x: Array, **options: Any) -> Array:
+    return np.max(x, initial=bounds(x.dtype)[0], **options)
+
+
+def _smallest(x: Array, **options: Any) -> Array:
+    return np.min(x, initial=bounds(x.dtype)[1], **options)
+
+
 def _ties(y: Value, x: Value, axes: tuple[int, ...]) -> Value:
     """Returns the share of each element in the extremum: 1, or 1/n where n elements tie."""
     mask = O.Cast(O.Equal(x, y), to=x.dtype.name)
@@ -94,15 +113,46 @@ _reduction(
 )
 _reduction(
     "ReduceMax",
-    np.max,
+    _largest,
     "The largest element over the axes; elements that tie share the gradient.",
     lambda g, y, x, axes: g * _ties(y, x, axes),
+    kinds="fib",
 )
 _reduction(
     "ReduceMin",
-    np.min,
+    _smallest,
     "The smallest element over the axes; elements that tie share the gradient.",
     lambda g, y, x, axes: g * _ties(y, x, axes),
+    kinds="fib",
+)
+
+
+def _euclidean(x: Array, **options: Any) -> Array:
+    wide = x.astype(np.float64) if x.dtype.kind in "iu" else x
+    return np.sqrt(np.sum(wide * wide, dtype=wide.dtype, **options)).astype(x.dtype, copy=False)
+
+
+def _log_sum_exp(x: Array, **options: Any) -> Array:
+    wide = x.astype(np.float64) if x.dtype.kind in "iu" else x
+    largest = np.max(wide, axis=options["axis"], keepdims=True, initial=-np.inf)
+    largest = np.where(np.isfinite(largest), largest, 0).astype(wide.dtype)
+    total = np.sum(np.exp(wide - largest), axis=options["axis"], dtype=wide.dtype, keepdims=True)
+    result = np.log(total) + largest
+    return (result if options["keepdims"] else np.squeeze(result, options["axis"])).astype(x.dtype, copy=False)
+
+
+_reduction(
+    "ReduceL2",
+    _euclidean,
+    "The square root of the sum of squares over the axes; where that is 0, so is the gradient.",
+    lambda g, y, x, axes: g * x / O.Where(O.Equal(y, 0.0), 1.0, y),
+    samples=[case(F(2, 3)), case(F(2, 3, 4), I(1, -1)), case(F(2, 3, 4), I(0), keepdims=0), case(F(3, low=0.5))],
+)
+_reduction(
+    "ReduceLogSumExp",
+    _log_sum_exp,
+    "The logarithm of the sum of e^x over the axes, computed without overflow.",
+    lambda g, y, x, axes: g * O.Exp(x - y),
 )
 
 
