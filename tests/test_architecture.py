@@ -39,7 +39,10 @@ FOREIGN = {
 }
 """The packages, beyond the standard library and its own, that each part may import."""
 
-EXTRAS = {"backwire._demo": {"matplotlib", "sklearn", "tqdm"}}
+EXTRAS = {
+    "backwire._demo": {"matplotlib", "sklearn", "tqdm"},
+    **{module: {"onnx"} for module in MODULES if module.startswith("backwire.onnx.")},
+}
 """Modules that need an extra of the distribution; no other module may."""
 
 

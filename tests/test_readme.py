@@ -17,7 +17,10 @@ def test_there_are_snippets() -> None:
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: text.splitlines()[-1][:40])
-def test_a_snippet_runs_and_prints_what_it_says(snippet: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_snippet_runs_and_prints_what_it_says(
+    snippet: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     exec(compile(snippet, "README.md", "exec"), {})
     printed = re.sub(r"\s+", " ", capsys.readouterr().out)
     for comment in re.findall(r"^print.*?#.*?(\[.*\])$", snippet, re.MULTILINE):

@@ -102,6 +102,7 @@ from backwire._functions_shape import (
     transpose,
     unsqueeze,
 )
+from backwire._gradient import gradient
 from backwire._graph import Graph, graph
 from backwire._info import InputInfo, ParameterInfo, SessionInfo, SessionLimits, StepResult, TrainStepResult
 from backwire._initializers import (
@@ -117,8 +118,19 @@ from backwire._initializers import (
     Uniform,
     Zeros,
 )
+from backwire._inspection import (
+    GradientCheck,
+    GraphDescription,
+    OpAttribute,
+    OpInfo,
+    OpInput,
+    ParameterCheck,
+    ValueInfo,
+    WireBytes,
+)
 from backwire._layers import conv2d, dense, embedding
 from backwire._losses import absolute_error, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
+from backwire._normalization import batch_norm, layer_norm
 from backwire._op import op
 from backwire._optimizers import SGD, Adam, AdamW, Optimizer, ParameterGroup
 from backwire._optimizers_adaptive import Adadelta, Adagrad, Adamax, NAdam, RAdam, RMSprop
@@ -175,7 +187,9 @@ __all__ = [
     "Forward",
     "GlorotNormal",
     "GlorotUniform",
+    "GradientCheck",
     "Graph",
+    "GraphDescription",
     "GraphError",
     "HeNormal",
     "HeUniform",
@@ -196,10 +210,14 @@ __all__ = [
     "NotFoundError",
     "OneCycleSchedule",
     "Ones",
+    "OpAttribute",
+    "OpInfo",
+    "OpInput",
     "Optimizer",
     "OptimizerError",
     "Orthogonal",
     "OverloadedError",
+    "ParameterCheck",
     "ParameterGroup",
     "ParameterInfo",
     "PassExpiredError",
@@ -233,10 +251,13 @@ __all__ = [
     "UnknownNameError",
     "UnsupportedCallError",
     "Value",
+    "ValueInfo",
+    "WireBytes",
     "Zeros",
     "__version__",
     "absolute_error",
     "average_pool2d",
+    "batch_norm",
     "broadcast_to",
     "cast",
     "clip",
@@ -256,8 +277,10 @@ __all__ = [
     "flatten",
     "gelu",
     "global_average_pool2d",
+    "gradient",
     "graph",
     "input",
+    "layer_norm",
     "leaky_relu",
     "log",
     "log_softmax",

@@ -1,4 +1,4 @@
-"""The command line: `backwire serve`, `demo`, `health`, `sessions`, `version`."""
+"""The command line: `backwire serve`, `demo`, `health`, `ops`, `sessions`, `version`."""
 
 import argparse
 import contextlib
@@ -71,6 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_target(health, timeout=3.0)
     health.set_defaults(run=_print_health)
+
+    ops = commands.add_parser(
+        "ops",
+        help="list the operators of a server",
+        description="Lists the operators that a graph may have, or tells all about those that are named.",
+    )
+    ops.add_argument("names", nargs="*", metavar="OP", help="an operator to tell all about, such as Gemm")
+    _add_target(ops, timeout=10.0)
+    ops.set_defaults(run=_print_ops)
 
     sessions = commands.add_parser(
         "sessions", help="list the sessions of a server", description="Lists all sessions, oldest first."
@@ -145,6 +154,22 @@ def _print_sessions(options: argparse.Namespace) -> int:
             cells = (session.id, session.step, session.contributions, count, len(session.forward_ids), created)
             print(row.format(*cells))
     return 0
+
+
+def _print_ops(options: argparse.Namespace) -> int:
+    with backwire.connect(options.target, timeout=options.timeout) as client:
+        ops = client.ops()
+    if not options.names:
+        for op in ops.values():
+            print(f"{op.name:<28} {op.doc.splitlines()[0]}")
+        return 0
+    unknown = [name for name in options.names if name not in ops]
+    for name in unknown:
+        print(f"backwire: the server has no op {name!r}; `backwire ops` lists all", file=sys.stderr)
+    for name in options.names:
+        if name in ops:
+            print(f"{ops[name]}\n")
+    return 1 if unknown else 0
 
 
 def _print_version(options: argparse.Namespace) -> int:  # noqa: ARG001

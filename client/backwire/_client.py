@@ -1,15 +1,16 @@
 """Client: a connection to a server, on which sessions are made and found."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from backwire import _messages
+from backwire import _inspection, _messages
 from backwire._channel import TLS, open_channel
 from backwire._embedded import EmbeddedServer
 from backwire._errors import InvalidRequestError
 from backwire._graph import Graph, as_graph
 from backwire._info import SessionInfo, session_info
+from backwire._inspection import GraphDescription, OpInfo
 from backwire._optimizers import Optimizer
 from backwire._retry import Retry
 from backwire._session import Session
@@ -99,10 +100,48 @@ class Client:
             ResourceExhaustedError: The server has no room for it.
         """
         unique = _messages.new_request_id(request_id)
-        request = _messages.create_session(as_graph(graph), optimizer, seed, unique)
+        sent = as_graph(graph)
+        request = _messages.create_session(sent, optimizer, seed, unique)
         rpc = self._transport.stub.CreateSession
         response = self._transport.unary(rpc, request, timeout=timeout, request_id=unique)
-        return Session(self._transport, session_info(response.session))
+        return Session(self._transport, session_info(response.session), sent)
+
+    def describe(
+        self,
+        graph: Graph | Value,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        optimizer: Optimizer | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> GraphDescription:
+        """Asks what a session of a graph would compute, hold and send, without making one.
+
+        Args:
+            graph: As in `create_session`.
+            input_shapes: The shapes of inputs. An input may be left out whose shape is fixed, or whose symbols the
+                other shapes give a size.
+            optimizer: How steps would update the parameters; it decides `state_bytes`.
+            timeout: As in `create_session`.
+
+        Raises:
+            GraphError: The graph is malformed; `field` names the node.
+            ShapeError: The shapes do not fit the graph.
+            MissingInputError: The sizes of an input are not known.
+
+        Example:
+            >>> loss = bw.mean(bw.dense(bw.input("x", ("batch", 784)), 10, name="top"))
+            >>> found = client.describe(loss, {"x": (32, 784)}, bw.Adam(1e-3))
+            >>> found.parameter_count, found.forward.request
+            (7850, 100352)
+        """
+        request = _inspection.describe_request(as_graph(graph), input_shapes or {}, optimizer)
+        rpc = self._transport.stub.DescribeGraph
+        return _inspection.graph_description(self._transport.unary(rpc, request, timeout=timeout))
+
+    def ops(self, *, timeout: float | None = None) -> dict[str, OpInfo]:
+        """Asks which operators the server has, by name and sorted by it; `bw.op` puts them into a graph."""
+        request = service_pb2.ListOpsRequest()
+        return _inspection.op_infos(self._transport.unary(self._transport.stub.ListOps, request, timeout=timeout))
 
     def session(self, id: str, *, timeout: float | None = None) -> Session:  # noqa: A002
         """Returns a session that exists on the server, by its id; raises SessionNotFoundError when it does not."""

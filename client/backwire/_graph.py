@@ -2,13 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from backwire import _arrays, _shapes
-from backwire._errors import DTypeError, GraphError, ShapeError
+from backwire._errors import DTypeError, GraphError, ShapeError, UnknownNameError
 from backwire._value import AttributeValue, Constant, Node, Source, Value, checked_name
 from backwire_api import tensors
 from backwire_api.v1 import graph_pb2
@@ -23,9 +23,29 @@ class Graph:
 
     Attributes:
         proto: The message `backwire_api.v1.Graph`; treat it as read-only. `str(graph)` lists what is in it.
+        values: What the graph was made from: its outputs by their output names, the loss as `loss`, and every value
+            that has a name.
     """
 
     proto: graph_pb2.Graph
+    values: Mapping[str, Value] = field(default_factory=dict, compare=False)
+
+    def value(self, name: str) -> Value:
+        """Returns an output, an input, a parameter or another named value, to build on.
+
+        Raises:
+            UnknownNameError: The graph has no value of this name.
+
+        Example:
+            >>> x = bw.input("x", ("batch", 3))
+            >>> model = bw.graph(outputs={"logits": bw.dense(x, 2, name="last")})
+            >>> labels = bw.input("labels", ("batch",), dtype="int64")
+            >>> trained = bw.graph(loss=bw.softmax_cross_entropy(model.value("logits"), labels))
+        """
+        if name in self.values:
+            return self.values[name]
+        known = ", ".join([*self.proto.outputs, *(item.name for item in self.proto.inputs)])
+        raise UnknownNameError(f"the graph has no value {name!r}; its outputs and inputs are: {known}")
 
     def __repr__(self) -> str:
         p = self.proto
@@ -70,7 +90,9 @@ def graph(*, loss: Value | None = None, outputs: Mapping[str, Value] | None = No
     roots = [*([loss] if loss is not None else []), *results.values()]
     if not roots:
         raise GraphError("a graph without loss and outputs computes nothing; pass loss=, outputs=, or both")
-    return Graph(_Emitter(roots).emit(loss, results))
+    emitter = _Emitter(roots)
+    proto = emitter.emit(loss, results)
+    return Graph(proto, {**emitter.named, **results, **({LOSS: loss} if loss is not None else {})})
 
 
 def as_graph(of: Graph | Value) -> Graph:
@@ -107,6 +129,11 @@ class _Emitter:
             if value.name:
                 self._claim(value)
 
+    @property
+    def named(self) -> Mapping[str, Value]:
+        """The values that have a name of their own."""
+        return self._owners
+
     def emit(self, loss: Value | None, outputs: Mapping[str, Value]) -> graph_pb2.Graph:
         """Returns the message."""
         proto = graph_pb2.Graph()
@@ -140,15 +167,26 @@ class _Emitter:
         name = self._fresh(base) if several or (id(node), 0) not in self._names else ""
         for index in range(node.outputs):
             self._names.setdefault((id(node), index), f"{name}.{index}" if several else name)
+        for parameter, index in node.updates:
+            self._update(proto, parameter.name, self._names[id(node), index])
+        names = [
+            (key, [self._name(value) for value in named] if isinstance(named, tuple) else self._name(named))
+            for key, named in node.names.items()
+        ]
         proto.nodes.append(
             graph_pb2.Node(
                 name=name if several else "",
                 op=node.op,
                 inputs=["" if value is None else self._name(value) for value in node.inputs],
                 outputs=[self._names[id(node), index] for index in range(node.outputs)],
-                attributes={key: attribute(value) for key, value in node.attributes.items()},
+                attributes={key: attribute(value) for key, value in (*node.attributes.items(), *names)},
             )
         )
+
+    def _update(self, proto: graph_pb2.Graph, parameter: str, name: str) -> None:
+        if proto.updates.get(parameter, name) != name:
+            raise GraphError(f"parameter {parameter!r} has two updates; keep one of them")
+        proto.updates[parameter] = name
 
     def _name(self, value: Value) -> str:
         return self._names[id(value.source), value.index]
@@ -174,7 +212,7 @@ class _Emitter:
     def _all_values(self) -> Iterator[Value]:
         for source in self._order:
             if isinstance(source, Node):
-                yield from (value for value in source.inputs if value is not None)
+                yield from source.sources
         yield from self._roots
 
 
@@ -191,7 +229,7 @@ def _dependencies_first(roots: Sequence[Value]) -> Iterator[Source]:
             yield source
         else:
             stack.append((source, True))
-            stack.extend((value.source, False) for value in reversed(source.inputs) if value is not None)
+            stack.extend((value.source, False) for value in reversed(source.sources))
 
 
 def attribute(value: AttributeValue) -> graph_pb2.Attribute:

@@ -28,7 +28,7 @@ def dense(
         <hidden/Gemm: float32[batch, 128]>
     """
     require_float(f"dense {name!r}", x)
-    features = _known_size(f"dense {name!r}", x, -1)
+    features = known_size(f"dense {name!r}", x, -1)
     weight = parameter(f"{name}/weight", (features, units), initializer=initializer or GlorotUniform(), dtype=x.dtype)
     shape = (*(x.shape or ())[:-1], units)
     if not use_bias:
@@ -68,7 +68,7 @@ def conv2d(
         raise ShapeError(
             f"conv2d {name!r}: {x!r} is no batch of images; reshape it to [batch, channels, height, width]"
         )
-    channels = _known_size(f"conv2d {name!r}", x, 1)
+    channels = known_size(f"conv2d {name!r}", x, 1)
     if groups < 1 or channels % groups or filters % groups:
         raise ShapeError(
             f"conv2d {name!r}: {channels} channels and {filters} filters must be multiples of groups={groups}"
@@ -101,7 +101,8 @@ def embedding(indices: Value, count: int, size: int, *, name: str, initializer: 
     return gather(weight, indices, 0, scope=name)
 
 
-def _known_size(what: str, x: Value, axis: int) -> int:
+def known_size(what: str, x: Value, axis: int) -> int:
+    """Returns the size of an axis that sizes a parameter; raises ShapeError when it is not known or not there."""
     size = (x.shape or (None,))[axis] if _shapes.rank_of(what, x.shape) else None
     if not isinstance(size, int):
         raise ShapeError(

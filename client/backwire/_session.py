@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from backwire import _messages
+from backwire import _inspection, _messages
 from backwire._arrays import Array
 from backwire._errors import BackwireError, SessionNotFoundError
 from backwire._graph import Graph
 from backwire._info import SessionInfo, StepResult, TrainStepResult, session_info, step_fields
+from backwire._inspection import GradientCheck
 from backwire._messages import Arrays, Mode, NonFinite, Normalize
 from backwire._transport import Transport
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
@@ -211,6 +212,37 @@ class Session:
             return _messages.decode_chunks((response.chunk for response in responses), expected)
 
         return self._transport.download(self._transport.stub.GetGradients, request, decode, timeout=timeout)
+
+    def check_gradients(
+        self,
+        inputs: Arrays,
+        *,
+        parameters: Sequence[str] | None = None,
+        max_elements: int = 64,
+        seed: int = 0,
+        timeout: float | None = None,
+    ) -> GradientCheck:
+        """Compares the gradient of the loss with finite differences, at the parameters as they are; changes nothing.
+
+        The loss is computed twice for each element that is checked, while other calls on the session wait.
+
+        Args:
+            inputs: As in `forward`.
+            parameters: The trainable parameters to check; None for all.
+            max_elements: The most elements to check of each, drawn from `seed` where there are more.
+            seed: What elements are drawn from.
+            timeout: See the class.
+
+        Example:
+            >>> w = bw.parameter("w", [1.0, 2.0])
+            >>> session = client.create_session(bw.sum(bw.exp(w)))
+            >>> session.check_gradients({}).worst_error < 1e-6
+            True
+        """
+        self._check_open()
+        request = _inspection.check_request(self._created, inputs, parameters, max_elements, seed)
+        rpc = self._transport.stub.CheckGradients
+        return _inspection.gradient_check(self._transport.unary(rpc, request, timeout=timeout))
 
     def set_parameters(self, values: Arrays, *, request_id: str | None = None, timeout: float | None = None) -> None:
         """Replaces some or all parameters, frozen ones too, all or nothing; arrays are converted as inputs are.

@@ -22,13 +22,27 @@ AttributeValue = int | float | str | Sequence[int] | Sequence[float] | Sequence[
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """An operation that a graph will contain; `scope` is the name of the layer it belongs to, or empty."""
+    """An operation that a graph will contain; `scope` is the name of the layer it belongs to, or empty.
+
+    `names` are attributes that name values, which the node depends on as on its inputs. `updates` pairs a frozen
+    parameter with the index of the output that replaces its value after each pass in train mode.
+    """
 
     op: str
     inputs: tuple["Value | None", ...]
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     scope: str = ""
     outputs: int = 1
+    names: "Mapping[str, Value | tuple[Value, ...]]" = field(default_factory=dict)
+    updates: "tuple[tuple[Value, int], ...]" = ()
+
+    @property
+    def sources(self) -> "list[Value]":
+        """The values that the node depends on."""
+        found = [value for value in self.inputs if value is not None]
+        for named in self.names.values():
+            found.extend(named if isinstance(named, tuple) else (named,))
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,6 +18,7 @@ import backwire as bw
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 from backwire_api.v1 import gradient_service_pb2_grpc as service_grpc
+from backwire_api.v1 import tensor_pb2
 
 Fault = Callable[[Any], None]
 
@@ -64,6 +65,7 @@ class FakeService(service_grpc.GradientServiceServicer):
         self.sessions: dict[str, service_pb2.Session] = {}
         self.parameters: dict[str, np.ndarray] = {}
         self.gradients: dict[str, np.ndarray] = {}
+        self.ops: list[service_pb2.OpInfo] = []
         self._answers: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -208,6 +210,22 @@ class FakeService(service_grpc.GradientServiceServicer):
         return self._serve(
             "ZeroGradients", request, context, lambda: service_pb2.ZeroGradientsResponse(contributions=3)
         )
+
+    def DescribeGraph(self, request: Any, context: Any) -> Any:
+        response = service_pb2.DescribeGraphResponse(parameter_count=len(request.graph.parameters))
+        for name, shape in sorted(request.input_shapes.items()):
+            response.values.add(name=name, dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=shape.sizes)
+        return self._serve("DescribeGraph", request, context, lambda: response)
+
+    def ListOps(self, request: Any, context: Any) -> Any:
+        return self._serve("ListOps", request, context, lambda: service_pb2.ListOpsResponse(ops=self.ops))
+
+    def CheckGradients(self, request: Any, context: Any) -> Any:
+        self._session(request.session_id, context)
+        response = service_pb2.CheckGradientsResponse(dtype=tensor_pb2.DATA_TYPE_FLOAT64, loss=2.0)
+        for index, name in enumerate(request.names or self.gradients):
+            response.parameters.add(name=name, checked=1, worst_error=0.5 * index, worst_index=[0, index])
+        return self._serve("CheckGradients", request, context, lambda: response)
 
 
 @pytest.fixture

@@ -137,13 +137,132 @@ def autoencoder() -> Model:
     return Model(inputs, sizes, here, there)
 
 
+def residual_norms() -> Model:
+    F = torch.nn.functional
+
+    def block(h: bw.Value, p: dict[str, bw.Value], i: str) -> bw.Value:
+        statistics = [bw.constant(np.full(4, value), dtype="float64") for value in (0.0, 1.0)]
+        inputs = (bw.conv(h, p["k" + i], padding=1), p["g" + i], p["s" + i], *statistics)
+        return bw.op("BatchNormalization", *inputs, attributes={"training_mode": 1}, shape=h.shape)[0]
+
+    def here(x: dict[str, bw.Value], p: dict[str, bw.Value]) -> bw.Value:
+        h = bw.conv(x["x"], p["stem"], padding=1)
+        h = bw.relu(h + block(bw.relu(block(h, p, "1")), p, "2"))
+        return bw.softmax_cross_entropy(bw.flatten(bw.global_average_pool2d(h)) @ p["w"], x["y"])
+
+    def there(x: Any, p: Any) -> Any:
+        def block(h: Any, i: str) -> Any:
+            return F.batch_norm(F.conv2d(h, p["k" + i], padding=1), None, None, p["g" + i], p["s" + i], training=True)
+
+        h = F.conv2d(x["x"], p["stem"], padding=1)
+        h = F.relu(h + block(F.relu(block(h, "1")), "2"))
+        return F.cross_entropy(h.mean((2, 3)) @ p["w"], x["y"])
+
+    sizes = {"stem": normal(4, 2, 3, 3), "k1": normal(4, 4, 3, 3), "k2": normal(4, 4, 3, 3), "w": normal(4, 3)}
+    sizes.update((name, normal(4)) for name in ("g1", "s1", "g2", "s2"))
+    return Model({"x": normal(3, 2, 5, 5), "y": labels(3, 3)}, sizes, here, there)
+
+
+def unet() -> Model:
+    F = torch.nn.functional
+
+    def here(x: dict[str, bw.Value], p: dict[str, bw.Value]) -> bw.Value:
+        top = bw.tanh(bw.conv(x["x"], p["down1"], padding=1))
+        low = bw.tanh(bw.conv(bw.max_pool2d(top, 2), p["down2"], padding=1))
+        (up,) = bw.op("ConvTranspose", low, p["up"], attributes={"strides": [2, 2]}, shape=(2, 3, 6, 6))
+        return bw.sigmoid_cross_entropy(bw.conv(bw.concat([top, up], axis=1), p["out"]), x["mask"])
+
+    def there(x: Any, p: Any) -> Any:
+        top = torch.tanh(F.conv2d(x["x"], p["down1"], padding=1))
+        low = torch.tanh(F.conv2d(F.max_pool2d(top, 2), p["down2"], padding=1))
+        up = F.conv_transpose2d(low, p["up"], stride=2)
+        output = F.conv2d(torch.cat([top, up], 1), p["out"])
+        return F.binary_cross_entropy_with_logits(output, x["mask"])
+
+    sizes = {
+        "down1": normal(3, 1, 3, 3),
+        "down2": normal(4, 3, 3, 3),
+        "up": normal(4, 3, 2, 2),
+        "out": normal(1, 6, 1, 1),
+    }
+    return Model({"x": normal(2, 1, 6, 6), "mask": DRAW.uniform(size=(2, 1, 6, 6))}, sizes, here, there)
+
+
+def mixer() -> Model:
+    F = torch.nn.functional
+
+    def norm(h: bw.Value, p: dict[str, bw.Value], i: str) -> bw.Value:
+        return bw.op("LayerNormalization", h, p["g" + i], p["s" + i], shape=h.shape)[0]
+
+    def here(x: dict[str, bw.Value], p: dict[str, bw.Value]) -> bw.Value:
+        h = x["x"] @ p["embed"]
+        tokens = bw.transpose(norm(h, p, "1"), (0, 2, 1))
+        h = h + bw.transpose(bw.gelu(tokens @ p["t1"]) @ p["t2"], (0, 2, 1))
+        h = h + bw.gelu(norm(h, p, "2") @ p["c1"], approximate=True) @ p["c2"]
+        return bw.softmax_cross_entropy(bw.mean(h, 1) @ p["w"], x["y"])
+
+    def there(x: Any, p: Any) -> Any:
+        h = x["x"] @ p["embed"]
+        tokens = F.layer_norm(h, (4,), p["g1"], p["s1"]).transpose(1, 2)
+        h = h + (F.gelu(tokens @ p["t1"]) @ p["t2"]).transpose(1, 2)
+        h = h + F.gelu(F.layer_norm(h, (4,), p["g2"], p["s2"]) @ p["c1"], approximate="tanh") @ p["c2"]
+        return F.cross_entropy(h.mean(1) @ p["w"], x["y"])
+
+    sizes = {"embed": normal(5, 4), "t1": normal(6, 8), "t2": normal(8, 6), "c1": normal(4, 8), "c2": normal(8, 4)}
+    sizes.update((name, normal(4)) for name in ("g1", "s1", "g2", "s2"))
+    return Model({"x": normal(2, 6, 5), "y": labels(2, 3)}, {**sizes, "w": normal(4, 3)}, here, there)
+
+
+def contrast() -> Model:
+    F = torch.nn.functional
+
+    def unit(h: bw.Value) -> bw.Value:
+        return h / bw.sqrt(bw.sum(h**2, axis=1, keepdims=True))
+
+    def here(x: dict[str, bw.Value], p: dict[str, bw.Value]) -> bw.Value:
+        scores = unit(bw.tanh(x["a"] @ p["left"])) @ unit(x["b"] @ p["right"]).T * bw.exp(p["heat"])
+        both = [bw.softmax_cross_entropy(each, x["same"]) for each in (scores, scores.T)]
+        return (both[0] + both[1]) / 2
+
+    def there(x: Any, p: Any) -> Any:
+        scores = F.normalize(torch.tanh(x["a"] @ p["left"])) @ F.normalize(x["b"] @ p["right"]).T * p["heat"].exp()
+        return (F.cross_entropy(scores, x["same"]) + F.cross_entropy(scores.T, x["same"])) / 2
+
+    inputs = {"a": normal(4, 5), "b": normal(4, 6), "same": np.arange(4)}
+    return Model(inputs, {"left": normal(5, 3), "right": normal(6, 3), "heat": normal()}, here, there)
+
+
+def temporal() -> Model:
+    F = torch.nn.functional
+
+    def here(x: dict[str, bw.Value], p: dict[str, bw.Value]) -> bw.Value:
+        h = bw.conv(bw.pad(x["x"], [(0, 0), (0, 0), (4, 0)]), p["k1"], p["c1"], dilation=2)
+        gate, value = bw.split(h, 2, axis=1)
+        h = bw.sigmoid(gate) * bw.tanh(value)
+        h = bw.conv(h[:, :, ::2], p["k2"], padding=1, stride=2)
+        return bw.mean(bw.absolute_error(h, x["y"], reduction="none") * bw.maximum(h, x["y"]))
+
+    def there(x: Any, p: Any) -> Any:
+        gate, value = F.conv1d(F.pad(x["x"], (4, 0)), p["k1"], p["c1"], dilation=2).chunk(2, 1)
+        h = torch.sigmoid(gate) * torch.tanh(value)
+        h = F.conv1d(h[:, :, ::2], p["k2"], padding=1, stride=2)
+        return ((h - x["y"]).abs() * torch.maximum(h, x["y"])).mean()
+
+    sizes = {"k1": normal(4, 3, 3), "c1": normal(4), "k2": normal(2, 2, 3)}
+    return Model({"x": normal(2, 3, 9), "y": normal(2, 2, 3)}, sizes, here, there)
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[bw.Client]:
     with bw.connect("embedded") as connected:
         yield connected
 
 
-@pytest.mark.parametrize("make", [perceptron, convolutions, attention, recurrence, autoencoder])
+BASIC = (perceptron, convolutions, attention, recurrence, autoencoder)
+FURTHER = (residual_norms, unet, mixer, contrast, temporal)
+
+
+@pytest.mark.parametrize("make", [*BASIC, *FURTHER])
 def test_loss_and_gradients_are_those_of_torch(client: bw.Client, make: Callable[[], Model]) -> None:
     model = make()
     x = {name: bw.input(name, each.shape, dtype=each.dtype.name) for name, each in model.inputs.items()}

@@ -17,7 +17,15 @@ def client() -> Iterator[bw.Client]:
 
 @pytest.mark.parametrize(
     "documented",
-    [bw.connect, bw.Session.forward, bw.Session.train_step, bw.Session.parameters, bw.Forward.backward],
+    [
+        bw.connect,
+        bw.Client.describe,
+        bw.Session.forward,
+        bw.Session.train_step,
+        bw.Session.parameters,
+        bw.Session.check_gradients,
+        bw.Forward.backward,
+    ],
     ids=lambda each: each.__qualname__,
 )
 def test_example(documented: Any, client: bw.Client) -> None:

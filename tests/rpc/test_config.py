@@ -50,7 +50,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "pass_ttl": ("15m", 900.0),
     "max_sessions": ("1_000_000", 1_000_000),
     "max_total_bytes": ("1.5GiB", 3 * GiB // 2),
-    "idle_ttl": ("1d", 86_400.0),
+    "idle_ttl": ("2d", 172_800.0),
     "max_concurrent_calls": ("7", 7),
     "max_concurrent_streams": ("7", 7),
     "max_request_bytes": ("4GiB", 4 * GiB),

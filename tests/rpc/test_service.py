@@ -30,7 +30,7 @@ def test_a_session_tells_what_it_is(api: Any, graph: Any) -> None:
     assert session.optimizer.adam.beta2 == 0.999, "defaults are filled in"
     assert session.limits.max_message_bytes == 256 << 20
     assert session.limits.pass_ttl.seconds == 600
-    assert not session.limits.HasField("idle_ttl")
+    assert session.limits.idle_ttl.seconds == 86_400
     assert session.last_use_time.ToNanoseconds() >= session.create_time.ToNanoseconds() > 1e18
 
 

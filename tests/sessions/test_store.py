@@ -209,8 +209,9 @@ class TestIdleSessions:
         session.close(UNBOUNDED)
         assert session.sweep() is True
 
-    def test_are_kept_for_ever_by_default(self, make_store: Any) -> None:
-        assert make_store().limits.idle_ttl is None
+    def test_are_not_kept_for_ever_unless_told(self, make_store: Any) -> None:
+        assert make_store().limits.idle_ttl == 86_400
+        assert make_store(idle_ttl=None).limits.idle_ttl is None
 
     def test_are_swept_by_a_thread(self, make_store: Any, dot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(store, "SWEEP_SECONDS", 0.01)

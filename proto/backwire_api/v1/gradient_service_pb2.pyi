@@ -965,6 +965,476 @@ class ZeroGradientsResponse(google.protobuf.message.Message):
 Global___ZeroGradientsResponse: typing_extensions.TypeAlias = ZeroGradientsResponse
 
 @typing.final
+class DescribeGraphRequest(google.protobuf.message.Message):
+    """Asks what a session of a graph would be."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class InputShapesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> Global___TensorShape: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: Global___TensorShape | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    GRAPH_FIELD_NUMBER: builtins.int
+    OPTIMIZER_FIELD_NUMBER: builtins.int
+    INPUT_SHAPES_FIELD_NUMBER: builtins.int
+    @property
+    def graph(self) -> backwire_api.v1.graph_pb2.Graph:
+        """The graph."""
+
+    @property
+    def optimizer(self) -> backwire_api.v1.optimizer_pb2.Optimizer:
+        """How Step would update the parameters; it decides `state_bytes`. Unset for none."""
+
+    @property
+    def input_shapes(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___TensorShape]:
+        """The shapes of inputs, by name. One may be left out where it follows: all its dimensions are fixed, or have symbols
+        that other shapes here give a size; or where neither loss, outputs nor updates depend on it. Another is refused
+        with MISSING_INPUT, and so is a graph in which a shape depends on the elements of an input or of a parameter that
+        the server would draw. Inputs that together would not fit a message are refused with MESSAGE_TOO_LARGE.
+        """
+
+    def __init__(
+        self,
+        *,
+        graph: backwire_api.v1.graph_pb2.Graph | None = ...,
+        optimizer: backwire_api.v1.optimizer_pb2.Optimizer | None = ...,
+        input_shapes: collections.abc.Mapping[builtins.str, Global___TensorShape] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["graph", b"graph", "optimizer", b"optimizer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["graph", b"graph", "input_shapes", b"input_shapes", "optimizer", b"optimizer"]) -> None: ...
+
+Global___DescribeGraphRequest: typing_extensions.TypeAlias = DescribeGraphRequest
+
+@typing.final
+class TensorShape(google.protobuf.message.Message):
+    """The shape of a tensor."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIZES_FIELD_NUMBER: builtins.int
+    @property
+    def sizes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The sizes, outermost first; empty means a scalar."""
+
+    def __init__(
+        self,
+        *,
+        sizes: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["sizes", b"sizes"]) -> None: ...
+
+Global___TensorShape: typing_extensions.TypeAlias = TensorShape
+
+@typing.final
+class DescribeGraphResponse(google.protobuf.message.Message):
+    """What a session of a graph would be. Bytes and work are those of a training pass with these shapes. Every value counts
+    in full, also where the engine lets two share memory.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: builtins.int
+    OUTPUTS_FIELD_NUMBER: builtins.int
+    PARAMETER_COUNT_FIELD_NUMBER: builtins.int
+    TRAINABLE_COUNT_FIELD_NUMBER: builtins.int
+    PARAMETER_BYTES_FIELD_NUMBER: builtins.int
+    STATE_BYTES_FIELD_NUMBER: builtins.int
+    FORWARD_FLOPS_FIELD_NUMBER: builtins.int
+    BACKWARD_FLOPS_FIELD_NUMBER: builtins.int
+    PASS_BYTES_FIELD_NUMBER: builtins.int
+    PEAK_BYTES_FIELD_NUMBER: builtins.int
+    FORWARD_FIELD_NUMBER: builtins.int
+    TRAIN_STEP_FIELD_NUMBER: builtins.int
+    parameter_count: builtins.int
+    """How many elements all parameters have."""
+    trainable_count: builtins.int
+    """How many of them Step changes."""
+    parameter_bytes: builtins.int
+    """The bytes of all parameters."""
+    state_bytes: builtins.int
+    """The bytes that a session holds besides passes: parameters, constants, gradients and the optimizer's memory."""
+    forward_flops: builtins.int
+    """The floating-point operations of Forward in train mode: of products of matrices and of convolutions twice their
+    multiplications, of any other operator one for each element of its results. Work that is the same in every pass,
+    since it depends on constants alone, is not counted.
+    """
+    backward_flops: builtins.int
+    """Those of Backward, counted in the same way. It differentiates the loss, or in a graph without loss all
+    floating-point outputs by all trainable parameters and floating-point inputs.
+    """
+    pass_bytes: builtins.int
+    """The bytes that a pass keeps for Backward: the inputs and the values that gradients are computed from."""
+    peak_bytes: builtins.int
+    """The most bytes that inputs, values and gradients hold at any moment of Forward and Backward, without parameters and
+    without what an operator needs only while it runs.
+    """
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ValueInfo]:
+        """The values by the graph's names: inputs, parameters, constants, then those of the nodes in the order in which they
+        run. A value that depends on an input without a shape is left out.
+        """
+
+    @property
+    def outputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ValueInfo]:
+        """The outputs, sorted; the name is that of the output."""
+
+    @property
+    def forward(self) -> Global___WireBytes:
+        """What Forward sends when all outputs are asked for."""
+
+    @property
+    def train_step(self) -> Global___WireBytes:
+        """What TrainStep sends when no outputs are asked for. Unset for a graph without loss."""
+
+    def __init__(
+        self,
+        *,
+        values: collections.abc.Iterable[Global___ValueInfo] | None = ...,
+        outputs: collections.abc.Iterable[Global___ValueInfo] | None = ...,
+        parameter_count: builtins.int = ...,
+        trainable_count: builtins.int = ...,
+        parameter_bytes: builtins.int = ...,
+        state_bytes: builtins.int = ...,
+        forward_flops: builtins.int = ...,
+        backward_flops: builtins.int = ...,
+        pass_bytes: builtins.int = ...,
+        peak_bytes: builtins.int = ...,
+        forward: Global___WireBytes | None = ...,
+        train_step: Global___WireBytes | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["forward", b"forward", "train_step", b"train_step"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["backward_flops", b"backward_flops", "forward", b"forward", "forward_flops", b"forward_flops", "outputs", b"outputs", "parameter_bytes", b"parameter_bytes", "parameter_count", b"parameter_count", "pass_bytes", b"pass_bytes", "peak_bytes", b"peak_bytes", "state_bytes", b"state_bytes", "train_step", b"train_step", "trainable_count", b"trainable_count", "values", b"values"]) -> None: ...
+
+Global___DescribeGraphResponse: typing_extensions.TypeAlias = DescribeGraphResponse
+
+@typing.final
+class ValueInfo(google.protobuf.message.Message):
+    """The name and the type of a value."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    DTYPE_FIELD_NUMBER: builtins.int
+    SHAPE_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The name."""
+    dtype: backwire_api.v1.tensor_pb2.DataType.ValueType
+    """The element type."""
+    @property
+    def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The shape."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        dtype: backwire_api.v1.tensor_pb2.DataType.ValueType = ...,
+        shape: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dtype", b"dtype", "name", b"name", "shape", b"shape"]) -> None: ...
+
+Global___ValueInfo: typing_extensions.TypeAlias = ValueInfo
+
+@typing.final
+class WireBytes(google.protobuf.message.Message):
+    """The bytes of tensor elements in the messages of a call. Names, shapes and framing add some tens of bytes to each
+    tensor.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: builtins.int
+    RESPONSE_FIELD_NUMBER: builtins.int
+    request: builtins.int
+    """The elements in the request."""
+    response: builtins.int
+    """The elements in the response, with 8 bytes for a loss."""
+    def __init__(
+        self,
+        *,
+        request: builtins.int = ...,
+        response: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["request", b"request", "response", b"response"]) -> None: ...
+
+Global___WireBytes: typing_extensions.TypeAlias = WireBytes
+
+@typing.final
+class ListOpsRequest(google.protobuf.message.Message):
+    """Asks for the operators."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___ListOpsRequest: typing_extensions.TypeAlias = ListOpsRequest
+
+@typing.final
+class ListOpsResponse(google.protobuf.message.Message):
+    """The operators."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OPS_FIELD_NUMBER: builtins.int
+    @property
+    def ops(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___OpInfo]:
+        """All operators, sorted by name."""
+
+    def __init__(
+        self,
+        *,
+        ops: collections.abc.Iterable[Global___OpInfo] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ops", b"ops"]) -> None: ...
+
+Global___ListOpsResponse: typing_extensions.TypeAlias = ListOpsResponse
+
+@typing.final
+class OpInfo(google.protobuf.message.Message):
+    """An operator that a node may name."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    DOC_FIELD_NUMBER: builtins.int
+    INPUTS_FIELD_NUMBER: builtins.int
+    VARIADIC_FIELD_NUMBER: builtins.int
+    ATTRIBUTES_FIELD_NUMBER: builtins.int
+    OUTPUTS_FIELD_NUMBER: builtins.int
+    DIFFERENTIABLE_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The ONNX name."""
+    doc: builtins.str
+    """What it computes."""
+    variadic: builtins.bool
+    """True when any number of further inputs may follow."""
+    outputs: builtins.int
+    """How many outputs it has at most. 0 means as many as the node names."""
+    differentiable: builtins.bool
+    """True when a gradient flows through it, at least from one output to one input."""
+    @property
+    def inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___OpInput]:
+        """Its inputs, in order."""
+
+    @property
+    def attributes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___OpAttribute]:
+        """Its attributes, sorted by name."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        doc: builtins.str = ...,
+        inputs: collections.abc.Iterable[Global___OpInput] | None = ...,
+        variadic: builtins.bool = ...,
+        attributes: collections.abc.Iterable[Global___OpAttribute] | None = ...,
+        outputs: builtins.int = ...,
+        differentiable: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "differentiable", b"differentiable", "doc", b"doc", "inputs", b"inputs", "name", b"name", "outputs", b"outputs", "variadic", b"variadic"]) -> None: ...
+
+Global___OpInfo: typing_extensions.TypeAlias = OpInfo
+
+@typing.final
+class OpInput(google.protobuf.message.Message):
+    """An input of an operator."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    OPTIONAL_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """What the server calls it in messages."""
+    optional: builtins.bool
+    """True when it may be left out."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        optional: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "optional", b"optional"]) -> None: ...
+
+Global___OpInput: typing_extensions.TypeAlias = OpInput
+
+@typing.final
+class OpAttribute(google.protobuf.message.Message):
+    """An attribute of an operator."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    REQUIRED_FIELD_NUMBER: builtins.int
+    DEFAULT_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The ONNX name."""
+    required: builtins.bool
+    """True when a node must give it."""
+    @property
+    def default(self) -> backwire_api.v1.graph_pb2.Attribute:
+        """What it is when a node does not give it. Unset when it is required, and when its absence means something else."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        required: builtins.bool = ...,
+        default: backwire_api.v1.graph_pb2.Attribute | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["default", b"default"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["default", b"default", "name", b"name", "required", b"required"]) -> None: ...
+
+Global___OpAttribute: typing_extensions.TypeAlias = OpAttribute
+
+@typing.final
+class CheckGradientsRequest(google.protobuf.message.Message):
+    """Asks to compare gradients with finite differences."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class InputsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> backwire_api.v1.tensor_pb2.Tensor: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: backwire_api.v1.tensor_pb2.Tensor | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    INPUTS_FIELD_NUMBER: builtins.int
+    NAMES_FIELD_NUMBER: builtins.int
+    MAX_ELEMENTS_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    """The session's id."""
+    max_elements: builtins.int
+    """The most elements to check of each parameter; of larger ones so many are drawn. 0 means 64."""
+    seed: builtins.int
+    """What the elements are drawn from."""
+    @property
+    def inputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, backwire_api.v1.tensor_pb2.Tensor]:
+        """As in ForwardRequest, for the loss."""
+
+    @property
+    def names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The trainable parameters to check. Empty means all, in the graph's order. An unknown name is refused with
+        UNKNOWN_PARAMETER.
+        """
+
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        inputs: collections.abc.Mapping[builtins.str, backwire_api.v1.tensor_pb2.Tensor] | None = ...,
+        names: collections.abc.Iterable[builtins.str] | None = ...,
+        max_elements: builtins.int = ...,
+        seed: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["inputs", b"inputs", "max_elements", b"max_elements", "names", b"names", "seed", b"seed", "session_id", b"session_id"]) -> None: ...
+
+Global___CheckGradientsRequest: typing_extensions.TypeAlias = CheckGradientsRequest
+
+@typing.final
+class CheckGradientsResponse(google.protobuf.message.Message):
+    """How well gradients and finite differences agree."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PARAMETERS_FIELD_NUMBER: builtins.int
+    DTYPE_FIELD_NUMBER: builtins.int
+    LOSS_FIELD_NUMBER: builtins.int
+    dtype: backwire_api.v1.tensor_pb2.DataType.ValueType
+    """What was computed with: float64, to which the graph, parameters and inputs of float32 are widened; float32 where
+    the graph cannot be, since a node demands float32. Right gradients have relative errors of some 1e-6 in float64
+    and of some 1e-2 in float32, more where the loss has kinks.
+    """
+    loss: builtins.float
+    """The loss."""
+    @property
+    def parameters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ParameterCheck]:
+        """The outcome for each parameter."""
+
+    def __init__(
+        self,
+        *,
+        parameters: collections.abc.Iterable[Global___ParameterCheck] | None = ...,
+        dtype: backwire_api.v1.tensor_pb2.DataType.ValueType = ...,
+        loss: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dtype", b"dtype", "loss", b"loss", "parameters", b"parameters"]) -> None: ...
+
+Global___CheckGradientsResponse: typing_extensions.TypeAlias = CheckGradientsResponse
+
+@typing.final
+class ParameterCheck(google.protobuf.message.Message):
+    """How well the gradient of one parameter and finite differences agree."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    CHECKED_FIELD_NUMBER: builtins.int
+    WORST_ERROR_FIELD_NUMBER: builtins.int
+    WORST_INDEX_FIELD_NUMBER: builtins.int
+    GRADIENT_FIELD_NUMBER: builtins.int
+    DIFFERENCE_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The parameter."""
+    checked: builtins.int
+    """How many of its elements were checked."""
+    worst_error: builtins.float
+    """The largest relative error: the difference of gradient and finite difference over the larger of the two, but at
+    least over the cube root of the precision of `dtype` times the largest of the parameter's gradients and the loss.
+    Infinity where either is NaN or infinite.
+    """
+    gradient: builtins.float
+    """The gradient there."""
+    difference: builtins.float
+    """The finite difference there."""
+    @property
+    def worst_index(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The index of the element with that error, outermost first. Empty for a scalar, and when nothing was checked."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        checked: builtins.int = ...,
+        worst_error: builtins.float = ...,
+        worst_index: collections.abc.Iterable[builtins.int] | None = ...,
+        gradient: builtins.float = ...,
+        difference: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checked", b"checked", "difference", b"difference", "gradient", b"gradient", "name", b"name", "worst_error", b"worst_error", "worst_index", b"worst_index"]) -> None: ...
+
+Global___ParameterCheck: typing_extensions.TypeAlias = ParameterCheck
+
+@typing.final
 class Session(google.protobuf.message.Message):
     """What a session is and where it stands."""
 

@@ -96,6 +96,21 @@ class GradientServiceStub(object):
                 request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsRequest.SerializeToString,
                 response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsResponse.FromString,
                 _registered_method=True)
+        self.DescribeGraph = channel.unary_unary(
+                '/backwire_api.v1.GradientService/DescribeGraph',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.DescribeGraphRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.DescribeGraphResponse.FromString,
+                _registered_method=True)
+        self.ListOps = channel.unary_unary(
+                '/backwire_api.v1.GradientService/ListOps',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ListOpsRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ListOpsResponse.FromString,
+                _registered_method=True)
+        self.CheckGradients = channel.unary_unary(
+                '/backwire_api.v1.GradientService/CheckGradients',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.CheckGradientsRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.CheckGradientsResponse.FromString,
+                _registered_method=True)
 
 
 class GradientServiceServicer(object):
@@ -196,6 +211,32 @@ class GradientServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeGraph(self, request, context):
+        """Says what a session of this graph would be, without making one: types of all values, sizes, work and memory.
+        Nothing is kept and no parameter is drawn. Fails as CreateSession does, but for limits that depend on what else the
+        server holds; and as Forward does when the shapes do not fit the graph.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOps(self, request, context):
+        """Lists the operators that the nodes of a graph may name, sorted by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckGradients(self, request, context):
+        """Compares the gradient of the loss with central differences, on the session's parameters as they are. Changes
+        nothing: no pass is made or counted, and Dropout drops what it would drop in the next Forward. Computes the loss
+        twice for each element that is checked, while other calls on the session wait; the deadline is honoured in between.
+        Fails with NO_LOSS when the graph has none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GradientServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -258,6 +299,21 @@ def add_GradientServiceServicer_to_server(servicer, server):
                     servicer.ZeroGradients,
                     request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsRequest.FromString,
                     response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsResponse.SerializeToString,
+            ),
+            'DescribeGraph': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeGraph,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.DescribeGraphRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.DescribeGraphResponse.SerializeToString,
+            ),
+            'ListOps': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOps,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ListOpsRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ListOpsResponse.SerializeToString,
+            ),
+            'CheckGradients': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckGradients,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.CheckGradientsRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.CheckGradientsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -586,6 +642,87 @@ class GradientService(object):
             '/backwire_api.v1.GradientService/ZeroGradients',
             backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsRequest.SerializeToString,
             backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeGraph(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/DescribeGraph',
+            backwire__api_dot_v1_dot_gradient__service__pb2.DescribeGraphRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.DescribeGraphResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/ListOps',
+            backwire__api_dot_v1_dot_gradient__service__pb2.ListOpsRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.ListOpsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckGradients(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/CheckGradients',
+            backwire__api_dot_v1_dot_gradient__service__pb2.CheckGradientsRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.CheckGradientsResponse.FromString,
             options,
             channel_credentials,
             insecure,

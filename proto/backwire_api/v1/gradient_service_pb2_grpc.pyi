@@ -228,7 +228,55 @@ _GradientServiceZeroGradientsType = typing_extensions.TypeVar(
     ],
 )
 
-class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _GradientServiceGetSessionType, _GradientServiceListSessionsType, _GradientServiceDeleteSessionType, _GradientServiceForwardType, _GradientServiceBackwardType, _GradientServiceStepType, _GradientServiceTrainStepType, _GradientServiceGetParametersType, _GradientServiceSetParametersType, _GradientServiceGetGradientsType, _GradientServiceZeroGradientsType]):
+_GradientServiceDescribeGraphType = typing_extensions.TypeVar(
+    '_GradientServiceDescribeGraphType',
+    grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DescribeGraphRequest,
+        backwire_api.v1.gradient_service_pb2.DescribeGraphResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DescribeGraphRequest,
+        backwire_api.v1.gradient_service_pb2.DescribeGraphResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DescribeGraphRequest,
+        backwire_api.v1.gradient_service_pb2.DescribeGraphResponse,
+    ],
+)
+
+_GradientServiceListOpsType = typing_extensions.TypeVar(
+    '_GradientServiceListOpsType',
+    grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ListOpsRequest,
+        backwire_api.v1.gradient_service_pb2.ListOpsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ListOpsRequest,
+        backwire_api.v1.gradient_service_pb2.ListOpsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ListOpsRequest,
+        backwire_api.v1.gradient_service_pb2.ListOpsResponse,
+    ],
+)
+
+_GradientServiceCheckGradientsType = typing_extensions.TypeVar(
+    '_GradientServiceCheckGradientsType',
+    grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.CheckGradientsRequest,
+        backwire_api.v1.gradient_service_pb2.CheckGradientsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.CheckGradientsRequest,
+        backwire_api.v1.gradient_service_pb2.CheckGradientsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.CheckGradientsRequest,
+        backwire_api.v1.gradient_service_pb2.CheckGradientsResponse,
+    ],
+)
+
+class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _GradientServiceGetSessionType, _GradientServiceListSessionsType, _GradientServiceDeleteSessionType, _GradientServiceForwardType, _GradientServiceBackwardType, _GradientServiceStepType, _GradientServiceTrainStepType, _GradientServiceGetParametersType, _GradientServiceSetParametersType, _GradientServiceGetGradientsType, _GradientServiceZeroGradientsType, _GradientServiceDescribeGraphType, _GradientServiceListOpsType, _GradientServiceCheckGradientsType]):
     """Trains computation graphs. Calls on one session that change it take effect one after another, in the order in which
     the server accepts them; calls on different sessions do not wait for each other.
     """
@@ -283,6 +331,18 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
             backwire_api.v1.gradient_service_pb2.ZeroGradientsRequest,
             backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.DescribeGraphRequest,
+            backwire_api.v1.gradient_service_pb2.DescribeGraphResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.ListOpsRequest,
+            backwire_api.v1.gradient_service_pb2.ListOpsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.CheckGradientsRequest,
+            backwire_api.v1.gradient_service_pb2.CheckGradientsResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -334,6 +394,18 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
         grpc.aio.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.ZeroGradientsRequest,
             backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.DescribeGraphRequest,
+            backwire_api.v1.gradient_service_pb2.DescribeGraphResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.ListOpsRequest,
+            backwire_api.v1.gradient_service_pb2.ListOpsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.CheckGradientsRequest,
+            backwire_api.v1.gradient_service_pb2.CheckGradientsResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -388,6 +460,22 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
     ZeroGradients: _GradientServiceZeroGradientsType
     """Discards the accumulated gradients."""
 
+    DescribeGraph: _GradientServiceDescribeGraphType
+    """Says what a session of this graph would be, without making one: types of all values, sizes, work and memory.
+    Nothing is kept and no parameter is drawn. Fails as CreateSession does, but for limits that depend on what else the
+    server holds; and as Forward does when the shapes do not fit the graph.
+    """
+
+    ListOps: _GradientServiceListOpsType
+    """Lists the operators that the nodes of a graph may name, sorted by name."""
+
+    CheckGradients: _GradientServiceCheckGradientsType
+    """Compares the gradient of the loss with central differences, on the session's parameters as they are. Changes
+    nothing: no pass is made or counted, and Dropout drops what it would drop in the next Forward. Computes the loss
+    twice for each element that is checked, while other calls on the session wait; the deadline is honoured in between.
+    Fails with NO_LOSS when the graph has none.
+    """
+
 GradientServiceAsyncStub: typing_extensions.TypeAlias = GradientServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         backwire_api.v1.gradient_service_pb2.CreateSessionRequest,
@@ -436,6 +524,18 @@ GradientServiceAsyncStub: typing_extensions.TypeAlias = GradientServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         backwire_api.v1.gradient_service_pb2.ZeroGradientsRequest,
         backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DescribeGraphRequest,
+        backwire_api.v1.gradient_service_pb2.DescribeGraphResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ListOpsRequest,
+        backwire_api.v1.gradient_service_pb2.ListOpsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.CheckGradientsRequest,
+        backwire_api.v1.gradient_service_pb2.CheckGradientsResponse,
     ],
 ]
 
@@ -554,5 +654,36 @@ class GradientServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse]]:
         """Discards the accumulated gradients."""
+
+    @abc.abstractmethod
+    def DescribeGraph(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.DescribeGraphRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.DescribeGraphResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.DescribeGraphResponse]]:
+        """Says what a session of this graph would be, without making one: types of all values, sizes, work and memory.
+        Nothing is kept and no parameter is drawn. Fails as CreateSession does, but for limits that depend on what else the
+        server holds; and as Forward does when the shapes do not fit the graph.
+        """
+
+    @abc.abstractmethod
+    def ListOps(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.ListOpsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.ListOpsResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.ListOpsResponse]]:
+        """Lists the operators that the nodes of a graph may name, sorted by name."""
+
+    @abc.abstractmethod
+    def CheckGradients(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.CheckGradientsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.CheckGradientsResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.CheckGradientsResponse]]:
+        """Compares the gradient of the loss with central differences, on the session's parameters as they are. Changes
+        nothing: no pass is made or counted, and Dropout drops what it would drop in the next Forward. Computes the loss
+        twice for each element that is checked, while other calls on the session wait; the deadline is honoured in between.
+        Fails with NO_LOSS when the graph has none.
+        """
 
 def add_GradientServiceServicer_to_server(servicer: GradientServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

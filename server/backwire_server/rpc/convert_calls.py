@@ -50,7 +50,7 @@ def is_training(request: pb.ForwardRequest) -> bool:
 def forward_call(request: pb.ForwardRequest) -> ForwardCall:
     """Returns what Forward is asked for; no outputs means all."""
     forward_id = checked_id(request.forward_id, "forward_id")
-    return ForwardCall(_arrays(request.inputs, "inputs"), tuple(request.outputs) or None, forward_id)
+    return ForwardCall(arrays_from_proto(request.inputs, "inputs"), tuple(request.outputs) or None, forward_id)
 
 
 def forward_response(result: ForwardResult) -> pb.ForwardResponse:
@@ -64,7 +64,7 @@ def backward_call(request: pb.BackwardRequest) -> BackwardCall:
     """Returns what Backward is asked for."""
     return BackwardCall(
         checked_id(request.forward_id, "forward_id"),
-        _arrays(request.output_gradients, "output_gradients"),
+        arrays_from_proto(request.output_gradients, "output_gradients"),
         tuple(dict.fromkeys(request.wrt)),
         request.retain,
         request.weight if request.HasField("weight") else 1.0,
@@ -101,7 +101,9 @@ def step_result(result: StepResult) -> pb.StepResult:
 def train_call(request: pb.TrainStepRequest) -> TrainCall:
     """Returns what TrainStep is asked for."""
     weight = request.weight if request.HasField("weight") else 1.0
-    return TrainCall(_arrays(request.inputs, "inputs"), tuple(request.outputs), weight, step_options(request.options))
+    return TrainCall(
+        arrays_from_proto(request.inputs, "inputs"), tuple(request.outputs), weight, step_options(request.options)
+    )
 
 
 def train_response(result: TrainResult) -> pb.TrainStepResponse:
@@ -164,7 +166,8 @@ def _until_last(requests: Iterable[pb.SetParametersRequest]) -> Iterator[pb.SetP
         )
 
 
-def _arrays(messages: Mapping[str, tensor_pb2.Tensor], field: str) -> dict[str, Array]:
+def arrays_from_proto(messages: Mapping[str, tensor_pb2.Tensor], field: str) -> dict[str, Array]:
+    """Returns the arrays; raises InvalidTensor with a field such as `inputs[x]`."""
     return {name: tensor_from_proto(tensor, f"{field}[{name}]") for name, tensor in messages.items()}
 
 

@@ -8,10 +8,13 @@ import grpc
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import gradient_service_pb2_grpc as pb_grpc
+from backwire_server.engine.catalog import catalog
 from backwire_server.rpc import convert_calls as convert
+from backwire_server.rpc import convert_inspection as inspect
 from backwire_server.rpc.convert_session import session_spec, session_to_proto
 from backwire_server.rpc.request_keys import key_of, key_of_parameters
 from backwire_server.rpc.scope import RpcScope
+from backwire_server.sessions.describing import describe_session
 from backwire_server.sessions.store import SessionStore
 
 Context = grpc.ServicerContext
@@ -97,6 +100,21 @@ class GradientServicer(pb_grpc.GradientServiceServicer):
             for name, array in snapshot:
                 for chunk in tensors.encode_chunks(name, array):
                     yield pb.GetGradientsResponse(chunk=chunk, contributions=snapshot.contributions)
+
+    def DescribeGraph(self, request: pb.DescribeGraphRequest, context: Context) -> pb.DescribeGraphResponse:
+        """As in the contract."""
+        limits = self._store.limits
+        spec, shapes = inspect.graph_to_describe(request, limits)
+        return inspect.description_to_proto(describe_session(RpcScope(context), spec, shapes, limits))
+
+    def ListOps(self, request: pb.ListOpsRequest, context: Context) -> pb.ListOpsResponse:  # noqa: ARG002
+        """As in the contract."""
+        return pb.ListOpsResponse(ops=map(inspect.op_to_proto, catalog()))
+
+    def CheckGradients(self, request: pb.CheckGradientsRequest, context: Context) -> pb.CheckGradientsResponse:
+        """As in the contract."""
+        session = self._store.get(request.session_id)
+        return inspect.check_response(session.check_gradients(RpcScope(context), inspect.check_call(request)))
 
     def ZeroGradients(self, request: pb.ZeroGradientsRequest, context: Context) -> pb.ZeroGradientsResponse:
         """As in the contract."""

@@ -117,6 +117,16 @@ class TrainResult:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckCall:
+    """Inputs by name, the parameters whose gradients to check (none: all), how many elements of each, and a seed."""
+
+    inputs: Mapping[str, Array]
+    names: Sequence[str] = ()
+    max_elements: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CountResult:
     """A number: the step after SetParameters, the contributions that ZeroGradients discarded."""
 

@@ -32,4 +32,4 @@ class Limits:
     pass_ttl: float = 600.0
     max_sessions: int = 1_000
     max_total_bytes: int = 16 * GiB
-    idle_ttl: float | None = None
+    idle_ttl: float | None = 86_400.0

@@ -91,13 +91,17 @@ class ParameterStore:
 
     def replace(self, values: Mapping[str, Array], *, leaving: int) -> None:
         """Replaces values that passed `check_value`; see `Versioned.writing` for `leaving`."""
-        frozen = {name: array.copy() for name, array in values.items() if self._declared[name].frozen}
+        frozen = {name: array for name, array in values.items() if self._declared[name].frozen}
         trainable = values.keys() - frozen.keys()
         if trainable:
             with self.trainable.writing(leaving=leaving) as version:
                 for name in trainable:
                     np.copyto(version.arrays[name], values[name])
-        self._frozen = {**self._frozen, **frozen}
+        self.replace_frozen(frozen)
+
+    def replace_frozen(self, values: Mapping[str, Array]) -> None:
+        """Replaces frozen values, of the right types; whoever holds the old ones keeps them."""
+        self._frozen = {**self._frozen, **{name: array.copy() for name, array in values.items()}}
         self.refresh()
 
 

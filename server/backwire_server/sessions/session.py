@@ -8,11 +8,13 @@ from typing import TypeVar, cast
 
 import numpy as np
 
+from backwire_server.engine.check import GradientCheck
 from backwire_server.engine.model import Model
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.calls import (
     BackwardCall,
     BackwardResult,
+    CheckCall,
     CountResult,
     ForwardCall,
     ForwardResult,
@@ -88,6 +90,11 @@ class Session:
         """Computes outputs and loss in eval mode."""
         with self._my_turn(scope):
             return self._trainer.evaluate(call)
+
+    def check_gradients(self, scope: CallScope, call: CheckCall) -> GradientCheck:
+        """Compares the gradient of the loss with central differences; changes nothing."""
+        with self._my_turn(scope):
+            return self._trainer.check_gradients(call, scope.check)
 
     def forward(self, scope: CallScope, call: ForwardCall, key: RequestKey | None = None) -> ForwardResult:
         """Computes outputs and loss in train mode and keeps the pass."""

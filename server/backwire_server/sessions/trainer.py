@@ -8,12 +8,14 @@ import math
 from collections.abc import Callable, Collection, Mapping
 
 from backwire_server import optim
+from backwire_server.engine.check import GradientCheck, Sampling, check_gradients
 from backwire_server.engine.model import Model, Pass
 from backwire_server.sessions.accumulator import Accumulator
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.calls import (
     BackwardCall,
     BackwardResult,
+    CheckCall,
     ForwardCall,
     ForwardResult,
     NonFinitePolicy,
@@ -32,13 +34,14 @@ from backwire_server.sessions.errors import (
     StepMismatch,
 )
 from backwire_server.sessions.limits import Limits
-from backwire_server.sessions.parameters import ParameterStore
+from backwire_server.sessions.parameters import ParameterStore, checked_names
 from backwire_server.sessions.passes import PassTable
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.versions import Array
 
 Ready = Callable[[], None]
 
+CHECKED_ELEMENTS = 64  # of each parameter, where the call does not say
 ENVELOPE_BYTES = 1_024  # what a tensor's name, shape and framing add to its bytes, at most, besides the name
 
 
@@ -89,7 +92,7 @@ class Trainer:
         ready()
         name = call.forward_id or self.passes.fresh_name(self.forwards)
         self.passes.add(name, found, self.parameters, nbytes)
-        self.forwards += 1
+        self._finish_pass(found)
         return ForwardResult(name, found.outputs, found.loss, self.step)
 
     def backward(self, call: BackwardCall, ready: Ready) -> BackwardResult:
@@ -143,7 +146,7 @@ class Trainer:
         with self.accumulator.tentative():
             self.accumulator.add(gradients, call.weight)
             result = self.apply(call.options, ready)
-        self.forwards += 1
+        self._finish_pass(found)
         assert found.loss is not None
         return TrainResult(result, found.loss, found.outputs)
 
@@ -167,6 +170,25 @@ class Trainer:
         found = optim.averages(self._memory)
         return self._layout.views(found) if found and self.step else self.parameters.current.arrays
 
+    def check_gradients(self, call: CheckCall, ready: Ready) -> GradientCheck:
+        """Compares the gradient of the loss with central differences, as the next pass in training would find it."""
+        self._require_loss("set one")
+        if call.max_elements < 0:
+            raise InvalidRequest(
+                f"max_elements is {call.max_elements}; give a number above 0, or 0 for {CHECKED_ELEMENTS}",
+                field="max_elements",
+            )
+        names = checked_names(call.names, self._layout.slots, "trainable parameter")
+        return check_gradients(
+            self._graph,
+            call.inputs,
+            self.parameters.arrays,
+            Sampling(names, call.max_elements or CHECKED_ELEMENTS, call.seed),
+            key=(self._seed, self.forwards),
+            ready=ready,
+            reserve=self._account.reserve,
+        )
+
     def zero_gradients(self, ready: Ready) -> int:
         """Discards the accumulated gradients and returns how many contributions they had."""
         ready()
@@ -184,6 +206,13 @@ class Trainer:
         )
         self._check_answer(found.outputs)
         return found
+
+    def _finish_pass(self, found: Pass) -> None:
+        """Counts a pass made in training, and gives the frozen parameters that it updates their next values."""
+        self.forwards += 1
+        if found.updates:
+            self.parameters.replace_frozen(found.updates)
+            self.passes.make_room(self.passes.surplus(self.parameters.buffers))
 
     def _update(self, optimizer: optim.Optimizer, gradients: optim.Vectors, rate: float, ready: Ready) -> None:
         doomed = self._make_way(self._layout.slots)

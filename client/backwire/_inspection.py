@@ -1,0 +1,252 @@
+"""What the server says of graphs, operators and gradients before anything is trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from backwire import _messages
+from backwire._arrays import Array, DType
+from backwire._errors import InvalidRequestError
+from backwire._graph import Graph
+from backwire._info import SessionInfo
+from backwire._messages import Arrays
+from backwire._optimizers import Optimizer
+from backwire_api import tensors
+from backwire_api.v1 import gradient_service_pb2 as service_pb2
+from backwire_api.v1 import graph_pb2
+
+AttributeValue = int | float | str | Array | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueInfo:
+    """The type of a value of a graph, for the shapes that were given."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WireBytes:
+    """The bytes of tensor elements that a call sends; names and framing add some tens of bytes to each tensor."""
+
+    request: int
+    response: int
+
+
+@dataclass(frozen=True, slots=True)
+class GraphDescription:
+    """What training a graph takes. Every value counts in full, also where the engine lets two share memory.
+
+    Attributes:
+        values: The graph's values by name; those computed by nodes come last, in the order in which they run.
+        outputs: The outputs by name, sorted.
+        parameter_count: How many elements all parameters have.
+        trainable_count: How many of them steps change.
+        parameter_bytes: The bytes of all parameters.
+        state_bytes: What a session holds besides passes: parameters, constants, gradients, the optimizer's memory.
+        forward_flops: The floating-point operations of a forward pass in train mode: two for each multiplication of
+            matrix products and convolutions, one for each element that any other operator makes.
+        backward_flops: Those of the backward pass.
+        pass_bytes: What a pass keeps on the server for its backward.
+        peak_bytes: The most that inputs, values and gradients hold at any moment, without parameters and without what
+            an operator needs only while it runs.
+        forward: What `Session.forward` sends when all outputs are asked for.
+        train_step: What `Session.train_step` sends; None for a graph without loss.
+    """
+
+    values: dict[str, ValueInfo]
+    outputs: dict[str, ValueInfo]
+    parameter_count: int
+    trainable_count: int
+    parameter_bytes: int
+    state_bytes: int
+    forward_flops: int
+    backward_flops: int
+    pass_bytes: int
+    peak_bytes: int
+    forward: WireBytes
+    train_step: WireBytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpInput:
+    """An input of an operator; `optional` ones may be left out."""
+
+    name: str
+    optional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpAttribute:
+    """An attribute of an operator; `default` is None when it is required, and when its absence means something else."""
+
+    name: str
+    required: bool
+    default: AttributeValue | None
+
+    def __str__(self) -> str:
+        return self.name if self.required else f"{self.name}={'...' if self.default is None else repr(self.default)}"
+
+
+@dataclass(frozen=True, slots=True)
+class OpInfo:
+    """An operator of the server; its text is its signature and what it computes.
+
+    Attributes:
+        name: The ONNX name.
+        doc: What it computes.
+        inputs: The inputs, in order.
+        variadic: Whether any number of further inputs may follow.
+        attributes: The attributes, sorted by name.
+        outputs: How many outputs it has at most; 0 means as many as are asked for.
+        differentiable: Whether a gradient flows through it.
+    """
+
+    name: str
+    doc: str
+    inputs: tuple[OpInput, ...]
+    variadic: bool
+    attributes: tuple[OpAttribute, ...]
+    outputs: int
+    differentiable: bool
+
+    def __str__(self) -> str:
+        inputs = [f"{each.name}=None" if each.optional else each.name for each in self.inputs]
+        further = ["*inputs"] if self.variadic else ["*"] if self.attributes else []
+        signature = ", ".join([*inputs, *further, *map(str, self.attributes)])
+        flow = "differentiable" if self.differentiable else "not differentiable"
+        outputs = f"up to {self.outputs} outputs" if self.outputs > 1 else "one output"
+        return f"{self.name}({signature})\n{self.doc}\n[{outputs if self.outputs else 'any number of outputs'}, {flow}]"
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterCheck:
+    """How well the gradient of a parameter and finite differences agree.
+
+    Attributes:
+        name: The parameter.
+        checked: How many of its elements were checked.
+        worst_error: The largest relative error, infinite where gradient or difference is.
+        worst_index: The index of the element that has it.
+        gradient: The gradient there.
+        difference: The finite difference there.
+    """
+
+    name: str
+    checked: int
+    worst_error: float
+    worst_index: tuple[int, ...]
+    gradient: float
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class GradientCheck:
+    """How well the gradient of the loss and finite differences agree.
+
+    Attributes:
+        parameters: The outcome for each parameter that was checked, by name.
+        dtype: What was computed with: float64, or float32 where the graph cannot be widened to it. Errors of right
+            gradients are some 1e-6 in float64 and some 1e-2 in float32, more where the loss has kinks.
+        loss: The loss.
+    """
+
+    parameters: dict[str, ParameterCheck]
+    dtype: DType
+    loss: float
+
+    @property
+    def worst_error(self) -> float:
+        """The largest relative error of all parameters; 0 when none was checked."""
+        return max((each.worst_error for each in self.parameters.values()), default=0.0)
+
+
+def describe_request(
+    graph: Graph, input_shapes: Mapping[str, Sequence[int]], optimizer: Optimizer | None
+) -> service_pb2.DescribeGraphRequest:
+    """Returns the request."""
+    shapes = {name: service_pb2.TensorShape(sizes=shape) for name, shape in input_shapes.items()}
+    return service_pb2.DescribeGraphRequest(
+        graph=graph.proto, input_shapes=shapes, optimizer=None if optimizer is None else optimizer.to_proto()
+    )
+
+
+def check_request(
+    session: SessionInfo, inputs: Arrays, parameters: Sequence[str] | None, max_elements: int, seed: int
+) -> service_pb2.CheckGradientsRequest:
+    """Returns the request; raises InvalidRequestError, or UnknownNameError for a parameter that is not trainable."""
+    if not 0 < max_elements < 2**31:
+        raise InvalidRequestError(f"max_elements={max_elements} is not above 0; use 64", field="max_elements")
+    if not 0 <= seed < 2**64:
+        raise InvalidRequestError(f"seed={seed} is no unsigned 64-bit number; use 0 to 2**64 - 1", field="seed")
+    names, _ = _messages.selected_parameters(session, parameters, trainable=True)
+    return service_pb2.CheckGradientsRequest(
+        session_id=session.id,
+        inputs=_messages.encode_inputs(session, inputs),
+        names=names,
+        max_elements=max_elements,
+        seed=seed,
+    )
+
+
+def graph_description(message: service_pb2.DescribeGraphResponse) -> GraphDescription:
+    """Returns the message as data."""
+    figures = ("parameter_count", "trainable_count", "parameter_bytes", "state_bytes")
+    costs = ("forward_flops", "backward_flops", "pass_bytes", "peak_bytes")
+    return GraphDescription(
+        values=_values(message.values),
+        outputs=_values(message.outputs),
+        **{name: getattr(message, name) for name in (*figures, *costs)},
+        forward=_wire_bytes(message.forward),
+        train_step=_wire_bytes(message.train_step) if message.HasField("train_step") else None,
+    )
+
+
+def op_infos(message: service_pb2.ListOpsResponse) -> dict[str, OpInfo]:
+    """Returns the message as data."""
+    return {each.name: _op_info(each) for each in message.ops}
+
+
+def gradient_check(message: service_pb2.CheckGradientsResponse) -> GradientCheck:
+    """Returns the message as data."""
+    checks = {
+        each.name: ParameterCheck(
+            each.name, each.checked, each.worst_error, tuple(each.worst_index), each.gradient, each.difference
+        )
+        for each in message.parameters
+    }
+    return GradientCheck(checks, tensors.dtype_of(message.dtype), message.loss)
+
+
+def _values(messages: Sequence[service_pb2.ValueInfo]) -> dict[str, ValueInfo]:
+    return {each.name: ValueInfo(each.name, tensors.dtype_of(each.dtype), tuple(each.shape)) for each in messages}
+
+
+def _wire_bytes(message: service_pb2.WireBytes) -> WireBytes:
+    return WireBytes(message.request, message.response)
+
+
+def _op_info(message: service_pb2.OpInfo) -> OpInfo:
+    return OpInfo(
+        name=message.name,
+        doc=message.doc,
+        inputs=tuple(OpInput(each.name, each.optional) for each in message.inputs),
+        variadic=message.variadic,
+        attributes=tuple(_attribute(each) for each in message.attributes),
+        outputs=message.outputs,
+        differentiable=message.differentiable,
+    )
+
+
+def _attribute(message: service_pb2.OpAttribute) -> OpAttribute:
+    default = _attribute_value(message.default) if message.HasField("default") else None
+    return OpAttribute(message.name, message.required, default)
+
+
+def _attribute_value(message: graph_pb2.Attribute) -> AttributeValue:
+    kind = message.WhichOneof("kind")
+    value = getattr(message, kind or "integer")
+    if kind == "tensor":
+        return tensors.decode(value)
+    return tuple(value.items) if kind in ("integers", "numbers", "texts") else value

@@ -1,0 +1,131 @@
+"""What is asked and answered about graphs, operators and gradients."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from backwire_api import tensors
+from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_api.v1 import graph_pb2
+from backwire_server.engine.catalog import Entry
+from backwire_server.engine.check import GradientCheck
+from backwire_server.engine.dims import concrete
+from backwire_server.engine.graph import Attribute, TensorType
+from backwire_server.engine.registry import REQUIRED
+from backwire_server.rpc.convert_calls import arrays_from_proto
+from backwire_server.rpc.convert_graph import graph_from_proto
+from backwire_server.rpc.convert_optimizer import optimizer_from_proto
+from backwire_server.sessions.calls import CheckCall
+from backwire_server.sessions.describing import SessionDescription
+from backwire_server.sessions.errors import InvalidTensor
+from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.spec import SessionSpec
+
+MOST = (1 << 63) - 1  # what an int64 can say; a graph may expand a value to more
+
+
+def graph_to_describe(
+    request: pb.DescribeGraphRequest, limits: Limits
+) -> tuple[SessionSpec, dict[str, tuple[int, ...]]]:
+    """Returns what a session would be made from, and the shapes of its inputs; raises what `session_spec` raises.
+
+    A shape that no tensor can have is InvalidTensor.
+    """
+    graph, sources = graph_from_proto(request.graph, limits)
+    optimizer = optimizer_from_proto(request.optimizer) if request.HasField("optimizer") else None
+    shapes = {name: tuple(shape.sizes) for name, shape in sorted(request.input_shapes.items())}
+    for name, shape in shapes.items():
+        try:
+            tensors.byte_count(np.dtype(np.int8), shape)
+        except tensors.TensorError as error:
+            raise InvalidTensor(str(error), field=f"input_shapes[{name}]") from None
+    return SessionSpec(graph, sources, optimizer), shapes
+
+
+def description_to_proto(found: SessionDescription) -> pb.DescribeGraphResponse:
+    """Returns the message; figures that an int64 cannot hold are cut."""
+    response = pb.DescribeGraphResponse(
+        values=_values(found.graph.values),
+        outputs=_values(found.graph.outputs),
+        parameter_count=found.parameter_count,
+        trainable_count=found.trainable_count,
+        parameter_bytes=found.parameter_bytes,
+        state_bytes=found.state_bytes,
+        forward_flops=min(found.graph.forward_flops, MOST),
+        backward_flops=min(found.graph.backward_flops, MOST),
+        pass_bytes=min(found.graph.pass_bytes, MOST),
+        peak_bytes=min(found.graph.peak_bytes, MOST),
+        forward=pb.WireBytes(request=found.input_bytes, response=min(found.output_bytes + found.loss_bytes, MOST)),
+    )
+    if found.loss_bytes:
+        response.train_step.CopyFrom(pb.WireBytes(request=found.input_bytes, response=found.loss_bytes))
+    return response
+
+
+def op_to_proto(entry: Entry) -> pb.OpInfo:
+    """Returns the message."""
+    return pb.OpInfo(
+        name=entry.name,
+        doc=entry.doc,
+        inputs=[pb.OpInput(name=name, optional=optional) for name, optional in entry.inputs.items()],
+        variadic=entry.variadic,
+        attributes=[_attribute(name, default) for name, default in entry.attributes.items()],
+        outputs=entry.outputs,
+        differentiable=entry.differentiable,
+    )
+
+
+def check_call(request: pb.CheckGradientsRequest) -> CheckCall:
+    """Returns what CheckGradients is asked for."""
+    inputs = arrays_from_proto(request.inputs, "inputs")
+    return CheckCall(inputs, tuple(request.names), request.max_elements, request.seed)
+
+
+def check_response(found: GradientCheck) -> pb.CheckGradientsResponse:
+    """Returns the answer to CheckGradients."""
+    parameters = [
+        pb.ParameterCheck(
+            name=each.name,
+            checked=each.checked,
+            worst_error=each.error,
+            worst_index=each.index,
+            gradient=each.gradient,
+            difference=each.difference,
+        )
+        for each in found.parameters
+    ]
+    return pb.CheckGradientsResponse(parameters=parameters, dtype=tensors.data_type_of(found.dtype), loss=found.loss)
+
+
+def _values(types: Mapping[str, TensorType]) -> Iterator[pb.ValueInfo]:
+    for name, type_ in types.items():
+        yield pb.ValueInfo(name=name, dtype=tensors.data_type_of(type_.dtype), shape=concrete(type_.shape))
+
+
+def _attribute(name: str, default: Any) -> pb.OpAttribute:
+    message = pb.OpAttribute(name=name, required=default is REQUIRED)
+    if default is not REQUIRED and default is not None:
+        message.default.CopyFrom(_attribute_value(default))
+    return message
+
+
+def _attribute_value(value: Attribute) -> graph_pb2.Attribute:
+    match value:
+        case int():
+            return graph_pb2.Attribute(integer=value)
+        case float():
+            return graph_pb2.Attribute(number=value)
+        case str():
+            return graph_pb2.Attribute(text=value)
+        case np.ndarray():
+            return graph_pb2.Attribute(tensor=tensors.encode(value))
+    return _list_value(value)
+
+
+def _list_value(items: tuple[Any, ...]) -> graph_pb2.Attribute:
+    if any(isinstance(item, str) for item in items):
+        return graph_pb2.Attribute(texts=graph_pb2.Attribute.Texts(items=items))
+    if any(isinstance(item, float) for item in items):
+        return graph_pb2.Attribute(numbers=graph_pb2.Attribute.Numbers(items=items))
+    return graph_pb2.Attribute(integers=graph_pb2.Attribute.Integers(items=items))

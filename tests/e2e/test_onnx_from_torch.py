@@ -1,0 +1,148 @@
+"""Models that PyTorch exports, by either exporter: outputs and gradients here are those of PyTorch."""
+
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import backwire as bw
+import backwire.onnx
+
+torch = pytest.importorskip("torch", reason="PyTorch is an extra; .ci/run installs it")
+nn: Any = torch.nn
+
+
+def perceptron() -> tuple[Any, Any]:
+    layers = [nn.Linear(5, 8), nn.GELU(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3)]
+    return nn.Sequential(*layers), torch.randn(4, 5)
+
+
+def convolutions() -> tuple[Any, Any]:
+    layers = [
+        nn.Conv2d(2, 4, 3, stride=2, padding=1),
+        nn.ReLU6(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 2, groups=2),
+        nn.SiLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 3),
+    ]
+    return nn.Sequential(*layers), torch.randn(3, 2, 12, 12)
+
+
+class Gates(nn.Module):  # type: ignore[misc] # torch may be missing
+    """A gated recurrent cell unrolled by hand: split, chunk, stack, slices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Linear(4, 12)
+        self.u = nn.Linear(6, 12, bias=False)
+        self.start = nn.Parameter(torch.zeros(6))
+
+    def forward(self, x: Any) -> Any:
+        h = self.start.expand(x.shape[0], 6)
+        seen = []
+        for t in range(3):
+            z, n = (self.w(x[:, t]) + self.u(h)).chunk(2, 1)
+            h = torch.sigmoid(z) * h + (1 - torch.sigmoid(z)) * torch.tanh(n)
+            seen.append(h)
+        return torch.stack(seen, 1).mean(1)
+
+
+class Attention(nn.Module):  # type: ignore[misc] # torch may be missing
+    """A pre-norm transformer block with causal attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.second = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+        self.mlp = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+
+    def forward(self, x: Any) -> Any:
+        q, k, v = (part.reshape(2, 5, 2, 4).transpose(1, 2) for part in self.qkv(self.norm(x)).chunk(3, -1))
+        mask = torch.full((5, 5), -1e9).triu(1)
+        weights = torch.softmax(q @ k.transpose(-1, -2) / 2.0 + mask, -1)
+        x = x + self.out((weights @ v).transpose(1, 2).reshape(2, 5, 8))
+        return x + self.mlp(self.second(x))
+
+
+def gates() -> tuple[Any, Any]:
+    return Gates(), torch.randn(2, 3, 4)
+
+
+def attention() -> tuple[Any, Any]:
+    return Attention(), torch.randn(2, 5, 8)
+
+
+def batch_norm() -> tuple[Any, Any]:
+    module = nn.Sequential(nn.Conv2d(1, 3, 3, bias=False), nn.BatchNorm2d(3), nn.ELU(), nn.Flatten(), nn.Linear(12, 2))
+    module[1].running_mean.uniform_(-1, 1)
+    module[1].running_var.uniform_(0.5, 2)
+    return module, torch.randn(3, 1, 4, 4)
+
+
+MODELS = [perceptron, convolutions, gates, attention, batch_norm]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[bw.Client]:
+    with bw.connect("embedded") as connected:
+        yield connected
+
+
+def exported(module: Any, x: Any, *, dynamo: bool) -> onnx.ModelProto:
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="PyTorch's newer exporter needs it")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporters deprecate parts of each other
+        if dynamo:
+            program = torch.onnx.export(
+                module, (x,), input_names=["x"], output_names=["y"], dynamo=True, optimize=False, verbose=False
+            )
+            made: onnx.ModelProto = program.model_proto
+            return made
+        file = io.BytesIO()
+        torch.onnx.export(
+            module, (x,), file, input_names=["x"], output_names=["y"], dynamo=False, do_constant_folding=False
+        )
+        return onnx.load_from_string(file.getvalue())
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["legacy", "dynamo"])
+@pytest.mark.parametrize("make", MODELS)
+def test_outputs_and_gradients_are_those_of_torch(
+    client: bw.Client, make: Callable[[], tuple[Any, Any]], dynamo: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(5)
+    module, x = make()
+    module.eval()
+    for parameter in module.parameters():  # equal ones, such as gains of 1, would be exported as one
+        parameter.data.add_(torch.randn_like(parameter) / 10)
+    graph = backwire.onnx.load(exported(module, x, dynamo=dynamo))
+    session = client.create_session(graph, optimizer=bw.SGD(0.01))
+    forward = session.forward({"x": x.numpy()})
+
+    expected = module(x.requires_grad_())
+    np.testing.assert_allclose(forward.outputs["y"], expected.detach().numpy(), rtol=1e-4, atol=1e-5)
+    seed = torch.randn_like(expected)
+    expected.backward(seed)
+    wrt = forward.backward({"y": seed.numpy()}, wrt=["x"])
+    np.testing.assert_allclose(wrt["x"], x.grad.numpy(), rtol=1e-3, atol=1e-4)
+    gradients = session.gradients()
+    trained = dict(module.named_parameters())
+    assert gradients.keys() == trained.keys()
+    for name, parameter in trained.items():
+        np.testing.assert_allclose(gradients[name], parameter.grad.numpy(), rtol=1e-3, atol=1e-4, err_msg=name)
+
+    session.step()
+    torch.optim.SGD(module.parameters(), 0.01).step()
+    backwire.onnx.save(session, tmp_path / "stepped.onnx")
+    again = client.create_session(backwire.onnx.load(tmp_path / "stepped.onnx"))
+    y = again.forward({"x": x.detach().numpy()}, "eval").outputs["y"]
+    np.testing.assert_allclose(y, module(x).detach().numpy(), rtol=1e-4, atol=1e-5)
