@@ -8,7 +8,7 @@ from backwire_server.engine.ops.indexing import axes_in_order
 from backwire_server.engine.registry import F, I, case, function, gradient, op
 from backwire_server.engine.values import O, Value
 
-NUMPY_MODES = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+COPYING_MODES = ("reflect", "edge", "wrap")  # named as in numpy
 
 
 @function(
@@ -38,8 +38,8 @@ def pad(
     if mode == "constant":
         filler = x.like(0.0) if value is None else value
         return O.ConstantPad(x, O.Reshape(filler, []), pads=(*before, *after))
-    if mode not in NUMPY_MODES:
-        raise InvalidAttribute(f"mode is {mode!r}; use constant, {', '.join(NUMPY_MODES)}")
+    if mode not in COPYING_MODES:
+        raise InvalidAttribute(f"mode is {mode!r}; use constant, {', '.join(COPYING_MODES)}")
     for axis, (first, last) in enumerate(zip(before, after, strict=True)):
         if first or last:
             x = O.Gather(x, _source(int(x.shape[axis]), first, last, mode), axis=axis)
@@ -50,7 +50,7 @@ def _source(size: int, first: int, last: int, mode: str) -> Array:
     """Returns, for each place of a padded axis, the place it is copied from."""
     if size == 0 or (mode == "reflect" and size == 1 and max(first, last) > 0):
         raise ShapeMismatch(f"an axis of size {size} has nothing to {mode}; use mode constant")
-    source = np.pad(np.arange(size), (max(first, 0), max(last, 0)), NUMPY_MODES[mode])  # type: ignore[call-overload]
+    source = np.pad(np.arange(size), (max(first, 0), max(last, 0)), mode)  # type: ignore[call-overload]
     return np.asarray(source[max(-first, 0) : len(source) - max(-last, 0)])
 
 
