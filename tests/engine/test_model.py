@@ -350,3 +350,23 @@ def test_sigmoid_keeps_its_digits_in_both_tails() -> None:
     expected = 1 / (1 + np.exp(-x.astype(np.float64)))
     found = Model(graph).forward({"x": x}, {}, training=False).outputs["y"]
     np.testing.assert_allclose(found, expected, rtol=3e-7, atol=1e-45)
+
+
+def test_the_slope_of_a_power_of_zero_is_zero_everywhere() -> None:
+    nodes = (Node("Pow", ("x", "none"), ("y",)),)
+    model = Model(Graph((X,), constants={"none": np.array(0.0)}, nodes=nodes, outputs={"y": "y"}))
+    x = np.array([[0.0, 1.0, -2.0]])
+    forward = model.forward({"x": x}, {}, training=True)
+    assert forward.outputs["y"].tolist() == [[1.0, 1.0, 1.0]]
+    assert model.backward(forward, {"y": np.ones((1, 3))}, ["x"]).inputs["x"].tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_many_ways_to_differentiate_do_not_fill_memory() -> None:
+    inputs = tuple(Input(f"x{i}", TensorType.of("float64", ())) for i in range(6))
+    model = Model(Graph(inputs, nodes=(Node("Sum", tuple(i.name for i in inputs), ("y",)),), outputs={"y": "y"}))
+    forward = model.forward({i.name: np.ones(()) for i in inputs}, {}, training=True)
+    for bits in range(64):
+        wrt = [item.name for place, item in enumerate(inputs) if bits >> place & 1]
+        found = model.backward(forward, {"y": np.array(2.0)}, wrt).inputs
+        assert found == dict.fromkeys(wrt, 2.0)
+    assert len(forward.plan._backward) <= 16

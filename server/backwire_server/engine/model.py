@@ -1,7 +1,7 @@
 """A graph made ready to run: checks what it is given, compiles per shape, runs forward and backward passes."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,6 +77,7 @@ class Model:
         self._inputs = {item.name: item for item in graph.inputs}
         self._plans: OrderedDict[object, Plan] = OrderedDict()
         self._specialised: dict[object, frozenset[str]] = {}
+        self._admitted: dict[object, bool] = {}
         self._check()
 
     def forward(
@@ -95,8 +96,7 @@ class Model:
         """
         names = tuple(sorted(self.graph.outputs) if outputs is None else dict.fromkeys(outputs))
         feeds = bind_inputs(self._inputs, inputs)
-        with_loss = self._needs_loss(names, feeds, training)
-        self._require(names, with_loss, feeds, self.graph.updates if training else {})
+        with_loss = self._admit(names, frozenset(feeds), training)
         feeds.update(parameters)
         feeds[RANDOM_KEY] = np.array(key, np.uint64)
         plan = self._plan(feeds, names, with_loss, training)
@@ -155,17 +155,26 @@ class Model:
                 field=f"graph.nodes[{node_without.label}]",
             )
 
-    def _needs_loss(self, names: Sequence[str], feeds: Mapping[str, Array], training: bool) -> bool:
+    def _admit(self, names: tuple[str, ...], feeds: frozenset[str], training: bool) -> bool:
+        """Tells whether the loss is computed too; raises EngineError when a name is unknown or an input is missing."""
+        key = (names, feeds, training)
+        if key not in self._admitted:
+            with_loss = self._needs_loss(names, feeds, training)
+            self._require(names, with_loss, feeds, self.graph.updates if training else {})
+            if len(self._admitted) >= CACHED_PLANS:
+                self._admitted.clear()
+            self._admitted[key] = with_loss
+        return self._admitted[key]
+
+    def _needs_loss(self, names: Sequence[str], feeds: Set[str], training: bool) -> bool:
         if self.graph.loss is None:
             if LOSS in names:
                 raise UnknownOutput("the graph has no loss", field="outputs")
             return False
-        available = self._inputs.keys() & self.graph.dependencies([self.graph.loss]) <= feeds.keys()
+        available = self._inputs.keys() & self.graph.dependencies([self.graph.loss]) <= feeds
         return training or available or LOSS in names
 
-    def _require(
-        self, names: Sequence[str], with_loss: bool, feeds: Mapping[str, Array], updates: Mapping[str, str]
-    ) -> None:
+    def _require(self, names: Sequence[str], with_loss: bool, feeds: Set[str], updates: Mapping[str, str]) -> None:
         for name in names:
             if name != LOSS and name not in self.graph.outputs:
                 known = ", ".join(sorted(self.graph.outputs)) or "none"

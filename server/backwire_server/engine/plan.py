@@ -13,6 +13,8 @@ from backwire_server.engine.program import Program
 from backwire_server.engine.replay import replay
 from backwire_server.engine.values import NeedsValue, Value
 
+CACHED_BACKWARD = 16  # ways to differentiate a plan; a client uses one or two, and a hostile one gains nothing
+
 
 class BackwardPlan:
     """A program that turns seeds and what a pass kept into gradients."""
@@ -79,6 +81,8 @@ class Plan:
         """Returns the program for gradients of the seeded outputs (none: of the loss) with respect to leaves."""
         key = (seeds, wrt)
         if key not in self._backward:
+            if len(self._backward) >= CACHED_BACKWARD:
+                self._backward.clear()
             given = self._leaves | set(self.residuals)
             self._backward[key] = self._differentiate(seeds, wrt, given)
         return self._backward[key]

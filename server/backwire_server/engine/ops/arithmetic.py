@@ -102,7 +102,8 @@ def power(a: Array, b: Array) -> Array:
 @gradient("Pow")
 def _(g: Value, y: Value, a: Value, b: Value) -> tuple[Value, Value | None]:
     exponent = b if b.dtype == a.dtype else O.Cast(b, to=a.dtype.name)
-    by_base = g * exponent * a ** (exponent - 1.0)
+    slope = exponent * a ** (exponent - 1.0)
+    by_base = g * O.Where(O.Equal(exponent, 0.0), 0.0, slope)  # also at a = 0, where the power is infinite
     if not is_float(b.dtype):
         return by_base, None
     return by_base, O.Cast(g * y * O.Log(O.Where(a > 0.0, a, 1.0)), to=b.dtype.name)
