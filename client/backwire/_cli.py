@@ -1,4 +1,4 @@
-"""The command line: `backwire serve`, `demo`, `health`, `ops`, `sessions`, `version`."""
+"""The command line: `backwire serve`, `demo`, `describe`, `check-gradients`, `health`, `ops`, `sessions`, `version`."""
 
 import argparse
 import contextlib
@@ -8,18 +8,17 @@ import sys
 from collections.abc import Callable, Sequence
 
 import backwire
-from backwire import _channel, _client, _health
+from backwire import _channel, _cli_check, _cli_describe, _cli_options, _health
 from backwire._errors import BackwireError
 
 _EXIT_CODES = """\
 exit codes:
   0    done; for health: the server is serving
-  1    failed; for health: not serving; for demo: the accuracy is too low
+  1    failed; for health: not serving; for demo: the accuracy is too low; for check-gradients: an error is
+       above the tolerance
   2    wrong usage
   130  interrupted
 """
-
-_DEFAULT_TARGET = f"localhost:{_channel.DEFAULT_PORT}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,18 +57,39 @@ def _parser() -> argparse.ArgumentParser:
         help="train a network on handwritten digits",
         description="Trains a network on scikit-learn's handwritten digits through a server, and draws how it went.",
     )
-    demo.add_argument("--target", default=_client.EMBEDDED, help="a running server (default: start a private one)")
+    demo.add_argument("--target", default=_cli_options.PRIVATE, help="a running server (default: start a private one)")
     demo.add_argument("--output", default="out/digits.png", help="where the picture goes (default: %(default)s)")
-    demo.add_argument("--epochs", type=_positive, default=20, help="passes over the data (default: %(default)s)")
-    demo.add_argument("--seed", type=int, default=0, help="what the weights are drawn from (default: %(default)s)")
+    demo.add_argument(
+        "--epochs", type=_cli_options.positive, default=20, help="passes over the data (default: %(default)s)"
+    )
+    demo.add_argument(
+        "--seed", type=_cli_options.seed, default=0, help="what the weights are drawn from (default: %(default)s)"
+    )
     demo.set_defaults(run=_demo)
+
+    describe = commands.add_parser(
+        "describe",
+        help="tell what training a model takes",
+        description="Tells the shapes, parameters, work, memory and traffic of training an ONNX model.",
+    )
+    _cli_describe.add_options(describe)
+    describe.set_defaults(run=_describe)
+
+    check = commands.add_parser(
+        "check-gradients",
+        help="compare a model's gradients with finite differences",
+        description="Compares the gradients of an ONNX model with finite differences. Exits with 1 when an error is "
+        "above the tolerance.",
+    )
+    _cli_check.add_options(check)
+    check.set_defaults(run=_check_gradients)
 
     health = commands.add_parser(
         "health",
         help="tell whether a server is serving",
         description="Prints the status of a server. Exits with 0 when it is serving, and with 1 otherwise.",
     )
-    _add_target(health, timeout=3.0)
+    _cli_options.add_target(health, _cli_options.RUNNING, timeout=3.0)
     health.set_defaults(run=_print_health)
 
     ops = commands.add_parser(
@@ -78,39 +98,18 @@ def _parser() -> argparse.ArgumentParser:
         description="Lists the operators that a graph may have, or tells all about those that are named.",
     )
     ops.add_argument("names", nargs="*", metavar="OP", help="an operator to tell all about, such as Gemm")
-    _add_target(ops, timeout=10.0)
+    _cli_options.add_target(ops, _cli_options.RUNNING, timeout=10.0)
     ops.set_defaults(run=_print_ops)
 
     sessions = commands.add_parser(
         "sessions", help="list the sessions of a server", description="Lists all sessions, oldest first."
     )
-    _add_target(sessions, timeout=10.0)
+    _cli_options.add_target(sessions, _cli_options.RUNNING, timeout=10.0)
     sessions.set_defaults(run=_print_sessions)
 
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_print_version)
     return parser
-
-
-def _add_target(parser: argparse.ArgumentParser, *, timeout: float) -> None:
-    parser.add_argument("--target", default=_DEFAULT_TARGET, help="host:port or unix:/path (default: %(default)s)")
-    parser.add_argument(
-        "--timeout", type=_seconds, default=timeout, metavar="SECONDS", help="how long to wait (default: %(default)s)"
-    )
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not number > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
 
 
 def _serve(arguments: Sequence[str]) -> None:
@@ -134,6 +133,17 @@ def _demo(options: argparse.Namespace) -> int:
         print(f"backwire: that is below the goal of {_demo.GOAL:.0%}", file=sys.stderr)
         return 1
     return 0
+
+
+def _describe(options: argparse.Namespace) -> int:
+    print(_cli_describe.report(options))
+    return 0
+
+
+def _check_gradients(options: argparse.Namespace) -> int:
+    outcome = _cli_check.check(options)
+    print(outcome.text)
+    return 0 if outcome.passed else 1
 
 
 def _print_health(options: argparse.Namespace) -> int:

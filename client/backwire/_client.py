@@ -4,8 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+import grpc
+
 from backwire import _inspection, _messages
-from backwire._channel import TLS, open_channel
+from backwire._channel import TLS, open_channel, with_port
+from backwire._direct import Routes
 from backwire._embedded import EmbeddedServer
 from backwire._errors import InvalidRequestError
 from backwire._graph import Graph, as_graph
@@ -32,7 +35,7 @@ def connect(
     """Returns a client of the server at `target`.
 
     A network target is connected on first use, so a server that is not there shows as UnavailableError of the first
-    call.
+    call. Where the server has several processes, and that of a session can be reached, its calls go straight there.
 
     Args:
         target: `host:port` (the port is 50051 when left out), `unix:/path/to/socket`, any other gRPC target, or
@@ -54,14 +57,18 @@ def connect(
         1.25
         0.3125
     """
+
+    def send(channel: grpc.Channel) -> Transport:
+        return Transport(channel, token=token, timeout=timeout, retry=retry or Retry())
+
     if target != EMBEDDED:
         channel = open_channel(target, token=token, tls=tls)
-        return Client(Transport(channel, token=token, timeout=timeout, retry=retry or Retry()))
+        routes = Routes(with_port(target), channel, send, token=token, tls=tls)
+        return Client(send(channel), routes=routes)
     if token is not None or tls:
         raise InvalidRequestError("the embedded server is private already; leave out token and tls")
     server = EmbeddedServer()
-    channel = open_channel(server.target, token=None, tls=None)
-    return Client(Transport(channel, token=None, timeout=timeout, retry=retry or Retry()), server)
+    return Client(send(open_channel(server.target, token=None, tls=None)), server)
 
 
 class Client:
@@ -70,10 +77,13 @@ class Client:
     Closing it leaves sessions on the server, except on an embedded server, which ends.
     """
 
-    def __init__(self, transport: Transport, server: EmbeddedServer | None = None) -> None:
-        """Takes over the transport, and the embedded server when there is one."""
+    def __init__(
+        self, transport: Transport, server: EmbeddedServer | None = None, *, routes: Routes | None = None
+    ) -> None:
+        """Takes over the transport, the embedded server when there is one, and the direct ways to sessions."""
         self._transport = transport
         self._server = server
+        self._routes = routes
 
     def create_session(
         self,
@@ -104,7 +114,7 @@ class Client:
         request = _messages.create_session(sent, optimizer, seed, unique)
         rpc = self._transport.stub.CreateSession
         response = self._transport.unary(rpc, request, timeout=timeout, request_id=unique)
-        return Session(self._transport, session_info(response.session), sent)
+        return self._session(session_info(response.session), sent)
 
     def describe(
         self,
@@ -147,7 +157,7 @@ class Client:
         """Returns a session that exists on the server, by its id; raises SessionNotFoundError when it does not."""
         request = service_pb2.GetSessionRequest(session_id=id)
         response = self._transport.unary(self._transport.stub.GetSession, request, timeout=timeout)
-        return Session(self._transport, session_info(response.session))
+        return self._session(session_info(response.session))
 
     def sessions(self, *, page_size: int = 0, timeout: float | None = None) -> Iterator[SessionInfo]:
         """Yields what all sessions on the server are, oldest first.
@@ -166,9 +176,15 @@ class Client:
 
     def close(self) -> None:
         """Closes the connection, and ends the embedded server when there is one. Closing again does nothing."""
+        if self._routes is not None:
+            self._routes.close()
         self._transport.close()
         if self._server is not None:
             self._server.stop()
+
+    def _session(self, info: SessionInfo, graph: Graph | None = None) -> Session:
+        direct = None if self._routes is None else self._routes.to(info)
+        return Session(direct or self._transport, info, graph)
 
     def __enter__(self) -> Self:
         return self

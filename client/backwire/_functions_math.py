@@ -24,8 +24,8 @@ from backwire._value import (
     unary,
 )
 
-# The numbers that ONNX gives to dtypes, for Cast.
-_ONNX_TYPES = {
+# The numbers that ONNX gives to dtypes, for Cast and its like.
+ONNX_TYPES = {
     "float32": 1,
     "uint8": 2,
     "int8": 3,
@@ -171,7 +171,7 @@ def not_equal(a: Operand, b: Operand) -> Value:
 def cast(x: Value, dtype: DTypeLike) -> Value:
     """Returns the elements as another dtype; floats are truncated towards zero to become integers."""
     kind = _arrays.dtype_of(dtype)
-    return apply("Cast", [x], kind, x.shape, attributes={"to": _ONNX_TYPES[kind.name]})
+    return apply("Cast", [x], kind, x.shape, attributes={"to": ONNX_TYPES[kind.name]})
 
 
 def sum(x: Value, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Value:  # noqa: A001

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+from numpy.typing import ArrayLike
+
 from backwire import _shapes
+from backwire._arrays import INT64
 from backwire._errors import GraphError, InvalidRequestError, ShapeError
 from backwire._shapes import Dim, Shape
-from backwire._value import AttributeValue, Value, apply, as_constant, as_values, require_float
+from backwire._value import AttributeValue, Operand, Value, apply, as_constant, as_values, require_float
 
 Pair = int | tuple[int, int]
 
@@ -83,6 +86,44 @@ def dropout(x: Value, rate: float = 0.5) -> Value:
         raise InvalidRequestError(f"Dropout: a rate of {rate} leaves nothing to learn from; use 0 <= rate < 1")
     require_float("Dropout", x)
     return apply("Dropout", [x, as_constant(rate)], x.dtype, x.shape)
+
+
+def roi_align(
+    x: Value,
+    regions: Operand,
+    batch_indices: Value | ArrayLike,
+    size: Pair,
+    *,
+    scale: float = 1.0,
+    sampling_ratio: int = 0,
+) -> Value:
+    """Returns the means of `x` in each cell of each region, [regions, channels, height, width] (He et al. 2017).
+
+    As torchvision's `roi_align` with `aligned=True`. Gradients flow to `x` and to the regions.
+
+    Args:
+        x: The images.
+        regions: [regions, 4]: x1, y1, x2, y2.
+        batch_indices: [regions] int64: the image that each region is in.
+        size: How many cells a region is divided into.
+        scale: The size of `x` over that of the image that the regions were measured in.
+        sampling_ratio: How many places along each axis of a cell `x` is interpolated at; 0 for one for each element.
+    """
+    _require_images("RoiAlign", x)
+    images, cut = as_values("RoiAlign", x, regions)
+    where = batch_indices if isinstance(batch_indices, Value) else as_constant(batch_indices, INT64)
+    height, width = _each(size, 2, "size")
+    attributes: dict[str, AttributeValue] = {
+        "output_height": height,
+        "output_width": width,
+        "spatial_scale": float(scale),
+        "sampling_ratio": sampling_ratio,
+        "coordinate_transformation_mode": "half_pixel",
+    }
+    count = None if cut.shape is None else cut.shape[0]
+    channels = None if x.shape is None else x.shape[1]
+    shape = (count, channels, height, width)
+    return apply("RoiAlign", [images, cut, where], x.dtype, shape, attributes=attributes)
 
 
 def _pool(

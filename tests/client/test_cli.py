@@ -27,7 +27,18 @@ def test_help_documents_every_command_and_exit_code(capsys: pytest.CaptureFixtur
         _cli.main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for word in ("serve", "demo", "health", "ops", "sessions", "version", "exit codes", "130"):
+    for word in (
+        "serve",
+        "demo",
+        "describe",
+        "check-gradients",
+        "health",
+        "ops",
+        "sessions",
+        "version",
+        "exit codes",
+        "130",
+    ):
         assert word in text
 
 

@@ -36,7 +36,7 @@ def convolutions() -> tuple[Any, Any]:
     return nn.Sequential(*layers), torch.randn(3, 2, 12, 12)
 
 
-class Gates(nn.Module):  # type: ignore[misc] # torch may be missing
+class Gates(nn.Module):
     """A gated recurrent cell unrolled by hand: split, chunk, stack, slices."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Gates(nn.Module):  # type: ignore[misc] # torch may be missing
         return torch.stack(seen, 1).mean(1)
 
 
-class Attention(nn.Module):  # type: ignore[misc] # torch may be missing
+class Attention(nn.Module):
     """A pre-norm transformer block with causal attention."""
 
     def __init__(self) -> None:
@@ -87,7 +87,81 @@ def batch_norm() -> tuple[Any, Any]:
     return module, torch.randn(3, 1, 4, 4)
 
 
-MODELS = [perceptron, convolutions, gates, attention, batch_norm]
+class Fitted(nn.Module):
+    """Modules of one name, and what is done with them."""
+
+    def __init__(self, compute: Callable[[Any, Any], Any], **modules: Any) -> None:
+        super().__init__()
+        self.compute = compute
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def forward(self, x: Any) -> Any:
+        return self.compute(self, x)
+
+
+def grouped_queries() -> tuple[Any, Any]:
+    def compute(m: Any, x: Any) -> Any:
+        q, k, v = (layer(x).reshape(2, 5, -1, 2).transpose(1, 2) for layer in (m.q, m.k, m.v))
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+    return Fitted(compute, q=nn.Linear(8, 8), k=nn.Linear(8, 4), v=nn.Linear(8, 4)), torch.randn(2, 5, 8)
+
+
+def tracked_instances() -> tuple[Any, Any]:
+    norm = nn.InstanceNorm1d(4, affine=True, track_running_stats=True)
+    norm.running_mean.uniform_(-1, 1)
+    norm.running_var.uniform_(0.5, 2)
+    return nn.Sequential(nn.Conv1d(2, 4, 3), norm, nn.PReLU(4)), torch.randn(2, 2, 7)
+
+
+def lstm() -> tuple[Any, Any]:
+    layer = nn.LSTM(3, 4, num_layers=2, bidirectional=True, batch_first=True)
+    return Fitted(lambda m, x: m.last(m.layer(x)[0][:, -1]), layer=layer, last=nn.Linear(8, 2)), torch.randn(2, 5, 3)
+
+
+def shifted_windows() -> tuple[Any, Any]:
+    def compute(m: Any, x: Any) -> Any:
+        h = torch.roll(m.norm(x), (-1, -1), (1, 2)).reshape(2, 2, 2, 2, 2, 8).permute(0, 1, 3, 2, 4, 5).reshape(8, 4, 8)
+        q, k, v = m.qkv(h).reshape(8, 4, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        places = torch.arange(4)[:, None] - torch.arange(4)[None] + 3
+        scores = q @ k.transpose(-2, -1) / 2 + m.bias(places).permute(2, 0, 1)
+        h = (scores.softmax(-1) @ v).transpose(1, 2).reshape(2, 2, 2, 2, 2, 8).permute(0, 1, 3, 2, 4, 5)
+        return x + torch.roll(h.reshape(2, 4, 4, 8), (1, 1), (1, 2))
+
+    modules = {"norm": nn.LayerNorm(8), "qkv": nn.Linear(8, 24), "bias": nn.Embedding(7, 2)}
+    return Fitted(compute, **modules), torch.randn(2, 4, 4, 8)
+
+
+def decoder_of_images() -> tuple[Any, Any]:
+    layers = [
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.GroupNorm(2, 4),
+        nn.Hardswish(),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.ConvTranspose2d(4, 4, 3, stride=2, padding=1, output_padding=1, groups=2),
+        nn.PixelShuffle(2),
+        nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"),
+    ]
+    return nn.Sequential(*layers), torch.randn(2, 2, 3, 4)
+
+
+def masked_attention() -> tuple[Any, Any]:
+    def compute(m: Any, x: Any) -> Any:
+        batch, steps = x.shape[:2]
+        q, k, v = (layer(x).view(batch, steps, -1, 2).transpose(1, 2) for layer in (m.q, m.k, m.v))
+        k, v = (each[:, :, None].expand(batch, 1, 2, steps, 2).reshape(batch, 2, steps, 2) for each in (k, v))
+        seen = (torch.arange(steps)[:, None] >= torch.arange(steps)[None])[None, None].expand(batch, 1, steps, steps)
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+
+    return Fitted(compute, q=nn.Linear(8, 4), k=nn.Linear(8, 2), v=nn.Linear(8, 2)), torch.randn(2, 5, 8)
+
+
+BOTH = [perceptron, convolutions, gates, attention, batch_norm]
+BOTH += [tracked_instances, lstm, shifted_windows, decoder_of_images, masked_attention]
+EXPORTS = [(make, dynamo) for make in BOTH for dynamo in (False, True)]
+EXPORTS.append((grouped_queries, True))  # the older exporter refuses them
+OPEN = (masked_attention, lstm)  # exported for any batch
 
 
 @pytest.fixture(scope="module")
@@ -96,26 +170,42 @@ def client() -> Iterator[bw.Client]:
         yield connected
 
 
-def exported(module: Any, x: Any, *, dynamo: bool) -> onnx.ModelProto:
+def exported(module: Any, x: Any, *, dynamo: bool, open_batch: bool) -> onnx.ModelProto:
     if dynamo:
         pytest.importorskip("onnxscript", reason="PyTorch's newer exporter needs it")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters deprecate parts of each other
         if dynamo:
+            shapes = ({0: "batch"},) if open_batch else None
             program = torch.onnx.export(
-                module, (x,), input_names=["x"], output_names=["y"], dynamo=True, optimize=False, verbose=False
+                module,
+                (x,),
+                input_names=["x"],
+                output_names=["y"],
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+                dynamic_shapes=shapes,
             )
             made: onnx.ModelProto = program.model_proto
             return made
         file = io.BytesIO()
         torch.onnx.export(
-            module, (x,), file, input_names=["x"], output_names=["y"], dynamo=False, do_constant_folding=False
+            module,
+            (x,),
+            file,
+            input_names=["x"],
+            output_names=["y"],
+            dynamo=False,
+            do_constant_folding=False,
+            dynamic_axes={"x": {0: "batch"}} if open_batch else None,
         )
         return onnx.load_from_string(file.getvalue())
 
 
-@pytest.mark.parametrize("dynamo", [False, True], ids=["legacy", "dynamo"])
-@pytest.mark.parametrize("make", MODELS)
+@pytest.mark.parametrize(
+    ("make", "dynamo"), EXPORTS, ids=[f"{make.__name__}-{'dynamo' if dynamo else 'legacy'}" for make, dynamo in EXPORTS]
+)
 def test_outputs_and_gradients_are_those_of_torch(
     client: bw.Client, make: Callable[[], tuple[Any, Any]], dynamo: bool, tmp_path: Path
 ) -> None:
@@ -124,7 +214,7 @@ def test_outputs_and_gradients_are_those_of_torch(
     module.eval()
     for parameter in module.parameters():  # equal ones, such as gains of 1, would be exported as one
         parameter.data.add_(torch.randn_like(parameter) / 10)
-    graph = backwire.onnx.load(exported(module, x, dynamo=dynamo))
+    graph = backwire.onnx.load(exported(module, x, dynamo=dynamo, open_batch=make in OPEN))
     session = client.create_session(graph, optimizer=bw.SGD(0.01))
     forward = session.forward({"x": x.numpy()})
 

@@ -28,8 +28,9 @@ def model(
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
     tensors = [numpy_helper.from_array(value, name) for name, value in initializers.items()]
     graph = helper.make_graph(nodes, "test", inputs, outputs, tensors)
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
-    return onnx.shape_inference.infer_shapes(made)
+    domains = {"": opset, **{node.domain: 1 for node in nodes if node.domain}}
+    opsets = [helper.make_opsetid(*domain) for domain in domains.items()]
+    return onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets, ir_version=7))
 
 
 def perceptron(opset: int = 13) -> onnx.ModelProto:
@@ -295,6 +296,17 @@ def test_large_parameters_go_beside_the_model(
 
 
 def test_the_server_names_an_operator_that_it_does_not_have(client: bw.Client) -> None:
-    node = helper.make_node("RandomNormalLike", ["x"], ["y"])
-    with pytest.raises(bw.GraphError, match="RandomNormalLike"):
-        client.create_session(backwire.onnx.load(model([node], [2])))
+    (y,) = bw.op("MatMulInteger", bw.input("x", (2, 2), dtype="int8"), np.ones((2, 2), np.int8), dtype="int32")
+    with pytest.raises(bw.GraphError, match="MatMulInteger"):
+        client.create_session(bw.graph(outputs={"y": y}))
+
+
+def test_an_operator_of_another_domain_comes_back_in_it(client: bw.Client, tmp_path: Path) -> None:
+    node = helper.make_node("FlexAttention", ["x", "k", "k"], ["y"], domain="ai.onnx.preview")
+    made = model([node], [1, 2, 3, 4], opset=26, k=draw(1, 2, 5, 4))
+    session = client.create_session(backwire.onnx.load(made))
+    backwire.onnx.save(session, tmp_path / "flex.onnx")
+    again = client.create_session(backwire.onnx.load(tmp_path / "flex.onnx"))
+    y, same = (each.forward({"x": draw(1, 2, 3, 4)}, "eval").outputs["y"] for each in (session, again))
+    np.testing.assert_array_equal(y, same)
+    assert {item.domain for item in onnx.load(tmp_path / "flex.onnx").opset_import} == {"", "ai.onnx.preview"}

@@ -26,7 +26,7 @@ class Bench:
     leaves: dict[str, Array]
     outputs: tuple[Value, ...]
 
-    def evaluate(self, values: Sequence[Value], leaves: Mapping[str, Array]) -> tuple[Array, ...]:
+    def evaluate(self, values: Sequence[Value], leaves: Mapping[str, Array]) -> list[Array]:
         feeds = {**leaves, RANDOM_KEY: np.array([3, 4], np.uint64)}
         return Program(self.builder, [value.name for value in values], feeds.keys()).run(feeds)
 

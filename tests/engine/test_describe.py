@@ -69,9 +69,9 @@ def test_matrix_products_count_two_operations_for_each_multiplication() -> None:
 
 
 def test_work_grows_with_the_batch() -> None:
-    small, large = described(NETWORK, x=(1, 4)), described(NETWORK, x=(100, 4))
+    small, large = described(NETWORK, x=(100, 4)), described(NETWORK, x=(10_000, 4))
     assert large.forward_flops == 100 * (small.forward_flops - 1) + 1
-    assert large.peak_bytes > 50 * small.peak_bytes / 2
+    assert large.peak_bytes > 90 * small.peak_bytes
 
 
 def test_convolutions_and_their_gradients_count_their_multiplications() -> None:
@@ -105,8 +105,13 @@ def test_a_graph_without_loss_is_differentiated_by_its_outputs() -> None:
 
 
 def test_peak_counts_values_that_live_at_the_same_time() -> None:
-    nodes = [Node("Neg", (f"v{index}",), (f"v{index + 1}",)) for index in range(20)]
-    graph = Graph(inputs=(Input("v0", TensorType.of("float64", (1000,))),), nodes=tuple(nodes), outputs={"y": "v20"})
+    nodes = [Node("Mul", (f"v{index}", "two"), (f"v{index + 1}",)) for index in range(20)]
+    graph = Graph(
+        inputs=(Input("v0", TensorType.of("float64", (1000,))),),
+        constants={"two": np.array(2.0)},
+        nodes=tuple(nodes),
+        outputs={"y": "v20"},
+    )
     assert 16_000 <= described(graph).peak_bytes < 5 * 8_000
 
 

@@ -147,3 +147,20 @@ def test_what_does_not_fit_is_a_typed_error(
 ) -> None:
     with pytest.raises(error, match=remedy):
         run(op, *inputs, **attributes)
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs"),
+    [
+        ("Slice", ([1.0, 2.0], 0, 1)),
+        ("Pad", ([1.0, 2.0], [[1], [1]])),
+        ("Tile", ([1.0, 2.0], 2)),
+        ("Expand", ([1.0, 2.0], [[2]])),
+        ("TopK", ([1.0, 2.0], [])),
+        ("CumSum", (1.0, 0)),
+    ],
+)
+def test_integers_of_a_wrong_shape_are_named_and_never_a_defect(op: str, inputs: tuple[Any, ...]) -> None:
+    arrays = [np.asarray(inputs[0]), *(np.asarray(each, np.int64) for each in inputs[1:])]
+    with pytest.raises(EngineError, match=f"{op} node"):
+        run(op, *arrays)

@@ -10,10 +10,11 @@ import onnx
 from backwire import _arrays, _declare
 from backwire._arrays import Array, DType
 from backwire._errors import GraphError, UnknownNameError
+from backwire._gradient import gradient
 from backwire._graph import LOSS, Graph, graph
 from backwire._shapes import Shape
 from backwire._value import AttributeValue, Node, Value, as_constant
-from backwire.onnx import _tensors
+from backwire.onnx import _supported, _tensors
 from backwire.onnx._prepare import Prepared, prepare, read
 from backwire_api.v1 import graph_pb2
 
@@ -23,6 +24,10 @@ _SETTINGS = {
     ("Clip", 1): "constant",
     ("Clip", 2): "constant",
     ("Dropout", 1): "constant",
+    ("MelWeightMatrix", 3): "constant",
+    ("MelWeightMatrix", 4): "constant",
+    ("NonMaxSuppression", 3): "constant",
+    ("NonMaxSuppression", 4): "constant",
     ("OneHot", 2): "constant",
     ("Pad", 2): "constant",
     ("Range", 0): "constant",
@@ -30,12 +35,16 @@ _SETTINGS = {
     ("Range", 2): "constant",
     ("Resize", 1): "constant",
     ("Resize", 2): "constant",
+    ("STFT", 2): "constant",
 }
 """Floating-point inputs of operators, by position, that no one trains: statistics are kept, settings never change."""
 
+_MOVES = ("Cast", "Expand", "Identity", "Reshape", "Squeeze", "Tile", "Unsqueeze")
+"""Operators whose first input is to the model what their output is."""
+
 
 def load(model: str | os.PathLike[str] | onnx.ModelProto, *, frozen: str | Iterable[str] = ()) -> Graph:
-    """Returns the graph of an ONNX model, of operator set 7 to the newest that the onnx package knows.
+    """Returns the graph of an ONNX model, of operator set 6 to the newest that the onnx package knows.
 
     Floating-point initializers become parameters of their own names. Those that only set an operator up (the bounds of
     Clip, the ratio of Dropout, the scales of Resize and the like) become constants, as do all initializers of other
@@ -46,9 +55,11 @@ def load(model: str | os.PathLike[str] | onnx.ModelProto, *, frozen: str | Itera
     the names that it gives them (`dim_param`), or that of the input and the axis, such as `x_0`.
 
     Dropout drops in train mode, and a BatchNormalization that the model has in training mode updates its running
-    statistics there. Functions that the model defines are inlined. Export a model that is to be trained without what
-    folds its parameters together: `torch.onnx.export(..., dynamo=True, optimize=False)`, or `dynamo=False` with
-    `do_constant_folding=False`. Whether the server has an operator, it tells itself, when the session is created.
+    statistics there. Functions that the model defines are inlined, and Gradient nodes (ai.onnx.preview.training)
+    differentiate within the graph. Export a model that is to be trained without what folds its parameters together:
+    `torch.onnx.export(..., dynamo=True, optimize=False)`, or `dynamo=False` with `do_constant_folding=False`. What a
+    module does not train (`requires_grad=False`, the row of an embedding's `padding_idx`) the file does not tell: name
+    such parameters in `frozen`. Whether the server has an operator, it tells itself, when the session is created.
 
     Args:
         model: The path of a file, with its external data beside it, or the model itself, which is not changed.
@@ -108,6 +119,9 @@ class _Builder:
         if node.op_type == "Constant":
             self.values[node.output[0]] = _constant(attributes)
             return
+        if node.op_type == _supported.GRADIENT:
+            self._add_gradients(node, attributes)
+            return
         inputs = tuple(self.values[name] if name else None for name in node.input)
         updates = _updates(node.op_type, inputs, attributes)
         made = Node(node.op_type, inputs, attributes, outputs=max(len(node.output), len(updates) + 1), updates=updates)
@@ -116,6 +130,17 @@ class _Builder:
             if name:
                 dtype, shape = self._type(name, first)
                 self.values[name] = Value(made, dtype, shape, name=name, index=index)
+
+    def _add_gradients(self, node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
+        """Adds the outputs of a Gradient node: the gradient of the value `y` by each of the values `xs`."""
+        y, xs = attributes.get("y", ""), attributes.get("xs", [])
+        if y not in self.values or list(node.input) != [*xs, *attributes.get("zs", [])]:
+            raise GraphError(
+                f"Gradient node {node.name or node.output[0]!r} must come after its y, and its inputs be the values "
+                "that its xs and zs name; a gradient at other values is not supported"
+            )
+        for name, slope in zip(node.output, gradient(self.values[y], [self.values[x] for x in xs]), strict=True):
+            self.values[name] = slope.named(name)
 
     def _initializer(self, tensor: onnx.TensorProto, *, trained: bool) -> Value:
         array, name = _tensors.array_of(tensor), tensor.name
@@ -132,11 +157,13 @@ class _Builder:
 
 
 def _roles(source: onnx.GraphProto) -> Mapping[str, set[str]]:
-    """Returns what each value is to the nodes that take it."""
-    roles: dict[str, set[str]] = {}
-    for node in source.node:
+    """Returns what each value is to the nodes that take it, directly or after it was only moved."""
+    roles: dict[str, set[str]] = {info.name: {"operand"} for info in source.output}
+    for node in reversed(source.node):
         for index, name in enumerate(node.input):
-            roles.setdefault(name, set()).add(_SETTINGS.get((node.op_type, index), "operand"))
+            role = {_SETTINGS.get((node.op_type, index), "operand")}
+            moved = node.op_type in _MOVES and index == 0
+            roles.setdefault(name, set()).update(roles.get(node.output[0], set()) if moved else role)
     return roles
 
 

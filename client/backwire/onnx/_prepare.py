@@ -8,14 +8,10 @@ from google.protobuf.message import DecodeError
 from onnx import inliner, shape_inference, version_converter
 
 from backwire._errors import GraphError
-from backwire.onnx import _fold, _supported
-
-OLDEST_OPSET = 7
-"""The first in which operators broadcast as numpy does; what is older cannot be converted reliably."""
+from backwire.onnx import _fold, _old, _supported
 
 COMMON_OPSET = 21
 """Older models are converted to this one: since then operators were added and took further types, but none changed."""
-
 
 _TORCH_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 """Where PyTorch writes what an initializer was in the module: PARAMETER, BUFFER, or CONSTANT_TENSOR."""
@@ -45,6 +41,10 @@ def read(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
         return onnx.load(os.fspath(model))
     except DecodeError:
         raise GraphError(f"{os.fspath(model)!r} is no ONNX model; give the path of a .onnx file") from None
+    except onnx.checker.ValidationError as error:
+        raise GraphError(
+            f"{os.fspath(model)!r}: {error}; keep the files of a model's external data in its folder"
+        ) from None
 
 
 def prepare(model: onnx.ModelProto) -> Prepared:
@@ -58,8 +58,10 @@ def prepare(model: onnx.ModelProto) -> Prepared:
         model = _inferred(model)
     _supported.check(model)
     _check(model)
+    _old.spread_slopes(model.graph, opset)
     if opset < COMMON_OPSET:
-        model, opset = _converted(model, opset), COMMON_OPSET
+        model, older, opset = _converted(model, opset), opset, COMMON_OPSET
+        _old.name_resize_modes(model.graph, older)
     return Prepared(_inferred(model), opset, initializers, initializers & buffers)
 
 
@@ -72,12 +74,15 @@ def _buffers(graph: onnx.GraphProto) -> frozenset[str]:
 
 def _opset(model: onnx.ModelProto) -> int:
     versions = [item.version for item in model.opset_import if item.domain in _supported.DEFAULT_DOMAINS]
-    newest = onnx.defs.onnx_opset_version()
+    newest = int(onnx.defs.onnx_opset_version())
+    if not versions and all(node.domain not in _supported.DEFAULT_DOMAINS for node in model.graph.node):
+        return newest
     if not versions:
         raise GraphError("the model does not say which version of the ONNX operator set it uses; set opset_import")
-    if versions[0] < OLDEST_OPSET:
+    if versions[0] < _old.OLDEST_OPSET and (changed := _old.changed_operators(model.graph.node, versions[0])):
         raise GraphError(
-            f"the model uses operator set {versions[0]}; export it again with {OLDEST_OPSET} or a newer one"
+            f"the model uses operator set {versions[0]}, and {', '.join(changed)} changed after that; export it again "
+            f"with {_old.OLDEST_OPSET} or a newer one"
         )
     if versions[0] > newest:
         raise GraphError(

@@ -14,6 +14,7 @@ from backwire._graph import LOSS, Graph
 from backwire._session import Session
 from backwire.onnx import _tensors
 from backwire.onnx._prepare import COMMON_OPSET
+from backwire.onnx._supported import GRADIENT, PREVIEWS
 from backwire_api import tensors
 from backwire_api.v1 import graph_pb2
 
@@ -22,7 +23,6 @@ OPSETS = range(COMMON_OPSET, onnx.defs.onnx_opset_version() + 1)
 
 MESSAGE_BYTES = 1 << 30  # parameters beyond this go beside the model, since a message cannot have 2 GiB
 
-_GRADIENT = "Gradient"
 _TRAINING_MODE = {"BatchNormalization": 5, "Dropout": 2}
 """The operators that can be told that they are in training, and how many inputs they have when they are not."""
 
@@ -82,7 +82,7 @@ class _Outline:
 
     def model(self, values: Mapping[str, Array]) -> onnx.ModelProto:
         """Returns the model with these parameters, checked; raises GraphError when ONNX cannot say it."""
-        if any(node.op == _GRADIENT for node in self._nodes):
+        if any(node.op == GRADIENT for node in self._nodes):
             raise GraphError(
                 "an output is computed from a gradient, which no ONNX runtime computes; leave it out of the outputs"
             )
@@ -96,8 +96,9 @@ class _Outline:
             [onnx.ValueInfoProto(name=name) for name in self._outputs],
             [_tensors.tensor_of(name, array) for name, array in values.items()],
         )
-        opset = onnx.helper.make_opsetid("", _opset(nodes))
-        model = onnx.helper.make_model_gen_version(made, opset_imports=[opset], producer_name="backwire")
+        domains = {"": _opset(nodes), **{node.domain: 1 for node in nodes if node.domain}}
+        opsets = [onnx.helper.make_opsetid(*domain) for domain in domains.items()]
+        model = onnx.helper.make_model_gen_version(made, opset_imports=opsets, producer_name="backwire")
         try:
             self._declare_outputs(model)
             onnx.checker.check_model(model)
@@ -125,7 +126,8 @@ class _Outline:
         while outputs and not outputs[-1]:
             outputs.pop()
         if outputs:
-            yield onnx.helper.make_node(node.op, inputs, outputs, name=node.name or outputs[0], **attributes)
+            name, domain = node.name or outputs[0], PREVIEWS.get(node.op)
+            yield onnx.helper.make_node(node.op, inputs, outputs, name=name, domain=domain, **attributes)
 
     def _identities(self) -> Iterator[onnx.NodeProto]:
         """Yields what gives outputs their names where they are not those of the values."""

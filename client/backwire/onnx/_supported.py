@@ -8,6 +8,24 @@ from backwire._errors import GraphError
 from backwire.onnx import _tensors
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
+GRADIENT = "Gradient"
+"""The operator that differentiates within a graph."""
+
+PREVIEWS = {GRADIENT: "ai.onnx.preview.training", "FlexAttention": "ai.onnx.preview"}
+"""The operators of other domains that there are, each with its domain."""
+
+_OUT_OF_SCOPE = {
+    "ImageDecoder": "it decodes images",
+    **dict.fromkeys(("Optional", "OptionalGetElement", "OptionalHasElement"), "it is about optionals"),
+    **dict.fromkeys(
+        (
+            *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
+            *("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"),
+        ),
+        "it is quantised",
+    ),
+}
+"""Operators that no server will have, with the reason. The others that there are none of, their types give away."""
 
 _KINDS = onnx.AttributeProto
 _SUBGRAPHS = (_KINDS.GRAPH, _KINDS.GRAPHS)
@@ -65,8 +83,10 @@ def _in_nodes(graph: onnx.GraphProto) -> Iterator[str]:
 
 
 def _of_node(node: onnx.NodeProto) -> Iterator[str]:
-    if node.domain not in DEFAULT_DOMAINS:
+    if node.domain not in DEFAULT_DOMAINS and node.domain != PREVIEWS.get(node.op_type):
         yield f"it is of the domain {node.domain!r}, not of the ONNX operator set"
+    elif node.op_type in _OUT_OF_SCOPE:
+        yield _OUT_OF_SCOPE[node.op_type]
     for attribute in node.attribute:
         if attribute.type in _SUBGRAPHS:
             yield f"attribute {attribute.name!r} is a graph: control flow"

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from backwire_server.engine.dims import UnknownDimension, product
+from backwire_server.engine.dims import Dim, UnknownDimension, product
 from backwire_server.engine.errors import EngineError, GraphError
 from backwire_server.engine.graph import Array, Attribute, DType, Node, TensorType
-from backwire_server.engine.registry import N_OUTPUTS, Op, lookup, takes_n_outputs
+from backwire_server.engine.registry import BUILDER, N_OUTPUTS, Op, lookup, takes_builder, takes_n_outputs
+from backwire_server.engine.simplify import simplified
 from backwire_server.engine.values import NeedsValue, O, Value
 
 RANDOM_KEY = "%key"
@@ -46,6 +47,7 @@ class Builder:
         self.training = training
         self.abstract = abstract
         self.nodes: list[Emitted] = []
+        self.origins: dict[str, Emitted] = {}
         self.types: dict[str, TensorType | None] = {}
         self.constants: dict[str, Array] = {}
         self.known: dict[str, Array] = dict(known or {})
@@ -59,6 +61,7 @@ class Builder:
         """Returns a builder that goes on from here without changing this one."""
         copy = Builder(training=self.training, known=self.known, abstract=self.abstract)
         copy.nodes, copy.types, copy.constants = list(self.nodes), dict(self.types), dict(self.constants)
+        copy.origins = dict(self.origins)
         copy._shared, copy._streams, copy._count = dict(self._shared), dict(self._streams), self._count
         return copy
 
@@ -78,7 +81,7 @@ class Builder:
             self._shared[key] = (name,)
         return Value(self, self._shared[key][0])
 
-    def uniform(self, shape: Sequence[int], dtype: DType) -> Value:
+    def uniform(self, shape: Sequence[Dim], dtype: DType) -> Value:
         """Returns random numbers in [0, 1) that depend on the pass's key and on where in the graph they are drawn."""
         key = Value(self, RANDOM_KEY) if RANDOM_KEY in self.types else self.leaf(RANDOM_KEY, RANDOM_KEY_TYPE)
         index = self._streams[self._scope] = self._streams.get(self._scope, -1) + 1
@@ -113,6 +116,9 @@ class Builder:
                 raise
             given = ", ".join(str(self.types[value.name]) if value else "nothing" for value in inputs)
             raise error.within(f"{context} on ({given})", f"graph.nodes[{self.label}]" if self.label else "") from None
+        except (TypeError, ValueError, IndexError, OverflowError) as error:
+            wrong = GraphError(f"cannot take these inputs and attributes: {error}; see the operator's definition")
+            raise wrong.within(context, f"graph.nodes[{self.label}]" if self.label else "") from error
 
     def _expand(
         self, op: Op, expand: Callable[..., Any], inputs: Sequence[Value | None], bound: dict[str, Any], n: int
@@ -120,6 +126,8 @@ class Builder:
         try:
             if takes_n_outputs(expand):
                 bound[N_OUTPUTS] = n
+            if takes_builder(expand):
+                bound[BUILDER] = self
             result = expand(*inputs, **bound)
         except (UnknownDimension, NeedsValue):
             if not self.abstract:
@@ -134,11 +142,15 @@ class Builder:
         key = (op.name, names, n_outputs, tuple(_hashable(value) for value in bound.values()))
         if key not in self._shared:
             types = self._infer(op, inputs, bound, n_outputs)
+            if types[0] is not None and (simpler := simplified(self, op.name, inputs, bound, types[0])):
+                self._shared[key] = (simpler.name,)
+                return (simpler,)
             outputs = tuple(self._fresh(op.name) for _ in types)
             self.types.update(zip(outputs, types, strict=True))
             node = Emitted(op, names, outputs, bound, self.label)
             if not self._fold(node, types):
                 self.nodes.append(node)
+                self.origins.update(dict.fromkeys(outputs, node))
             self._shared[key] = outputs
         return tuple(Value(self, name) for name in self._shared[key])
 
@@ -175,6 +187,14 @@ class Builder:
     def _fresh(self, stem: str) -> str:
         self._count += 1
         return f"%{self._count}:{stem}"
+
+
+def views_of(node: Emitted, arrays: Sequence[Array | None]) -> tuple[Array, ...]:
+    """Returns the outputs of a node that returns views of its first input, whose elements may be anything."""
+    assert node.op.kernel is not None
+    extra = {N_OUTPUTS: len(node.outputs)} if takes_n_outputs(node.op.kernel) else {}
+    views = node.op.kernel(*arrays, **node.attributes, **extra)
+    return views if isinstance(views, tuple) else (views,)
 
 
 def run_kernel(node: Emitted, arrays: Sequence[Array | None]) -> tuple[Array, ...]:

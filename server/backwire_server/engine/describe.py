@@ -12,7 +12,7 @@ from backwire_server.engine.dims import Symbolic, concrete
 from backwire_server.engine.errors import EngineError, GraphError, MissingInput
 from backwire_server.engine.graph import Array, Graph, Input, TensorType
 from backwire_server.engine.plan import Plan, compile_plan
-from backwire_server.engine.program import Program
+from backwire_server.engine.program import PLANNED_BYTES, Program
 
 Types = Mapping[str, TensorType | None]
 
@@ -21,7 +21,7 @@ _ANY = np.dtype(np.int8)  # stands for the element type of an input that the gra
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a training pass computes and costs. Every value counts in full, also where two would share memory.
+    """What a training pass computes and costs, by the plan that it would run by.
 
     Attributes:
         values: The types of the graph's values by name, as far as they can be computed.
@@ -30,7 +30,7 @@ class Description:
         backward_flops: Those of the usual backward program: the loss by the parameters, else all outputs.
         pass_bytes: What is kept for Backward.
         peak_bytes: The most that inputs, values and gradients hold at any moment, without parameters and without what
-            a kernel needs only while it runs.
+            a kernel that plans nothing needs only while it runs.
     """
 
     values: dict[str, TensorType]
@@ -79,7 +79,8 @@ def describe(
     plan = _compile(graph, trainable, inputs, known)
     programs = [plan.program, *([plan.backward(*plan.usual).program] if plan.usual is not None else [])]
     given = sum(map(nbytes, inputs.values())) + nbytes(RANDOM_KEY_TYPE)
-    kept = given + sum(nbytes(plan.program.types[name]) for name in plan.residuals)
+    kept_bytes, peaks = _memory(programs, plan.residuals)
+    kept = given + kept_bytes
     work = [sum(flops(node, program.types) for node in program.nodes) for program in programs]
     outputs = ((name, plan.output_type(name)) for name in sorted(graph.outputs))
     return Description(
@@ -88,8 +89,16 @@ def describe(
         forward_flops=work[0],
         backward_flops=sum(work[1:]),
         pass_bytes=kept,
-        peak_bytes=max(held + _peak(program) for held, program in zip((given, kept), programs, strict=False)),
+        peak_bytes=max(held + peak for held, peak in zip((given, kept), peaks, strict=False)),
     )
+
+
+def _memory(programs: Sequence[Program], residuals: Sequence[str]) -> tuple[int, list[int]]:
+    """Returns what the first program keeps, and the most that each holds; every value in full where none can run."""
+    if any(program.nbytes > PLANNED_BYTES for program in programs):
+        types = programs[0].types
+        return sum(nbytes(types[name]) for name in residuals), [program.nbytes for program in programs]
+    return programs[0].schedule.kept_bytes, [program.schedule.peak_bytes for program in programs]
 
 
 def flops(node: Emitted, types: Types) -> int:
@@ -140,19 +149,6 @@ def _compile(
             raise GraphError("a shape depends on values that cannot be known before the graph runs")
         known.update((name, values[name]) for name in outcome)
     return outcome
-
-
-def _peak(program: Program) -> int:
-    """Returns the most bytes that the program's own values hold at any moment; a value goes after its last use."""
-    last_use = {name: index for index, node in enumerate(program.nodes) for name in (*node.outputs, *node.inputs)}
-    made = {name for node in program.nodes for name in node.outputs}
-    held = peak = 0
-    for index, node in enumerate(program.nodes):
-        held += sum(nbytes(program.types[name]) for name in node.outputs)
-        peak = max(peak, held)
-        finished = {name for name in (*node.inputs, *node.outputs) if last_use[name] == index and name in made}
-        held -= sum(nbytes(program.types[name]) for name in finished - set(program.targets))
-    return peak
 
 
 def _size(type_: TensorType | None) -> int:

@@ -41,14 +41,18 @@ def differentiate(builder: Builder, seeds: Mapping[str, Value], wrt: Sequence[st
 
 
 def undifferentiable(builder: Builder, of: Iterable[str], wrt: Iterable[str]) -> Emitted | None:
-    """Returns a node on a path from `wrt` to `of` whose operator has no gradient rule, or None."""
+    """Returns a node on a path from `wrt` to `of` whose operator has no gradient rule, or None.
+
+    One whose type is not known yet does not count: it may be no floating-point value.
+    """
     active = _reached(builder, builder.nodes, wrt)
     needed = set(of)
     for node in reversed(builder.nodes):
         if not needed.isdisjoint(node.outputs) and not active.isdisjoint(node.inputs):
-            if node.op.gradient is None:
+            if node.op.gradient is not None:
+                needed.update(name for name in node.inputs if name in active)
+            elif any(builder.types[name] is not None for name in node.outputs):
                 return node
-            needed.update(name for name in node.inputs if name in active)
     return None
 
 

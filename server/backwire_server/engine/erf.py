@@ -1,7 +1,12 @@
-"""The error function by rational approximations (Cody 1969, Mathematics of Computation 23)."""
+"""The error function by rational approximations; for double precision those of Cody 1969, Math. of Computation 23.
+
+For single precision one approximation of our own does, erf(x) = tanh(x P(x^2)), fitted by weighted least squares for
+|x| <= 3.95, beyond which erf rounds to 1. Its relative error is 1e-7; rounding makes it 2.6e-7.
+"""
 
 import numpy as np
 
+from backwire_server.engine.geometry import order_of
 from backwire_server.engine.graph import Array
 
 # Numerator and denominator, highest power first: |x| <= 0.46875 in x^2; up to 4 in |x|; beyond in 1 / x^2.
@@ -57,12 +62,57 @@ _FAR = (
         2.33520497626869185e-3,
     ),
 )
+_SINGLE = (  # lowest power first
+    1.12837922573,
+    0.102769054472,
+    -0.00019182691176,
+    -0.000619789643679,
+    8.76398989931e-05,
+    -5.669035545e-06,
+    1.41894247463e-07,
+)
+_SINGLE_END = 3.95**2
+_BLOCK = 16_384  # elements at a time, so that what is computed on the way stays in the processor's cache
 
 
-def erf(x: Array) -> Array:
-    """Returns the error function of each element, to the rounding of its dtype; half precision goes through float32."""
-    if x.dtype.itemsize < 4:
-        return erf(x.astype(np.float32)).astype(x.dtype)
+def erf(x: Array, out: Array | None = None) -> Array:
+    """Returns the error function of each element, to the rounding of its dtype; half precision goes through float32.
+
+    `out`, if given, lies in memory as x does, and may be x.
+    """
+    result = np.empty_like(x) if out is None else out
+    if x.dtype == np.float64:
+        np.copyto(result, _double(x))
+    elif x.dtype != np.float32:
+        np.copyto(result, erf(x.astype(np.float32)).astype(x.dtype))
+    elif order_of(x) is None and not x.flags.c_contiguous:
+        np.copyto(result, erf(np.ascontiguousarray(x)))
+    else:
+        order = order_of(x) or tuple(range(x.ndim))
+        lined = result.transpose(order)
+        found = lined if lined.flags.c_contiguous else np.empty(lined.shape, x.dtype)
+        _single(x.transpose(order).reshape(-1), found.reshape(-1))
+        if found is not lined:
+            np.copyto(lined, found)
+    return result
+
+
+def _single(x: Array, out: Array) -> None:
+    room = np.empty((2, min(_BLOCK, x.size)), np.float32)
+    for start in range(0, x.size, _BLOCK):
+        part, found = x[start : start + _BLOCK], out[start : start + _BLOCK]
+        square, value = room[:, : part.size]
+        np.multiply(part, part, out=square)
+        np.minimum(square, _SINGLE_END, out=square)
+        value.fill(_SINGLE[-1])
+        for each in _SINGLE[-2::-1]:
+            np.multiply(value, square, out=value)
+            np.add(value, each, out=value)
+        np.multiply(value, part, out=found)
+        np.tanh(found, out=found)
+
+
+def _double(x: Array) -> Array:
     size = np.abs(x)
     near, far = size <= 0.46875, size > 4.0
     result = np.empty_like(x)

@@ -20,13 +20,16 @@ from backwire_server.engine.errors import (
     UnknownInput,
     UnknownOutput,
 )
+from backwire_server.engine.frame import Workspace
+from backwire_server.engine.frames import FramePool, Lease
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
-from backwire_server.engine.plan import Plan, check_updates, compile_plan, update_name
+from backwire_server.engine.plan import Plan, check_updates, compile_plan, seed_name, update_name
 from backwire_server.engine.replay import replay
 
 CACHED_PLANS = (
     64  # a plan is a list of kernel calls; shapes vary little in training, and a hostile client gains nothing
 )
+WARM_PLANS = 4  # of these the memory is kept: training and evaluation, and the last batch of each, which is smaller
 
 
 @dataclass(slots=True)
@@ -34,7 +37,8 @@ class Pass:
     """What a forward computation returned and, in train mode, what its backward computation needs.
 
     `outputs` are the requested ones by name; `loss` is None when it was not computed; `updates` are the next values of
-    the frozen parameters that the graph updates. The arrays must not be written.
+    the frozen parameters that the graph updates. The arrays must not be written. The residuals lie in memory that
+    another pass uses once the lease is gone.
     """
 
     outputs: dict[str, Array]
@@ -44,15 +48,17 @@ class Pass:
     residuals: dict[str, Array] = field(default_factory=dict)
     updates: dict[str, Array] = field(default_factory=dict)
     parameters: frozenset[str] = frozenset()
+    lease: Lease | None = None
 
     @property
     def nbytes(self) -> int:
         """The bytes that keeping the pass costs: residuals and inputs, each buffer once; parameters are not counted."""
         owned = [array for name, array in self.feeds.items() if name not in self.parameters]
-        buffers = {id(base): base.nbytes for base in map(_owner, [*owned, *self.residuals.values()])}
+        residuals = [] if self.lease else self.residuals.values()
+        buffers = {id(base): base.nbytes for base in map(_owner, [*owned, *residuals])}
         for name in self.parameters & self.feeds.keys():
             buffers.pop(id(_owner(self.feeds[name])), None)
-        return sum(buffers.values())
+        return sum(buffers.values()) + (self.lease.forward.kept_bytes if self.lease else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +74,21 @@ class Model:
 
     Creating it raises EngineError when shapes or types do not fit together, whatever the symbolic dimensions turn out
     to be; when the loss is not one floating-point element; or when a trainable parameter reaches the loss only through
-    an operator without a gradient. It keeps no values; calls on one Model must not overlap.
+    an operator without a gradient. Calls on one Model must not overlap. Between calls it keeps memory to work in, which
+    `trim` gives up. Without `planned` it calls kernel after kernel instead, each making new arrays: slow, and simple.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, planned: bool = True) -> None:
         self.graph = graph
         self.trainable = tuple(p.name for p in graph.parameters if not p.frozen)
         self._inputs = {item.name: item for item in graph.inputs}
         self._plans: OrderedDict[object, Plan] = OrderedDict()
         self._specialised: dict[object, frozenset[str]] = {}
         self._admitted: dict[object, bool] = {}
+        self._planned = planned
+        self._workspace = Workspace()
+        self._warm: OrderedDict[Plan, FramePool] = OrderedDict()
+        self._passing = frozenset([RANDOM_KEY, *self._inputs, *graph.updates, *map(seed_name, [LOSS, *graph.outputs])])
         self._check()
 
     def forward(
@@ -100,25 +111,33 @@ class Model:
         feeds.update(parameters)
         feeds[RANDOM_KEY] = np.array(key, np.uint64)
         plan = self._plan(feeds, names, with_loss, training)
-        values = plan.run(feeds)
-        result = Pass({}, None, plan, {}, parameters=frozenset(parameters))
+        lease = self._pool(plan).lease() if self._planned else None
+        values = plan.run(feeds, lease.forward if lease else None)
+        result = Pass({}, None, plan, {}, parameters=frozenset(parameters), lease=lease)
         result.outputs = {name: _detached(values[name], parameters) for name in names}
         if with_loss:
             result.loss = float(values[LOSS].reshape(()))
-        if training:
+        if not training:
+            result.lease = None
+        else:
             result.feeds = feeds
             result.updates = {name: values[update_name(name)] for name in self.graph.updates}
             result.residuals = {name: values[name] for name in plan.residuals}
         return result
 
     def backward(
-        self, forward: Pass, output_gradients: Mapping[str, Array] | None = None, wrt: Sequence[str] = ()
+        self,
+        forward: Pass,
+        output_gradients: Mapping[str, Array] | None = None,
+        wrt: Sequence[str] = (),
+        into: Mapping[str, Array] | None = None,
     ) -> Gradients:
         """Computes gradients through a pass made in training, which is left as it was.
 
         `output_gradients` gives the gradient with respect to outputs, by name; None or empty differentiates the loss.
-        `wrt` names inputs. Raises EngineError when a name is unknown, a shape or type differs from the output's, an
-        input is not floating-point, or a path has no gradient.
+        `wrt` names inputs. `into` names arrays in C order to leave gradients of parameters in. Raises EngineError when
+        a name is unknown, a shape or type differs from the output's, an input is not floating-point, or a path has no
+        gradient.
         """
         seeds = dict(output_gradients or {})
         for name in wrt:
@@ -131,9 +150,25 @@ class Model:
                 )
         self._check_seeds(forward.plan, seeds)
         found = forward.plan.backward(tuple(sorted(seeds)), (*self.trainable, *wrt))
-        arrays = found.run({**forward.feeds, **forward.residuals}, seeds)
+        frame = forward.lease.backward(found.program) if forward.lease else None
+        arrays = found.run({**forward.feeds, **forward.residuals}, seeds, frame, into)
         inputs = {name: arrays[name] if name in arrays else np.zeros_like(forward.feeds[name]) for name in wrt}
         return Gradients({name: arrays[name] for name in self.trainable if name in arrays}, inputs)
+
+    def trim(self) -> None:
+        """Gives up the memory that is kept for the next call."""
+        for pool in self._warm.values():
+            pool.clear()
+        self._warm.clear()
+        self._workspace = Workspace()
+
+    def _pool(self, plan: Plan) -> FramePool:
+        pool = self._warm.get(plan) or FramePool(plan.program, self._workspace, self._passing)
+        self._warm[plan] = pool
+        self._warm.move_to_end(plan)
+        if len(self._warm) > WARM_PLANS:
+            self._warm.popitem(last=False)[1].clear()
+        return pool
 
     def _check(self) -> None:
         builder = Builder(training=True, abstract=True)

@@ -8,6 +8,7 @@ from backwire_server.engine.builder import RANDOM_KEY, Builder
 from backwire_server.engine.differentiate import differentiate, is_float
 from backwire_server.engine.dims import may_equal
 from backwire_server.engine.errors import DtypeMismatch, GraphError, ShapeMismatch
+from backwire_server.engine.frame import Frame
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
 from backwire_server.engine.program import Program
 from backwire_server.engine.replay import replay
@@ -21,12 +22,21 @@ class BackwardPlan:
 
     def __init__(self, program: Program, names: Sequence[str]) -> None:
         self.program = program
-        self._names = names
+        self._places = {name: place for place, name in enumerate(names)}
 
-    def run(self, kept: Mapping[str, Array], seeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Returns the gradients by name; those that do not flow are absent."""
-        given = {_seed_name(name): seed for name, seed in seeds.items()}
-        return dict(zip(self._names, self.program.run({**kept, **given}), strict=True))
+    def run(
+        self,
+        kept: Mapping[str, Array],
+        seeds: Mapping[str, Array],
+        frame: Frame | None = None,
+        into: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:
+        """Returns the gradients by name; those that do not flow are absent. With a frame, some of them go `into`."""
+        values = {**kept, **{seed_name(name): seed for name, seed in seeds.items()}}
+        if frame is None:
+            return dict(zip(self._places, self.program.run(values), strict=True))
+        places = {self._places[name]: array for name, array in (into or {}).items() if name in self._places}
+        return dict(zip(self._places, frame.run(values, places), strict=True))
 
 
 class Plan:
@@ -60,13 +70,14 @@ class Plan:
         targets = self._graph.targets(names)
         wanted = {name: self._values[value].name for name, value in targets.items()}
         wanted.update((update_name(name), self._values[value].name) for name, value in self._updates.items())
+        kept = range(len(wanted), len(wanted) + len(self.residuals))
         wanted.update((name, name) for name in self.residuals)
         self._names = tuple(wanted)
-        self.program = Program(self._builder, tuple(wanted.values()), self._leaves)
+        self.program = Program(self._builder, tuple(wanted.values()), self._leaves, kept)
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array], frame: Frame | None = None) -> dict[str, Array]:
         """Returns outputs and loss by output name, updates by `update_name`, and residuals by value name."""
-        return dict(zip(self._names, self.program.run(feeds), strict=True))
+        return dict(zip(self._names, frame.run(feeds) if frame else self.program.run(feeds), strict=True))
 
     def types(self) -> dict[str, TensorType]:
         """Returns the type of each value of the graph that can be computed from the inputs."""
@@ -84,7 +95,7 @@ class Plan:
             if len(self._backward) >= CACHED_BACKWARD:
                 self._backward.clear()
             given = self._leaves | set(self.residuals)
-            self._backward[key] = self._differentiate(seeds, wrt, given)
+            self._backward[key] = self._differentiate(seeds, wrt, given, self.program)
         return self._backward[key]
 
     def _keep_residuals(self, trainable: Sequence[str]) -> None:
@@ -105,7 +116,11 @@ class Plan:
         return (outputs, (*trainable, *inputs)) if outputs else None
 
     def _differentiate(
-        self, seeds: Sequence[str], wrt: Sequence[str], given: frozenset[str] | set[str]
+        self,
+        seeds: Sequence[str],
+        wrt: Sequence[str],
+        given: frozenset[str] | set[str],
+        source: Program | None = None,
     ) -> BackwardPlan:
         builder = self._builder.fork()
         of: dict[str, Value] = {}
@@ -113,15 +128,16 @@ class Plan:
             value = self._values[self._graph.targets([name])[name]]
             type_ = value.type
             if seeds:
-                seed = builder.leaf(_seed_name(name), type_)
+                seed = builder.leaf(seed_name(name), type_)
             else:
                 seed = builder.constant(np.ones(value.sizes, type_.dtype))
             of[value.name] = of[value.name] + seed if value.name in of else seed
         present = tuple(name for name in wrt if name in builder.types)
         gradients = differentiate(builder, of, present)
         flowing = {name: value.name for name, value in gradients.items() if value is not None}
-        seeds_given = {_seed_name(name) for name in seeds}
-        return BackwardPlan(Program(builder, tuple(flowing.values()), given | seeds_given), tuple(flowing))
+        seeds_given = {seed_name(name) for name in seeds}
+        program = Program(builder, tuple(flowing.values()), given | seeds_given, source=source)
+        return BackwardPlan(program, tuple(flowing))
 
 
 def compile_plan(
@@ -200,5 +216,6 @@ def update_name(parameter: str) -> str:
     return f"%update:{parameter}"
 
 
-def _seed_name(output: str) -> str:
+def seed_name(output: str) -> str:
+    """Returns the name of the gradient that is given for an output among the feeds of a backward program."""
     return f"%gradient:{output}"

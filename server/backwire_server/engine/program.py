@@ -1,29 +1,28 @@
-"""A flat list of prepared kernel calls: what a built graph becomes before it runs."""
+"""The nodes of a built graph that some of its values need, and the two ways to run them."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Collection, Container, Mapping, Sequence
+from functools import cached_property
+from math import prod
 
 import numpy as np
 
-from backwire_server.engine.builder import Builder, Emitted
-from backwire_server.engine.errors import EngineError
+from backwire_server.engine.builder import Builder, Emitted, run_kernel
+from backwire_server.engine.dims import concrete
+from backwire_server.engine.errors import GraphError
+from backwire_server.engine.frame import Frame, Workspace
+from backwire_server.engine.geometry import outline
 from backwire_server.engine.graph import Array
-from backwire_server.engine.registry import N_OUTPUTS, takes_n_outputs
+from backwire_server.engine.planner import make_schedule
+from backwire_server.engine.schedule import Schedule
 
-
-class _Call(NamedTuple):
-    kernel: Callable[..., Any]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    finished: tuple[int, ...]  # slots that nobody reads after this call
-    node: Emitted
+PLANNED_BYTES = 1 << 40  # more is not planned, since it could not run
 
 
 class Program:
     """Computes `targets` of a builder's graph from values that are `given`; nodes that do not matter are left out.
 
-    A program holds no state: any number of runs may go on at once.
+    A program holds no values. Of the `targets`, those at the places `kept` are for a later program and stay in the
+    frame; for that one, this is the `source`. What it is given besides lies in C order.
 
     Attributes:
         feeds: The names of the given values that a run needs.
@@ -32,49 +31,57 @@ class Program:
         types: The types of all values in it.
     """
 
-    def __init__(self, builder: Builder, targets: Sequence[str], given: Collection[str]) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        targets: Sequence[str],
+        given: Collection[str],
+        kept: Collection[int] = (),
+        source: "Program | None" = None,
+    ) -> None:
         nodes, needed = _needed(builder, targets, given)
-        slots: dict[str, int] = {"": 0}  # slot 0 stands for inputs that are left out
-        for name in needed:
-            slots.setdefault(name, len(slots))
-        for node in nodes:
-            for name in node.outputs:
-                slots.setdefault(name, len(slots))
+        names = [*needed, *(name for node in nodes for name in node.outputs)]
         self.nodes = tuple(nodes)
         self.targets = tuple(targets)
-        self.types = {name: builder.types[name] for name in slots if name}
+        self.types = {name: type_ for name in names if (type_ := builder.types[name]) is not None}
         self.feeds = tuple(name for name in needed if name not in builder.constants)
-        self._feed_slots = tuple(slots[name] for name in self.feeds)
-        self._target_slots = tuple(slots[name] for name in targets)
-        self._initial: list[Array | None] = [None] * len(slots)
-        for name in needed:
-            if name in builder.constants:
-                self._initial[slots[name]] = builder.constants[name]
-        kept = {0, *self._target_slots, *self._feed_slots, *(slots[n] for n in needed if n in builder.constants)}
-        self._calls = _schedule(nodes, slots, kept)
+        self._constants = {name: builder.constants[name] for name in needed if name in builder.constants}
+        self._kept = frozenset(kept)
+        self._source = source
 
-    def run(self, values: Mapping[str, Array]) -> tuple[Array, ...]:
-        """Returns the targets, in order; raises EngineError naming the node when an element is not acceptable."""
-        slots = self._initial.copy()
-        for slot, name in zip(self._feed_slots, self.feeds, strict=True):
-            slots[slot] = values[name]
-        call = None
-        try:
-            with np.errstate(all="ignore"):
-                for call in self._calls:
-                    results = call.kernel(*[slots[index] for index in call.inputs])
-                    if type(results) is tuple:
-                        for index, result in zip(call.outputs, results, strict=False):
-                            slots[index] = np.asarray(result)
-                    else:
-                        slots[call.outputs[0]] = np.asarray(results)
-                    for index in call.finished:
-                        slots[index] = None
-        except EngineError as error:
-            assert call is not None
-            label = call.node.label
-            raise error.within(f"{call.node.op.name} node {label!r}", f"graph.nodes[{label}]") from None
-        return tuple(slots[index] for index in self._target_slots)  # type: ignore[misc]  # targets are always computed
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all values that it computes, as if none shared memory."""
+        types = (self.types[name] for node in self.nodes for name in node.outputs if name in self.types)
+        return sum(prod(concrete(type_.shape)) * type_.dtype.itemsize for type_ in types)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Where the values lie when the program runs in a frame. Raises GraphError when no machine could hold them."""
+        if self.nbytes > PLANNED_BYTES:
+            raise GraphError(f"the values on the way would hold {self.nbytes:,} bytes; use smaller shapes")
+        types = {name: self.types[name] for name in self.feeds}
+        plain = {name: outline(type_.dtype, concrete(type_.shape)) for name, type_ in types.items()}
+        outlines = self._source.schedule.outlines if self._source else {}
+        feeds = {name: outlines.get(name, array) for name, array in plain.items()}
+        kept = {self.targets[place] for place in self._kept}
+        return make_schedule(self.nodes, self.types, self._constants, feeds, self.targets, kept)
+
+    def frame(self, workspace: Workspace, passing: Container[str] = ()) -> Frame:
+        """Returns the program made ready to run many times; the feeds named `passing` are other arrays in each run."""
+        return Frame(self.schedule, self.feeds, self.targets, self._kept, workspace, passing)
+
+    def run(self, values: Mapping[str, Array]) -> list[Array]:
+        """Returns the targets, in order, by calling kernel after kernel: what a frame must agree with.
+
+        Raises EngineError naming the node when an element is not acceptable.
+        """
+        found: dict[str, Array | None] = {"": None, **self._constants, **{name: values[name] for name in self.feeds}}
+        with np.errstate(all="ignore"):
+            for node in self.nodes:
+                results = run_kernel(node, [found[name] for name in node.inputs])
+                found.update(zip(node.outputs, results, strict=True))
+        return [array for name in self.targets if (array := found[name]) is not None]
 
 
 def _needed(builder: Builder, targets: Sequence[str], given: Collection[str]) -> tuple[list[Emitted], list[str]]:
@@ -88,18 +95,3 @@ def _needed(builder: Builder, targets: Sequence[str], given: Collection[str]) ->
     nodes.reverse()
     made = {name for node in nodes for name in node.outputs if name not in given}
     return nodes, [name for name in wanted if name not in made]
-
-
-def _schedule(nodes: Sequence[Emitted], slots: Mapping[str, int], kept: Collection[int]) -> list[_Call]:
-    last_use = {slots[name]: index for index, node in enumerate(nodes) for name in (*node.outputs, *node.inputs)}
-    calls = []
-    for index, node in enumerate(nodes):
-        assert node.op.kernel is not None
-        extra = {N_OUTPUTS: len(node.outputs)} if takes_n_outputs(node.op.kernel) else {}
-        bound = {**node.attributes, **extra}
-        kernel = partial(node.op.kernel, **bound) if bound else node.op.kernel
-        touched = dict.fromkeys(slots[name] for name in (*node.inputs, *node.outputs))
-        finished = tuple(slot for slot in touched if last_use[slot] == index and slot not in kept)
-        inputs, outputs = (tuple(slots[name] for name in names) for names in (node.inputs, node.outputs))
-        calls.append(_Call(kernel, inputs, outputs, finished, node))
-    return calls

@@ -5,13 +5,16 @@ An operator is either *primitive* (`@op`: a numpy kernel, a shape rule and, with
 
 The signature of the kernel is the operator's: positional parameters are its inputs, those with a default are optional,
 a starred one takes any number; keyword-only parameters are its attributes, required when they have no default. A rule
-that names a keyword-only parameter `n_outputs` is told how many outputs the node has.
+that names a keyword-only parameter `n_outputs` is told how many outputs the node has; a function that names `builder`
+is given the builder, for results that need no input to grow from.
 """
 
 import difflib
 import inspect
+import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,10 +23,14 @@ from backwire_server.engine.errors import GraphError, InvalidAttribute, UnknownO
 from backwire_server.engine.graph import Array, Attribute
 
 Rule = Callable[..., Any]
+Call = Callable[[], Any]
+Take = Callable[[Sequence[int], Any], Array]
 R = TypeVar("R", bound=Rule)
 
 REQUIRED = inspect.Parameter.empty
 N_OUTPUTS = "n_outputs"
+BUILDER = "builder"
+OUT = "out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,13 @@ class Op:
     kernel: Rule | None = None
     expand: Rule | None = None
     gradient: Rule | None = None
+    elementwise: bool = False
+    view: Rule | None = None
+    prepare: Rule | None = None
+    order: Rule | None = None
+    settled: Mapping[int, Rule] = field(default_factory=dict)
+    reads: tuple[int, ...] = ()
+    combines: Rule | None = None
     inputs: tuple[str, ...] = ()
     optional: int = 0
     variadic: bool = False
@@ -64,7 +78,7 @@ class Op:
         self.inputs = tuple(p.name for p in positional)
         self.optional = sum(p.default is not REQUIRED for p in positional)
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != N_OUTPUTS]
+        keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in (N_OUTPUTS, BUILDER, OUT)]
         self.attributes = {p.name: p.default for p in keywords}
 
     def check_inputs(self, present: Sequence[bool]) -> None:
@@ -114,15 +128,27 @@ def lookup(name: str) -> Op:
 
 
 def op(
-    name: str, *, shape: Rule, samples: Sequence[Sample], outputs: int = 1, internal: bool = False
+    name: str,
+    *,
+    shape: Rule,
+    samples: Sequence[Sample],
+    outputs: int = 1,
+    internal: bool = False,
+    elementwise: bool = False,
+    view: Rule | None = None,
 ) -> Callable[[R], R]:
     """Registers the decorated kernel, numpy arrays in and out, as a primitive operator.
 
     `shape` takes the inputs as `Value`s and the attributes, and returns the TensorType of the output, or a tuple.
+    A kernel of one output may take a keyword `out`: None, or the array to leave the result in. An `elementwise` one
+    finds each element of the result from the elements of the inputs at its place alone, so `out` may be one of the
+    inputs. With `view` the kernel returns a view of its first input where `view(x, shape of the result)` says so.
     """
 
     def register(kernel: R) -> R:
-        _add(Op(name, inspect.signature(kernel), _doc(kernel), samples, outputs, internal, shape, kernel))
+        entry = Op(name, inspect.signature(kernel), _doc(kernel), samples, outputs, internal, shape, kernel)
+        entry.elementwise, entry.view = elementwise, view
+        _add(entry)
         return kernel
 
     return register
@@ -153,6 +179,36 @@ def gradient(name: str) -> Callable[[R], R]:
     return register
 
 
+def prepared(
+    name: str,
+    *,
+    order: Rule | None = None,
+    settled: Mapping[int, Rule] | None = None,
+    reads: tuple[int, ...] = (),
+    combines: Rule | None = None,
+) -> Callable[[R], R]:
+    """Registers how a primitive operator of one output is made ready to run many times on the same arrays.
+
+    The decorated rule is called with the array for the output, the arrays of the inputs, `take` and the attributes, and
+    returns the calls to make, in order, without arguments. `take(shape, dtype)` gives an array to work in. The rule
+    must go by shapes and strides alone: it is also called before there are any elements, except those of the inputs at
+    the places `reads`; where these are not constant the kernel is called instead. `order` takes inputs and attributes
+    and returns how the result lies in memory: its axes, the outermost first, or None for C order. Where an
+    input at a place in `settled` is given anew for each run, it is copied first, so that the calls last; the rule there
+    takes the input and returns how the copy lies in memory. `combines`, for an operator that works row by row, takes
+    inputs and attributes and returns along which axes of the first input elements are combined, and whether the result
+    has all axes.
+    """
+
+    def register(rule: R) -> R:
+        entry = OPS[name]
+        entry.prepare, entry.order, entry.settled = rule, order, settled or {}
+        entry.reads, entry.combines = reads, combines
+        return rule
+
+    return register
+
+
 def elementwise(
     name: str, ufunc: Rule, *, arity: int, shape: Rule, doc: str, samples: Sequence[Sample], gradient: Rule | None
 ) -> None:
@@ -160,9 +216,24 @@ def elementwise(
     names = ("x",) if arity == 1 else ("a", "b")
     parameters = [inspect.Parameter(each, inspect.Parameter.POSITIONAL_OR_KEYWORD) for each in names]
     signature = inspect.Signature(parameters)
-    _add(Op(name, signature, doc, samples, 1, shape=shape, kernel=ufunc, gradient=gradient))
+    _add(Op(name, signature, doc, samples, 1, shape=shape, kernel=ufunc, gradient=gradient, elementwise=True))
 
 
+def stored(result: Array, out: Array | None) -> Array:
+    """Returns the result, in `out` if that is given: for a kernel that cannot compute in place."""
+    if out is None:
+        return result
+    np.copyto(out, result)
+    return out
+
+
+@cache
+def takes_out(rule: Rule) -> bool:
+    """Tells whether the kernel can leave its result in an array that it is given."""
+    return isinstance(rule, np.ufunc) or OUT in inspect.signature(rule).parameters
+
+
+@cache
 def takes_n_outputs(rule: Rule) -> bool:
     """Tells whether the rule wants to know how many outputs the node has."""
     try:
@@ -171,11 +242,18 @@ def takes_n_outputs(rule: Rule) -> bool:
         return False
 
 
+@cache
+def takes_builder(expand: Rule) -> bool:
+    """Tells whether the function wants the builder."""
+    return BUILDER in inspect.signature(expand).parameters
+
+
 def _add(entry: Op) -> None:
     if entry.name in OPS:
         raise AssertionError(f"op {entry.name} is defined twice")
     if not entry.doc:
         raise AssertionError(f"op {entry.name} has no documentation")
+    entry.samples = [_drawn(sample, entry.name, index) for index, sample in enumerate(entry.samples)]
     OPS[entry.name] = entry
 
 
@@ -183,13 +261,29 @@ def _doc(rule: Rule) -> str:
     return inspect.cleandoc(rule.__doc__ or "")
 
 
-# Samples read better with short names: F(2, 3) is a float array of that shape, drawn from a seed of its own.
-_draws = np.random.default_rng(20)
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """Floats to be drawn once it is known which operator's sample they are of."""
+
+    shape: tuple[int, ...]
+    low: float
+    high: float
 
 
-def F(*shape: int, low: float = -2.0, high: float = 2.0) -> Array:  # noqa: N802
-    """Returns float64 samples, uniform between the bounds; tests cast them to the dtype under test."""
-    return _draws.uniform(low, high, shape)
+def _drawn(sample: Sample, name: str, index: int) -> Sample:
+    """Returns the sample with its floats drawn; they depend on nothing but the operator's name and the two places."""
+    inputs: list[Any] = list(sample.inputs)
+    for place, each in enumerate(inputs):
+        if isinstance(each, _Draw):
+            draws = np.random.default_rng([zlib.crc32(name.encode()), index, place])
+            inputs[place] = draws.uniform(each.low, each.high, each.shape)
+    return replace(sample, inputs=tuple(inputs))
+
+
+# Samples read better with short names: F(2, 3) is a float array of that shape.
+def F(*shape: int, low: float = -2.0, high: float = 2.0) -> Any:  # noqa: N802
+    """Returns a place for float64 samples, uniform between the bounds; tests cast them to the dtype under test."""
+    return _Draw(shape, low, high)
 
 
 def I(*items: Any) -> Array:  # noqa: E743, N802

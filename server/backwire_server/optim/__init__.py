@@ -18,7 +18,7 @@ from backwire_server.optim.gradients import Clipping, first_non_finite, global_n
 from backwire_server.optim.groups import ParameterGroup
 from backwire_server.optim.layerwise import Lamb, Muon, MuonScaling
 from backwire_server.optim.layout import FlatLayout, Slot, Vectors
-from backwire_server.optim.optimizer import Optimizer, OptimizerState, apply, averages, copy_state, init
+from backwire_server.optim.optimizer import Optimizer, OptimizerState, averages, copy_state, init
 from backwire_server.optim.rule import Rule
 from backwire_server.optim.schedule_chains import ChainedSchedule, SequentialSchedule
 from backwire_server.optim.schedules import (
@@ -29,6 +29,7 @@ from backwire_server.optim.schedules import (
     StepSchedule,
 )
 from backwire_server.optim.sgd import Lion, Sgd
+from backwire_server.optim.stepping import Stepper, apply
 
 __all__ = [
     "Adadelta",
@@ -64,6 +65,7 @@ __all__ = [
     "Sgd",
     "Slot",
     "StepSchedule",
+    "Stepper",
     "Vectors",
     "apply",
     "averages",

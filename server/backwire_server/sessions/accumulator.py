@@ -37,6 +37,12 @@ class Accumulator:
         """The sums; what is in it has no meaning while there are no contributions."""
         return self._values.current
 
+    def room(self, weight: float) -> Mapping[str, Array]:
+        """Arrays that the next gradients may be computed in before `add` is called with them; none if it must add."""
+        if self.contributions or weight != 1 or self._values.current.holders:
+            return {}
+        return self._values.current.arrays
+
     def add(self, gradients: Mapping[str, Array], weight: float) -> None:
         """Adds `weight * gradient` for each parameter; those that are absent have a gradient of zeros.
 
@@ -52,7 +58,8 @@ class Accumulator:
             with self._values.writing() as version:
                 for name, values in version.arrays.items():
                     if not self.contributions:
-                        np.copyto(values, addends.get(name, 0))
+                        if (addend := addends.get(name, 0)) is not values:
+                            np.copyto(values, addend)
                     elif name in addends:
                         np.add(values, addends[name], out=values)
         self.contributions += 1

@@ -69,6 +69,7 @@ class Trainer:
         self._layout = self.parameters.layout
         self._state_bytes = spec.state_bytes
         self._memory = optim.init(spec.optimizer, self._layout) if spec.optimizer else {}
+        self._stepper = optim.Stepper(spec.optimizer, self._layout) if spec.optimizer else None
 
     @property
     def nbytes(self) -> int:
@@ -101,9 +102,10 @@ class Trainer:
         _check_weight(call.weight)
         if not call.output_gradients:
             self._require_loss("give output_gradients")
-        found = self._model.backward(kept.value, call.output_gradients, call.wrt)
+        room = self.accumulator.room(call.weight)
+        found = self._model.backward(kept.value, call.output_gradients, call.wrt, room)
         gradients = {name: kept.version.detached(array) for name, array in found.inputs.items()}
-        self._check_answer(gradients)
+        self._check_answer(gradients, chunked=call.chunked)
         ready()
         self.accumulator.add(found.parameters, call.weight)
         if not call.retain:
@@ -129,7 +131,8 @@ class Trainer:
         if skipped:
             ready()
         else:
-            self._update(optimizer, gradients, rate, ready)
+            assert self._stepper is not None
+            self._update(self._stepper, gradients, rate, ready)
         contributions = self.accumulator.contributions
         self.accumulator.clear()
         return StepResult(self.step, norm, rate, contributions, skipped, culprit or "")
@@ -139,10 +142,11 @@ class Trainer:
         self._check_step(call.options)
         self._require_loss("train it by Forward, Backward with output_gradients, and Step")
         _check_weight(call.weight)
-        found = self._forward(ForwardCall(call.inputs, call.outputs), training=True)
-        self.passes.check_size(found.nbytes)
-        self._account.reserve(found.nbytes)
-        gradients = self._model.backward(found).parameters
+        found = self._forward(ForwardCall(call.inputs, call.outputs, chunked=call.chunked), training=True)
+        nbytes = found.nbytes
+        self.passes.check_size(nbytes)
+        self._account.reserve(nbytes)
+        gradients = self._model.backward(found, into=self.accumulator.room(call.weight)).parameters
         with self.accumulator.tentative():
             self.accumulator.add(gradients, call.weight)
             result = self.apply(call.options, ready)
@@ -204,7 +208,7 @@ class Trainer:
             outputs=call.outputs,
             key=(self._seed, self.forwards),
         )
-        self._check_answer(found.outputs)
+        self._check_answer(found.outputs, chunked=call.chunked)
         return found
 
     def _finish_pass(self, found: Pass) -> None:
@@ -214,20 +218,12 @@ class Trainer:
             self.parameters.replace_frozen(found.updates)
             self.passes.make_room(self.passes.surplus(self.parameters.buffers))
 
-    def _update(self, optimizer: optim.Optimizer, gradients: optim.Vectors, rate: float, ready: Ready) -> None:
+    def _update(self, stepper: optim.Stepper, gradients: optim.Vectors, rate: float, ready: Ready) -> None:
         doomed = self._make_way(self._layout.slots)
         leaving = self.passes.holders(doomed, self.parameters.current)
         with self.parameters.trainable.writing(leaving=leaving) as version:
             ready()
-            optim.apply(
-                optimizer,
-                self._layout,
-                version.vectors,
-                gradients,
-                self._memory,
-                step=self.step + 1,
-                learning_rate=rate,
-            )
+            stepper.apply(version.vectors, gradients, self._memory, step=self.step + 1, learning_rate=rate)
         self.parameters.refresh()
         self.passes.make_room(doomed)
         self.step += 1
@@ -261,12 +257,18 @@ class Trainer:
         if self._graph.loss is None:
             raise NoLoss(f"the graph has no loss; {remedy}, or create a session from a graph with a loss")
 
-    def _check_answer(self, arrays: Mapping[str, Array]) -> None:
+    def _check_answer(self, arrays: Mapping[str, Array], *, chunked: bool) -> None:
         nbytes = sum(len(name) * 4 + array.nbytes + ENVELOPE_BYTES for name, array in arrays.items())
-        if nbytes > self._limits.max_message_bytes - ENVELOPE_BYTES:
+        if chunked and nbytes > self._limits.max_pass_bytes:
+            raise MessageTooLarge(
+                f"the tensors of the answer hold {nbytes:,} bytes, but the limit is "
+                f"{self._limits.max_pass_bytes:,}; ask for fewer tensors, or use a smaller batch",
+                quota="max_pass_bytes",
+            )
+        if not chunked and nbytes > self._limits.max_message_bytes - ENVELOPE_BYTES:
             raise MessageTooLarge(
                 f"the tensors of the answer hold {nbytes:,} bytes, but a message may have "
-                f"{self._limits.max_message_bytes:,}; ask for fewer tensors, or use a smaller batch",
+                f"{self._limits.max_message_bytes:,}; use Pipeline, ask for fewer tensors, or use a smaller batch",
                 quota="max_message_bytes",
             )
 

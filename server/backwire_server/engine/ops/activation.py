@@ -7,17 +7,17 @@ import numpy as np
 from backwire_server.engine.erf import erf
 from backwire_server.engine.errors import InvalidAttribute
 from backwire_server.engine.graph import Array
-from backwire_server.engine.registry import F, case, function, gradient, op
+from backwire_server.engine.registry import F, case, function, gradient, op, stored
 from backwire_server.engine.shapes import axis_of, require_equal, require_rank, same
 from backwire_server.engine.values import O, Value
 
 SAMPLES = [case(F(2, 3, low=0.1)), case(F(4, high=-0.1)), case(F(high=-0.1))]
 
 
-@op("Relu", shape=same("fi"), samples=SAMPLES)
-def relu(x: Array) -> Array:
+@op("Relu", shape=same("fi"), samples=SAMPLES, elementwise=True)
+def relu(x: Array, *, out: Array | None = None) -> Array:
     """max(x, 0); at 0 the gradient is 0."""
-    return np.maximum(x, 0)
+    return np.maximum(x, 0, out=out)
 
 
 @gradient("Relu")
@@ -47,12 +47,13 @@ def _(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
     return O.Where(x >= 0.0, g, g * (O.Exp(O.Min(x, x.like(0.0))) * alpha))
 
 
-@op("Sigmoid", shape=same("f"), samples=SAMPLES)
-def sigmoid(x: Array) -> Array:
+@op("Sigmoid", shape=same("f"), samples=SAMPLES, elementwise=True)
+def sigmoid(x: Array, *, out: Array | None = None) -> Array:
     """1 / (1 + e^-x), to the rounding of the dtype in both tails; half precision goes through float32"""
     if x.dtype.itemsize < 4:
-        return sigmoid(x.astype(np.float32)).astype(x.dtype)
-    return np.asarray(np.reciprocal(np.exp(-x) + 1))  # where e^-x overflows to infinity, the result is rightly 0
+        return stored(sigmoid(x.astype(np.float32)).astype(x.dtype), out)
+    y = np.exp(np.negative(x, out=out), out=out)  # where it overflows to infinity, the result is rightly 0
+    return np.reciprocal(np.add(y, 1, out=out), out=out)
 
 
 @gradient("Sigmoid")
@@ -60,10 +61,10 @@ def _(g: Value, y: Value, x: Value) -> Value:
     return g * (y * (1.0 - y))
 
 
-@op("Tanh", shape=same("f"), samples=SAMPLES)
-def tanh(x: Array) -> Array:
+@op("Tanh", shape=same("f"), samples=SAMPLES, elementwise=True)
+def tanh(x: Array, *, out: Array | None = None) -> Array:
     """The hyperbolic tangent of x"""
-    return np.tanh(x)
+    return np.tanh(x, out=out)
 
 
 @gradient("Tanh")
@@ -82,10 +83,10 @@ def _(g: Value, y: Value, x: Value) -> Value:
     return g * O.Sigmoid(x)
 
 
-@op("Erf", shape=same("f"), samples=SAMPLES)
-def error_function(x: Array) -> Array:
+@op("Erf", shape=same("f"), samples=SAMPLES, elementwise=True)
+def error_function(x: Array, *, out: Array | None = None) -> Array:
     """The error function: 2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x"""
-    return erf(x)
+    return erf(x, out)
 
 
 @gradient("Erf")

@@ -7,7 +7,7 @@ import numpy as np
 from backwire_server.engine.differentiate import is_float
 from backwire_server.engine.dims import broadcast
 from backwire_server.engine.graph import Array, TensorType
-from backwire_server.engine.registry import F, I, Rule, Sample, case, elementwise, function, gradient, op
+from backwire_server.engine.registry import F, I, Rule, Sample, case, elementwise, function, gradient, op, stored
 from backwire_server.engine.shapes import broadcasting, common_dtype, require, require_rank, same
 from backwire_server.engine.values import O, Value
 
@@ -38,12 +38,12 @@ unary("Sin", np.sin, lambda g, y, x: g * O.Cos(x), "the sine of x in radians")
 unary("Cos", np.cos, lambda g, y, x: -g * O.Sin(x), "the cosine of x in radians")
 
 
-@op("Div", shape=broadcasting("fi"), samples=POSITIVE_PAIRS)
-def div(a: Array, b: Array) -> Array:
+@op("Div", shape=broadcasting("fi"), samples=POSITIVE_PAIRS, elementwise=True)
+def div(a: Array, b: Array, *, out: Array | None = None) -> Array:
     """a / b; integers are divided towards zero."""
     if a.dtype.kind in "iu":
-        return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
-    return np.divide(a, b)
+        return stored((np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype), out)
+    return np.divide(a, b, out=out)
 
 
 @gradient("Div")
@@ -51,10 +51,10 @@ def _(g: Value, y: Value, a: Value, b: Value) -> tuple[Value, Value]:
     return g / b, -g * y / b
 
 
-@op("Neg", shape=same("fi"), samples=[case(F(2, 3))])
-def neg(x: Array) -> Array:
+@op("Neg", shape=same("fi"), samples=[case(F(2, 3))], elementwise=True)
+def neg(x: Array, *, out: Array | None = None) -> Array:
     """-x"""
-    return np.negative(x)
+    return np.negative(x, out=out)
 
 
 @gradient("Neg")
@@ -62,10 +62,10 @@ def _(g: Value, y: Value, x: Value) -> Value:
     return -g
 
 
-@op("Abs", shape=same("fi"), samples=[case(F(2, 3, low=0.2)), case(F(3, high=-0.2))])
-def absolute(x: Array) -> Array:
+@op("Abs", shape=same("fi"), samples=[case(F(2, 3, low=0.2)), case(F(3, high=-0.2))], elementwise=True)
+def absolute(x: Array, *, out: Array | None = None) -> Array:
     """|x|; at 0 the gradient is 0."""
-    return np.abs(x)
+    return np.abs(x, out=out)
 
 
 @gradient("Abs")
@@ -73,10 +73,10 @@ def _(g: Value, y: Value, x: Value) -> Value:
     return g * O.Sign(x)
 
 
-@op("Sign", shape=same("fi"), samples=[case(F(2, 3))])
-def sign(x: Array) -> Array:
+@op("Sign", shape=same("fi"), samples=[case(F(2, 3))], elementwise=True)
+def sign(x: Array, *, out: Array | None = None) -> Array:
     """-1, 0 or 1; its gradient is zero."""
-    return np.sign(x)
+    return np.sign(x, out=out)
 
 
 @gradient("Sign")
@@ -89,14 +89,19 @@ def _power_type(a: Value, b: Value) -> TensorType:
     return TensorType(require(a, "fi"), broadcast(a.shape, b.shape))
 
 
-@op("Pow", shape=_power_type, samples=[*POSITIVE_PAIRS, case(F(3), np.array(2.0)), case(F(3, low=0.3), I(3))])
-def power(a: Array, b: Array) -> Array:
+@op(
+    "Pow",
+    shape=_power_type,
+    samples=[*POSITIVE_PAIRS, case(F(3), np.array(2.0)), case(F(3, low=0.3), I(3))],
+    elementwise=True,
+)
+def power(a: Array, b: Array, *, out: Array | None = None) -> Array:
     """a to the power b, in the type of a; the exponent may have a type of its own. Small whole exponents are exact."""
     if b.size == 1 and a.ndim >= b.ndim:
         exponent = b.item()
         if exponent in (1, 2, 0.5):
-            return {1: np.positive, 2: np.square, 0.5: np.sqrt}[exponent](a)
-    return np.power(a, b).astype(a.dtype, copy=False)
+            return {1: np.positive, 2: np.square, 0.5: np.sqrt}[exponent](a, out=out)
+    return stored(np.power(a, b).astype(a.dtype, copy=False), out)
 
 
 @gradient("Pow")
@@ -112,11 +117,10 @@ def _(g: Value, y: Value, a: Value, b: Value) -> tuple[Value, Value | None]:
 def _extremum(name: str, ufunc: Rule, doc: str) -> None:
     """Adds Max or Min of any number of inputs; where inputs tie, they share the gradient equally."""
 
-    def kernel(x: Array, *more: Array) -> Array:
-        result = x
-        for each in more:
-            result = ufunc(result, each)
-        return result
+    def kernel(x: Array, *more: Array, out: Array | None = None) -> Array:
+        if len(more) == 1:
+            return np.asarray(ufunc(x, more[0], out=out))
+        return stored(reduce(ufunc, more, x), out)
 
     def rule(g: Value, y: Value, *inputs: Value) -> tuple[Value, ...]:
         masks = [O.Cast(O.Equal(each, y), to=y.dtype.name) for each in inputs]
@@ -125,7 +129,7 @@ def _extremum(name: str, ufunc: Rule, doc: str) -> None:
 
     kernel.__doc__ = doc
     samples = [case(F(2, 3), F(3)), case(F(2), F(2), F(2)), case(F(2, 2))]
-    op(name, shape=broadcasting("fi"), samples=samples)(kernel)
+    op(name, shape=broadcasting("fi"), samples=samples, elementwise=True)(kernel)
     gradient(name)(rule)
 
 
@@ -141,12 +145,16 @@ def _clip_type(x: Value, low: Value | None = None, high: Value | None = None) ->
     return x.type
 
 
-@op("Clip", shape=_clip_type, samples=[case(F(3, 4), np.array(-1.0), np.array(1.1)), case(F(4), None, np.array(0.3))])
-def clip(x: Array, low: Array | None = None, high: Array | None = None) -> Array:
+@op(
+    "Clip",
+    shape=_clip_type,
+    samples=[case(F(3, 4), np.array(-1.0), np.array(1.1)), case(F(4), None, np.array(0.3))],
+    elementwise=True,
+)
+def clip(x: Array, low: Array | None = None, high: Array | None = None, *, out: Array | None = None) -> Array:
     """x limited to [low, high], each bound a scalar or absent; the gradient goes to x or to the bound it hit."""
-    if low is not None:
-        x = np.maximum(x, low)
-    return np.minimum(x, high) if high is not None else x.copy() if low is None else x
+    raised = np.positive(x, out=out) if low is None else np.maximum(x, low, out=out)
+    return raised if high is None else np.minimum(raised, high, out=out)
 
 
 @gradient("Clip")

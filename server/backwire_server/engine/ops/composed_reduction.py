@@ -5,7 +5,7 @@ import numpy as np
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.reduction import SAMPLES, reduced_axes
 from backwire_server.engine.registry import F, I, case, function, gradient, op
-from backwire_server.engine.shapes import axis_of, require
+from backwire_server.engine.shapes import axis_of, require, require_rank
 from backwire_server.engine.values import O, Value
 
 
@@ -59,6 +59,7 @@ def _along(axis: Value, x: Value) -> int:
 
 
 def _cumulative_type(x: Value, axis: Value, *, exclusive: int = 0, reverse: int = 0) -> TensorType:
+    require_rank(x, 1)
     _along(axis, x)
     return TensorType(require(x, "fi"), x.shape)
 

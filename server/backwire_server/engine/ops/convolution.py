@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from backwire_server.engine.columns import order
+from backwire_server.engine.convolve import Preparation
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
-from backwire_server.engine.registry import F, case, function, gradient, op
+from backwire_server.engine.registry import Call, F, Rule, Take, case, function, gradient, op, prepared, stored
 from backwire_server.engine.shapes import common_dtype, require_equal, require_rank
 from backwire_server.engine.values import O, Value
 from backwire_server.engine.windows import Window, window_of
@@ -98,6 +100,35 @@ def convolution(x: Array, w: Array, *, strides: Ints, pads: Ints, dilations: Int
     return np.moveaxis(np.moveaxis(found, -1, 1), 2, 0).reshape(x.shape[0], w.shape[0], *outputs)
 
 
+def _prepared(name: str, kernel: Rule, method: str) -> None:
+    """Registers how an operator is prepared: by a method of Preparation."""
+
+    def prepare(
+        out: Array,
+        a: Array,
+        b: Array,
+        *,
+        strides: Ints,
+        pads: Ints,
+        dilations: Ints,
+        group: int,
+        take: Take,
+        **size: Ints,
+    ) -> list[Call]:
+        if a.dtype not in (np.float32, np.float64) or not a.size * b.size * out.size:
+            how = {"strides": strides, "pads": pads, "dilations": dilations, "group": group}
+            return [lambda: stored(kernel(a, b, **how, **size), out)]
+        places = size.get("kernel", b.shape[2:])
+        preparation = Preparation(Window(places, strides, pads, dilations), group, take)
+        getattr(preparation, method)(out, a, b)
+        return preparation.calls
+
+    prepared(name, order=None if method == "by_kernel" else (lambda a, b, **_: order(a)), settled={0: order})(prepare)
+
+
+_prepared("Convolution", convolution, "forward")
+
+
 @gradient("Convolution")
 def _(
     g: Value, y: Value, x: Value, w: Value, *, strides: Ints, pads: Ints, dilations: Ints, group: int
@@ -128,6 +159,9 @@ def convolution_input_gradient(
     return window.folded(stacked, sizes)
 
 
+_prepared("ConvolutionInputGradient", convolution_input_gradient, "by_input")
+
+
 @gradient("ConvolutionInputGradient")
 def _(
     g: Value, y: Value, x: Value, w: Value, *, sizes: Ints, strides: Ints, pads: Ints, dilations: Ints, group: int
@@ -151,6 +185,9 @@ def convolution_kernel_gradient(
     columns = _columns(x, Window(kernel, strides, pads, dilations), group)
     found = _product(_rows(g, group).transpose(0, 2, 1), columns)
     return found.reshape(g.shape[1], x.shape[1] // group, *kernel)
+
+
+_prepared("ConvolutionKernelGradient", convolution_kernel_gradient, "by_kernel")
 
 
 @gradient("ConvolutionKernelGradient")

@@ -1,11 +1,13 @@
 """Linear algebra."""
 
+from functools import partial
+
 import numpy as np
 
 from backwire_server.engine.dims import broadcast
 from backwire_server.engine.errors import ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
-from backwire_server.engine.registry import F, case, function, gradient, op
+from backwire_server.engine.registry import Call, F, Take, case, function, gradient, op, prepared
 from backwire_server.engine.shapes import common_dtype, require_equal, require_rank
 from backwire_server.engine.values import O, Value
 
@@ -36,6 +38,39 @@ def _matmul_type(a: Value, b: Value) -> TensorType:
 def matmul(a: Array, b: Array) -> Array:
     """The matrix product of the last two axes, batched over the others, as in numpy."""
     return np.asarray(np.matmul(a, b)).astype(a.dtype, copy=False)  # of bfloat16 numpy makes float32
+
+
+@prepared("MatMul")
+def _(out: Array, a: Array, b: Array, *, take: Take) -> list[Call]:
+    calls: list[Call] = []
+    a, b = (_for_blas(x, take, calls) for x in (a, b))
+    if a.dtype.kind not in "fiu" or a.dtype.itemsize < 4:
+        return [*calls, partial(_store_product, a, b, out)]
+    if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous and out.flags.c_contiguous:
+        a, out = a.reshape(-1, a.shape[-1]), out.reshape(-1, out.shape[-1])
+    return [*calls, partial(np.matmul, a, b, out=out)]
+
+
+def _for_blas(x: Array, take: Take, calls: list[Call]) -> Array:
+    if _suits_blas(x):
+        return x
+    room = take(x.shape, x.dtype)
+    calls.append(partial(np.copyto, room, x))
+    return room
+
+
+def _store_product(a: Array, b: Array, out: Array) -> None:
+    np.copyto(out, matmul(a, b))
+
+
+def _suits_blas(x: Array) -> bool:
+    """Tells whether BLAS takes the matrices of x as they lie; of others numpy multiplies element by element."""
+    if x.ndim < 2:
+        return x.strides[0] == x.itemsize or x.size <= 1
+    (rows, columns), (row, column) = x.shape[-2:], x.strides[-2:]
+    plain = column == x.itemsize and row % x.itemsize == 0 and row >= column * columns
+    swapped = row == x.itemsize and column % x.itemsize == 0 and column >= row * rows
+    return plain or swapped or min(rows, columns) == 0
 
 
 def transposed(x: Value) -> Value:

@@ -6,11 +6,10 @@ import ml_dtypes
 import numpy as np
 
 from backwire_server.engine.differentiate import is_float
-from backwire_server.engine.dims import broadcast
 from backwire_server.engine.errors import InvalidAttribute
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.registry import F, I, Rule, case, elementwise, function, gradient, op
-from backwire_server.engine.shapes import broadcasting, common_dtype, require, same
+from backwire_server.engine.shapes import broadcasting, same
 from backwire_server.engine.values import O, Value
 
 # The numbers of ONNX's TensorProto.DataType, which Cast's attribute `to` may give instead of a name.
@@ -56,43 +55,31 @@ _comparison("Or", np.logical_or, "a or b, for bools", "b")
 _comparison("Xor", np.logical_xor, "either a or b, for bools", "b")
 
 
-@op("Not", shape=same("b"), samples=[case(I(0, 1) > 0)])
-def logical_not(x: Array) -> Array:
+@op("Not", shape=same("b"), samples=[case(I(0, 1) > 0)], elementwise=True)
+def logical_not(x: Array, *, out: Array | None = None) -> Array:
     """not x, for bools"""
-    return np.logical_not(x)
-
-
-def _where_type(condition: Value, a: Value, b: Value) -> TensorType:
-    require(condition, "b")
-    return TensorType(common_dtype([a, b]), broadcast(condition.shape, a.shape, b.shape))
-
-
-@op(
-    "Where",
-    shape=_where_type,
-    samples=[case(I(0, 1, 1) > 0, F(2, 3), F(3)), case(F(2, 1) > 0, F(), F(2, 3))],
-)
-def where(condition: Array, a: Array, b: Array) -> Array:
-    """a where the condition holds, b elsewhere."""
-    return np.where(condition, a, b)
-
-
-@gradient("Where")
-def _(g: Value, y: Value, condition: Value, a: Value, b: Value) -> tuple[None, Value, Value]:
-    return None, O.Where(condition, g, 0.0), O.Where(condition, 0.0, g)
+    return np.logical_not(x, out=out)
 
 
 def _cast_type(x: Value, *, to: Any, saturate: int = 1) -> TensorType:
     return TensorType(dtype_named(to), x.shape)
 
 
-@op("Cast", shape=_cast_type, samples=[case(F(2, 3), to="float64"), case(F(3), to="int32"), case(I(0, 2), to=9)])
-def cast(x: Array, *, to: Any, saturate: int = 1) -> Array:
+@op(
+    "Cast",
+    shape=_cast_type,
+    samples=[case(F(2, 3), to="float64"), case(F(3), to="int32"), case(I(0, 2), to=9)],
+    elementwise=True,
+)
+def cast(x: Array, *, to: Any, saturate: int = 1, out: Array | None = None) -> Array:
     """x converted to the type `to`, a name such as `float32` or ONNX's number of it; floats are cut towards zero.
 
     `saturate` matters for 8-bit floats only, which the engine does not have.
     """
-    return x.astype(dtype_named(to))
+    if out is None:
+        return x.astype(dtype_named(to))
+    np.copyto(out, x, casting="unsafe")
+    return out
 
 
 @gradient("Cast")

@@ -1,13 +1,16 @@
 """Pooling over windows of the spatial axes."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from backwire_server.engine.errors import ShapeMismatch
+from backwire_server.engine.geometry import order_of
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.reduction import bounds
-from backwire_server.engine.registry import F, case, function, gradient, op
+from backwire_server.engine.registry import Call, F, Take, case, function, gradient, op, prepared
 from backwire_server.engine.shapes import require, require_rank
 from backwire_server.engine.values import O, Value
 from backwire_server.engine.windows import Window, window_of
@@ -76,6 +79,37 @@ def max_pooling(x: Array, *, kernel: Ints, strides: Ints, pads: Ints, dilations:
     return result
 
 
+@prepared("MaxPooling", order=lambda x, **_: order_of(x))
+def _(out: Array, x: Array, *, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints, take: Take) -> list[Call]:
+    window = Window(kernel, strides, pads, dilations)
+    calls: list[Call] = []
+    padded = _padded(window, x, bounds(x.dtype)[0], take, calls)
+    first, *rest = (padded[_within(slices)] for _, slices in window.offsets(out.shape[2:]))
+    calls.append(partial(np.maximum, first, rest[0] if rest else first, out=out))
+    return [*calls, *(partial(np.maximum, out, part, out=out) for part in rest[1:])]
+
+
+def _padded(window: Window, x: Array, value: Any, take: Take, calls: list[Call]) -> Array:
+    """Returns x with its spatial axes padded, in the order in which x lies in memory."""
+    if not any(window.pads):
+        return x
+    rank = len(window.kernel)
+    order = order_of(x) or tuple(range(x.ndim))
+    sizes = [*x.shape[:2], *(n + window.pads[i] + window.pads[i + rank] for i, n in enumerate(x.shape[2:]))]
+    room = take([sizes[axis] for axis in order], x.dtype).transpose(np.argsort(order))
+    calls += [partial(room.fill, value), partial(np.copyto, room[_inside(window.pads, x.shape[2:])], x)]
+    return room
+
+
+def _inside(pads: Ints, sizes: Sequence[int]) -> Any:
+    """Returns the index of what a padded array had before."""
+    return (..., *(slice(before, before + size) for before, size in zip(pads, sizes, strict=False)))
+
+
+def _within(slices: tuple[slice, ...]) -> Any:
+    return (..., *slices)
+
+
 @gradient("MaxPooling")
 def _(g: Value, y: Value, x: Value, **geometry: Ints) -> Value:
     return O.MaxPoolingGradient(g, x, y, **geometry)
@@ -97,6 +131,44 @@ def max_pooling_gradient(
     count = int(np.prod(kernel))
     chosen = _winners(x, y, window)[..., None] == np.arange(count)
     return window.folded(np.where(chosen, g[..., None], 0).astype(g.dtype).reshape(*g.shape, *kernel), x.shape[2:])
+
+
+@prepared("MaxPoolingGradient", order=lambda g, x, y, **_: order_of(x))
+def _(
+    out: Array,
+    g: Array,
+    x: Array,
+    y: Array,
+    *,
+    kernel: Ints,
+    strides: Ints,
+    pads: Ints,
+    dilations: Ints,
+    take: Take,
+) -> list[Call]:
+    window = Window(kernel, strides, pads, dilations)
+    calls: list[Call] = []
+    order = order_of(y) or tuple(range(y.ndim))
+    shape, back = [y.shape[axis] for axis in order], np.argsort(order)
+    padded = _padded(window, x, bounds(x.dtype)[0], take, calls)
+    spread = _padded(window, out, 0, take, []) if any(pads) else out
+    bits = np.dtype(f"i{g.dtype.itemsize}")
+    slope, part, mask = (take(shape, each).transpose(back) for each in (g.dtype, g.dtype, bits))
+    chosen, left = (take(shape, np.bool_).transpose(back) for _ in range(2))
+    calls += [partial(spread.fill, 0), partial(left.fill, True), partial(np.copyto, slope, g)]
+    for _, slices in window.offsets(y.shape[2:]):
+        place = _within(slices)
+        calls += [
+            partial(np.equal, padded[place], y, out=chosen),
+            partial(np.logical_and, chosen, left, out=chosen),
+            partial(np.logical_xor, left, chosen, out=left),
+            partial(np.negative, chosen.view(np.int8), out=mask, dtype=bits, casting="unsafe"),
+            partial(np.bitwise_and, slope.view(bits), mask, out=part.view(bits)),
+            partial(np.add, spread[place], part, out=spread[place]),
+        ]
+    if spread is not out:
+        calls.append(partial(np.copyto, out, spread[_inside(pads, x.shape[2:])]))
+    return calls
 
 
 @gradient("MaxPoolingGradient")

@@ -43,5 +43,5 @@ def dropout(
     on = builder.training and (training_mode is None or bool(training_mode.known.reshape(())))
     if not on or share == 0.0:
         return x, O.Expand(builder.constant(np.array(True)), list(x.shape))
-    mask = builder.uniform(x.sizes, np.dtype(np.float32)) >= share
+    mask = builder.uniform(x.shape, np.dtype(np.float32)) >= share
     return O.Where(mask, x * (1.0 / (1.0 - share) if share < 1.0 else 0.0), 0.0), mask

@@ -1,14 +1,18 @@
 """Reductions over axes."""
 
 from collections.abc import Sequence
+from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from backwire_server.engine.dims import Dim, Shape, product
 from backwire_server.engine.errors import ShapeMismatch
+from backwire_server.engine.geometry import order_of
 from backwire_server.engine.graph import Array, DType, TensorType
-from backwire_server.engine.registry import F, I, Rule, Sample, case, gradient, op
+from backwire_server.engine.ops.sums import sum_over, summing
+from backwire_server.engine.registry import Call, F, I, Rule, Sample, Take, case, gradient, op, prepared, stored
 from backwire_server.engine.shapes import axes_of, axis_of, require
 from backwire_server.engine.values import O, Value
 
@@ -24,7 +28,7 @@ SAMPLES = [
 
 def reduced_axes(x: Value, axes: Value | None, noop_with_empty_axes: int) -> tuple[int, ...]:
     """Returns the axes that a reduction goes over: all when none are given, unless told that none means none."""
-    given = axes_of(axes.known.tolist(), x.rank) if axes is not None else ()
+    given = axes_of(axes.known.ravel().tolist(), x.rank) if axes is not None else ()
     return given if given or noop_with_empty_axes else tuple(range(x.rank))
 
 
@@ -52,9 +56,17 @@ def _reduction(
 ) -> None:
     """Adds a reduction. `rule` gets the gradient and the result, reduced axes kept, the input and the axes."""
 
-    def kernel(x: Array, axes: Array | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Array:
-        over = tuple(axes.tolist()) if axes is not None else ()
-        return np.asarray(reduce(x, axis=over or (() if noop_with_empty_axes else None), keepdims=bool(keepdims)))
+    def kernel(
+        x: Array,
+        axes: Array | None = None,
+        *,
+        keepdims: int = 1,
+        noop_with_empty_axes: int = 0,
+        out: Array | None = None,
+    ) -> Array:
+        over = tuple(axes.ravel().tolist()) if axes is not None else ()
+        result = reduce(x, axis=over or (() if noop_with_empty_axes else None), keepdims=bool(keepdims))
+        return stored(np.asarray(result), out)
 
     def backward(g: Value, y: Value, x: Value, axes: Value | None = None, **options: Any) -> Value:
         over = reduced_axes(x, axes, options["noop_with_empty_axes"])
@@ -71,14 +83,19 @@ def count(x: Value, axes: tuple[int, ...]) -> Dim:
     return product(x.shape[axis] for axis in axes)
 
 
-def _sum(x: Array, **options: Any) -> Array:
-    return np.sum(x, dtype=x.dtype, **options)
+def _sum(x: Array, *, axis: tuple[int, ...] | None, keepdims: bool) -> Array:
+    axes = tuple(range(x.ndim)) if axis is None else tuple(each % x.ndim for each in axis)
+    found = sum_over(x, axes)
+    return found if keepdims else found.reshape([size for each, size in enumerate(x.shape) if each not in axes])
 
 
 def _mean(x: Array, **options: Any) -> Array:
     if x.dtype.kind in "iu":
         return (np.sum(x, dtype=x.dtype, **options) // np.sum(np.ones_like(x), **options)).astype(x.dtype)
-    return np.mean(x, dtype=x.dtype, **options)
+    if x.dtype.itemsize < 4:
+        return np.mean(x, dtype=x.dtype, **options)
+    total = _sum(x, **options)
+    return np.asarray(np.divide(total, x.dtype.type(x.size / total.size if total.size else 1)))
 
 
 def bounds(dtype: DType) -> tuple[Any, Any]:
@@ -102,6 +119,50 @@ def _ties(y: Value, x: Value, axes: tuple[int, ...]) -> Value:
     """Returns the share of each element in the extremum: 1, or 1/n where n elements tie."""
     mask = O.Cast(O.Equal(x, y), to=x.dtype.name)
     return mask / (O.ReduceSum(mask, list(axes)) if axes else 1.0)
+
+
+def _reducing(name: str, calls_for: Rule) -> None:
+    """Registers how a reduction is prepared: `calls_for` gets the result with its axes kept, x, the axes and `take`."""
+
+    def prepare(
+        out: Array,
+        x: Array,
+        axes: Array | None = None,
+        *,
+        keepdims: int,
+        noop_with_empty_axes: int,
+        take: Take,
+    ) -> list[Call]:
+        places = _places(x, axes, noop_with_empty_axes)
+        kept = out if keepdims else np.expand_dims(out, tuple(places))
+        calls: list[Call] = calls_for(kept, x, places, take)
+        return calls
+
+    def combines(x: Array, axes: Array | None = None, *, keepdims: int, noop_with_empty_axes: int) -> Any:
+        return _places(x, axes, noop_with_empty_axes), bool(keepdims)
+
+    prepared(name, order=_order, reads=(1,), combines=combines)(prepare)
+
+
+def _places(x: Array, axes: Array | None, noop_with_empty_axes: int) -> list[int]:
+    given = axes.ravel().tolist() if axes is not None else ()
+    return [axis % x.ndim for axis in (given if given or noop_with_empty_axes else range(x.ndim))]
+
+
+def _order(x: Array, axes: Array | None = None, *, keepdims: int, **_: int) -> tuple[int, ...] | None:
+    return order_of(x) if keepdims else None
+
+
+def _extreme(ufunc: np.ufunc, out: Array, x: Array, axes: Sequence[int], take: Take) -> list[Call]:
+    start = bounds(x.dtype)[ufunc is np.minimum]
+    return [partial(ufunc.reduce, x, axis=tuple(axes), out=out, keepdims=True, initial=start)]
+
+
+def _averaging(out: Array, x: Array, axes: Sequence[int], take: Take) -> list[Call]:
+    count = prod(x.shape[axis] for axis in axes)
+    if x.dtype not in (np.float32, np.float64):
+        return [lambda: stored(_mean(x, axis=tuple(axes), keepdims=True), out)]
+    return [*summing(out, x, axes, take), partial(np.divide, out, x.dtype.type(count), out=out)]
 
 
 _reduction("ReduceSum", _sum, "The sum over the axes.", lambda g, y, x, axes: O.Expand(g, list(x.shape)) if axes else g)
@@ -154,6 +215,12 @@ _reduction(
     "The logarithm of the sum of e^x over the axes, computed without overflow.",
     lambda g, y, x, axes: g * O.Exp(x - y),
 )
+
+
+_reducing("ReduceSum", summing)
+_reducing("ReduceMean", _averaging)
+_reducing("ReduceMax", partial(_extreme, np.maximum))
+_reducing("ReduceMin", partial(_extreme, np.minimum))
 
 
 def _arg_type(x: Value, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> TensorType:

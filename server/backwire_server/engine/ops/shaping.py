@@ -4,9 +4,10 @@ import numpy as np
 
 from backwire_server.engine.dims import Dim, Shape, broadcast, concrete, product, show
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
+from backwire_server.engine.geometry import always_view, reshapes_to_view
 from backwire_server.engine.graph import Array, TensorType
-from backwire_server.engine.registry import F, I, case, function, gradient, op
-from backwire_server.engine.shapes import axes_of
+from backwire_server.engine.registry import F, I, case, function, gradient, op, stored
+from backwire_server.engine.shapes import axes_of, same
 from backwire_server.engine.values import O, Value
 
 
@@ -36,6 +37,7 @@ def _reshape_type(x: Value, shape: Value, *, allowzero: int = 0) -> TensorType:
     "Reshape",
     shape=_reshape_type,
     samples=[case(F(2, 6), I(3, -1)), case(F(2, 6), I(0, 2, 3)), case(F(2, 0), I(0, 5), allowzero=1)],
+    view=reshapes_to_view,
 )
 def reshape(x: Array, shape: Array, *, allowzero: int = 0) -> Array:
     """x in another shape, in C order; 0 copies a dimension (unless `allowzero`), one -1 takes what is left."""
@@ -55,7 +57,12 @@ def _flatten_type(x: Value, *, axis: int = 1) -> TensorType:
     return TensorType(x.dtype, (product(x.shape[:at]), product(x.shape[at:])))
 
 
-@op("Flatten", shape=_flatten_type, samples=[case(F(2, 3, 2)), case(F(2, 3, 2), axis=-1), case(F(2, 3), axis=0)])
+@op(
+    "Flatten",
+    shape=_flatten_type,
+    samples=[case(F(2, 3, 2)), case(F(2, 3, 2), axis=-1), case(F(2, 3), axis=0)],
+    view=reshapes_to_view,
+)
 def flatten(x: Array, *, axis: int = 1) -> Array:
     """x as a matrix: the axes before `axis` become its rows, the others its columns."""
     at = axis + x.ndim if axis < 0 else axis
@@ -74,7 +81,12 @@ def _transpose_type(x: Value, *, perm: tuple[int, ...] | None = None) -> TensorT
     return TensorType(x.dtype, tuple(x.shape[axis] for axis in order))
 
 
-@op("Transpose", shape=_transpose_type, samples=[case(F(2, 3)), case(F(2, 3, 4), perm=(1, 2, 0)), case(F(3))])
+@op(
+    "Transpose",
+    shape=_transpose_type,
+    samples=[case(F(2, 3)), case(F(2, 3, 4), perm=(1, 2, 0)), case(F(3))],
+    view=always_view,
+)
 def transpose(x: Array, *, perm: tuple[int, ...] | None = None) -> Array:
     """x with its axes in the order `perm`, reversed by default."""
     return x.transpose(perm)
@@ -88,7 +100,7 @@ def _(g: Value, y: Value, x: Value, *, perm: tuple[int, ...] | None) -> Value:
 
 def _squeeze_type(x: Value, axes: Value | None = None) -> TensorType:
     if axes is not None:
-        gone = axes_of(axes.known.tolist(), x.rank)
+        gone = axes_of(axes.known.ravel().tolist(), x.rank)
         for axis in gone:
             if x.shape[axis] != 1 and isinstance(x.shape[axis], int):
                 raise ShapeMismatch(f"axis {axis} has size {x.shape[axis]}; only axes of size 1 can be squeezed")
@@ -97,10 +109,10 @@ def _squeeze_type(x: Value, axes: Value | None = None) -> TensorType:
     return TensorType(x.dtype, tuple(dim for axis, dim in enumerate(x.shape) if axis not in gone))
 
 
-@op("Squeeze", shape=_squeeze_type, samples=[case(F(2, 1, 3, 1), I(1, -1)), case(F(1, 2, 1))])
+@op("Squeeze", shape=_squeeze_type, samples=[case(F(2, 1, 3, 1), I(1, -1)), case(F(1, 2, 1))], view=always_view)
 def squeeze(x: Array, axes: Array | None = None) -> Array:
     """x without the given axes of size 1, or without all of them."""
-    return np.squeeze(x, None if axes is None else tuple(axes.tolist()))
+    return np.squeeze(x, None if axes is None else tuple(axes.ravel().tolist()))
 
 
 @gradient("Squeeze")
@@ -109,15 +121,20 @@ def _(g: Value, y: Value, x: Value, axes: Value | None = None) -> Value:
 
 
 def _unsqueeze_type(x: Value, axes: Value) -> TensorType:
-    places = axes_of(axes.known.tolist(), x.rank + axes.known.size)
+    places = axes_of(axes.known.ravel().tolist(), x.rank + axes.known.size)
     rest = iter(x.shape)
     return TensorType(x.dtype, tuple(1 if axis in places else next(rest) for axis in range(x.rank + len(places))))
 
 
-@op("Unsqueeze", shape=_unsqueeze_type, samples=[case(F(2, 3), I(0, -1)), case(F(), I(0))])
+@op(
+    "Unsqueeze",
+    shape=_unsqueeze_type,
+    samples=[case(F(2, 3), I(0, -1)), case(F(), I(0)), case(np.ones(2), np.array(1))],
+    view=always_view,
+)
 def unsqueeze(x: Array, axes: Array) -> Array:
     """x with axes of size 1 at the given places of the result."""
-    return np.expand_dims(x, tuple(axes.tolist()))
+    return np.expand_dims(x, tuple(axes.ravel().tolist()))
 
 
 @gradient("Unsqueeze")
@@ -129,7 +146,23 @@ def _expand_type(x: Value, shape: Value) -> TensorType:
     return TensorType(x.dtype, broadcast(x.shape, [int(size) for size in shape.known.tolist()]))
 
 
-@op("Expand", shape=_expand_type, samples=[case(F(3, 1), I(2, 1, 4)), case(F(2, 3), I(1)), case(F(), I(2, 2))])
+@op("Copy", shape=same("fib"), samples=[case(F(2, 3))], internal=True)
+def copy(x: Array, *, out: Array | None = None) -> Array:
+    """x in memory of its own."""
+    return stored(x, np.empty(x.shape, x.dtype) if out is None else out)
+
+
+@gradient("Copy")
+def _(g: Value, y: Value, x: Value) -> Value:
+    return g
+
+
+@op(
+    "Expand",
+    shape=_expand_type,
+    samples=[case(F(3, 1), I(2, 1, 4)), case(F(2, 3), I(1)), case(F(), I(2, 2))],
+    view=always_view,
+)
 def expand(x: Array, shape: Array) -> Array:
     """x broadcast to a common shape with `shape`."""
     return np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(shape.tolist())))

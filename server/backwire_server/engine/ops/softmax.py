@@ -1,9 +1,13 @@
 """Softmax and its logarithm."""
 
+from functools import partial
+
 import numpy as np
 
+from backwire_server.engine.geometry import order_of
 from backwire_server.engine.graph import Array, TensorType
-from backwire_server.engine.registry import F, case, gradient, op
+from backwire_server.engine.ops.sums import sum_over, summing
+from backwire_server.engine.registry import Call, F, Take, case, gradient, op, prepared
 from backwire_server.engine.shapes import axis_of, require
 from backwire_server.engine.values import O, Value
 
@@ -17,10 +21,31 @@ def _softmax_type(x: Value, *, axis: int = -1) -> TensorType:
 
 
 @op("Softmax", shape=_softmax_type, samples=SAMPLES)
-def softmax(x: Array, *, axis: int = -1) -> Array:
+def softmax(x: Array, *, axis: int = -1, out: Array | None = None) -> Array:
     """e^x divided by its sum along the axis, computed without overflow"""
-    powers = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
-    return np.asarray(powers / np.sum(powers, axis=axis, keepdims=True))
+    y = np.subtract(x, np.max(x, axis=axis, keepdims=True, initial=-np.inf), out=out)
+    y = np.exp(y, out=y)
+    return np.divide(y, sum_over(y, (axis % x.ndim,)), out=y)
+
+
+@prepared("Softmax", order=lambda x, **_: order_of(x), combines=lambda x, axis: ((axis % x.ndim,), True))
+def _(out: Array, x: Array, *, axis: int, take: Take) -> list[Call]:
+    calls, row = _shifted(out, x, axis, take)
+    return [
+        *calls,
+        partial(np.exp, out, out=out),
+        *summing(row, out, [axis % x.ndim], take),
+        partial(np.divide, out, row, out=out),
+    ]
+
+
+def _shifted(out: Array, x: Array, axis: int, take: Take) -> tuple[list[Call], Array]:
+    """Returns the calls that subtract from x its maximum along the axis, and an array that has room for one row."""
+    order = order_of(x) or tuple(range(x.ndim))
+    sizes = [1 if each == axis % x.ndim else x.shape[each] for each in order]
+    row = take(sizes, x.dtype).transpose(np.argsort(order))
+    largest = partial(np.maximum.reduce, x, axis=axis, out=row, keepdims=True, initial=-np.inf)
+    return [largest, partial(np.subtract, x, row, out=out)], row
 
 
 @gradient("Softmax")
@@ -29,10 +54,23 @@ def _(g: Value, y: Value, x: Value, *, axis: int) -> Value:
 
 
 @op("LogSoftmax", shape=_softmax_type, samples=SAMPLES)
-def log_softmax(x: Array, *, axis: int = -1) -> Array:
+def log_softmax(x: Array, *, axis: int = -1, out: Array | None = None) -> Array:
     """The logarithm of Softmax, computed without overflow or cancellation"""
-    shifted = x - np.max(x, axis=axis, keepdims=True, initial=-np.inf)
-    return np.asarray(shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True)))
+    y = np.subtract(x, np.max(x, axis=axis, keepdims=True, initial=-np.inf), out=out)
+    return np.subtract(y, np.log(sum_over(np.exp(y), (axis % x.ndim,))), out=y)
+
+
+@prepared("LogSoftmax", order=lambda x, **_: order_of(x), combines=lambda x, axis: ((axis % x.ndim,), True))
+def _(out: Array, x: Array, *, axis: int, take: Take) -> list[Call]:
+    calls, row = _shifted(out, x, axis, take)
+    powers = take(out.shape, out.dtype)
+    return [
+        *calls,
+        partial(np.exp, out, out=powers),
+        *summing(row, powers, [axis % x.ndim], take),
+        partial(np.log, row, out=row),
+        partial(np.subtract, out, row, out=out),
+    ]
 
 
 @gradient("LogSoftmax")

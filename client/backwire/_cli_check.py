@@ -1,0 +1,137 @@
+"""`backwire check-gradients`: compares a model's gradients with finite differences, parameter by parameter."""
+
+import argparse
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+import backwire
+from backwire import _cli_models, _cli_options, _declare, _functions_math
+from backwire._arrays import Array
+from backwire._client import Client
+from backwire._errors import GraphError
+from backwire._graph import Graph
+from backwire._graph import graph as make_graph
+from backwire._inspection import GradientCheck, ParameterCheck
+from backwire._value import Value
+
+TOLERANCES = {"float64": 1e-4, "float32": 5e-2}
+"""The largest relative error that passes by default, by the type that was computed with: rounding, with room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the check found, as a text or as JSON, and whether all errors are within the tolerance."""
+
+    text: str
+    passed: bool
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options to its parser."""
+    parser.add_argument("model", metavar="MODEL.onnx", help="the model")
+    parser.add_argument(
+        "--loss", metavar="VALUE", help="the value to differentiate; by default a random weighting of all outputs"
+    )
+    parser.add_argument("--inputs", metavar="DATA.npz", help="an array for each input; what it lacks is drawn")
+    parser.add_argument(
+        "--shape",
+        type=_cli_options.shape,
+        action="append",
+        default=[],
+        metavar="NAME=1,3,224,224",
+        help="the shape of an input to draw; sizes that nothing gives are taken to be 2",
+    )
+    parser.add_argument(
+        "--seed", type=_cli_options.seed, default=0, help="what random numbers follow from (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--elements", type=_cli_options.positive, default=64, help="elements per parameter (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=_cli_options.above_zero,
+        metavar="ERROR",
+        help="the largest relative error that passes "
+        f"(default: {TOLERANCES['float64']:g}, or {TOLERANCES['float32']:g} where only float32 computes the model)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    _cli_options.add_target(parser, _cli_options.PRIVATE, timeout=600.0)
+
+
+def check(options: argparse.Namespace) -> Outcome:
+    """Checks the model on the server; raises GraphError for one without parameters to train."""
+    model = _cli_models.read_model(options.model)
+    if all(item.frozen for item in model.proto.parameters):
+        raise GraphError("the model has no parameter that trains, so there is no gradient to check; give one that has")
+    data = _data(model, options)
+    with backwire.connect(options.target, timeout=options.timeout) as client:
+        weigh = _Weighting(client, data, options.seed)
+        graph, loss = _cli_models.with_loss(model, options.loss, weigh, "weighted_mean")
+        with client.create_session(graph, seed=options.seed) as session:
+            found = session.check_gradients(_needed(graph, data), max_elements=options.elements, seed=options.seed)
+    tolerance = options.tolerance or TOLERANCES.get(found.dtype.name, TOLERANCES["float32"])
+    passed = found.worst_error <= tolerance
+    if options.json:
+        return Outcome(_cli_options.as_json(_document(found, loss, tolerance, passed=passed)), passed)
+    return Outcome("\n".join(_lines(found, loss, tolerance, passed=passed)), passed)
+
+
+def _data(model: Graph, options: argparse.Namespace) -> dict[str, Array]:
+    arrays = _cli_models.read_arrays(options.inputs)
+    given = {**dict(options.shape), **{name: array.shape for name, array in arrays.items()}}
+    sizes = _cli_models.sizes_of(model, given, otherwise=2)
+    return _cli_models.draw(model, sizes, arrays, options.seed)
+
+
+def _needed(graph: Graph, data: Mapping[str, Array]) -> dict[str, Array]:
+    return {item.name: data[item.name] for item in graph.proto.inputs}
+
+
+class _Weighting:
+    """Makes one number of an output: the mean of its elements, each times a random number.
+
+    The plain mean would not do, since that of a softmax is constant, and then so would be every gradient. How many
+    elements an output has may depend on the data, so it is computed once.
+    """
+
+    def __init__(self, client: Client, data: Mapping[str, Array], seed: int) -> None:
+        self._client = client
+        self._data = data
+        self._seed = seed
+
+    def __call__(self, name: str, value: Value) -> Value:
+        model = make_graph(outputs={"value": value})
+        with self._client.create_session(model, seed=self._seed) as session:
+            shape = session.forward(_needed(model, self._data), "eval").outputs["value"].shape
+        generator = np.random.default_rng([self._seed, zlib.crc32(name.encode())])
+        weights = _declare.constant(generator.standard_normal(shape), value.dtype)
+        return _functions_math.mean(value * weights)
+
+
+def _lines(found: GradientCheck, loss: str, tolerance: float, *, passed: bool) -> Iterator[str]:
+    yield f"loss {loss} = {found.loss:.6g}, computed in {found.dtype.name}"
+    head = ("PARAMETER", "CHECKED", "WORST ERROR", "AT", "GRADIENT", "DIFFERENCE")
+    rows = [head, *(_row(each) for each in found.parameters.values())]
+    yield from _cli_options.table(rows, right=(1, 2, 4, 5))
+    verdict = "within" if passed else "above"
+    yield f"worst error {found.worst_error:.1e}, {verdict} the tolerance of {tolerance:g}"
+
+
+def _row(each: ParameterCheck) -> tuple[str, ...]:
+    error, place = f"{each.worst_error:.1e}", str(list(each.worst_index))
+    return each.name, str(each.checked), error, place, f"{each.gradient:.6g}", f"{each.difference:.6g}"
+
+
+def _document(found: GradientCheck, loss: str, tolerance: float, *, passed: bool) -> dict[str, Any]:
+    return {
+        "passed": passed,
+        "tolerance": tolerance,
+        "worst_error": found.worst_error,
+        "dtype": found.dtype.name,
+        "loss": {"of": loss, "value": found.loss},
+        "parameters": [asdict(each) for each in found.parameters.values()],
+    }

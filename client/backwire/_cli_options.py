@@ -1,0 +1,96 @@
+"""Options that several commands have, and how their texts become values."""
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from backwire import _channel, _client
+
+Shape = tuple[int, ...]
+
+RUNNING = f"localhost:{_channel.DEFAULT_PORT}"
+"""The target of commands that are about a server that runs."""
+
+PRIVATE = _client.EMBEDDED
+"""The target of commands that can do with a server of their own."""
+
+
+def add_target(parser: argparse.ArgumentParser, default: str, *, timeout: float) -> None:
+    """Adds `--target` and `--timeout`."""
+    usual = "start a private server" if default == PRIVATE else default
+    parser.add_argument("--target", default=default, help=f"host:port or unix:/path of a server (default: {usual})")
+    parser.add_argument(
+        "--timeout", type=above_zero, default=timeout, metavar="SECONDS", help="how long to wait (default: %(default)s)"
+    )
+
+
+def positive(text: str) -> int:
+    """Returns a whole number of 1 or more."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number
+
+
+def above_zero(text: str) -> float:
+    """Returns a number above 0."""
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def seed(text: str) -> int:
+    """Returns an unsigned 64-bit number."""
+    number = int(text)
+    if not 0 <= number < 2**64:
+        raise argparse.ArgumentTypeError(f"{text} is not within 0 and 2**64 - 1")
+    return number
+
+
+def shape(text: str) -> tuple[str, Shape]:
+    """Returns the name and the sizes that `name=1,3,224,224` gives; `name=` is a scalar."""
+    name, equals, sizes = text.rpartition("=")
+    try:
+        dims = tuple(int(size) for size in sizes.split(",")) if sizes else ()
+    except ValueError:
+        dims = (-1,)
+    if not (name and equals) or any(dim < 0 for dim in dims):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form name=1,3,224,224")
+    return name, dims
+
+
+def as_json(document: Any) -> str:
+    """Returns the document as JSON; a number that is not finite becomes null, for which JSON has no other word."""
+    return json.dumps(_finite(document), indent=2, allow_nan=False)
+
+
+def count(number: int) -> str:
+    """Returns a number with thousands apart."""
+    return f"{number:,}"
+
+
+def scaled(number: int, unit: str) -> str:
+    """Returns a number to three digits with a decimal prefix, such as `31.4 kB`."""
+    power = min(len(str(abs(number))) - 1, 15) // 3
+    prefix = ("", "k", "M", "G", "T", "P")[power]
+    return f"{number / 1000**power:.3g} {prefix}{unit}" if power else f"{number} {unit}"
+
+
+def table(rows: Sequence[tuple[str, ...]], *, right: tuple[int, ...] = ()) -> list[str]:
+    """Returns rows as lines with aligned columns, those in `right` to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell:{'>' if at in right else '<'}{widths[at]}}" for at, cell in enumerate(row)).rstrip()
+        for row in rows
+    ]
+
+
+def _finite(document: Any) -> Any:
+    if isinstance(document, dict):
+        return {key: _finite(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_finite(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
