@@ -13,7 +13,7 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format proto serve bench conformance image docker-verify clean
+.PHONY: help demo test check format proto serve bench bench-quick conformance image docker-verify clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,11 +41,14 @@ proto: $(GENERATOR) ## Generate the Python modules of the contract from proto/**
 serve: $(INSTALLED) ## Start a server on 127.0.0.1:50051; ARGS="--help" shows its options
 	$(BIN)/backwire serve $(ARGS)
 
-bench: $(INSTALLED) ## Time training steps through a server, beside PyTorch if it is installed
-	$(BIN)/python tests/benchmarks $(ARGS)
+bench: $(INSTALLED) ## Measure training beside PyTorch and JAX where they are installed; writes out/bench.json and .png
+	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-conformance: $(INSTALLED) ## Run ONNX's node cases and write docs/conformance.md
-	$(BIN)/python tests/engine/conformance.py docs/conformance.md
+bench-quick: $(INSTALLED) ## The same with fewer models and rounds, in under two minutes
+	$(BIN)/python -m tests.benchmarks --quick $(ARGS)
+
+conformance: $(INSTALLED) ## Run ONNX's test suites and write docs/conformance.md
+	$(BIN)/python -m tests.engine.conformance docs/conformance.md
 
 image: ## Build the container image backwire:latest; BUILD="podman build" chooses another builder
 	docker/verify --build-only

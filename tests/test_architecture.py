@@ -21,7 +21,7 @@ MODULES = {
 }
 MOST_LINES = 400
 
-LAYERS = ("engine", "optim", "sessions", "config", "rpc", "__main__")
+LAYERS = ("engine", "optim", "sessions", "machine", "config", "lifetime", "rpc", "workers", "__main__")
 """The parts of backwire_server from the bottom to the top; each may import itself and those before it."""
 
 GRPC = {"grpc", "grpc_health", "grpc_status", "google", "backwire_api"}
@@ -32,14 +32,18 @@ FOREIGN = {
     "backwire_server.engine": NUMBERS,
     "backwire_server.optim": NUMBERS,
     "backwire_server.sessions": NUMBERS | {"safetensors"},
+    "backwire_server.machine": {"backwire_api"},
     "backwire_server.config": set(),
+    "backwire_server.lifetime": set(),
     "backwire_server.rpc": NUMBERS | GRPC,
+    "backwire_server.workers": GRPC,
     "backwire_server.__main__": NUMBERS | GRPC,
     "backwire_server.__init__": set(),
 }
 """The packages, beyond the standard library and its own, that each part may import."""
 
 EXTRAS = {
+    "backwire_api.checksum": {"isal"},
     "backwire._demo": {"matplotlib", "sklearn", "tqdm"},
     **{module: {"onnx"} for module in MODULES if module.startswith("backwire.onnx.")},
 }

@@ -17,6 +17,7 @@ with bw.connect("embedded") as client:
 
 from importlib import metadata as _metadata
 
+from backwire._allocator import tune_allocator
 from backwire._channel import TLS
 from backwire._client import Client, connect
 from backwire._declare import constant, input, parameter  # noqa: A004 - NumPy and PyTorch have such names, too
@@ -28,6 +29,7 @@ from backwire._errors import (
     CancelledError,
     ClientClosedError,
     DeadlineExceededError,
+    DependencyFailedError,
     DTypeError,
     FailedPreconditionError,
     GraphError,
@@ -48,6 +50,7 @@ from backwire._errors import (
     ResultNotRetainedError,
     ServerError,
     ServerStartError,
+    SessionLostError,
     SessionNotFoundError,
     ShapeError,
     StepMismatchError,
@@ -57,6 +60,7 @@ from backwire._errors import (
     UnknownNameError,
     UnsupportedCallError,
 )
+from backwire._forward import Forward
 from backwire._functions_math import (
     cast,
     clip,
@@ -86,7 +90,8 @@ from backwire._functions_math import (
     tanh,
     where,
 )
-from backwire._functions_nn import average_pool2d, conv, dropout, global_average_pool2d, max_pool2d
+from backwire._functions_nn import average_pool2d, conv, dropout, global_average_pool2d, max_pool2d, roi_align
+from backwire._functions_random import bernoulli, multinomial, rand, rand_like, randn, randn_like
 from backwire._functions_shape import (
     broadcast_to,
     concat,
@@ -102,6 +107,7 @@ from backwire._functions_shape import (
     transpose,
     unsqueeze,
 )
+from backwire._functions_signal import irfft, rfft, stft
 from backwire._gradient import gradient
 from backwire._graph import Graph, graph
 from backwire._info import InputInfo, ParameterInfo, SessionInfo, SessionLimits, StepResult, TrainStepResult
@@ -135,6 +141,8 @@ from backwire._op import op
 from backwire._optimizers import SGD, Adam, AdamW, Optimizer, ParameterGroup
 from backwire._optimizers_adaptive import Adadelta, Adagrad, Adamax, NAdam, RAdam, RMSprop
 from backwire._optimizers_layerwise import LAMB, Lion, Muon
+from backwire._pipeline import ForwardFuture, Pipeline
+from backwire._pipeline_stream import PipelineFuture
 from backwire._retry import Retry
 from backwire._schedules import (
     ChainedSchedule,
@@ -150,7 +158,7 @@ from backwire._schedules import (
     SequentialSchedule,
     StepSchedule,
 )
-from backwire._session import Forward, Session
+from backwire._session import Session
 from backwire._value import Value
 from backwire_api.reasons import Reason
 
@@ -182,9 +190,11 @@ __all__ = [
     "CosineSchedule",
     "DTypeError",
     "DeadlineExceededError",
+    "DependencyFailedError",
     "ExponentialSchedule",
     "FailedPreconditionError",
     "Forward",
+    "ForwardFuture",
     "GlorotNormal",
     "GlorotUniform",
     "GradientCheck",
@@ -223,6 +233,8 @@ __all__ = [
     "PassExpiredError",
     "PassNotFoundError",
     "PermissionDeniedError",
+    "Pipeline",
+    "PipelineFuture",
     "PolynomialSchedule",
     "RAdam",
     "RMSprop",
@@ -238,6 +250,7 @@ __all__ = [
     "Session",
     "SessionInfo",
     "SessionLimits",
+    "SessionLostError",
     "SessionNotFoundError",
     "ShapeError",
     "StepMismatchError",
@@ -258,6 +271,7 @@ __all__ = [
     "absolute_error",
     "average_pool2d",
     "batch_norm",
+    "bernoulli",
     "broadcast_to",
     "cast",
     "clip",
@@ -280,6 +294,7 @@ __all__ = [
     "gradient",
     "graph",
     "input",
+    "irfft",
     "layer_norm",
     "leaky_relu",
     "log",
@@ -289,14 +304,21 @@ __all__ = [
     "maximum",
     "mean",
     "minimum",
+    "multinomial",
     "not_equal",
     "one_hot",
     "op",
     "pad",
     "parameter",
+    "rand",
+    "rand_like",
+    "randn",
+    "randn_like",
     "reciprocal",
     "relu",
     "reshape",
+    "rfft",
+    "roi_align",
     "shape",
     "sigmoid",
     "sigmoid_cross_entropy",
@@ -310,10 +332,12 @@ __all__ = [
     "squared_error",
     "squeeze",
     "stack",
+    "stft",
     "sum",
     "take",
     "tanh",
     "transpose",
+    "tune_allocator",
     "unsqueeze",
     "where",
 ]

@@ -90,7 +90,7 @@ def _remove_abandoned(parent: Path) -> None:
 
 
 def _start(target: str, log: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "backwire_server", "--listen", target, "--exit-with-parent"]
+    command = [sys.executable, "-m", "backwire_server", "--listen", target, "--workers", "1", "--exit-with-parent"]
     stderr: IO[bytes]
     with log.open("wb") as stderr:
         fcntl.flock(stderr, fcntl.LOCK_EX)  # the server inherits the lock with the file, and loses it when it ends

@@ -12,6 +12,7 @@
     │   └── RequestIdReusedError             the request_id belongs to another request
     ├── NotFoundError (LookupError)
     │   ├── SessionNotFoundError
+    │   │   └── SessionLostError             the process that kept the session ended
     │   └── PassNotFoundError
     ├── AlreadyExistsError                   the forward_id is that of a pass that is alive
     ├── FailedPreconditionError              the call is right, but the session is not in the state for it
@@ -20,7 +21,8 @@
     │   ├── NoOptimizerError
     │   ├── NoLossError
     │   ├── NonFiniteGradientError
-    │   └── ResultNotRetainedError           the request was applied before, but its answer is gone
+    │   ├── ResultNotRetainedError           the request was applied before, but its answer is gone
+    │   └── DependencyFailedError            an earlier request of the pipeline failed, and this depends on it
     ├── AbortedError
     │   └── StepMismatchError                the session is not at expected_step
     ├── ResourceExhaustedError               a limit of the server was hit
@@ -147,6 +149,15 @@ class SessionNotFoundError(NotFoundError):
     _reason = Reason.SESSION_NOT_FOUND
 
 
+class SessionLostError(SessionNotFoundError):
+    """The server's process that kept the session ended unexpectedly; create the session again.
+
+    What was acknowledged is lost, and repeating the call is pointless.
+    """
+
+    _reason = Reason.SESSION_LOST
+
+
 class PassNotFoundError(NotFoundError):
     """There never was a pass of that name, or it is so long gone that the server forgot; run Forward first.
 
@@ -203,6 +214,15 @@ class ResultNotRetainedError(FailedPreconditionError):
     """The request was applied before, but the server no longer has its answer."""
 
     _reason = Reason.RESULT_NOT_RETAINED
+
+
+class DependencyFailedError(FailedPreconditionError):
+    """An earlier request of the pipeline failed, and this one depends on it; nothing was changed.
+
+    Its error is the `__cause__` of this one.
+    """
+
+    _reason = Reason.DEPENDENCY_FAILED
 
 
 class AbortedError(BackwireError):

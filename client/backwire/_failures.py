@@ -13,6 +13,7 @@ from backwire._errors import (
     CancelledError,
     Code,
     DeadlineExceededError,
+    DependencyFailedError,
     DTypeError,
     FailedPreconditionError,
     GraphError,
@@ -32,6 +33,7 @@ from backwire._errors import (
     ResourceExhaustedError,
     ResultNotRetainedError,
     ServerError,
+    SessionLostError,
     SessionNotFoundError,
     ShapeError,
     StepMismatchError,
@@ -63,8 +65,11 @@ BY_CODE: dict[Code, type[BackwireError]] = {
     Code.UNAUTHENTICATED: AuthenticationError,
 }
 
+_CODES: dict[int, Code] = {code.value[0]: code for code in Code}
+
 BY_REASON: dict[Reason, type[BackwireError]] = {
     Reason.SESSION_NOT_FOUND: SessionNotFoundError,
+    Reason.SESSION_LOST: SessionLostError,
     Reason.PASS_NOT_FOUND: PassNotFoundError,
     Reason.PASS_EXISTS: AlreadyExistsError,
     Reason.INVALID_GRAPH: GraphError,
@@ -91,6 +96,7 @@ BY_REASON: dict[Reason, type[BackwireError]] = {
     Reason.NO_LOSS: NoLossError,
     Reason.NON_FINITE_GRADIENT: NonFiniteGradientError,
     Reason.RESULT_NOT_RETAINED: ResultNotRetainedError,
+    Reason.DEPENDENCY_FAILED: DependencyFailedError,
     Reason.STEP_MISMATCH: StepMismatchError,
     Reason.GRAPH_TOO_LARGE: TooLargeError,
     Reason.PASS_TOO_LARGE: TooLargeError,
@@ -99,6 +105,7 @@ BY_REASON: dict[Reason, type[BackwireError]] = {
     Reason.OUT_OF_MEMORY: ResourceExhaustedError,
     Reason.OVERLOADED: OverloadedError,
     Reason.SHUTTING_DOWN: UnavailableError,
+    Reason.NO_WORKER: UnavailableError,
     Reason.CANCELLED: CancelledError,
     Reason.DEADLINE_EXCEEDED: DeadlineExceededError,
     Reason.INTERNAL: ServerError,
@@ -107,11 +114,29 @@ BY_REASON: dict[Reason, type[BackwireError]] = {
 
 def from_rpc_error(error: Any, request_id: str | None) -> BackwireError:
     """Returns the exception for a failed call: by its reason where the client knows it, else by its status code."""
-    code = error.code()
-    details = _details(error)
+    return _translated(error.code(), error.details(), _status(error), request_id)
+
+
+def from_status(status: status_pb2.Status, request_id: str | None) -> BackwireError:
+    """Returns the exception for a status that came in an answer, as `from_rpc_error` does for that of a call."""
+    code = _CODES.get(status.code, Code.UNKNOWN)
+    return _translated(code, status.message, status, request_id)
+
+
+def failed_id(status: status_pb2.Status) -> int:
+    """Returns the id of the request because of which another failed; 0 when that was not so."""
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        if detail.Unpack(info) and info.metadata.get("failed_id", "").isdecimal():
+            return int(info.metadata["failed_id"])
+    return 0
+
+
+def _translated(code: Code, message: str | None, status: status_pb2.Status, request_id: str | None) -> BackwireError:
+    details = _details(status)
     reason = _known(details.pop("reason", None))
     kind = BY_REASON[reason] if isinstance(reason, Reason) else BY_CODE[code]
-    message = error.details() or f"the call failed with {code.name} and no explanation"
+    message = message or f"the call failed with {code.name} and no explanation"
     if code is Code.UNAVAILABLE and reason is None:
         message = f"{message.rstrip('.')}; check the target, and that a server runs there (`backwire serve` starts one)"
     if request_id and code in (Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE, Code.CANCELLED):
@@ -126,9 +151,9 @@ def _known(reason: str | None) -> str | None:
     return Reason(reason) if reason is not None and reason in Reason.__members__ else reason
 
 
-def _details(error: Any) -> dict[str, Any]:
+def _details(status: status_pb2.Status) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for detail in _status(error).details:
+    for detail in status.details:
         info, request, retry = (
             error_details_pb2.ErrorInfo(),
             error_details_pb2.BadRequest(),

@@ -37,7 +37,8 @@ class SessionLimits:
     Attributes:
         max_message_bytes: The largest message that the server accepts and sends.
         max_passes: The most passes kept; when another comes, the oldest expires.
-        max_pass_bytes: The most bytes that passes hold together.
+        max_pass_bytes: The most bytes that passes hold together, and that the tensors of one request or answer hold.
+        max_pipeline_bytes: The bytes of requests that the server holds unanswered before it stops reading a pipeline.
         pass_ttl: How long a pass is kept.
         idle_ttl: How long the session is kept after its last use; None means for ever.
     """
@@ -45,6 +46,7 @@ class SessionLimits:
     max_message_bytes: int
     max_passes: int
     max_pass_bytes: int
+    max_pipeline_bytes: int
     pass_ttl: timedelta
     idle_ttl: timedelta | None
 
@@ -67,6 +69,8 @@ class SessionInfo:
         seed: What parameters and Dropout masks are drawn from.
         limits: The limits that hold for its calls.
         forward_ids: The names of the live passes, oldest first.
+        address: Where the process that keeps the session can be called directly, which the client does by itself;
+            empty when the server is a single process.
     """
 
     id: str
@@ -82,6 +86,7 @@ class SessionInfo:
     seed: int
     limits: SessionLimits
     forward_ids: tuple[str, ...]
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,7 @@ def session_info(message: service_pb2.Session) -> SessionInfo:
         seed=message.seed,
         limits=_limits(message.limits),
         forward_ids=tuple(message.forward_ids),
+        address=message.address,
     )
 
 
@@ -158,6 +164,7 @@ def _limits(message: service_pb2.SessionLimits) -> SessionLimits:
         max_message_bytes=message.max_message_bytes,
         max_passes=message.max_passes,
         max_pass_bytes=message.max_pass_bytes,
+        max_pipeline_bytes=message.max_pipeline_bytes,
         pass_ttl=message.pass_ttl.ToTimedelta(),
         idle_ttl=message.idle_ttl.ToTimedelta() if message.HasField("idle_ttl") else None,
     )

@@ -13,6 +13,7 @@ from backwire._optimizers import Optimizer
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 from backwire_api.v1 import graph_pb2
+from backwire_api.wire import Framed
 
 AttributeValue = int | float | str | Array | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
@@ -174,20 +175,17 @@ def describe_request(
 
 def check_request(
     session: SessionInfo, inputs: Arrays, parameters: Sequence[str] | None, max_elements: int, seed: int
-) -> service_pb2.CheckGradientsRequest:
+) -> Framed[service_pb2.CheckGradientsRequest]:
     """Returns the request; raises InvalidRequestError, or UnknownNameError for a parameter that is not trainable."""
     if not 0 < max_elements < 2**31:
         raise InvalidRequestError(f"max_elements={max_elements} is not above 0; use 64", field="max_elements")
     if not 0 <= seed < 2**64:
         raise InvalidRequestError(f"seed={seed} is no unsigned 64-bit number; use 0 to 2**64 - 1", field="seed")
     names, _ = _messages.selected_parameters(session, parameters, trainable=True)
-    return service_pb2.CheckGradientsRequest(
-        session_id=session.id,
-        inputs=_messages.encode_inputs(session, inputs),
-        names=names,
-        max_elements=max_elements,
-        seed=seed,
+    message = service_pb2.CheckGradientsRequest(
+        session_id=session.id, names=names, max_elements=max_elements, seed=seed
     )
+    return Framed(message, _messages.encode_inputs(session, inputs))
 
 
 def graph_description(message: service_pb2.DescribeGraphResponse) -> GraphDescription:

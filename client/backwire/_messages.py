@@ -1,8 +1,8 @@
 """Builds requests and reads responses, without any I/O: the core that every kind of client shares."""
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 from numpy.typing import ArrayLike
 
@@ -20,8 +20,9 @@ from backwire._graph import LOSS, Graph
 from backwire._info import ParameterInfo, SessionInfo, TrainStepResult, step_fields
 from backwire._optimizers import Optimizer
 from backwire_api import tensors
+from backwire_api.tensors import RawTensor
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
-from backwire_api.v1 import tensor_pb2
+from backwire_api.wire import Framed
 
 Arrays = Mapping[str, ArrayLike]
 Mode = Literal["train", "eval"]
@@ -68,16 +69,16 @@ def forward(
     outputs: Sequence[str] | None,
     forward_id: str | None,
     request_id: str,
-) -> service_pb2.ForwardRequest:
+) -> Framed[service_pb2.ForwardRequest]:
     """Returns the request, with inputs converted to their declared dtypes."""
-    return service_pb2.ForwardRequest(
+    message = service_pb2.ForwardRequest(
         session_id=session.id,
-        inputs=encode_inputs(session, inputs),
         mode=_chosen("mode", mode, _MODES),
         outputs=_output_names(session, outputs),
         forward_id=forward_id or "",
         request_id=request_id,
     )
+    return Framed(message, encode_inputs(session, inputs))
 
 
 def backward(
@@ -90,24 +91,18 @@ def backward(
     retain: bool,
     weight: float | None,
     request_id: str,
-) -> service_pb2.BackwardRequest:
+) -> Framed[service_pb2.BackwardRequest]:
     """Returns the request; gradients take the dtype of the outputs that Forward returned."""
     if not forward_id:
         raise FailedPreconditionError("a pass in eval mode keeps nothing for Backward; run forward with mode='train'")
     names = [wrt] if isinstance(wrt, str) else list(wrt)
     _check_known("input", names, [each.name for each in session.inputs])
     _check_known("output", output_gradients or {}, [*session.outputs, LOSS])
-    return service_pb2.BackwardRequest(
-        session_id=session.id,
-        forward_id=forward_id,
-        output_gradients={
-            name: _encode_gradient(session, name, value, outputs) for name, value in (output_gradients or {}).items()
-        },
-        wrt=names,
-        retain=retain,
-        weight=weight,
-        request_id=request_id,
+    message = service_pb2.BackwardRequest(
+        session_id=session.id, forward_id=forward_id, wrt=names, retain=retain, weight=weight, request_id=request_id
     )
+    given = (output_gradients or {}).items()
+    return Framed(message, {name: _encode_gradient(session, name, value, outputs) for name, value in given})
 
 
 def step_options(
@@ -130,29 +125,30 @@ def train_step(
     outputs: Sequence[str],
     weight: float | None,
     request_id: str,
-) -> service_pb2.TrainStepRequest:
+) -> Framed[service_pb2.TrainStepRequest]:
     """Returns the request, with inputs converted to their declared dtypes."""
-    return service_pb2.TrainStepRequest(
+    message = service_pb2.TrainStepRequest(
         session_id=session.id,
-        inputs=encode_inputs(session, inputs),
         options=options,
         outputs=_output_names(session, outputs),
         weight=weight,
         request_id=request_id,
     )
+    return Framed(message, encode_inputs(session, inputs))
 
 
 def set_parameters(
     session: SessionInfo, values: Mapping[str, Array], request_id: str
-) -> Iterator[service_pb2.SetParametersRequest]:
+) -> Iterator[Framed[service_pb2.SetParametersRequest]]:
     """Yields the requests of one stream, the last of them marked; `values` come from `checked_parameters`."""
     first = True
     for name, value in values.items():
-        for chunk in tensors.encode_chunks(name, value):
+        for chunk, data in tensors.encode_chunks(name, value):
             head = (session.id, request_id) if first else ("", "")
-            yield service_pb2.SetParametersRequest(session_id=head[0], request_id=head[1], chunk=chunk)
+            message = service_pb2.SetParametersRequest(session_id=head[0], request_id=head[1], chunk=chunk)
+            yield Framed(message, chunk=data)
             first = False
-    yield service_pb2.SetParametersRequest(last=True)
+    yield Framed(service_pb2.SetParametersRequest(last=True))
 
 
 def checked_parameters(session: SessionInfo, values: Arrays) -> dict[str, Array]:
@@ -188,16 +184,17 @@ def selected_parameters(
     return listed, [known[name] for name in listed]
 
 
-def encode_inputs(session: SessionInfo, inputs: Arrays) -> dict[str, tensor_pb2.Tensor]:
+def encode_inputs(session: SessionInfo, inputs: Arrays) -> dict[str, RawTensor]:
     """Returns the tensors of a request; raises UnknownNameError, DTypeError or TensorError."""
     known = {each.name: each.dtype for each in session.inputs}
     _check_known("input", inputs, known)
     return {
-        name: tensors.encode(_arrays.convert(value, known[name], f"input {name!r}")) for name, value in inputs.items()
+        name: tensors.encode_raw(_arrays.convert(value, known[name], f"input {name!r}"))
+        for name, value in inputs.items()
     }
 
 
-def decode(values: Mapping[str, tensor_pb2.Tensor]) -> dict[str, Array]:
+def decode(values: Mapping[str, RawTensor]) -> dict[str, Array]:
     """Returns read-only arrays that share the response's memory, sorted by name; raises ServerError for nonsense."""
     try:
         return {name: tensors.decode(values[name]) for name in sorted(values)}
@@ -205,12 +202,12 @@ def decode(values: Mapping[str, tensor_pb2.Tensor]) -> dict[str, Array]:
         raise ServerError(f"the server sent a tensor that cannot be read: {error}", code=Code.DATA_LOSS) from None
 
 
-def decode_chunks(chunks: Iterable[tensor_pb2.TensorChunk], expected: Sequence[ParameterInfo]) -> dict[str, Array]:
+def decode_chunks(responses: Iterable[Framed[Any]], expected: Sequence[ParameterInfo]) -> dict[str, Array]:
     """Returns writable arrays by name, in the order in which they came; raises ServerError for nonsense."""
     names = [each.name for each in expected]
     limit = sum(tensors.byte_count(each.dtype, each.shape) for each in expected)
     try:
-        received = dict(tensors.decode_chunks(chunks, limit))
+        received = dict(tensors.decode_chunks(((each.message.chunk, each.chunk) for each in responses), limit))
     except tensors.TensorError as error:
         raise ServerError(f"the server sent a stream that cannot be read: {error}", code=Code.DATA_LOSS) from None
     if list(received) != list(dict.fromkeys(names)):
@@ -218,17 +215,16 @@ def decode_chunks(chunks: Iterable[tensor_pb2.TensorChunk], expected: Sequence[P
     return received
 
 
-def train_step_result(response: service_pb2.TrainStepResponse) -> TrainStepResult:
+def train_step_result(response: Framed[service_pb2.TrainStepResponse]) -> TrainStepResult:
     """Returns the response as data."""
-    return TrainStepResult(**step_fields(response.result), loss=response.loss, outputs=decode(response.outputs))
+    message = response.message
+    return TrainStepResult(**step_fields(message.result), loss=message.loss, outputs=decode(response.tensors))
 
 
-def _encode_gradient(
-    session: SessionInfo, name: str, value: ArrayLike, outputs: Mapping[str, Array]
-) -> tensor_pb2.Tensor:
+def _encode_gradient(session: SessionInfo, name: str, value: ArrayLike, outputs: Mapping[str, Array]) -> RawTensor:
     what = f"the gradient of output {name!r}"
     dtype = outputs[name].dtype if name in outputs else _common_float(session)
-    return tensors.encode(_arrays.to_array(value, what) if dtype is None else _arrays.convert(value, dtype, what))
+    return tensors.encode_raw(_arrays.to_array(value, what) if dtype is None else _arrays.convert(value, dtype, what))
 
 
 def _common_float(session: SessionInfo) -> DType | None:
@@ -239,16 +235,17 @@ def _common_float(session: SessionInfo) -> DType | None:
 
 
 def _output_names(session: SessionInfo, names: Sequence[str] | None) -> list[str]:
-    listed = [names] if isinstance(names, str) else list(names or ())
+    if not names:
+        return []
+    listed = [names] if isinstance(names, str) else list(names)
     _check_known("output", listed, [*session.outputs, LOSS])
     return listed
 
 
-def _check_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
-    allowed = list(known)
+def _check_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
     for name in names:
-        if name not in allowed:
-            listed = ", ".join(map(repr, allowed)) or "none"
+        if name not in known:
+            listed = ", ".join(map(repr, known)) or "none"
             raise UnknownNameError(f"the graph has no {kind} {name!r}; it has {listed}", field=f"{kind}s[{name}]")
 
 

@@ -1,20 +1,25 @@
-"""Session and Forward: the three verbs, and the state that the server keeps."""
+"""Session: the three verbs, and the state that the server keeps."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from backwire import _inspection, _messages
 from backwire._arrays import Array
-from backwire._errors import BackwireError, SessionNotFoundError
+from backwire._errors import BackwireError, InvalidRequestError, SessionNotFoundError
+from backwire._forward import Forward
 from backwire._graph import Graph
 from backwire._info import SessionInfo, StepResult, TrainStepResult, session_info, step_fields
 from backwire._inspection import GradientCheck
 from backwire._messages import Arrays, Mode, NonFinite, Normalize
+from backwire._pipeline import Pipeline, fit, train_step_result
+from backwire._pipeline_messages import UNLIMITED, Answer
+from backwire._pipeline_stream import PipelineStream
+from backwire._tensor_calls import TensorCalls
 from backwire._transport import Transport
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
+from backwire_api.wire import Framed
 
 
 class Session:
@@ -34,6 +39,7 @@ class Session:
         self._created = info
         self._graph = graph
         self._closed = False
+        self._calls = TensorCalls(transport, info.limits.max_message_bytes or UNLIMITED)
 
     @property
     def id(self) -> str:
@@ -65,7 +71,7 @@ class Session:
         forward_id: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
-    ) -> "Forward":
+    ) -> Forward:
         """Computes outputs and loss.
 
         Args:
@@ -90,10 +96,7 @@ class Session:
         request = _messages.forward(
             self._created, inputs, mode=mode, outputs=outputs, forward_id=forward_id, request_id=unique or ""
         )
-        rpc = self._transport.stub.Forward
-        response = self._transport.unary(rpc, request, timeout=timeout, request_id=unique)
-        loss = response.loss if response.HasField("loss") else None
-        return Forward(self, response.forward_id, _messages.decode(response.outputs), loss, response.step)
+        return self._forward_result(self._calls.send("forward", request, timeout, unique))
 
     def step(
         self,
@@ -165,8 +168,66 @@ class Session:
         request = _messages.train_step(
             self._created, inputs, options=options, outputs=outputs, weight=weight, request_id=unique
         )
-        rpc = self._transport.stub.TrainStep
-        return _messages.train_step_result(self._transport.unary(rpc, request, timeout=timeout, request_id=unique))
+        return train_step_result(self._calls.send("train_step", request, timeout, unique))
+
+    def pipeline(self, *, depth: int = 8, timeout: float | None = None) -> Pipeline:
+        """Opens a pipeline, whose calls return futures at once; see `Pipeline`.
+
+        Args:
+            depth: The most requests in flight; the next call waits for an answer.
+            timeout: The most seconds to wait for an answer; None for the client's timeout.
+        """
+        self._check_open()
+        if depth < 1:
+            raise InvalidRequestError(f"depth={depth} lets nothing be sent; use 1 or more", field="depth")
+        stream = PipelineStream(self._transport, self._calls.limit, depth, self._transport.patience(timeout))
+        return Pipeline(self, self._created, stream)
+
+    def fit(
+        self,
+        batches: Iterable[Arrays],
+        *,
+        depth: int = 2,
+        outputs: Sequence[str] = (),
+        learning_rate: float | None = None,
+        non_finite: NonFinite = "reject",
+        normalize: Normalize = "sum",
+        weight: float | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[TrainStepResult]:
+        """Trains on each batch in turn and yields the results in order, with the next batches already on their way.
+
+        The same as `train_step` for each batch, but the network is hidden, and a connection that breaks is replaced.
+        Nothing is sent before the first result is asked for. After an error no later batch was applied; a loop that is
+        left early has waited for those on their way, up to `depth - 1`, and they were applied.
+
+        Args:
+            batches: The inputs of each step.
+            depth: How many batches are on their way at a time.
+            outputs: See `train_step`.
+            learning_rate: The same for all steps; None for the optimizer's.
+            non_finite: See `step`.
+            normalize: See `step`.
+            weight: See `Forward.backward`.
+            timeout: The most seconds to wait for a result; None for the client's timeout.
+
+        Example:
+            >>> x = bw.input("x", ("batch",))
+            >>> loss = bw.squared_error(bw.parameter("w", 0.0) * x, 3 * x)
+            >>> session = client.create_session(loss, optimizer=bw.SGD(0.25))
+            >>> [result.loss for result in session.fit({"x": [1]} for _ in range(3))]
+            [9.0, 2.25, 0.5625]
+        """
+        return fit(
+            self.pipeline(depth=depth, timeout=timeout),
+            batches,
+            depth,
+            outputs=outputs,
+            learning_rate=learning_rate,
+            non_finite=non_finite,
+            normalize=normalize,
+            weight=weight,
+        )
 
     def parameters(
         self, names: Sequence[str] | None = None, *, averaged: bool = False, timeout: float | None = None
@@ -194,8 +255,8 @@ class Session:
         listed, expected = _messages.selected_parameters(self._created, names, trainable=False)
         request = service_pb2.GetParametersRequest(session_id=self.id, names=listed, averaged=averaged)
 
-        def decode(responses: Iterable[service_pb2.GetParametersResponse]) -> dict[str, Array]:
-            return _messages.decode_chunks((response.chunk for response in responses), expected)
+        def decode(responses: Iterable[Framed[service_pb2.GetParametersResponse]]) -> dict[str, Array]:
+            return _messages.decode_chunks(responses, expected)
 
         return self._transport.download(self._transport.stub.GetParameters, request, decode, timeout=timeout)
 
@@ -208,8 +269,8 @@ class Session:
         listed, expected = _messages.selected_parameters(self._created, names, trainable=True)
         request = service_pb2.GetGradientsRequest(session_id=self.id, names=listed)
 
-        def decode(responses: Iterable[service_pb2.GetGradientsResponse]) -> dict[str, Array]:
-            return _messages.decode_chunks((response.chunk for response in responses), expected)
+        def decode(responses: Iterable[Framed[service_pb2.GetGradientsResponse]]) -> dict[str, Array]:
+            return _messages.decode_chunks(responses, expected)
 
         return self._transport.download(self._transport.stub.GetGradients, request, decode, timeout=timeout)
 
@@ -253,7 +314,7 @@ class Session:
         arrays = _messages.checked_parameters(self._created, values)
         unique = _messages.new_request_id(request_id)
 
-        def requests() -> Iterator[service_pb2.SetParametersRequest]:
+        def requests() -> Iterator[Framed[service_pb2.SetParametersRequest]]:
             return _messages.set_parameters(self._created, arrays, unique)
 
         self._transport.upload(self._transport.stub.SetParameters, requests, timeout=timeout, request_id=unique)
@@ -278,7 +339,7 @@ class Session:
 
     def _backward(
         self,
-        forward: "Forward",
+        forward: Forward,
         output_gradients: Arrays | None,
         wrt: Sequence[str],
         *,
@@ -299,9 +360,12 @@ class Session:
             weight=weight,
             request_id=unique,
         )
-        rpc = self._transport.stub.Backward
-        response = self._transport.unary(rpc, request, timeout=timeout, request_id=unique)
-        return _messages.decode(response.input_gradients)
+        return dict(self._calls.send("backward", request, timeout, unique).arrays)
+
+    def _forward_result(self, answer: Answer) -> Forward:
+        message = answer.message
+        loss = message.loss if message.HasField("loss") else None
+        return Forward(self, message.forward_id, dict(answer.arrays), loss, message.step)
 
     def __enter__(self) -> Self:
         return self
@@ -321,63 +385,3 @@ class Session:
     def _check_open(self) -> None:
         if self._closed:
             raise SessionNotFoundError(f"session {self.id} was closed here; create another one")
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Forward:
-    """What a forward pass computed, and in train mode the way back through it.
-
-    Attributes:
-        session: The session that it belongs to.
-        id: The name of the pass; empty in eval mode.
-        outputs: The outputs by name, as read-only arrays that share the response's memory; `.copy()` one to change it.
-        loss: The loss, or None when it was not computed.
-        step: The number of the step whose parameters were used.
-    """
-
-    session: Session
-    id: str
-    outputs: dict[str, Array]
-    loss: float | None
-    step: int
-
-    def backward(
-        self,
-        output_gradients: Arrays | None = None,
-        wrt: Sequence[str] = (),
-        *,
-        retain: bool = False,
-        weight: float | None = None,
-        request_id: str | None = None,
-        timeout: float | None = None,
-    ) -> dict[str, Array]:
-        """Adds the gradients of the parameters to the session's, and returns those of the inputs in `wrt`.
-
-        Args:
-            output_gradients: The gradient of whatever is minimised with respect to outputs, by output name; None for
-                that of the graph's loss, which is 1. Only the outputs named take part; the loss goes by `"loss"`.
-            wrt: The names of inputs whose gradients to return, as read-only arrays.
-            retain: True keeps the pass for another backward.
-            weight: What this contribution counts, above 0; with the number of examples here and `normalize="mean"` in
-                `step`, micro-batches of mean losses add up to the gradient of the whole batch.
-            request_id: See `Session`.
-            timeout: See `Session`.
-
-        Raises:
-            PassExpiredError: An earlier backward used the pass up, or it was dropped for its age or for newer ones.
-            PassNotFoundError: The pass is so long gone that the server forgot it.
-
-        Example:
-            >>> x = bw.input("x", (2,))
-            >>> session = client.create_session(bw.graph(outputs={"y": x * x}))
-            >>> forward = session.forward({"x": [1, 2]})
-            >>> forward.backward({"y": [10, 100]}, wrt=["x"])["x"].tolist()
-            [20.0, 400.0]
-        """
-        return self.session._backward(
-            self, output_gradients, wrt, retain=retain, weight=weight, request_id=request_id, timeout=timeout
-        )
-
-    def __repr__(self) -> str:
-        shapes = ", ".join(f"{name}{list(value.shape)}" for name, value in self.outputs.items())
-        return f"<Forward {self.id or '(eval)'} of step {self.step}: loss {self.loss}, outputs {shapes or 'none'}>"

@@ -7,16 +7,17 @@ from typing import Any, TypeVar
 
 import grpc
 
-from backwire._errors import ClientClosedError, InvalidRequestError
+from backwire._errors import BackwireError, ClientClosedError, InvalidRequestError, OverloadedError
 from backwire._failures import from_rpc_error
 from backwire._retry import Budget, Retry
-from backwire_api.v1 import gradient_service_pb2_grpc
+from backwire._stub import Stub
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Result = TypeVar("Result")
 
 DEFAULT_TIMEOUT = 60.0
+PIPELINE = "/backwire_api.v1.GradientService/Pipeline"
 
 # `request_id` below: None for a call that changes nothing, empty for a mutation without protection against repetition.
 
@@ -26,11 +27,12 @@ class Transport:
 
     def __init__(self, channel: grpc.Channel, *, token: str | None, timeout: float | None, retry: Retry) -> None:
         """Takes over the channel; `timeout` is the default of every call in seconds, None for DEFAULT_TIMEOUT."""
-        self.stub = gradient_service_pb2_grpc.GradientServiceStub(channel)
+        self.stub = Stub(channel)
         self._channel = channel
+        self._pipeline: Any = channel.stream_stream(PIPELINE)
         self._metadata = None if token is None else (("authorization", f"Bearer {token}"),)
         self._timeout = _positive(DEFAULT_TIMEOUT if timeout is None else timeout)
-        self._retry = retry
+        self.retry = retry
         self._closed = False
 
     def unary(
@@ -42,7 +44,7 @@ class Transport:
         request_id: str | None = None,
     ) -> Response:
         """Returns the response to the request."""
-        return self._run(lambda seconds: rpc(request, timeout=seconds, metadata=self._metadata), timeout, request_id)
+        return self.run(lambda seconds: rpc(request, timeout=seconds, metadata=self._metadata), timeout, request_id)
 
     def download(
         self,
@@ -61,7 +63,7 @@ class Transport:
             finally:
                 call.cancel()
 
-        return self._run(attempt, timeout, None)
+        return self.run(attempt, timeout, None)
 
     def upload(
         self,
@@ -72,22 +74,42 @@ class Transport:
         request_id: str | None = None,
     ) -> Response:
         """Returns the response to a stream of requests, which is made anew for every attempt."""
-        return self._run(lambda seconds: rpc(requests(), timeout=seconds, metadata=self._metadata), timeout, request_id)
+        return self.run(lambda seconds: rpc(requests(), timeout=seconds, metadata=self._metadata), timeout, request_id)
+
+    def patience(self, timeout: float | None) -> float:
+        """Returns the seconds that a call may take, the default for None; raises InvalidRequestError for none."""
+        return self._timeout if timeout is None else _positive(timeout)
+
+    def converse(self, messages: Iterator[bytes], seconds: float | None = None) -> Iterator[bytes]:
+        """Yields the serialized answers on a Pipeline stream, once; raises grpc.RpcError when it breaks."""
+        if self._closed:
+            raise ClientClosedError("the client was closed; connect again")
+        try:
+            call: Any = self._pipeline(messages, timeout=seconds, metadata=self._metadata)
+        except ValueError:  # by another thread, meanwhile
+            raise ClientClosedError("the client was closed; connect again") from None
+        try:
+            yield from call
+        finally:
+            call.cancel()
 
     def close(self) -> None:
         """Closes the channel; calls in progress are cancelled. Closing again does nothing."""
         self._closed = True
         self._channel.close()
 
-    def _run(self, attempt: Callable[[float | None], Result], timeout: float | None, request_id: str | None) -> Result:
+    def run(self, attempt: Callable[[float | None], Result], timeout: float | None, request_id: str | None) -> Result:
+        """Returns what `attempt` does in the seconds that are left; repeats it when the server could not take it."""
         if self._closed:
             raise ClientClosedError("the client was closed; connect again")
-        budget = Budget(self._retry, self._timeout if timeout is None else _positive(timeout))
+        budget = Budget(self.retry, self.patience(timeout))
         while True:
             try:
                 return attempt(budget.remaining)
             except grpc.RpcError as failure:
-                error = from_rpc_error(failure, request_id)
+                error: BackwireError = from_rpc_error(failure, request_id)
+            except OverloadedError as failure:  # told in an answer on a stream
+                error = failure
             except ValueError:
                 if self._closed:  # by another thread, meanwhile
                     raise ClientClosedError("the client was closed; connect again") from None

@@ -11,6 +11,7 @@ from importlib import metadata
 from ipaddress import ip_address
 from typing import Any
 
+from backwire_server.machine import Tuning, usable_cores
 from backwire_server.sessions.limits import Limits
 
 PREFIX = "BACKWIRE_"
@@ -31,10 +32,11 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The most unary calls and the most streams in progress, and the bytes of requests that they hold together."""
+    """The most calls of each kind in progress, and the bytes of requests that they hold together."""
 
     max_concurrent_calls: int = 64
     max_concurrent_streams: int = 16
+    max_concurrent_pipelines: int = 128
     max_request_bytes: int = 1 << 30
 
 
@@ -49,6 +51,9 @@ class Config:
         exit_with_parent: Whether to end when standard input does.
         log_level: From which level on to log.
         access_log: Whether to log every call.
+        workers: How many processes share the sessions; None for one per core.
+        worker_port: The first of the ports on which workers are reached directly from other machines; None for none.
+        tuning: How each process uses the machine.
         limits: What sessions are held to.
         capacity: What is taken on at a time.
     """
@@ -59,6 +64,9 @@ class Config:
     exit_with_parent: bool = False
     log_level: str = "info"
     access_log: bool = False
+    workers: int | None = None
+    worker_port: int | None = None
+    tuning: Tuning = field(default_factory=Tuning)
     limits: Limits = field(default_factory=Limits)
     capacity: Capacity = field(default_factory=Capacity)
 
@@ -78,16 +86,27 @@ class Config:
                 f"--max-request-bytes {self.capacity.max_request_bytes} is less than --max-message-bytes "
                 f"{self.limits.max_message_bytes}; a single message must fit"
             )
+        if self.worker_port is not None and self.listen.startswith("unix:"):
+            raise ConfigError("--worker-port goes with --listen HOST:PORT; workers of a unix socket have unix sockets")
+
+    @property
+    def worker_count(self) -> int:
+        """How many processes share the sessions: as many as asked for, but none that could not have a session."""
+        return min(self.workers or usable_cores(), self.limits.max_sessions)
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A setting: its name as in Config, Limits or Capacity, how its text is read, and what it means."""
+    """A setting: its name as in Config, Tuning, Limits or Capacity, how its text is read, and what it means.
+
+    `unset` is what the help calls a default of None.
+    """
 
     name: str
     read: Callable[[str], Any]
     metavar: str
     help: str
+    unset: str = "never"
 
     @property
     def flag(self) -> str:
@@ -104,6 +123,13 @@ def read_count(text: str) -> int:
     """Reads a whole number of at least 1."""
     if not re.fullmatch(r"[0-9][0-9_]*", text) or int(text) < 1:
         raise ConfigError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def read_port(text: str) -> int:
+    """Reads the number of a port, 1 to 65535."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise ConfigError(f"{text!r} is no port; use a number of 1 to 65535")
     return int(text)
 
 
@@ -172,8 +198,37 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
         Option("log_level", read_log_level, "LEVEL", f"from which level on to log: {', '.join(LOG_LEVELS)}"),
         Option("access_log", read_flag, "", "log every call"),
     ],
+    "processes and the machine": [
+        Option(
+            "workers",
+            read_count,
+            "N",
+            "how many processes share the sessions, behind the one address; 1 serves from a single process. Each takes "
+            "an equal share of --max-sessions, --max-total-bytes and --max-request-bytes; other limits hold in each",
+            unset="one per core",
+        ),
+        Option(
+            "worker_port",
+            read_port,
+            "PORT",
+            "the first of as many ports as there are workers, on which clients on other machines reach them directly",
+            unset="none: only clients on this machine do",
+        ),
+        Option(
+            "compute_threads",
+            read_count,
+            "N",
+            "the threads of numerical libraries in each process",
+            unset="what OMP_NUM_THREADS and its like say, or 1",
+        ),
+        Option("tune_blas", read_flag, "", "choose OpenBLAS kernels where OpenBLAS itself misjudges the CPU"),
+        Option("tune_allocator", read_flag, "", "keep freed memory, up to 512MiB in each process, for large messages"),
+    ],
     "limits on what clients may ask for": [
         Option("max_message_bytes", read_bytes, "BYTES", "the largest message that is accepted and sent"),
+        Option(
+            "max_pipeline_bytes", read_bytes, "BYTES", "the most bytes of requests that a Pipeline holds unanswered"
+        ),
         Option("max_graph_nodes", read_count, "N", "the most nodes of a graph"),
         Option("max_parameters", read_count, "N", "the most parameters of a graph"),
         Option("max_parameter_bytes", read_bytes, "BYTES", "the most bytes of parameters and constants in a graph"),
@@ -186,7 +241,8 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
     ],
     "limits on what is done at a time": [
         Option("max_concurrent_calls", read_count, "N", "the most unary calls in progress"),
-        Option("max_concurrent_streams", read_count, "N", "the most streams in progress"),
+        Option("max_concurrent_streams", read_count, "N", "the most streams in progress, Pipelines not counted"),
+        Option("max_concurrent_pipelines", read_count, "N", "the most Pipelines open"),
         Option("max_request_bytes", read_bytes, "BYTES", "the most bytes of requests in progress"),
     ],
 }
@@ -206,7 +262,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
             if option.name not in given and text:
                 given[option.name] = _read(option, text, option.variable)
         limits, capacity = Limits(**_take(given, Limits)), Capacity(**_take(given, Capacity))
-        return Config(**given, limits=limits, capacity=capacity)
+        tuning = Tuning(**_take(given, Tuning))
+        return Config(**given, tuning=tuning, limits=limits, capacity=capacity)
     except ConfigError as error:
         parser.error(str(error))
 
@@ -244,14 +301,14 @@ def _add(group: Any, option: Option) -> None:
 
 
 def _default(option: Option) -> str:
-    owner: Any = next(kind() for kind in (Config, Limits, Capacity) if option.name in _names(kind))
+    owner: Any = next(kind() for kind in (Config, Tuning, Limits, Capacity) if option.name in _names(kind))
     value = getattr(owner, option.name)
     if option.read is read_bytes:
         unit = next(unit for unit in ("Gi", "Mi", "Ki", "") if value % _UNITS[unit] == 0)
         return f"{value // _UNITS[unit]}{unit}B"
     if option.read is read_flag:
         return "yes" if value else "no"
-    return "never" if value is None else f"{value:g}s" if isinstance(value, float) else str(value)
+    return option.unset if value is None else f"{value:g}s" if isinstance(value, float) else str(value)
 
 
 def _read(option: Option, text: str, place: str) -> Any:

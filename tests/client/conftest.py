@@ -52,8 +52,8 @@ def refusal(
 class FakeService(service_grpc.GradientServiceServicer):
     """Sessions whose output `y` is twice the input `x`, and whose parameters are what was given.
 
-    `before[rpc]` fails calls before they have an effect, `after[rpc]` loses the answers of calls that had one; each
-    fault is used once. Mutations are deduplicated by request_id.
+    `before[rpc]` fails calls before they have an effect, `after[rpc]` loses the answers of calls that had one, and
+    `streams` is what Pipeline streams do first; each is used once. Mutations are deduplicated by request_id.
     """
 
     def __init__(self) -> None:
@@ -62,6 +62,7 @@ class FakeService(service_grpc.GradientServiceServicer):
         self.remaining: list[float] = []
         self.before: dict[str, list[Fault]] = defaultdict(list)
         self.after: dict[str, list[Fault]] = defaultdict(list)
+        self.streams: list[Callable[[Any, Any], Iterator[Any]]] = []
         self.sessions: dict[str, service_pb2.Session] = {}
         self.parameters: dict[str, np.ndarray] = {}
         self.gradients: dict[str, np.ndarray] = {}
@@ -191,7 +192,8 @@ class FakeService(service_grpc.GradientServiceServicer):
     def _stream(self, rpc: str, request: Any, context: Any, values: dict[str, Any], response: Any) -> Iterator[Any]:
         self._serve(rpc, request, context, lambda: None)
         for name in request.names or values:
-            for chunk in tensors.encode_chunks(name, values[name]):
+            for chunk, data in tensors.encode_chunks(name, values[name]):
+                chunk.data = bytes(data)
                 yield response(chunk=chunk)
 
     def SetParameters(self, requests: Any, context: Any) -> Any:
@@ -200,8 +202,8 @@ class FakeService(service_grpc.GradientServiceServicer):
             refusal(grpc.StatusCode.INVALID_ARGUMENT, "mark the final message, and no other, as the last")(context)
 
         def apply() -> Any:
-            chunks = [each.chunk for each in messages if each.HasField("chunk")]
-            self.parameters |= dict(tensors.decode_chunks(chunks, sum(len(each.data) for each in chunks)))
+            chunks = [(each.chunk, each.chunk.data) for each in messages if each.HasField("chunk")]
+            self.parameters |= dict(tensors.decode_chunks(chunks, sum(len(data) for _, data in chunks)))
             return service_pb2.SetParametersResponse()
 
         return self._serve("SetParameters", messages[0], context, apply)
@@ -210,6 +212,19 @@ class FakeService(service_grpc.GradientServiceServicer):
         return self._serve(
             "ZeroGradients", request, context, lambda: service_pb2.ZeroGradientsResponse(contributions=3)
         )
+
+    def Pipeline(self, requests: Any, context: Any) -> Any:
+        if self.streams:
+            yield from self.streams.pop(0)(requests, context)
+        for request in requests:
+            yield self.answered(request, context)
+
+    def answered(self, request: Any, context: Any) -> Any:
+        """The answer to a request of a stream."""
+        kind = request.WhichOneof("kind")
+        rpc = "".join(part.title() for part in kind.split("_"))
+        answer = getattr(self, rpc)(getattr(request, kind), context)
+        return service_pb2.PipelineResponse(id=request.id, **{kind: answer})
 
     def DescribeGraph(self, request: Any, context: Any) -> Any:
         response = service_pb2.DescribeGraphResponse(parameter_count=len(request.graph.parameters))

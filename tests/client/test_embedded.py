@@ -23,6 +23,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--listen")
+parser.add_argument("--workers", choices=["1"], required=True)
 parser.add_argument("--exit-with-parent", action="store_true", required=True)
 target = parser.parse_args().listen
 server = grpc.server(ThreadPoolExecutor(2))

@@ -53,7 +53,9 @@ def test_exceptions_are_also_the_builtin_ones_that_fit() -> None:
     assert issubclass(bw.DeadlineExceededError, TimeoutError)
 
 
-@pytest.mark.parametrize("reason", [each for each in Reason if each not in ("OVERLOADED", "SHUTTING_DOWN")])
+@pytest.mark.parametrize(
+    "reason", [each for each in Reason if each not in ("OVERLOADED", "SHUTTING_DOWN", "NO_WORKER")]
+)
 def test_a_reason_becomes_its_exception(
     reason: Reason, session: bw.Session, service: "FakeService", refuse: Any
 ) -> None:

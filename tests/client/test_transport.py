@@ -12,6 +12,8 @@ import pytest
 import backwire as bw
 from backwire._channel import is_local, with_port
 from backwire._retry import Budget
+from backwire._stub import Stub
+from backwire_api.v1 import gradient_service_pb2 as pb
 
 if TYPE_CHECKING:
     from tests.client.conftest import FakeService
@@ -200,6 +202,12 @@ def test_threads_share_a_client(session: bw.Session) -> None:
 def test_messages_above_grpcs_default_of_4_mib_pass(session: bw.Session) -> None:
     x = [[1.0, 2.0]] * 700_000
     assert session.forward({"x": x}).outputs["y"].shape == (700_000, 2)
+
+
+def test_the_stub_has_all_methods_of_the_service_but_pipeline() -> None:
+    methods = {method.name for method in pb.DESCRIPTOR.services_by_name["GradientService"].methods}
+    stub = Stub(grpc.insecure_channel("127.0.0.1:1"))
+    assert {name for name in methods if hasattr(stub, name)} == methods - {"Pipeline"}
 
 
 def test_backoff_doubles_up_to_its_maximum_with_jitter() -> None:

@@ -1,4 +1,4 @@
-"""Starts the real server as a process of its own and makes sure that it ends."""
+"""Starts the real server as a process of its own and makes sure that it ends; compares models with PyTorch."""
 
 import os
 import queue
@@ -6,10 +6,19 @@ import signal
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+import backwire as bw
+
+Array = NDArray[Any]
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
@@ -28,7 +37,7 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**inherited, "PYTHONPATH": path, **(environment or {})},
+            env={**inherited, "PYTHONPATH": path, "BACKWIRE_WORKERS": "1", **(environment or {})},
         )
         self.errors: list[str] = []
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -113,3 +122,87 @@ def server_address() -> Iterator[str]:
         assert server.wait() == 0, "".join(server.errors)
     finally:
         server.end()
+
+
+@dataclass
+class TorchBench:
+    """Compares a model here with the same formula in PyTorch, both in `dtype`; draws its inputs and parameters."""
+
+    client: bw.Client
+    dtype: str
+    draw: np.random.Generator
+
+    def normal(self, *shape: int, scale: float = 0.5) -> Array:
+        return np.asarray(self.draw.normal(scale=scale, size=shape), self.dtype)
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Array:
+        return np.asarray(self.draw.uniform(low, high, shape), self.dtype)
+
+    def labels(self, *shape: int, classes: int) -> Array:
+        return self.draw.integers(classes, size=shape)
+
+    def constant(self, array: Any) -> bw.Value:
+        return bw.constant(array, dtype=self.dtype)
+
+    def compare(
+        self,
+        inputs: dict[str, Array],
+        parameters: dict[str, Array],
+        here: Callable[[dict[str, bw.Value], dict[str, bw.Value]], bw.Value],
+        there: Callable[[Any, Any], Any],
+        layers: dict[str, Array] | None = None,
+        state: dict[str, Array] | None = None,
+    ) -> None:
+        """Holds the loss and its gradients by all floating-point inputs and parameters against PyTorch's.
+
+        `here` builds the loss of inputs and parameters, `there` computes it. `layers` are values for parameters that
+        layers in `here` make themselves, and `state` for such that are not trained, but updated by the pass; what
+        `there` leaves in their tensors is expected of them.
+        """
+        import torch
+
+        layers, state = layers or {}, state or {}
+        x = {name: bw.input(name, each.shape, dtype=each.dtype.name) for name, each in inputs.items()}
+        p = {name: bw.parameter(name, each, dtype=self.dtype) for name, each in parameters.items()}
+        session = self.client.create_session(bw.graph(loss=here(x, p)))
+        if layers or state:
+            session.set_parameters({**layers, **state})
+        differentiable = [name for name, each in inputs.items() if each.dtype.kind == "f"]
+        forward = session.forward(inputs)
+        found = {**forward.backward(wrt=differentiable), **session.gradients()}
+
+        trained = [*differentiable, *parameters, *layers]
+        tensors = {name: torch.tensor(each) for name, each in {**inputs, **parameters, **layers, **state}.items()}
+        for name in trained:
+            tensors[name].requires_grad_()
+        expected = there(tensors, tensors)
+        expected.backward()
+        assert found.keys() == set(trained)
+        self.assert_equal(forward.loss, expected.detach().numpy(), "the loss")
+        for name in trained:
+            self.assert_equal(found[name], tensors[name].grad.numpy(), name)
+        for name, value in session.parameters(list(state)).items() if state else ():
+            self.assert_equal(value, tensors[name].numpy(), name)
+        session.close()
+
+    def assert_equal(self, found: Any, expected: Array, what: str) -> None:
+        """Allows a relative error of 1e-9 in each element in float64; in float32 30 roundings of the largest."""
+        if self.dtype == "float64":
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12, err_msg=what)
+        else:
+            largest = float(np.abs(expected).max(initial=0.0))
+            rounding = float(np.finfo(np.float32).eps)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=30 * rounding * max(largest, 0.1), err_msg=what)
+
+
+@pytest.fixture(scope="session")
+def _torch_client() -> Iterator[bw.Client]:
+    with bw.connect("embedded") as connected:
+        yield connected
+
+
+@pytest.fixture(params=["float64", "float32"])
+def bench(request: pytest.FixtureRequest, _torch_client: bw.Client) -> TorchBench:
+    """A bench for each precision, whose draws depend on nothing but the test's name."""
+    seed = zlib.crc32(request.node.originalname.encode())
+    return TorchBench(_torch_client, request.param, np.random.default_rng(seed))

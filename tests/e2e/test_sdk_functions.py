@@ -38,6 +38,10 @@ def cross_correlation(x: Array, w: Array, b: Array) -> Array:
     return np.asarray(np.einsum("nchwij,ocij->nohw", windows(padded, 3, 1), w) + b[:, None, None])
 
 
+def parts(x: NDArray[Any]) -> Array:
+    return np.stack((x.real, x.imag), -1)
+
+
 A, B = F(3, 4), F(3, 4)
 P = F(3, 4, low=0.5, high=2.0)
 T = F(2, 3, 4)
@@ -131,6 +135,22 @@ CASES: dict[str, Case] = {
     ),
     "global average pool": (bw.global_average_pool2d, lambda x: x.mean((2, 3), keepdims=True), (IMAGES,)),
     "dropout in eval mode": (lambda a: bw.dropout(a, 0.9), lambda a: a, (A,)),
+    "roi align": (
+        lambda x: bw.roi_align(x, [[0, 0, 4, 2]], [1], (1, 2), sampling_ratio=2),
+        lambda x: x[1:2, :, :2, :4].reshape(1, 3, 1, 2, 2, 2).mean((3, 5)),
+        (IMAGES,),
+    ),
+    "real fourier transform": (bw.rfft, lambda t: parts(np.fft.rfft(t)), (T,)),
+    "inverse real fourier transform": (
+        lambda c: bw.irfft(c, 5),
+        lambda c: np.fft.irfft(c[..., 0] + 1j * c[..., 1], 5),
+        (F(2, 3, 2),),
+    ),
+    "short-time fourier transform": (
+        lambda s: bw.stft(s, 4, 3, np.hanning(4)),
+        lambda s: parts(np.fft.rfft(np.stack([s[:, at : at + 4] * np.hanning(4) for at in (0, 3, 6)], 1))),
+        (F(2, 11),),
+    ),
     "squared error": (bw.squared_error, lambda a, b: np.mean((a - b) ** 2), (A, B)),
     "half squared error": (
         lambda a, b: bw.squared_error(a, b, half=True, reduction="sum"),
@@ -186,3 +206,45 @@ def test_the_server_computes_what_numpy_does(name: str, symbolic: bool, client: 
     assert all(dim == size for dim, size in zip(value.shape, got.shape, strict=True) if isinstance(dim, int))
     np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-6)
     assert got.shape == wanted.shape
+
+
+def test_random_numbers_have_the_declared_shapes_and_differ_between_passes(client: bw.Client) -> None:
+    x = bw.input("x", ("n", 3))
+    drawn = {
+        "rand": bw.rand((2, 5), "float64"),
+        "randn": bw.randn((4,)),
+        "rand like": bw.rand_like(x),
+        "randn like": bw.randn_like(x),
+        "bernoulli": bw.bernoulli(bw.rand_like(x)),
+        "multinomial": bw.multinomial(x, 2),
+    }
+    with client.create_session(bw.graph(outputs=drawn)) as session:
+        first, second = (session.forward({"x": A[:, :3]}, mode="train").outputs for _ in range(2))
+    for name, value in drawn.items():
+        assert value.shape is not None
+        assert first[name].dtype == value.dtype
+        assert first[name].shape == tuple(3 if dim == "n" else dim for dim in value.shape)
+    for name in ("rand", "randn", "rand like", "randn like"):
+        assert not np.any(first[name] == second[name])
+    assert set(np.unique(first["bernoulli"])) <= {0.0, 1.0}
+    assert set(np.unique(first["multinomial"])) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("build", "error"),
+    [
+        (lambda: bw.rand((-1, 2)), bw.ShapeError),
+        (lambda: bw.randn((2,), "int64"), bw.DTypeError),
+        (lambda: bw.rand_like(bw.constant([1, 2])), bw.DTypeError),
+        (lambda: bw.multinomial(bw.input("x", (3,))), bw.ShapeError),
+        (lambda: bw.multinomial(bw.input("x", (3, 2)), 0), bw.InvalidRequestError),
+        (lambda: bw.stft(bw.input("x", (3, 2)), 4, 1), bw.ShapeError),
+        (lambda: bw.stft(bw.input("x", (3, 9)), 4, 0), bw.InvalidRequestError),
+        (lambda: bw.irfft(bw.input("x", (3, 9)), 4), bw.ShapeError),
+        (lambda: bw.irfft(bw.input("x", (3, 2)), 0), bw.InvalidRequestError),
+        (lambda: bw.rfft(bw.input("x", ())), bw.ShapeError),
+    ],
+)
+def test_mistakes_show_where_they_are_made(build: Callable[[], bw.Value], error: type[bw.BackwireError]) -> None:
+    with pytest.raises(error):
+        build()

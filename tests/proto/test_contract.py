@@ -12,6 +12,8 @@ from backwire_api.v1 import gradient_service_pb2, gradient_service_pb2_grpc, gra
 
 MODULES = (gradient_service_pb2, graph_pb2, optimizer_pb2, tensor_pb2)
 METHODS = list(gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"].methods)
+BY_NAME = {method.name: method for method in METHODS}
+OWN = ("chunk", "error")  # what a stream has besides
 CANONICAL = {"ABORTED", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
 
 
@@ -44,15 +46,28 @@ def test_an_rpc_has_a_request_and_a_response_of_its_own(method: descriptor.Metho
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_rpc_that_changes_something_can_be_repeated_safely(method: descriptor.MethodDescriptor) -> None:
     reads = method.name.startswith(("Get", "List", "Describe", "Check"))
-    assert ("request_id" in method.input_type.fields_by_name) == (not reads)
+    assert ("request_id" in method.input_type.fields_by_name) == (not reads and method.name != "Pipeline")
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_rpc_on_a_session_names_it_first(method: descriptor.MethodDescriptor) -> None:
-    if method.name in ("CreateSession", "ListSessions", "DescribeGraph", "ListOps"):
+    if method.name in ("CreateSession", "ListSessions", "DescribeGraph", "ListOps", "Pipeline"):
         assert "session_id" not in method.input_type.fields_by_name
     else:
         assert method.input_type.fields_by_number[1].name == "session_id"
+
+
+def test_a_pipeline_carries_requests_of_methods_and_their_answers_by_the_same_names() -> None:
+    answers = {method.input_type.full_name: method.output_type.full_name for method in METHODS}
+    requests, responses = (
+        {
+            field.name: field.message_type.full_name
+            for field in messages.oneofs_by_name["kind"].fields
+            if field.message_type and field.name not in OWN
+        }
+        for messages in (BY_NAME["Pipeline"].input_type, BY_NAME["Pipeline"].output_type)
+    )
+    assert {name: answers[request] for name, request in requests.items()} == responses
 
 
 def test_every_data_type_has_one_numpy_dtype() -> None:

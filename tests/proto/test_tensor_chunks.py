@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backwire_api import tensors
-from backwire_api.tensors import Array, TensorError, decode_chunks, encode_chunks
+from backwire_api.tensors import Array, RawChunk, TensorError, decode_chunks, encode_chunks
 from backwire_api.v1 import tensor_pb2
 
 NO_LIMIT = 1 << 40
@@ -21,11 +21,11 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensors, "CHUNK_BYTES", 8)
 
 
-def chunks(array: Array, name: str = "w") -> list[tensor_pb2.TensorChunk]:
+def chunks(array: Array, name: str = "w") -> list[RawChunk]:
     return list(encode_chunks(name, array))
 
 
-def received(stream: list[tensor_pb2.TensorChunk], limit: int = NO_LIMIT) -> list[tuple[str, Array]]:
+def received(stream: list[RawChunk], limit: int = NO_LIMIT) -> list[tuple[str, Array]]:
     return list(decode_chunks(stream, limit))
 
 
@@ -49,7 +49,7 @@ def test_the_parts_written_by_hand_are_a_tensor() -> None:
 
 def test_a_stream_of_many_tensors_arrives_in_order() -> None:
     stream = [chunk for name, array in ARRAYS.items() for chunk in encode_chunks(name, array)]
-    arrived = received([tensor_pb2.TensorChunk.FromString(chunk.SerializeToString()) for chunk in stream])
+    arrived = received(stream)
     assert [name for name, _ in arrived] == list(ARRAYS)
     for (_, value), sent in zip(arrived, ARRAYS.values(), strict=True):
         np.testing.assert_array_equal(value, sent)
@@ -64,8 +64,8 @@ def test_received_arrays_are_writable_and_independent() -> None:
 
 def test_a_chunk_holds_no_more_than_it_may_and_only_the_last_has_the_checksum() -> None:
     parts = chunks(np.arange(5, dtype=np.float32))
-    assert [(part.offset, len(part.data)) for part in parts] == [(0, 8), (8, 8), (16, 4)]
-    assert [part.HasField("crc32") for part in parts] == [False, False, True]
+    assert [(part.head.offset, len(part.data)) for part in parts] == [(0, 8), (8, 8), (16, 4)]
+    assert [part.head.HasField("crc32") for part in parts] == [False, False, True]
 
 
 @given(st.lists(st.integers(0, 40), max_size=4))
@@ -79,10 +79,12 @@ DATA = np.arange(5, dtype=np.float32).tobytes()
 HEAD: dict[str, Any] = {"name": "w", "dtype": tensor_pb2.DATA_TYPE_FLOAT32, "shape": [5]}
 
 
-def part(begin: int, end: int, **changes: Any) -> tensor_pb2.TensorChunk:
+def part(begin: int, end: int, **changes: Any) -> RawChunk:
     """Bytes `begin` to `end` of the tensor in DATA, written by hand; a change of None leaves the field out."""
     fields = HEAD | {"offset": begin, "data": DATA[begin:end], "crc32": zlib.crc32(DATA) if end == 20 else None}
-    return tensor_pb2.TensorChunk(**{name: value for name, value in (fields | changes).items() if value is not None})
+    given = {name: value for name, value in (fields | changes).items() if value is not None}
+    data = given.pop("data", b"")
+    return RawChunk(tensor_pb2.TensorChunk(**given), data)
 
 
 FIRST, SECOND, LAST = part(0, 8), part(8, 16), part(16, 20)
@@ -116,7 +118,7 @@ TORN = {
 
 
 @pytest.mark.parametrize(("stream", "message"), TORN.values(), ids=TORN)
-def test_a_torn_stream_is_refused(stream: list[tensor_pb2.TensorChunk], message: str) -> None:
+def test_a_torn_stream_is_refused(stream: list[RawChunk], message: str) -> None:
     with pytest.raises(TensorError, match=message):
         received(stream)
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -114,11 +115,11 @@ class Api:
     def parameters(self, session_id: str, *names: str, averaged: bool = False) -> dict[str, Any]:
         request = pb.GetParametersRequest(session_id=session_id, names=names, averaged=averaged)
         stream = self.stub.GetParameters(request, timeout=TIMEOUT)
-        return dict(tensors.decode_chunks((part.chunk for part in stream), 1 << 30))
+        return dict(tensors.decode_chunks(((part.chunk, part.chunk.data) for part in stream), 1 << 30))
 
     def gradients(self, session_id: str, *names: str) -> dict[str, Any]:
         stream = self.stub.GetGradients(pb.GetGradientsRequest(session_id=session_id, names=names), timeout=TIMEOUT)
-        return dict(tensors.decode_chunks((part.chunk for part in stream), 1 << 30))
+        return dict(tensors.decode_chunks(((part.chunk, part.chunk.data) for part in stream), 1 << 30))
 
     def set_parameters(self, session_id: str, values: Mapping[str, ArrayLike], request_id: str = "") -> int:
         requests = set_requests(session_id, values, request_id)
@@ -135,7 +136,8 @@ def set_requests(
     """The stream of SetParameters: its head, the chunks, and the mark of its end."""
     yield pb.SetParametersRequest(session_id=session_id, request_id=request_id)
     for name, value in values.items():
-        for chunk in tensors.encode_chunks(name, np.asarray(value)):
+        for chunk, data in tensors.encode_chunks(name, np.asarray(value)):
+            chunk.data = bytes(data)
             yield pb.SetParametersRequest(chunk=chunk)
     yield pb.SetParametersRequest(last=True)
 
@@ -197,3 +199,77 @@ def until() -> Callable[[Callable[[], Any]], None]:
             time.sleep(0.005)
 
     return wait
+
+
+class Conversation:
+    """A Pipeline stream that is open: sends requests one by one, and collects answers."""
+
+    def __init__(self, api: Api, **options: Any) -> None:
+        self._outbox: SimpleQueue[Any] = SimpleQueue()
+        options.setdefault("timeout", TIMEOUT)
+        self.call = api.stub.Pipeline(iter(self._outbox.get, None), **options)
+        self._number = 0
+
+    def send(self, number: int | None = None, **request: Any) -> int:
+        """Sends a request and returns its id, by default the next."""
+        self._number = self._number + 1 if number is None else number
+        self._outbox.put(pb.PipelineRequest(id=self._number, **request))
+        return self._number
+
+    def chunks(self, name: str, array: ArrayLike, **changes: Any) -> None:
+        """Sends an array as chunks of the request that is to come; `changes` are made to the last one."""
+        chunks = [whole(head, data) for head, data in tensors.encode_chunks(name, np.asarray(array))]
+        for place, value in changes.items():
+            setattr(chunks[-1], place, value)
+        for chunk in chunks:
+            self._outbox.put(pb.PipelineRequest(id=self._number + 1, chunk=chunk))
+
+    def close(self) -> None:
+        """Tells that nothing more will be sent."""
+        self._outbox.put(None)
+
+    def answer(self) -> pb.PipelineResponse:
+        """Waits for the next message."""
+        found: pb.PipelineResponse = next(self.call)
+        return found
+
+    def answers(self) -> list[pb.PipelineResponse]:
+        """Ends the stream and returns all answers that are left."""
+        self.close()
+        return list(self.call)
+
+
+def whole(head: tensor_pb2.TensorChunk, data: Any) -> tensor_pb2.TensorChunk:
+    """The chunk with its data."""
+    head.data = bytes(data)
+    return head
+
+
+@pytest.fixture
+def converse() -> Iterator[Callable[..., Conversation]]:
+    """Opens Pipeline streams, which end with the test."""
+    opened: list[Conversation] = []
+
+    def begin(api: Api, **options: Any) -> Conversation:
+        opened.append(Conversation(api, **options))
+        return opened[-1]
+
+    yield begin
+    for conversation in opened:
+        conversation.close()
+        conversation.call.cancel()
+
+
+@pytest.fixture
+def failure() -> Callable[[pb.PipelineResponse], tuple[str, int]]:
+    """Returns the reason of an answer that tells of an error, and the id of the request that failed first, or 0."""
+
+    def read(answer: pb.PipelineResponse) -> tuple[str, int]:
+        assert answer.WhichOneof("kind") == "error", answer
+        info = error_details_pb2.ErrorInfo()
+        assert answer.error.details[0].Unpack(info)
+        assert answer.error.code
+        assert answer.error.message
+        return info.reason, int(info.metadata["failed_id"] or 0)
+
+    return read

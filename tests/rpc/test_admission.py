@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Capacity
-from backwire_server.rpc.admission import Admission
+from backwire_server.rpc.admission import CALLS, STREAMS, Admission
 from backwire_server.sessions.errors import Overloaded, ShuttingDown
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -27,19 +27,19 @@ def health(api: Any, service: str = "") -> int:
 class TestAdmission:
     def test_counts_calls_and_streams_apart(self) -> None:
         admission = Admission(Capacity(max_concurrent_calls=1, max_concurrent_streams=1))
-        with admission.enter(streaming=False), admission.enter(streaming=True):
-            for streaming, quota in ((False, "max_concurrent_calls"), (True, "max_concurrent_streams")):
+        with admission.enter(CALLS), admission.enter(STREAMS):
+            for quota in (CALLS, STREAMS):
                 with pytest.raises(Overloaded) as caught:
-                    admission.enter(streaming=streaming)
+                    admission.enter(quota)
                 assert caught.value.quota == quota
                 assert caught.value.retry_after
-        admission.enter(streaming=False)
+        admission.enter(CALLS)
 
     def test_counts_the_bytes_of_requests(self) -> None:
         admission = Admission(Capacity(max_request_bytes=100))
-        with admission.enter(streaming=False) as first:
+        with admission.enter(CALLS) as first:
             first.take(60)
-            with admission.enter(streaming=True) as second:
+            with admission.enter(STREAMS) as second:
                 second.take(40)
                 with pytest.raises(Overloaded) as caught:
                     second.take(1)
@@ -49,17 +49,17 @@ class TestAdmission:
 
     def test_a_call_that_is_alone_may_have_what_it_wants(self) -> None:
         admission = Admission(Capacity(max_request_bytes=100))
-        with admission.enter(streaming=True) as only:
+        with admission.enter(STREAMS) as only:
             only.take(80)
             only.take(80)
 
     def test_drains_when_the_last_call_has_ended(self) -> None:
         admission = Admission(Capacity())
-        with admission.enter(streaming=False) as ticket:
+        with admission.enter(CALLS) as ticket:
             assert not admission.drain(0.01)
         assert not admission.drain(0.01), "the answer is still to be sent"
         with pytest.raises(ShuttingDown):
-            admission.enter(streaming=False)
+            admission.enter(CALLS)
         threading.Timer(0.05, ticket.finish).start()
         assert admission.drain(10)
 
@@ -93,13 +93,13 @@ def test_calls_that_send_nothing_take_places_but_not_the_server(serve: Any, refu
 
     half_open = api.channel.stream_unary("/backwire_api.v1.GradientService/GetSession")
     calls = [half_open.future(nothing()) for _ in range(4)]
-    until(lambda: api.server.admission._in_progress[False] == 4)
+    until(lambda: api.server.admission._in_progress[CALLS] == 4)
     assert refused(lambda: api.info(session)).reason == "OVERLOADED"
     assert health(api) == SERVING
     assert list(api.parameters(session)) == ["w", "c"], "streams have places of their own"
     for call in calls[:2]:
         call.cancel()
-    until(lambda: api.server.admission._in_progress[False] == 2)
+    until(lambda: api.server.admission._in_progress[CALLS] == 2)
     assert api.info(session).step == 0
     release.set()
     for call in calls[2:]:
@@ -136,7 +136,7 @@ def test_a_slow_upload_and_a_slow_download_leave_the_server_alone(
         yield from requests
 
     slow = api.stub.SetParameters.future(upload())
-    until(lambda: api.server.admission._in_progress[True] == 1)
+    until(lambda: api.server.admission._in_progress[STREAMS] == 1)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: api.train(session), range(20)))
     release.set()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from backwire_server.config import OPTIONS, Capacity, Config, ConfigError, Option, parse, read_bytes, read_seconds
+from backwire_server.machine import Tuning, usable_cores
 from backwire_server.sessions.limits import GiB, Limits, MiB
 
 ALL = [option for group in OPTIONS.values() for option in group]
@@ -41,7 +42,13 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "exit_with_parent": ("1", True),
     "log_level": ("DEBUG", "debug"),
     "access_log": ("on", True),
+    "workers": ("3", 3),
+    "worker_port": ("50052", 50052),
+    "compute_threads": ("2", 2),
+    "tune_blas": ("no", False),
+    "tune_allocator": ("off", False),
     "max_message_bytes": ("8MiB", 8 * MiB),
+    "max_pipeline_bytes": ("7", 7),
     "max_graph_nodes": ("7", 7),
     "max_parameters": ("7", 7),
     "max_parameter_bytes": ("2GB", 2 * 10**9),
@@ -53,6 +60,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "idle_ttl": ("2d", 172_800.0),
     "max_concurrent_calls": ("7", 7),
     "max_concurrent_streams": ("7", 7),
+    "max_concurrent_pipelines": ("7", 7),
     "max_request_bytes": ("4GiB", 4 * GiB),
 }
 
@@ -60,11 +68,15 @@ SAMPLES: dict[str, tuple[str, Any]] = {
 @pytest.mark.parametrize("option", ALL, ids=lambda option: option.name)
 def test_every_setting_has_a_flag_and_a_variable(option: Option) -> None:
     text, value = SAMPLES[option.name]
-    flags = [option.flag] if isinstance(value, bool) else [option.flag, text]
+    flags = [option.flag, text]
+    if isinstance(value, bool):
+        flags = [option.flag if value else option.flag.replace("--", "--no-", 1)]
     for config in (parse(flags, {}), parse([], {option.variable: text})):
-        owners = [each for each in (config, config.limits, config.capacity) if hasattr(each, option.name)]
+        owners = [
+            each for each in (config, config.tuning, config.limits, config.capacity) if hasattr(each, option.name)
+        ]
         assert [getattr(owner, option.name) for owner in owners] == [value]
-    default = next(each for each in (Config(), Limits(), Capacity()) if hasattr(each, option.name))
+    default = next(each for each in (Config(), Tuning(), Limits(), Capacity()) if hasattr(each, option.name))
     assert value != getattr(default, option.name), "a sample that is the default proves nothing"
 
 
@@ -78,6 +90,16 @@ def test_the_help_tells_every_flag_variable_and_default(capsys: pytest.CaptureFi
         assert option.variable in text
     for default in ("127.0.0.1:50051", "256MiB", "600s", "never"):
         assert default in text
+
+
+def test_there_is_a_worker_per_core_unless_told_otherwise_and_none_without_a_session() -> None:
+    assert parse([], {}).worker_count == usable_cores()
+    assert parse(["--workers", "7"], {}).worker_count == 7
+    assert parse(["--workers", "7", "--max-sessions", "3"], {}).worker_count == 3
+
+
+def test_ports_of_workers_go_with_a_port(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--worker-port" in wrong(capsys, ["--listen", "unix:/tmp/s", "--worker-port", "1"], {})
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +118,9 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         ("--listen", "unix:"),
         ("--listen", "unix:/" + "a" * 200),
         ("--listen", "unix-abstract:name"),
+        ("--workers", "0"),
+        ("--worker-port", "0"),
+        ("--worker-port", "65536"),
         ("--max-passes", "0"),
         ("--max-passes", "-1"),
         ("--max-passes", "many"),

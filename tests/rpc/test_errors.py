@@ -18,6 +18,7 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import graph_pb2, optimizer_pb2, tensor_pb2
 from backwire_server.engine import errors as engine
 from backwire_server.optim import OptimizerError
+from backwire_server.rpc.admission import STREAMS
 from backwire_server.rpc.errors import INTERNAL_MESSAGE, TABLE, status_of
 from backwire_server.sessions import errors as sessions
 
@@ -257,7 +258,7 @@ class Provoke:
 
         upload = api.stub.SetParameters.future(requests())
         try:
-            while not api.server.admission._in_progress[True]:
+            while not api.server.admission._in_progress[STREAMS]:
                 assert not upload.done()
             return api.parameters(session)
         finally:
@@ -275,7 +276,13 @@ class Provoke:
         return api.info(session)
 
 
-TOLD = sorted({*Reason} - {Reason.CANCELLED, Reason.DEADLINE_EXCEEDED})
+OF_WORKERS = {Reason.SESSION_LOST, Reason.NO_WORKER}
+"""Told only where there are several processes: see tests/workers."""
+
+OF_STREAMS = {Reason.DEPENDENCY_FAILED}
+"""Told only in an answer on a Pipeline stream: see test_pipeline.py."""
+
+TOLD = sorted({*Reason} - {Reason.CANCELLED, Reason.DEADLINE_EXCEEDED} - OF_WORKERS - OF_STREAMS)
 FIELDS = {
     "SESSION_NOT_FOUND": "session_id",
     "PASS_NOT_FOUND": "forward_id",

@@ -61,6 +61,28 @@ def test_a_damaged_graph_is_refused_or_accepted_but_never_breaks_the_server(api:
 
 @HOSTILE
 @given(seed=st.integers(0, 2**32))
+def test_damaged_messages_of_a_stream_are_refused_and_the_server_lives(api: Any, seed: int) -> None:
+    session = api.create()
+    chunk = tensor_pb2.TensorChunk(name="x", dtype=tensor_pb2.DATA_TYPE_FLOAT64, shape=[3], data=bytes(24), crc32=1)
+    requests = [
+        pb.PipelineRequest(id=1, forward=pb.ForwardRequest(session_id=session, inputs=X, forward_id="p")),
+        pb.PipelineRequest(id=2, backward=pb.BackwardRequest(session_id=session, forward_id="p", wrt=["x"])),
+        pb.PipelineRequest(id=3, step=pb.StepRequest(session_id=session), dependency=pb.DEPENDENCY_PREVIOUS),
+        pb.PipelineRequest(id=4, chunk=chunk),
+        pb.PipelineRequest(id=4, train_step=pb.TrainStepRequest(session_id=session), max_response_bytes=9),
+        pb.PipelineRequest(id=5, get_session=pb.GetSessionRequest(session_id=session)),
+    ]
+    messages = [damaged(request.SerializeToString(), seed + number) for number, request in enumerate(requests)]
+    call = api.channel.stream_stream("/backwire_api.v1.GradientService/Pipeline")
+    for place in range(len(messages)):
+        sent = [*(each.SerializeToString() for each in requests[:place]), *messages[place:]]
+        tell(lambda sent=sent: list(call(iter(sent), timeout=20)))
+    assert api.train(api.create()).result.step == 1
+    assert not api.server.admission._request_bytes
+
+
+@HOSTILE
+@given(seed=st.integers(0, 2**32))
 def test_damaged_calls_leave_another_session_alone(api: Any, seed: int) -> None:
     calm, victim = api.create(), api.create()
     before = api.train(calm).result

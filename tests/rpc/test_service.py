@@ -9,6 +9,7 @@ import pytest
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import graph_pb2, optimizer_pb2, tensor_pb2
+from backwire_server.rpc.admission import STREAMS
 
 X = np.array([1.0, -2.0, 4.0])
 TABLE = np.array([10.0, 20.0, 30.0])
@@ -182,7 +183,8 @@ class TestRepeatedRequests:
 
 class TestSetParametersStream:
     def chunk(self, name: str, value: Any) -> tensor_pb2.TensorChunk:
-        (only,) = tensors.encode_chunks(name, value)
+        ((only, data),) = tensors.encode_chunks(name, value)
+        only.data = bytes(data)
         return only
 
     def test_an_empty_stream_is_refused(self, api: Any, refused: Any) -> None:
@@ -248,7 +250,7 @@ class TestSetParametersStream:
 
         with pytest.raises(grpc.RpcError):
             api.stub.SetParameters(requests())
-        until(lambda: not api.server.admission._in_progress[True])
+        until(lambda: not api.server.admission._in_progress[STREAMS])
         np.testing.assert_array_equal(api.parameters(session)["c"], [10, 20, 30])
 
     def test_an_end_between_two_parameters_that_gRPC_calls_orderly_changes_nothing(
@@ -295,7 +297,7 @@ class TestAverages:
         (part,) = stream
         assert part.step in (1, 2)
         w = [1.0, 2.0, 3.0] - 0.5 * X
-        ((_, found),) = tensors.decode_chunks([part.chunk], 1 << 20)
+        ((_, found),) = tensors.decode_chunks([(part.chunk, part.chunk.data)], 1 << 20)
         np.testing.assert_array_equal(found, w if part.step == 1 else w - 0.25 * X)
 
     @pytest.mark.parametrize("optimizer", ["none", "without averages"])
@@ -330,7 +332,7 @@ def test_steps_go_on_while_a_reader_takes_its_time(api: Any) -> None:
         api.train(session, np.float64(2.0))
     chunks = [first, *stream]
     assert {part.step for part in chunks} == {0}
-    ((_, found),) = tensors.decode_chunks((part.chunk for part in chunks), 1 << 30)
+    ((_, found),) = tensors.decode_chunks(((part.chunk, part.chunk.data) for part in chunks), 1 << 30)
     np.testing.assert_array_equal(found, large)
     np.testing.assert_array_equal(api.parameters(session)["w"], large - 3 * 0.5 * 2)
 
@@ -344,7 +346,7 @@ def test_a_reader_that_goes_away_lets_go_of_what_it_read(api: Any, until: Any) -
     assert version.holders == 1
     stream.cancel()
     until(lambda: version.holders == 0)
-    until(lambda: not api.server.admission._in_progress[True])
+    until(lambda: not api.server.admission._in_progress[STREAMS])
 
 
 def test_a_malformed_request_is_told_as_such(api: Any, refused: Any) -> None:

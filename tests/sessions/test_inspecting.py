@@ -53,7 +53,7 @@ class TestDescriptions:
         ("limits", "shape", "error", "quota"),
         [
             ({"max_parameter_bytes": 100}, (6, 4), GraphTooLarge, "max_parameter_bytes"),
-            ({"max_message_bytes": 1_000_000}, (62_501, 4), MessageTooLarge, "max_message_bytes"),
+            ({"max_message_bytes": 9, "max_pass_bytes": 1_000_000}, (62_501, 4), MessageTooLarge, "max_pass_bytes"),
         ],
     )
     def test_hold_to_the_limits(

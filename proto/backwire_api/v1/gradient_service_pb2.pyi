@@ -19,6 +19,7 @@ import backwire_api.v1.optimizer_pb2
 import backwire_api.v1.tensor_pb2
 import builtins
 import collections.abc
+import google.protobuf.any_pb2
 import google.protobuf.descriptor
 import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
@@ -58,6 +59,41 @@ MODE_TRAIN: Mode.ValueType  # 1
 MODE_EVAL: Mode.ValueType  # 2
 """Dropout passes everything, and nothing is kept or changed."""
 Global___Mode: typing_extensions.TypeAlias = Mode
+
+class _Dependency:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DependencyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Dependency.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DEPENDENCY_UNSPECIFIED: _Dependency.ValueType  # 0
+    """Means implied."""
+    DEPENDENCY_IMPLIED: _Dependency.ValueType  # 1
+    """What is said above."""
+    DEPENDENCY_PREVIOUS: _Dependency.ValueType  # 2
+    """That, and the request before this one for the session, of whatever kind, which must not have failed either."""
+    DEPENDENCY_NONE: _Dependency.ValueType  # 3
+    """Nothing. Failures before this request are forgotten, for those that follow too: the client has seen to them."""
+
+class Dependency(_Dependency, metaclass=_DependencyEnumTypeWrapper):
+    """What a request on a Pipeline stream depends on: requests for the same session before it on the same stream. When one
+    of them failed, the request is refused with DEPENDENCY_FAILED, which names the first that failed.
+
+    A Backward depends on the Forward of its pass. A Step or TrainStep, which apply what was accumulated, depend on every
+    Forward in train mode, Backward, Step and ZeroGradients: once one failed, what is accumulated is not what was meant,
+    until a ZeroGradients that does not fail discards it. A TrainStep that failed left nothing behind, so nothing depends
+    on it. Nor does anything depend on a Forward in eval mode or a GetSession.
+    """
+
+DEPENDENCY_UNSPECIFIED: Dependency.ValueType  # 0
+"""Means implied."""
+DEPENDENCY_IMPLIED: Dependency.ValueType  # 1
+"""What is said above."""
+DEPENDENCY_PREVIOUS: Dependency.ValueType  # 2
+"""That, and the request before this one for the session, of whatever kind, which must not have failed either."""
+DEPENDENCY_NONE: Dependency.ValueType  # 3
+"""Nothing. Failures before this request are forgotten, for those that follow too: the client has seen to them."""
+Global___Dependency: typing_extensions.TypeAlias = Dependency
 
 class _NonFinitePolicy:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -965,6 +1001,189 @@ class ZeroGradientsResponse(google.protobuf.message.Message):
 Global___ZeroGradientsResponse: typing_extensions.TypeAlias = ZeroGradientsResponse
 
 @typing.final
+class PipelineRequest(google.protobuf.message.Message):
+    """A request on a stream, or a part of one.
+
+    Tensors of `inputs` or `output_gradients` that are too large for a message, or any others, travel before the request
+    that they belong to, in chunks under its id; the chunk's name is that of the tensor. They hold together at most
+    SessionLimits.max_pass_bytes. All else of the request fits one message.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    DEPENDENCY_FIELD_NUMBER: builtins.int
+    MAX_RESPONSE_BYTES_FIELD_NUMBER: builtins.int
+    FORWARD_FIELD_NUMBER: builtins.int
+    BACKWARD_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    TRAIN_STEP_FIELD_NUMBER: builtins.int
+    ZERO_GRADIENTS_FIELD_NUMBER: builtins.int
+    GET_SESSION_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """Chosen by the client: 1 or more, and larger than that of any request before it on this stream."""
+    dependency: Global___Dependency.ValueType
+    """What the request depends on. Unspecified means what it implies by itself."""
+    max_response_bytes: builtins.int
+    """The most bytes of tensors that the client takes in one message of the answer; an answer with more comes in chunks.
+    0, and anything above SessionLimits.max_message_bytes, means that limit.
+    """
+    @property
+    def forward(self) -> Global___ForwardRequest:
+        """As in a call of Forward. Choose a `forward_id`, so that its Backward can follow at once."""
+
+    @property
+    def backward(self) -> Global___BackwardRequest:
+        """As in a call of Backward."""
+
+    @property
+    def step(self) -> Global___StepRequest:
+        """As in a call of Step."""
+
+    @property
+    def train_step(self) -> Global___TrainStepRequest:
+        """As in a call of TrainStep."""
+
+    @property
+    def zero_gradients(self) -> Global___ZeroGradientsRequest:
+        """As in a call of ZeroGradients."""
+
+    @property
+    def get_session(self) -> Global___GetSessionRequest:
+        """As in a call of GetSession; tells where the session stands after the requests before this one."""
+
+    @property
+    def chunk(self) -> backwire_api.v1.tensor_pb2.TensorChunk:
+        """A part of a tensor of the request with this id, which follows. `dependency` and `max_response_bytes` are read
+        from the request.
+        """
+
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+        dependency: Global___Dependency.ValueType = ...,
+        max_response_bytes: builtins.int = ...,
+        forward: Global___ForwardRequest | None = ...,
+        backward: Global___BackwardRequest | None = ...,
+        step: Global___StepRequest | None = ...,
+        train_step: Global___TrainStepRequest | None = ...,
+        zero_gradients: Global___ZeroGradientsRequest | None = ...,
+        get_session: Global___GetSessionRequest | None = ...,
+        chunk: backwire_api.v1.tensor_pb2.TensorChunk | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["backward", b"backward", "chunk", b"chunk", "forward", b"forward", "get_session", b"get_session", "kind", b"kind", "step", b"step", "train_step", b"train_step", "zero_gradients", b"zero_gradients"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["backward", b"backward", "chunk", b"chunk", "dependency", b"dependency", "forward", b"forward", "get_session", b"get_session", "id", b"id", "kind", b"kind", "max_response_bytes", b"max_response_bytes", "step", b"step", "train_step", b"train_step", "zero_gradients", b"zero_gradients"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["forward", "backward", "step", "train_step", "zero_gradients", "get_session", "chunk"] | None: ...
+
+Global___PipelineRequest: typing_extensions.TypeAlias = PipelineRequest
+
+@typing.final
+class PipelineResponse(google.protobuf.message.Message):
+    """The answer to a request on a stream, or a part of one.
+
+    Tensors that together would exceed the request's `max_response_bytes` come before the answer that they belong to, in
+    chunks under its id, and hold together at most SessionLimits.max_pass_bytes.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    FORWARD_FIELD_NUMBER: builtins.int
+    BACKWARD_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    TRAIN_STEP_FIELD_NUMBER: builtins.int
+    ZERO_GRADIENTS_FIELD_NUMBER: builtins.int
+    GET_SESSION_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """The id of the request."""
+    @property
+    def error(self) -> Global___PipelineError:
+        """Why the request failed."""
+
+    @property
+    def forward(self) -> Global___ForwardResponse:
+        """The answer to Forward."""
+
+    @property
+    def backward(self) -> Global___BackwardResponse:
+        """The answer to Backward."""
+
+    @property
+    def step(self) -> Global___StepResponse:
+        """The answer to Step."""
+
+    @property
+    def train_step(self) -> Global___TrainStepResponse:
+        """The answer to TrainStep."""
+
+    @property
+    def zero_gradients(self) -> Global___ZeroGradientsResponse:
+        """The answer to ZeroGradients."""
+
+    @property
+    def get_session(self) -> Global___GetSessionResponse:
+        """The answer to GetSession."""
+
+    @property
+    def chunk(self) -> backwire_api.v1.tensor_pb2.TensorChunk:
+        """A part of a tensor of the answer with this id, which follows."""
+
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+        error: Global___PipelineError | None = ...,
+        forward: Global___ForwardResponse | None = ...,
+        backward: Global___BackwardResponse | None = ...,
+        step: Global___StepResponse | None = ...,
+        train_step: Global___TrainStepResponse | None = ...,
+        zero_gradients: Global___ZeroGradientsResponse | None = ...,
+        get_session: Global___GetSessionResponse | None = ...,
+        chunk: backwire_api.v1.tensor_pb2.TensorChunk | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["backward", b"backward", "chunk", b"chunk", "error", b"error", "forward", b"forward", "get_session", b"get_session", "kind", b"kind", "step", b"step", "train_step", b"train_step", "zero_gradients", b"zero_gradients"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["backward", b"backward", "chunk", b"chunk", "error", b"error", "forward", b"forward", "get_session", b"get_session", "id", b"id", "kind", b"kind", "step", b"step", "train_step", b"train_step", "zero_gradients", b"zero_gradients"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["error", "forward", "backward", "step", "train_step", "zero_gradients", "get_session", "chunk"] | None: ...
+
+Global___PipelineResponse: typing_extensions.TypeAlias = PipelineResponse
+
+@typing.final
+class PipelineError(google.protobuf.message.Message):
+    """Why a request on a stream failed: what a call of its own would have failed with. The fields are those of
+    google.rpc.Status, which can be read from the same bytes.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    DETAILS_FIELD_NUMBER: builtins.int
+    code: builtins.int
+    """The canonical status code as a number, such as 9 for FAILED_PRECONDITION."""
+    message: builtins.str
+    """What was wrong, and the remedy; for people."""
+    @property
+    def details(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[google.protobuf.any_pb2.Any]:
+        """The details that the top of this file tells of: google.rpc.ErrorInfo and its like. With DEPENDENCY_FAILED the
+        metadata of ErrorInfo names under `failed_id` the id of the request that failed first.
+        """
+
+    def __init__(
+        self,
+        *,
+        code: builtins.int = ...,
+        message: builtins.str = ...,
+        details: collections.abc.Iterable[google.protobuf.any_pb2.Any] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "details", b"details", "message", b"message"]) -> None: ...
+
+Global___PipelineError: typing_extensions.TypeAlias = PipelineError
+
+@typing.final
 class DescribeGraphRequest(google.protobuf.message.Message):
     """Asks what a session of a graph would be."""
 
@@ -1004,7 +1223,8 @@ class DescribeGraphRequest(google.protobuf.message.Message):
         """The shapes of inputs, by name. One may be left out where it follows: all its dimensions are fixed, or have symbols
         that other shapes here give a size; or where neither loss, outputs nor updates depend on it. Another is refused
         with MISSING_INPUT, and so is a graph in which a shape depends on the elements of an input or of a parameter that
-        the server would draw. Inputs that together would not fit a message are refused with MESSAGE_TOO_LARGE.
+        the server would draw. Inputs that together exceed both `max_message_bytes` and `max_pass_bytes` of
+        SessionLimits are refused with MESSAGE_TOO_LARGE.
         """
 
     def __init__(
@@ -1453,6 +1673,7 @@ class Session(google.protobuf.message.Message):
     SEED_FIELD_NUMBER: builtins.int
     LIMITS_FIELD_NUMBER: builtins.int
     FORWARD_IDS_FIELD_NUMBER: builtins.int
+    ADDRESS_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The id, unguessable and unique for the life of the server."""
     step: builtins.int
@@ -1463,6 +1684,12 @@ class Session(google.protobuf.message.Message):
     """Whether the graph has a loss."""
     seed: builtins.int
     """The session's seed."""
+    address: builtins.str
+    """Where the process that keeps the session can be called directly, past the one that passes calls on to it:
+    `unix:PATH` for clients of the same user on the same machine, or `:PORT` on the host by which the server was
+    reached. That is faster, and never needed: the server's own address reaches every session, and is what to go back
+    to when this one fails. Empty when there is no such process.
+    """
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the session was created."""
@@ -1511,9 +1738,10 @@ class Session(google.protobuf.message.Message):
         seed: builtins.int = ...,
         limits: Global___SessionLimits | None = ...,
         forward_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        address: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "last_use_time", b"last_use_time", "limits", b"limits", "optimizer", b"optimizer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["contributions", b"contributions", "create_time", b"create_time", "forward_ids", b"forward_ids", "has_loss", b"has_loss", "inputs", b"inputs", "last_use_time", b"last_use_time", "limits", b"limits", "optimizer", b"optimizer", "outputs", b"outputs", "parameters", b"parameters", "seed", b"seed", "session_id", b"session_id", "step", b"step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "contributions", b"contributions", "create_time", b"create_time", "forward_ids", b"forward_ids", "has_loss", b"has_loss", "inputs", b"inputs", "last_use_time", b"last_use_time", "limits", b"limits", "optimizer", b"optimizer", "outputs", b"outputs", "parameters", b"parameters", "seed", b"seed", "session_id", b"session_id", "step", b"step"]) -> None: ...
 
 Global___Session: typing_extensions.TypeAlias = Session
 
@@ -1560,14 +1788,19 @@ class SessionLimits(google.protobuf.message.Message):
     MAX_PASS_BYTES_FIELD_NUMBER: builtins.int
     PASS_TTL_FIELD_NUMBER: builtins.int
     IDLE_TTL_FIELD_NUMBER: builtins.int
+    MAX_PIPELINE_BYTES_FIELD_NUMBER: builtins.int
     max_message_bytes: builtins.int
-    """The largest message that the server accepts and sends, in bytes."""
+    """The largest message that the server accepts and sends, in bytes. Tensors that do not fit one go in chunks: see
+    Pipeline.
+    """
     max_passes: builtins.int
     """The most passes kept. When another comes, the oldest expires."""
     max_pass_bytes: builtins.int
     """The most bytes that passes may hold together. The oldest expire first; a single pass that is larger is refused
-    with PASS_TOO_LARGE.
+    with PASS_TOO_LARGE. Also the most bytes of the tensors of one request, or of one answer, that come in chunks.
     """
+    max_pipeline_bytes: builtins.int
+    """The window of a Pipeline stream: the bytes of requests that the server holds unanswered before it stops reading."""
     @property
     def pass_ttl(self) -> google.protobuf.duration_pb2.Duration:
         """How long a pass is kept."""
@@ -1584,8 +1817,9 @@ class SessionLimits(google.protobuf.message.Message):
         max_pass_bytes: builtins.int = ...,
         pass_ttl: google.protobuf.duration_pb2.Duration | None = ...,
         idle_ttl: google.protobuf.duration_pb2.Duration | None = ...,
+        max_pipeline_bytes: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["idle_ttl", b"idle_ttl", "pass_ttl", b"pass_ttl"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["idle_ttl", b"idle_ttl", "max_message_bytes", b"max_message_bytes", "max_pass_bytes", b"max_pass_bytes", "max_passes", b"max_passes", "pass_ttl", b"pass_ttl"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["idle_ttl", b"idle_ttl", "max_message_bytes", b"max_message_bytes", "max_pass_bytes", b"max_pass_bytes", "max_passes", b"max_passes", "max_pipeline_bytes", b"max_pipeline_bytes", "pass_ttl", b"pass_ttl"]) -> None: ...
 
 Global___SessionLimits: typing_extensions.TypeAlias = SessionLimits

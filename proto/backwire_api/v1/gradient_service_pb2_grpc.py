@@ -96,6 +96,11 @@ class GradientServiceStub(object):
                 request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsRequest.SerializeToString,
                 response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsResponse.FromString,
                 _registered_method=True)
+        self.Pipeline = channel.stream_stream(
+                '/backwire_api.v1.GradientService/Pipeline',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.PipelineRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.PipelineResponse.FromString,
+                _registered_method=True)
         self.DescribeGraph = channel.unary_unary(
                 '/backwire_api.v1.GradientService/DescribeGraph',
                 request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.DescribeGraphRequest.SerializeToString,
@@ -211,6 +216,23 @@ class GradientServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Pipeline(self, request_iterator, context):
+        """Carries requests and their answers on one stream, many in flight, so that the network's latency is hidden. Requests
+        are done one after another in the order in which they come, also those for different sessions, and answered in that
+        order, each under the id that the client gave it. Each means what it means in a call of its own. One that fails
+        changes nothing, is answered with its error, and stops what depends on it (see Dependency); the stream goes on.
+
+        The server stops reading while the requests that it has read and not answered hold more than
+        SessionLimits.max_pipeline_bytes. A stream that ends early has done some of the requests that it did not answer,
+        from the first on without a gap, and none of those after them: send all of them again, in order and under the same
+        request_ids, on another stream. A message that cannot be read, or that is out of order, ends the stream with
+        INVALID_ARGUMENT; a server that shuts down ends it with SHUTTING_DOWN when it has answered what it had read.
+        A deadline is that of the whole stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DescribeGraph(self, request, context):
         """Says what a session of this graph would be, without making one: types of all values, sizes, work and memory.
         Nothing is kept and no parameter is drawn. Fails as CreateSession does, but for limits that depend on what else the
@@ -299,6 +321,11 @@ def add_GradientServiceServicer_to_server(servicer, server):
                     servicer.ZeroGradients,
                     request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsRequest.FromString,
                     response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsResponse.SerializeToString,
+            ),
+            'Pipeline': grpc.stream_stream_rpc_method_handler(
+                    servicer.Pipeline,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.PipelineRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.PipelineResponse.SerializeToString,
             ),
             'DescribeGraph': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeGraph,
@@ -642,6 +669,33 @@ class GradientService(object):
             '/backwire_api.v1.GradientService/ZeroGradients',
             backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsRequest.SerializeToString,
             backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pipeline(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/backwire_api.v1.GradientService/Pipeline',
+            backwire__api_dot_v1_dot_gradient__service__pb2.PipelineRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.PipelineResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -228,6 +228,22 @@ _GradientServiceZeroGradientsType = typing_extensions.TypeVar(
     ],
 )
 
+_GradientServicePipelineType = typing_extensions.TypeVar(
+    '_GradientServicePipelineType',
+    grpc.StreamStreamMultiCallable[
+        backwire_api.v1.gradient_service_pb2.PipelineRequest,
+        backwire_api.v1.gradient_service_pb2.PipelineResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        backwire_api.v1.gradient_service_pb2.PipelineRequest,
+        backwire_api.v1.gradient_service_pb2.PipelineResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        backwire_api.v1.gradient_service_pb2.PipelineRequest,
+        backwire_api.v1.gradient_service_pb2.PipelineResponse,
+    ],
+)
+
 _GradientServiceDescribeGraphType = typing_extensions.TypeVar(
     '_GradientServiceDescribeGraphType',
     grpc.UnaryUnaryMultiCallable[
@@ -276,7 +292,7 @@ _GradientServiceCheckGradientsType = typing_extensions.TypeVar(
     ],
 )
 
-class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _GradientServiceGetSessionType, _GradientServiceListSessionsType, _GradientServiceDeleteSessionType, _GradientServiceForwardType, _GradientServiceBackwardType, _GradientServiceStepType, _GradientServiceTrainStepType, _GradientServiceGetParametersType, _GradientServiceSetParametersType, _GradientServiceGetGradientsType, _GradientServiceZeroGradientsType, _GradientServiceDescribeGraphType, _GradientServiceListOpsType, _GradientServiceCheckGradientsType]):
+class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _GradientServiceGetSessionType, _GradientServiceListSessionsType, _GradientServiceDeleteSessionType, _GradientServiceForwardType, _GradientServiceBackwardType, _GradientServiceStepType, _GradientServiceTrainStepType, _GradientServiceGetParametersType, _GradientServiceSetParametersType, _GradientServiceGetGradientsType, _GradientServiceZeroGradientsType, _GradientServicePipelineType, _GradientServiceDescribeGraphType, _GradientServiceListOpsType, _GradientServiceCheckGradientsType]):
     """Trains computation graphs. Calls on one session that change it take effect one after another, in the order in which
     the server accepts them; calls on different sessions do not wait for each other.
     """
@@ -330,6 +346,10 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
         grpc.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.ZeroGradientsRequest,
             backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            backwire_api.v1.gradient_service_pb2.PipelineRequest,
+            backwire_api.v1.gradient_service_pb2.PipelineResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.DescribeGraphRequest,
@@ -394,6 +414,10 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
         grpc.aio.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.ZeroGradientsRequest,
             backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse,
+        ],
+        grpc.aio.StreamStreamMultiCallable[
+            backwire_api.v1.gradient_service_pb2.PipelineRequest,
+            backwire_api.v1.gradient_service_pb2.PipelineResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.DescribeGraphRequest,
@@ -460,6 +484,20 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
     ZeroGradients: _GradientServiceZeroGradientsType
     """Discards the accumulated gradients."""
 
+    Pipeline: _GradientServicePipelineType
+    """Carries requests and their answers on one stream, many in flight, so that the network's latency is hidden. Requests
+    are done one after another in the order in which they come, also those for different sessions, and answered in that
+    order, each under the id that the client gave it. Each means what it means in a call of its own. One that fails
+    changes nothing, is answered with its error, and stops what depends on it (see Dependency); the stream goes on.
+
+    The server stops reading while the requests that it has read and not answered hold more than
+    SessionLimits.max_pipeline_bytes. A stream that ends early has done some of the requests that it did not answer,
+    from the first on without a gap, and none of those after them: send all of them again, in order and under the same
+    request_ids, on another stream. A message that cannot be read, or that is out of order, ends the stream with
+    INVALID_ARGUMENT; a server that shuts down ends it with SHUTTING_DOWN when it has answered what it had read.
+    A deadline is that of the whole stream.
+    """
+
     DescribeGraph: _GradientServiceDescribeGraphType
     """Says what a session of this graph would be, without making one: types of all values, sizes, work and memory.
     Nothing is kept and no parameter is drawn. Fails as CreateSession does, but for limits that depend on what else the
@@ -524,6 +562,10 @@ GradientServiceAsyncStub: typing_extensions.TypeAlias = GradientServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         backwire_api.v1.gradient_service_pb2.ZeroGradientsRequest,
         backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        backwire_api.v1.gradient_service_pb2.PipelineRequest,
+        backwire_api.v1.gradient_service_pb2.PipelineResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         backwire_api.v1.gradient_service_pb2.DescribeGraphRequest,
@@ -654,6 +696,25 @@ class GradientServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse]]:
         """Discards the accumulated gradients."""
+
+    @abc.abstractmethod
+    def Pipeline(
+        self,
+        request_iterator: _MaybeAsyncIterator[backwire_api.v1.gradient_service_pb2.PipelineRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[backwire_api.v1.gradient_service_pb2.PipelineResponse], collections.abc.AsyncIterator[backwire_api.v1.gradient_service_pb2.PipelineResponse]]:
+        """Carries requests and their answers on one stream, many in flight, so that the network's latency is hidden. Requests
+        are done one after another in the order in which they come, also those for different sessions, and answered in that
+        order, each under the id that the client gave it. Each means what it means in a call of its own. One that fails
+        changes nothing, is answered with its error, and stops what depends on it (see Dependency); the stream goes on.
+
+        The server stops reading while the requests that it has read and not answered hold more than
+        SessionLimits.max_pipeline_bytes. A stream that ends early has done some of the requests that it did not answer,
+        from the first on without a gap, and none of those after them: send all of them again, in order and under the same
+        request_ids, on another stream. A message that cannot be read, or that is out of order, ends the stream with
+        INVALID_ARGUMENT; a server that shuts down ends it with SHUTTING_DOWN when it has answered what it had read.
+        A deadline is that of the whole stream.
+        """
 
     @abc.abstractmethod
     def DescribeGraph(

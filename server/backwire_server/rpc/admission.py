@@ -1,18 +1,20 @@
 """How much the server takes on at a time."""
 
 import threading
+from collections.abc import Callable
 
 from backwire_server.config import Capacity
 from backwire_server.sessions.errors import Overloaded, ShuttingDown
 
 RETRY_SECONDS = 0.25
+CALLS, STREAMS, PIPELINES = "max_concurrent_calls", "max_concurrent_streams", "max_concurrent_pipelines"
 
 
 class Ticket:
-    """A place among the calls in progress."""
+    """A place among the calls in progress; `quota` names the limit that it counts for."""
 
-    def __init__(self, admission: "Admission", streaming: bool) -> None:
-        self.streaming = streaming
+    def __init__(self, admission: "Admission", quota: str) -> None:
+        self.quota = quota
         self.request_bytes = 0
         self._admission = admission
 
@@ -20,15 +22,27 @@ class Ticket:
         """Adds bytes of the request; raises Overloaded when calls in progress hold too many already."""
         self._admission.take(self, nbytes)
 
+    def give(self, nbytes: int) -> None:
+        """Takes back bytes of requests that were answered, while the call goes on."""
+        self._admission.give(self, nbytes)
+
+    def on_drain(self, callback: Callable[[], None]) -> None:
+        """Has `callback` called, from another thread, if the server begins to shut down before the call is left."""
+        self._admission.on_drain(self, callback)
+
     def finish(self) -> None:
         """Notes that the call is over for the client too: its answer was sent, or it is gone. To be called once."""
         self._admission.finish()
+
+    def leave(self) -> None:
+        """Gives the place back, as the end of a `with` does."""
+        self._admission.leave(self)
 
     def __enter__(self) -> "Ticket":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._admission.leave(self)
+        self.leave()
 
 
 class Admission:
@@ -39,27 +53,32 @@ class Admission:
 
     def __init__(self, capacity: Capacity) -> None:
         self._capacity = capacity
-        self._changed = threading.Condition()
-        self._in_progress = {False: 0, True: 0}
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._in_progress = {CALLS: 0, STREAMS: 0, PIPELINES: 0}
+        self._drains: dict[Ticket, Callable[[], None]] = {}
         self._request_bytes = 0
         self._unfinished = 0
         self._draining = False
 
-    def enter(self, *, streaming: bool) -> Ticket:
-        """Returns a place for a call, to be used in a `with`; raises Overloaded, or ShuttingDown after `drain`."""
-        limit, quota = self._limit(streaming)
-        with self._changed:
+    def enter(self, quota: str = CALLS) -> Ticket:
+        """Returns a place for a call, to be used in a `with`; raises Overloaded, or ShuttingDown after `drain`.
+
+        `quota` is the limit of Capacity that it counts for: CALLS, STREAMS or PIPELINES.
+        """
+        limit: int = getattr(self._capacity, quota)
+        with self._lock:
             if self._draining:
                 raise ShuttingDown("the server is shutting down; call another, or again later", retry_after=1.0)
-            if self._in_progress[streaming] >= limit:
+            if self._in_progress[quota] >= limit:
                 raise _overloaded(f"{limit:,} calls of this kind are in progress, which is the limit", quota)
-            self._in_progress[streaming] += 1
+            self._in_progress[quota] += 1
             self._unfinished += 1
-        return Ticket(self, streaming)
+        return Ticket(self, quota)
 
     def take(self, ticket: Ticket, nbytes: int) -> None:
         """As `Ticket.take`. A call that is alone may have all it wants: messages have a limit of their own."""
-        with self._changed:
+        with self._lock:
             others = self._request_bytes - ticket.request_bytes
             if others and self._request_bytes + nbytes > self._capacity.max_request_bytes:
                 limit = f"{self._capacity.max_request_bytes:,}"
@@ -67,28 +86,43 @@ class Admission:
             ticket.request_bytes += nbytes
             self._request_bytes += nbytes
 
+    def give(self, ticket: Ticket, nbytes: int) -> None:
+        """As `Ticket.give`."""
+        with self._lock:
+            ticket.request_bytes -= nbytes
+            self._request_bytes -= nbytes
+
+    def on_drain(self, ticket: Ticket, callback: Callable[[], None]) -> None:
+        """As `Ticket.on_drain`; called at once when the server is shutting down already."""
+        with self._lock:
+            self._drains[ticket] = callback
+            draining = self._draining
+        if draining:
+            callback()
+
     def leave(self, ticket: Ticket) -> None:
         """Gives the place back: the answer is ready, so that the client may call again as soon as it has it."""
-        with self._changed:
-            self._in_progress[ticket.streaming] -= 1
+        with self._lock:
+            self._drains.pop(ticket, None)
+            self._in_progress[ticket.quota] -= 1
             self._request_bytes -= ticket.request_bytes
 
     def finish(self) -> None:
         """As `Ticket.finish`."""
-        with self._changed:
+        with self._lock:
             self._unfinished -= 1
-            self._changed.notify_all()
+            if self._draining:
+                self._changed.notify_all()
 
     def drain(self, timeout: float) -> bool:
         """Refuses new calls from now on; waits until those in progress are finished, and tells whether all are."""
-        with self._changed:
+        with self._lock:
             self._draining = True
+            callbacks = list(self._drains.values())
+        for callback in callbacks:
+            callback()
+        with self._changed:
             return self._changed.wait_for(lambda: not self._unfinished, timeout)
-
-    def _limit(self, streaming: bool) -> tuple[int, str]:
-        if streaming:
-            return self._capacity.max_concurrent_streams, "max_concurrent_streams"
-        return self._capacity.max_concurrent_calls, "max_concurrent_calls"
 
 
 def _overloaded(message: str, quota: str) -> Overloaded:

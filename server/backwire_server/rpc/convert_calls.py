@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from types import MappingProxyType
 from typing import TypeVar
 
 from backwire_api import tensors
+from backwire_api.tensors import RawChunk, RawTensor
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_api.v1 import tensor_pb2
-from backwire_server.rpc.convert_graph import tensor_from_proto
+from backwire_api.wire import Framed
 from backwire_server.rpc.request_keys import checked_id
 from backwire_server.sessions.accumulator import Normalization
 from backwire_server.sessions.calls import (
@@ -21,12 +22,15 @@ from backwire_server.sessions.calls import (
     TrainCall,
     TrainResult,
 )
-from backwire_server.sessions.errors import InvalidRequest
+from backwire_server.sessions.errors import InvalidRequest, InvalidTensor
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.versions import Array
 
 N = TypeVar("N", bound=int)
 T = TypeVar("T")
+RawTensors = Mapping[str, RawTensor]
+SetRequest = Framed[pb.SetParametersRequest]
+NOTHING: RawTensors = MappingProxyType({})
 
 _TRAINING = {pb.MODE_UNSPECIFIED: True, pb.MODE_TRAIN: True, pb.MODE_EVAL: False}
 _POLICIES = {
@@ -47,24 +51,22 @@ def is_training(request: pb.ForwardRequest) -> bool:
     return _known(_TRAINING, request.mode, "mode")
 
 
-def forward_call(request: pb.ForwardRequest) -> ForwardCall:
+def forward_call(request: pb.ForwardRequest, inputs: RawTensors = NOTHING) -> ForwardCall:
     """Returns what Forward is asked for; no outputs means all."""
     forward_id = checked_id(request.forward_id, "forward_id")
-    return ForwardCall(arrays_from_proto(request.inputs, "inputs"), tuple(request.outputs) or None, forward_id)
+    return ForwardCall(arrays_from_proto(inputs, "inputs"), tuple(request.outputs) or None, forward_id)
 
 
 def forward_response(result: ForwardResult) -> pb.ForwardResponse:
-    """Returns the answer to Forward."""
-    return pb.ForwardResponse(
-        forward_id=result.forward_id, outputs=_tensors(result.outputs), loss=result.loss, step=result.step
-    )
+    """Returns the answer to Forward, but for its tensors."""
+    return pb.ForwardResponse(forward_id=result.forward_id, loss=result.loss, step=result.step)
 
 
-def backward_call(request: pb.BackwardRequest) -> BackwardCall:
+def backward_call(request: pb.BackwardRequest, output_gradients: RawTensors = NOTHING) -> BackwardCall:
     """Returns what Backward is asked for."""
     return BackwardCall(
         checked_id(request.forward_id, "forward_id"),
-        arrays_from_proto(request.output_gradients, "output_gradients"),
+        arrays_from_proto(output_gradients, "output_gradients"),
         tuple(dict.fromkeys(request.wrt)),
         request.retain,
         request.weight if request.HasField("weight") else 1.0,
@@ -72,8 +74,8 @@ def backward_call(request: pb.BackwardRequest) -> BackwardCall:
 
 
 def backward_response(result: BackwardResult) -> pb.BackwardResponse:
-    """Returns the answer to Backward."""
-    return pb.BackwardResponse(input_gradients=_tensors(result.input_gradients), contributions=result.contributions)
+    """Returns the answer to Backward, but for its tensors."""
+    return pb.BackwardResponse(contributions=result.contributions)
 
 
 def step_options(message: pb.StepOptions) -> StepOptions:
@@ -98,31 +100,27 @@ def step_result(result: StepResult) -> pb.StepResult:
     )
 
 
-def train_call(request: pb.TrainStepRequest) -> TrainCall:
+def train_call(request: pb.TrainStepRequest, inputs: RawTensors = NOTHING) -> TrainCall:
     """Returns what TrainStep is asked for."""
     weight = request.weight if request.HasField("weight") else 1.0
-    return TrainCall(
-        arrays_from_proto(request.inputs, "inputs"), tuple(request.outputs), weight, step_options(request.options)
-    )
+    return TrainCall(arrays_from_proto(inputs, "inputs"), tuple(request.outputs), weight, step_options(request.options))
 
 
 def train_response(result: TrainResult) -> pb.TrainStepResponse:
-    """Returns the answer to TrainStep."""
-    return pb.TrainStepResponse(result=step_result(result.result), loss=result.loss, outputs=_tensors(result.outputs))
+    """Returns the answer to TrainStep, but for its tensors."""
+    return pb.TrainStepResponse(result=step_result(result.result), loss=result.loss)
 
 
-def parameters_head(
-    requests: Iterator[pb.SetParametersRequest],
-) -> tuple[pb.SetParametersRequest, Iterator[pb.SetParametersRequest]]:
+def parameters_head(requests: Iterator[SetRequest]) -> tuple[pb.SetParametersRequest, Iterator[SetRequest]]:
     """Returns the first message of the stream, and all messages; raises InvalidRequest when there is none."""
     head = next(requests, None)
     if head is None:
         raise InvalidRequest("the stream has no message; send at least one, with the session_id")
-    return head, chain([head], requests)
+    return head.message, chain([head], requests)
 
 
 def parameter_values(
-    session: Session, head: pb.SetParametersRequest, requests: Iterable[pb.SetParametersRequest]
+    session: Session, head: pb.SetParametersRequest, requests: Iterable[SetRequest]
 ) -> dict[str, Array]:
     """Returns the values in the stream; a value that does not fit its parameter is refused before it is received.
 
@@ -130,8 +128,9 @@ def parameter_values(
     """
     values: dict[str, Array] = {}
 
-    def chunks() -> Iterator[tensor_pb2.TensorChunk]:
-        for request in _until_last(requests):
+    def chunks() -> Iterator[RawChunk]:
+        for framed in _until_last(requests):
+            request = framed.message
             for field in ("session_id", "request_id"):
                 if getattr(request, field) not in ("", getattr(head, field)):
                     raise InvalidRequest(f"{field} changes within the stream; set it on the first message", field=field)
@@ -142,13 +141,13 @@ def parameter_values(
                 if chunk.name in values:
                     raise InvalidRequest(f"parameter {chunk.name!r} comes twice; send it once", field="chunk.name")
                 session.check_parameter(chunk.name, tensors.dtype_of(chunk.dtype), chunk.shape)
-            yield chunk
+            yield RawChunk(chunk, framed.chunk)
 
     values.update(tensors.decode_chunks(chunks(), session.info().limits.max_parameter_bytes))
     return values
 
 
-def _until_last(requests: Iterable[pb.SetParametersRequest]) -> Iterator[pb.SetParametersRequest]:
+def _until_last(requests: Iterable[SetRequest]) -> Iterator[SetRequest]:
     """Yields all messages; raises InvalidRequest unless the final one, and no other, is marked as the last.
 
     Without the mark a stream that broke off could not be told from one that ended: gRPC reports both as its end.
@@ -157,7 +156,7 @@ def _until_last(requests: Iterable[pb.SetParametersRequest]) -> Iterator[pb.SetP
     for request in requests:
         if ended:
             raise InvalidRequest("a message follows the one marked as the last; mark only the final one", field="last")
-        ended = request.last
+        ended = request.message.last
         yield request
     if not ended:
         raise InvalidRequest(
@@ -166,13 +165,20 @@ def _until_last(requests: Iterable[pb.SetParametersRequest]) -> Iterator[pb.SetP
         )
 
 
-def arrays_from_proto(messages: Mapping[str, tensor_pb2.Tensor], field: str) -> dict[str, Array]:
+def arrays_from_proto(given: RawTensors, field: str) -> dict[str, Array]:
     """Returns the arrays; raises InvalidTensor with a field such as `inputs[x]`."""
-    return {name: tensor_from_proto(tensor, f"{field}[{name}]") for name, tensor in messages.items()}
+    arrays: dict[str, Array] = {}
+    for name, tensor in given.items():
+        try:
+            arrays[name] = tensors.decode(tensor)
+        except tensors.TensorError as error:
+            raise InvalidTensor(str(error), field=f"{field}[{name}]") from None
+    return arrays
 
 
-def _tensors(arrays: Mapping[str, Array]) -> dict[str, tensor_pb2.Tensor]:
-    return {name: tensors.encode(array) for name, array in arrays.items()}
+def tensors_to_proto(arrays: Mapping[str, Array]) -> dict[str, RawTensor]:
+    """Returns the tensors of an answer."""
+    return {name: tensors.encode_raw(array) for name, array in arrays.items()}
 
 
 def _known(choices: Mapping[N, T], number: N, field: str) -> T:

@@ -13,7 +13,7 @@ from backwire_server.engine.check import GradientCheck
 from backwire_server.engine.dims import concrete
 from backwire_server.engine.graph import Attribute, TensorType
 from backwire_server.engine.registry import REQUIRED
-from backwire_server.rpc.convert_calls import arrays_from_proto
+from backwire_server.rpc.convert_calls import RawTensors, arrays_from_proto
 from backwire_server.rpc.convert_graph import graph_from_proto
 from backwire_server.rpc.convert_optimizer import optimizer_from_proto
 from backwire_server.sessions.calls import CheckCall
@@ -76,9 +76,9 @@ def op_to_proto(entry: Entry) -> pb.OpInfo:
     )
 
 
-def check_call(request: pb.CheckGradientsRequest) -> CheckCall:
+def check_call(request: pb.CheckGradientsRequest, given: RawTensors) -> CheckCall:
     """Returns what CheckGradients is asked for."""
-    inputs = arrays_from_proto(request.inputs, "inputs")
+    inputs = arrays_from_proto(given, "inputs")
     return CheckCall(inputs, tuple(request.names), request.max_elements, request.seed)
 
 

@@ -34,6 +34,7 @@ def session_to_proto(info: SessionInfo) -> pb.Session:
         seed=info.seed,
         limits=_limits(info.limits),
         forward_ids=info.forward_ids,
+        address=info.address,
     )
     message.create_time.FromNanoseconds(int(info.created * 1e9))
     message.last_use_time.FromNanoseconds(int(info.last_used * 1e9))
@@ -45,6 +46,7 @@ def _limits(limits: Limits) -> pb.SessionLimits:
         max_message_bytes=limits.max_message_bytes,
         max_passes=limits.max_passes,
         max_pass_bytes=limits.max_pass_bytes,
+        max_pipeline_bytes=limits.max_pipeline_bytes,
     )
     message.pass_ttl.FromNanoseconds(int(limits.pass_ttl * 1e9))
     if limits.idle_ttl is not None:

@@ -40,6 +40,7 @@ TABLE: dict[type[BaseException], tuple[grpc.StatusCode, Reason]] = {
     sessions.InvalidPageToken: (Code.INVALID_ARGUMENT, Reason.INVALID_PAGE_TOKEN),
     sessions.RequestIdReused: (Code.INVALID_ARGUMENT, Reason.REQUEST_ID_REUSED),
     sessions.SessionNotFound: (Code.NOT_FOUND, Reason.SESSION_NOT_FOUND),
+    sessions.SessionLost: (Code.NOT_FOUND, Reason.SESSION_LOST),
     sessions.PassNotFound: (Code.NOT_FOUND, Reason.PASS_NOT_FOUND),
     sessions.PassExists: (Code.ALREADY_EXISTS, Reason.PASS_EXISTS),
     sessions.PassExpired: (Code.FAILED_PRECONDITION, Reason.PASS_EXPIRED),
@@ -48,6 +49,7 @@ TABLE: dict[type[BaseException], tuple[grpc.StatusCode, Reason]] = {
     sessions.NoLoss: (Code.FAILED_PRECONDITION, Reason.NO_LOSS),
     sessions.NonFiniteGradient: (Code.FAILED_PRECONDITION, Reason.NON_FINITE_GRADIENT),
     sessions.ResultNotRetained: (Code.FAILED_PRECONDITION, Reason.RESULT_NOT_RETAINED),
+    sessions.DependencyFailed: (Code.FAILED_PRECONDITION, Reason.DEPENDENCY_FAILED),
     sessions.StepMismatch: (Code.ABORTED, Reason.STEP_MISMATCH),
     sessions.GraphTooLarge: (Code.RESOURCE_EXHAUSTED, Reason.GRAPH_TOO_LARGE),
     sessions.PassTooLarge: (Code.RESOURCE_EXHAUSTED, Reason.PASS_TOO_LARGE),
@@ -56,6 +58,7 @@ TABLE: dict[type[BaseException], tuple[grpc.StatusCode, Reason]] = {
     sessions.OutOfMemory: (Code.RESOURCE_EXHAUSTED, Reason.OUT_OF_MEMORY),
     sessions.Overloaded: (Code.RESOURCE_EXHAUSTED, Reason.OVERLOADED),
     sessions.ShuttingDown: (Code.UNAVAILABLE, Reason.SHUTTING_DOWN),
+    sessions.NoWorker: (Code.UNAVAILABLE, Reason.NO_WORKER),
     sessions.Cancelled: (Code.CANCELLED, Reason.CANCELLED),
     sessions.DeadlineExceeded: (Code.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED),
 }
@@ -79,7 +82,10 @@ def status_of(error: Exception) -> tuple[status_pb2.Status, Reason]:
     code, reason = found
     message = _clipped(str(error), MESSAGE_BYTES)
     status = status_pb2.Status(code=code.value[0], message=message)
-    for detail in (error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN), *_details(error, message)):
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
+    if isinstance(error, sessions.DependencyFailed):
+        info.metadata["failed_id"] = str(error.failed_id)
+    for detail in (info, *_details(error, message)):
         status.details.add().Pack(detail)
     return status, reason
 

@@ -7,17 +7,19 @@ nothing takes places among the calls in progress, but never all threads.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from backwire_server.rpc.admission import Admission, Ticket
+from backwire_api.wire import Framed
+from backwire_server.rpc.admission import CALLS, PIPELINES, STREAMS, Admission, Ticket
 from backwire_server.rpc.errors import status_of
+from backwire_server.rpc.pipeline import Incoming
 from backwire_server.sessions.errors import Cancelled, InvalidRequest
 
 _ACCESS = logging.getLogger("backwire.access")
@@ -26,21 +28,48 @@ Messages = Iterator[bytes]
 
 
 class Call:
-    """A call in progress, as the access log tells it."""
+    """A call in progress, as a context: admitted in its beginning, its failure told and its line logged at its end."""
 
-    def __init__(self, method: str, context: grpc.ServicerContext) -> None:
+    def __init__(self, method: str, context: grpc.ServicerContext, admission: Admission, quota: str) -> None:
         self.method = method
         self.context = context
-        self.reason = "OK"
         self.session = ""
         self.response_bytes = 0
+        self._reason = "OK"
+        self._admission = admission
+        self._quota = quota
         self._started = time.perf_counter()
 
-    def log(self, request_bytes: int) -> None:
-        """Writes the line of the access log."""
+    def __enter__(self) -> Ticket:
+        try:
+            self._ticket = self._admission.enter(self._quota)
+        except Exception as error:
+            self._end(error, 0)
+        if not self.context.add_callback(self._ticket.finish):
+            self._ticket.finish()  # the call is over already
+        return self._ticket
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        request_bytes = self._ticket.request_bytes
+        self._ticket.leave()
+        self._end(error, request_bytes)
+
+    def _end(self, error: BaseException | None, request_bytes: int) -> None:
+        try:
+            if isinstance(error, Exception):
+                gone = isinstance(error, grpc.RpcError)  # the client went while its messages were read
+                status, self._reason = status_of(Cancelled("the call was cancelled") if gone else error)
+                self.context.abort_with_status(rpc_status.to_status(status))
+        finally:
+            if _ACCESS.isEnabledFor(logging.INFO):
+                self._log(request_bytes)
+
+    def _log(self, request_bytes: int) -> None:
         data = {
             "method": self.method,
-            "reason": self.reason,
+            "reason": self._reason,
             "milliseconds": round((time.perf_counter() - self._started) * 1e3, 3),
             "request_bytes": request_bytes,
             "response_bytes": self.response_bytes,
@@ -53,15 +82,13 @@ class Call:
 class CallInterceptor(grpc.ServerInterceptor):
     """Wraps the methods of one service; others, such as health, pass untouched.
 
-    Unary calls and streams run on pools of their own, each larger than what is admitted, so that a refusal never waits.
+    `pools` has one for every kind of call, each larger than what is admitted, so that a refusal never waits.
     """
 
-    def __init__(
-        self, service: str, admission: Admission, calls: ThreadPoolExecutor, streams: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, service: str, admission: Admission, pools: Mapping[str, ThreadPoolExecutor]) -> None:
         self._prefix = f"/{service}/"
         self._admission = admission
-        self._pools = {False: calls, True: streams}
+        self._pools = pools
         self._wrapped: dict[str, Any] = {}
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
@@ -75,24 +102,35 @@ class CallInterceptor(grpc.ServerInterceptor):
         return self._wrapped[method]
 
     def _wrap(self, method: str, handler: Any) -> Any:
-        streaming = handler.request_streaming or handler.response_streaming
+        quota = _quota(handler)
 
         def respond(messages: Messages, context: grpc.ServicerContext) -> bytes:
-            with self._around(method, context, streaming) as (call, ticket):
+            call = Call(method, context, self._admission, quota)
+            with call as ticket:
                 response = self._answer(handler, call, ticket, messages)
                 call.response_bytes = len(response)
                 return response
 
         def stream(messages: Messages, context: grpc.ServicerContext) -> Iterator[bytes]:
-            with self._around(method, context, streaming) as (call, ticket):
+            call = Call(method, context, self._admission, quota)
+            with call as ticket:
                 request = _only(self._requests(handler, call, ticket, messages))
                 for response in handler.unary_stream(request, context):
                     data: bytes = handler.response_serializer(response)
                     call.response_bytes += len(data)
                     yield data
 
-        behaviour: Any = stream if handler.response_streaming else respond
-        behaviour.experimental_thread_pool = self._pools[streaming]
+        def converse(messages: Messages, context: grpc.ServicerContext) -> Iterator[bytes]:
+            call = Call(method, context, self._admission, quota)
+            with call as ticket:
+                for data in handler.stream_stream(Incoming(messages, ticket), context):
+                    call.response_bytes += len(data)
+                    yield data
+
+        behaviour: Any = {CALLS: respond, PIPELINES: converse}.get(quota) or (
+            stream if handler.response_streaming else respond
+        )
+        behaviour.experimental_thread_pool = self._pools[quota]
         if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(behaviour)
         return grpc.stream_unary_rpc_method_handler(behaviour)
@@ -115,28 +153,15 @@ class CallInterceptor(grpc.ServerInterceptor):
                 raise InvalidRequest(
                     f"the request is no {call.method}Request: {error}; encode it by the contract"
                 ) from None
-            call.session = call.session or getattr(request, "session_id", "")[:8]
+            message = request.message if isinstance(request, Framed) else request
+            call.session = call.session or getattr(message, "session_id", "")[:8]
             yield request
 
-    @contextmanager
-    def _around(self, method: str, context: grpc.ServicerContext, streaming: bool) -> Iterator[tuple[Call, Ticket]]:
-        call = Call(method, context)
-        request_bytes = 0
-        try:
-            with self._admission.enter(streaming=streaming) as ticket:
-                if not context.add_callback(ticket.finish):
-                    ticket.finish()  # the call is over already
-                try:
-                    yield call, ticket
-                finally:
-                    request_bytes = ticket.request_bytes
-        except Exception as error:
-            gone = isinstance(error, grpc.RpcError)  # the client went while its messages were read
-            status, call.reason = status_of(Cancelled("the call was cancelled") if gone else error)
-            context.abort_with_status(rpc_status.to_status(status))
-        finally:
-            if _ACCESS.isEnabledFor(logging.INFO):
-                call.log(request_bytes)
+
+def _quota(handler: Any) -> str:
+    if handler.request_streaming and handler.response_streaming:
+        return PIPELINES
+    return STREAMS if handler.request_streaming or handler.response_streaming else CALLS
 
 
 def _only(requests: Iterator[Any]) -> Any:

@@ -2,16 +2,18 @@
 
 import hashlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from google.protobuf.message import Message
 
-from backwire_api.tensors import Array
+from backwire_api.checksum import crc32
+from backwire_api.tensors import RawTensor, buffer
 from backwire_server.sessions.errors import InvalidRequest
 from backwire_server.sessions.requests import RequestKey
 
 MAX_ID_BYTES = 128
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def checked_id(value: str, field: str) -> str:
@@ -21,32 +23,27 @@ def checked_id(value: str, field: str) -> str:
     return value
 
 
-def key_of(request: Any) -> RequestKey | None:
+def key_of(
+    request: Any, tensors: Mapping[str, RawTensor] = _NONE, checksums: Mapping[str, int] = _NONE
+) -> RequestKey | None:
     """Returns the key of a mutation's request message, None when it has no id; takes the id out of the message.
 
-    Messages with the same content have the same key, whatever the order of their maps and the client's language.
+    Messages with the same content have the same key, whatever the order of their fields and the client's language.
+    `tensors` lie beside the message and are part of the content. Their elements count by their CRC-32, which is several
+    times as fast as a cryptographic digest: this guards a client against its own mistakes, and against nobody else.
+    Those that are known already may be given in `checksums`.
     """
     request_id = checked_id(request.request_id, "request_id")
     if not request_id:
         return None
     request.ClearField("request_id")
     message: Message = request
-    digest = hashlib.blake2b(message.DESCRIPTOR.full_name.encode() + b"\0", digest_size=32)
-    digest.update(message.SerializeToString(deterministic=True))
-    return RequestKey(request_id, digest.digest())
-
-
-def key_of_parameters(session_id: str, request_id: str, values: Mapping[str, Array]) -> RequestKey | None:
-    """Returns the key of a SetParameters stream, however it was cut into chunks; None when it has no id."""
-    if not checked_id(request_id, "request_id"):
-        return None
-    digest = hashlib.blake2b(digest_size=32)
-    for part in ("SetParameters", session_id):
-        digest.update(_framed(part.encode()))
-    for name in sorted(values):
-        value = values[name]
-        digest.update(_framed(name.encode()) + _framed(f"{value.dtype.name}{list(value.shape)}".encode()))
-        digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+    digest = hashlib.blake2b(_framed(message.DESCRIPTOR.full_name.encode()), digest_size=32)
+    digest.update(_framed(message.SerializeToString(deterministic=True)))
+    for name in sorted(tensors):
+        dtype, shape, data = tensors[name]
+        checksum = checksums[name] if name in checksums else crc32(buffer(data))
+        digest.update(_framed(name.encode()) + _framed(f"{dtype}{list(shape)}{len(data)}:{checksum}".encode()))
     return RequestKey(request_id, digest.digest())
 
 

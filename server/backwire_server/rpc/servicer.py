@@ -2,17 +2,19 @@
 """GradientService: each method decodes its request, calls the domain and encodes the result."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 
-from backwire_api import tensors
+from backwire_api.tensors import encode_chunks
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_api.v1 import gradient_service_pb2_grpc as pb_grpc
+from backwire_api.wire import Framed
 from backwire_server.engine.catalog import catalog
 from backwire_server.rpc import convert_calls as convert
 from backwire_server.rpc import convert_inspection as inspect
 from backwire_server.rpc.convert_session import session_spec, session_to_proto
-from backwire_server.rpc.request_keys import key_of, key_of_parameters
+from backwire_server.rpc.pipeline import PipelineStream
+from backwire_server.rpc.request_keys import key_of
 from backwire_server.rpc.scope import RpcScope
 from backwire_server.sessions.describing import describe_session
 from backwire_server.sessions.store import SessionStore
@@ -20,9 +22,10 @@ from backwire_server.sessions.store import SessionStore
 Context = grpc.ServicerContext
 
 
-class GradientServicer(pb_grpc.GradientServiceServicer):
+class GradientServicer:
     """The service over a store of sessions. What each method does is said in gradient_service.proto.
 
+    Messages that may have tensors come and go as Framed, with the tensors beside them; see `rpc.methods`.
     Methods raise the errors of the domain; the interceptor tells them to the client.
     """
 
@@ -50,18 +53,23 @@ class GradientServicer(pb_grpc.GradientServiceServicer):
         self._store.delete(RpcScope(context), request.session_id, key)
         return pb.DeleteSessionResponse()
 
-    def Forward(self, request: pb.ForwardRequest, context: Context) -> pb.ForwardResponse:
+    def Forward(self, framed: Framed[pb.ForwardRequest], context: Context) -> Framed[pb.ForwardResponse]:
         """As in the contract."""
+        request, tensors = framed.message, framed.tensors
         scope, session = RpcScope(context), self._store.get(request.session_id)
-        if not convert.is_training(request):
-            return convert.forward_response(session.evaluate(scope, convert.forward_call(request)))
-        key = key_of(request)
-        return convert.forward_response(session.forward(scope, convert.forward_call(request), key))
+        if convert.is_training(request):
+            key = key_of(request, tensors)
+            result = session.forward(scope, convert.forward_call(request, tensors), key)
+        else:
+            result = session.evaluate(scope, convert.forward_call(request, tensors))
+        return Framed(convert.forward_response(result), convert.tensors_to_proto(result.outputs))
 
-    def Backward(self, request: pb.BackwardRequest, context: Context) -> pb.BackwardResponse:
+    def Backward(self, framed: Framed[pb.BackwardRequest], context: Context) -> Framed[pb.BackwardResponse]:
         """As in the contract."""
-        session, key = self._store.get(request.session_id), key_of(request)
-        return convert.backward_response(session.backward(RpcScope(context), convert.backward_call(request), key))
+        request, tensors = framed.message, framed.tensors
+        session, key = self._store.get(request.session_id), key_of(request, tensors)
+        result = session.backward(RpcScope(context), convert.backward_call(request, tensors), key)
+        return Framed(convert.backward_response(result), convert.tensors_to_proto(result.input_gradients))
 
     def Step(self, request: pb.StepRequest, context: Context) -> pb.StepResponse:
         """As in the contract."""
@@ -69,37 +77,49 @@ class GradientServicer(pb_grpc.GradientServiceServicer):
         result = session.step(RpcScope(context), convert.step_options(request.options), key)
         return pb.StepResponse(result=convert.step_result(result))
 
-    def TrainStep(self, request: pb.TrainStepRequest, context: Context) -> pb.TrainStepResponse:
+    def TrainStep(self, framed: Framed[pb.TrainStepRequest], context: Context) -> Framed[pb.TrainStepResponse]:
         """As in the contract."""
-        session, key = self._store.get(request.session_id), key_of(request)
-        return convert.train_response(session.train_step(RpcScope(context), convert.train_call(request), key))
+        request, tensors = framed.message, framed.tensors
+        session, key = self._store.get(request.session_id), key_of(request, tensors)
+        result = session.train_step(RpcScope(context), convert.train_call(request, tensors), key)
+        return Framed(convert.train_response(result), convert.tensors_to_proto(result.outputs))
 
-    def GetParameters(self, request: pb.GetParametersRequest, context: Context) -> Iterator[pb.GetParametersResponse]:
+    def GetParameters(
+        self, request: pb.GetParametersRequest, context: Context
+    ) -> Iterator[Framed[pb.GetParametersResponse]]:
         """As in the contract."""
         session = self._store.get(request.session_id)
         read = session.averages if request.averaged else session.parameters
         with read(RpcScope(context), request.names) as snapshot:
             for name, array in snapshot:
-                for chunk in tensors.encode_chunks(name, array):
-                    yield pb.GetParametersResponse(chunk=chunk, step=snapshot.step)
+                for chunk, data in encode_chunks(name, array):
+                    yield Framed(pb.GetParametersResponse(chunk=chunk, step=snapshot.step), chunk=data)
 
     def SetParameters(
-        self, request_iterator: Iterator[pb.SetParametersRequest], context: Context
+        self, request_iterator: Iterator[Framed[pb.SetParametersRequest]], context: Context
     ) -> pb.SetParametersResponse:
         """As in the contract."""
         head, requests = convert.parameters_head(request_iterator)
         session = self._store.get(head.session_id)
         values = convert.parameter_values(session, head, requests)
-        key = key_of_parameters(head.session_id, head.request_id, values)
+        named = pb.SetParametersRequest(session_id=head.session_id, request_id=head.request_id)
+        key = key_of(named, convert.tensors_to_proto(values))
         return pb.SetParametersResponse(step=session.set_parameters(RpcScope(context), values, key).count)
 
-    def GetGradients(self, request: pb.GetGradientsRequest, context: Context) -> Iterator[pb.GetGradientsResponse]:
+    def GetGradients(
+        self, request: pb.GetGradientsRequest, context: Context
+    ) -> Iterator[Framed[pb.GetGradientsResponse]]:
         """As in the contract."""
         session = self._store.get(request.session_id)
         with session.gradients(RpcScope(context), request.names) as snapshot:
             for name, array in snapshot:
-                for chunk in tensors.encode_chunks(name, array):
-                    yield pb.GetGradientsResponse(chunk=chunk, contributions=snapshot.contributions)
+                for chunk, data in encode_chunks(name, array):
+                    message = pb.GetGradientsResponse(chunk=chunk, contributions=snapshot.contributions)
+                    yield Framed(message, chunk=data)
+
+    def Pipeline(self, request_iterator: Any, context: Context) -> Iterator[Any]:
+        """As in the contract; `request_iterator` is an Incoming, and messages are serialized ones."""
+        return PipelineStream(self._store, request_iterator, context).run()
 
     def DescribeGraph(self, request: pb.DescribeGraphRequest, context: Context) -> pb.DescribeGraphResponse:
         """As in the contract."""
@@ -111,10 +131,10 @@ class GradientServicer(pb_grpc.GradientServiceServicer):
         """As in the contract."""
         return pb.ListOpsResponse(ops=map(inspect.op_to_proto, catalog()))
 
-    def CheckGradients(self, request: pb.CheckGradientsRequest, context: Context) -> pb.CheckGradientsResponse:
+    def CheckGradients(self, framed: Framed[pb.CheckGradientsRequest], context: Context) -> pb.CheckGradientsResponse:
         """As in the contract."""
-        session = self._store.get(request.session_id)
-        return inspect.check_response(session.check_gradients(RpcScope(context), inspect.check_call(request)))
+        session, call = self._store.get(framed.message.session_id), inspect.check_call(framed.message, framed.tensors)
+        return inspect.check_response(session.check_gradients(RpcScope(context), call))
 
     def ZeroGradients(self, request: pb.ZeroGradientsRequest, context: Context) -> pb.ZeroGradientsResponse:
         """As in the contract."""

@@ -12,11 +12,15 @@ OVERHEAD_BYTES = 256  # what keeping any answer costs, roughly
 
 @dataclass(frozen=True, slots=True)
 class ForwardCall:
-    """Inputs by name; the outputs to return, None for all; a name for the pass, empty to have one chosen."""
+    """Inputs by name; the outputs to return, None for all; a name for the pass, empty to have one chosen.
+
+    `chunked` tells that the answer may be larger than a message, here and in other calls.
+    """
 
     inputs: Mapping[str, Array]
     outputs: Sequence[str] | None = None
     forward_id: str = ""
+    chunked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class BackwardCall:
     wrt: Sequence[str] = ()
     retain: bool = False
     weight: float = 1.0
+    chunked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,7 @@ class TrainCall:
     outputs: Sequence[str] = ()
     weight: float = 1.0
     options: StepOptions = field(default_factory=StepOptions)
+    chunked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,10 +60,11 @@ def describe_session(
 
 
 def _check_inputs(input_bytes: int, limits: Limits) -> None:
-    if input_bytes > limits.max_message_bytes:
+    most = max(limits.max_message_bytes, limits.max_pass_bytes)
+    if input_bytes > most:
         raise MessageTooLarge(
-            f"inputs of these shapes hold {input_bytes:,} bytes, but a message may have {limits.max_message_bytes:,}; "
+            f"inputs of these shapes hold {input_bytes:,} bytes, but those of a request may hold {most:,}; "
             "use a smaller batch",
             field="input_shapes",
-            quota="max_message_bytes",
+            quota="max_pass_bytes",
         )

@@ -8,6 +8,7 @@
     │   ├── InvalidPageToken
     │   └── RequestIdReused
     ├── SessionNotFound
+    ├── SessionLost
     ├── PassNotFound
     ├── PassExists
     ├── FailedPrecondition         the call is right, but the session is not in the state for it
@@ -16,7 +17,8 @@
     │   ├── NoOptimizer
     │   ├── NoLoss
     │   ├── NonFiniteGradient
-    │   └── ResultNotRetained
+    │   ├── ResultNotRetained
+    │   └── DependencyFailed
     ├── StepMismatch
     ├── LimitExceeded              a limit of the server was hit; `quota` names it
     │   ├── GraphTooLarge
@@ -26,6 +28,7 @@
     │   ├── OutOfMemory
     │   └── Overloaded
     ├── ShuttingDown
+    ├── NoWorker
     ├── Cancelled
     └── DeadlineExceeded
 
@@ -78,6 +81,10 @@ class SessionNotFound(SessionError):
     """There is no session of this id, or no longer."""
 
 
+class SessionLost(SessionError):
+    """The process that kept the session ended unexpectedly, and the session with it."""
+
+
 class PassNotFound(SessionError):
     """There is no pass of this name, and none is remembered."""
 
@@ -114,6 +121,18 @@ class ResultNotRetained(FailedPrecondition):
     """The mutation was applied before, but its answer was too large to be kept."""
 
 
+class DependencyFailed(FailedPrecondition):
+    """The call depends on an earlier one of its stream, which failed.
+
+    Attributes:
+        failed_id: The id of the one that failed first.
+    """
+
+    def __init__(self, message: str, failed_id: int) -> None:
+        super().__init__(message)
+        self.failed_id = failed_id
+
+
 class StepMismatch(SessionError):
     """The session is not at the step that the caller expected."""
 
@@ -148,6 +167,10 @@ class Overloaded(LimitExceeded):
 
 class ShuttingDown(SessionError):
     """The server takes no new calls, since it is about to end."""
+
+
+class NoWorker(SessionError):
+    """No process that keeps sessions is ready; soon there will be one."""
 
 
 class Cancelled(SessionError):

@@ -8,8 +8,16 @@ from backwire_server.sessions.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
+class Home:
+    """The process that keeps sessions, where there are several: what its sessions' ids begin with, and its address."""
+
+    id_prefix: str = "s_"
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """What a session is and where it stands. Times are seconds since 1970."""
+    """What a session is and where it stands. Times are seconds since 1970; the address is that of Home."""
 
     session_id: str
     created: float
@@ -24,6 +32,7 @@ class SessionInfo:
     step: int
     contributions: int
     forward_ids: tuple[str, ...]
+    address: str
 
     @property
     def nbytes(self) -> int:

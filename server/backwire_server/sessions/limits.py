@@ -12,6 +12,7 @@ class Limits:
 
     Attributes:
         max_message_bytes: The largest message that is accepted and sent.
+        max_pipeline_bytes: The bytes of requests that a Pipeline stream holds unanswered before it stops reading.
         max_graph_nodes: The most nodes of a graph; it may have as many inputs, constants and outputs.
         max_parameters: The most parameters of a graph.
         max_parameter_bytes: The most bytes of parameters and constants in a graph.
@@ -24,6 +25,7 @@ class Limits:
     """
 
     max_message_bytes: int = 256 * MiB
+    max_pipeline_bytes: int = 64 * MiB
     max_graph_nodes: int = 50_000
     max_parameters: int = 10_000
     max_parameter_bytes: int = 4 * GiB

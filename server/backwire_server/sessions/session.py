@@ -46,9 +46,10 @@ class Session:
     caller has gone before the state was changed.
     """
 
-    def __init__(self, session_id: str, spec: SessionSpec, limits: Limits, account: Account) -> None:
+    def __init__(self, session_id: str, spec: SessionSpec, limits: Limits, account: Account, address: str = "") -> None:
         """Checks the graph and draws the parameters; raises EngineError, and OutOfMemory before memory is taken."""
         self.session_id = session_id
+        self._address = address
         self.created = self.last_used = time.time()
         self.idle_since = time.monotonic()
         self._spec = replace(spec, sources={})  # the first values are needed only now
@@ -84,6 +85,7 @@ class Session:
             step=standing.step,
             contributions=standing.contributions,
             forward_ids=tuple(name for name, born in standing.births if born >= oldest),
+            address=self._address,
         )
 
     def evaluate(self, scope: CallScope, call: ForwardCall) -> ForwardResult:

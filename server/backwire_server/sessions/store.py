@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.calls import CountResult
-from backwire_server.sessions.errors import InvalidRequest, SessionNotFound, TooManySessions
-from backwire_server.sessions.info import SessionInfo
+from backwire_server.sessions.errors import SessionNotFound, TooManySessions
+from backwire_server.sessions.info import Home, SessionInfo
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.locks import KeyedLocks
-from backwire_server.sessions.paging import PageTokens
+from backwire_server.sessions.paging import PageTokens, page_limit
 from backwire_server.sessions.requests import RequestKey, RequestLog
 from backwire_server.sessions.scope import UNBOUNDED, CallScope
 from backwire_server.sessions.session import Session
@@ -21,8 +21,7 @@ from backwire_server.sessions.spec import SessionSpec
 
 _LOG = logging.getLogger("backwire.sessions")
 
-DEFAULT_PAGE = 100
-LARGEST_PAGE = 1_000
+HERE = Home()
 SWEEP_SECONDS = 5.0
 
 
@@ -40,8 +39,9 @@ class SessionStore:
     A thread of its own drops what is too old, every SWEEP_SECONDS, until `close`.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, home: Home = HERE) -> None:
         self.limits = limits
+        self._home = home
         self.budget = Budget(limits.max_total_bytes)
         self._mutex = threading.Lock()
         self._sessions: dict[str, tuple[int, Session]] = {}
@@ -65,7 +65,8 @@ class SessionStore:
             if isinstance(answer, SessionInfo):
                 return answer
             with self._room_for_one():
-                session = Session(f"s_{secrets.token_urlsafe(18)}", spec, self.limits, self.budget.account())
+                unique = f"{self._home.id_prefix}{secrets.token_urlsafe(18)}"
+                session = Session(unique, spec, self.limits, self.budget.account(), self._home.address)
                 try:
                     scope.check()
                 except BaseException:
@@ -77,6 +78,12 @@ class SessionStore:
                     self._created += 1
                     self._log.record(key, info)
             return info
+
+    @property
+    def census(self) -> tuple[int, int]:
+        """How many sessions there are, and how many were ever created."""
+        with self._mutex:
+            return len(self._sessions), self._created
 
     def get(self, session_id: str) -> Session:
         """Returns the session and notes its use; raises SessionNotFound."""
@@ -96,9 +103,7 @@ class SessionStore:
 
         Raises InvalidRequest for a negative size, InvalidPageToken for a token that `list` did not issue.
         """
-        if page_size < 0:
-            raise InvalidRequest(f"page_size is {page_size}; give 0 to {LARGEST_PAGE:,}", field="page_size")
-        size = min(page_size or DEFAULT_PAGE, LARGEST_PAGE)
+        size = page_limit(page_size)
         after = self._tokens.read(page_token) if page_token else -1
         with self._mutex:
             rest = [(number, session) for number, session in self._sessions.values() if number > after]

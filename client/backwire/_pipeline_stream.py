@@ -1,0 +1,288 @@
+"""Keeps a Pipeline stream going: sends requests, hands out answers, and opens another stream when one breaks."""
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import grpc
+
+from backwire._errors import BackwireError, DeadlineExceededError, OverloadedError, ServerError, UnavailableError
+from backwire._failures import failed_id, from_rpc_error, from_status
+from backwire._pipeline_messages import Answer, AnswerReader, Request
+from backwire._retry import Budget
+from backwire._transport import Transport
+
+T = TypeVar("T")
+
+REMEMBERED_ERRORS = 1_024
+_ACCUMULATES = ("forward", "backward", "step", "zero_gradients")
+
+
+class PipelineFuture(Future[T]):
+    """The result of a request that is in flight. It cannot be cancelled.
+
+    Attributes:
+        request_id: The id of the mutation; None for a request that changes nothing.
+        seen: Whether anybody asked for the result, or for the exception.
+    """
+
+    def __init__(self, request_id: str | None, patience: float) -> None:
+        super().__init__()
+        self.seen = False
+        self.request_id = request_id
+        self._patience = patience
+        self.set_running_or_notify_cancel()
+
+    def result(self, timeout: float | None = None) -> T:
+        """Waits for the result and returns it; raises what a call of its own would have raised.
+
+        Raises DeadlineExceededError after `timeout` seconds, None for those of the pipeline; it goes on all the same.
+        """
+        self._wait(timeout)
+        return super().result(0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Waits as `result` does and returns what that would raise, None for nothing."""
+        self._wait(timeout)
+        return super().exception(0)
+
+    def _wait(self, timeout: float | None) -> None:
+        self.seen = True
+        seconds = self._patience if timeout is None else timeout
+        try:
+            super().exception(min(seconds, threading.TIMEOUT_MAX))
+        except TimeoutError:
+            if not self.done():
+                raise DeadlineExceededError(
+                    f"no answer came in {seconds:g} s; wait again, or repeat it with request_id={self.request_id!r}",
+                    request_id=self.request_id,
+                ) from None
+
+
+@dataclass(slots=True)
+class _Entry:
+    number: int
+    request: Request
+    messages: Sequence[bytes]
+    future: PipelineFuture[Any]
+    decode: Callable[[Answer], Any]
+
+
+class PipelineStream:
+    """Requests in flight, on a stream that is opened when it is needed. May be used by several threads at once.
+
+    A stream that breaks is replaced, and what was not answered is sent again in order under the same request_ids.
+    """
+
+    def __init__(self, transport: Transport, limit: int, depth: int, timeout: float) -> None:
+        """Lets `depth` requests be in flight; tensors beyond `limit` bytes go in chunks."""
+        self._transport = transport
+        self._limit = limit
+        self._depth = depth
+        self.timeout = timeout
+        self._turn = threading.Lock()
+        self._changed = threading.Condition()
+        self._outstanding: OrderedDict[int, _Entry] = OrderedDict()
+        self._errors: OrderedDict[int, BackwireError] = OrderedDict()
+        self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
+        self._sent = 0
+        self._running = self._closing = False
+        self._failed: deque[PipelineFuture[Any]] = deque(maxlen=REMEMBERED_ERRORS)
+        self._dead: BackwireError | None = None
+        self._spoilt = self._last_failed = False
+
+    def submit(self, request: Request, decode: Callable[[Answer], T], future: PipelineFuture[T]) -> None:
+        """Sends a request when there is room for it; `future` gets what `decode` makes of its answer.
+
+        Raises DeadlineExceededError when there is none in time, and what made the pipeline fail if it did.
+        """
+        with self._turn:
+            with self._changed:
+                self._wait(lambda: len(self._outstanding) < self._depth or self._dead is not None)
+                self._check_alive()
+            number = self._sent + 1
+            messages = list(request.messages(number, self._limit))  # now, since the caller may change the arrays
+            with self._changed:
+                self._check_alive()
+                self._send(_Entry(number, request, messages, future, decode))
+
+    def drain(self) -> None:
+        """Waits until every request was answered; raises DeadlineExceededError when no answer comes in time."""
+        with self._changed:
+            while self._outstanding:
+                left = len(self._outstanding)
+                self._wait(partial(self._fewer, left))
+
+    def raise_unseen(self) -> None:
+        """Raises the first error of a future that nobody asked."""
+        for future in self._failed:
+            if not future.seen:
+                future.result()
+
+    def close(self) -> None:
+        """Ends the stream when all that was sent is answered; nothing may be submitted after that."""
+        with self._changed:
+            self._closing = True
+            self._dead = self._dead or UnavailableError("the pipeline was closed; open another one")
+            self._queue.put(None)
+
+    def _check_alive(self) -> None:
+        if self._dead is not None:
+            raise _for_request(self._dead, None)
+
+    def _send(self, entry: _Entry) -> None:
+        self._sent = entry.number
+        self._outstanding[entry.number] = entry
+        if self._running:
+            self._queue.put(entry)
+        else:
+            self._running = True
+            threading.Thread(target=self._run, name="backwire-pipeline", daemon=True).start()
+
+    def _fewer(self, left: int) -> bool:
+        return len(self._outstanding) < left
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        if not self._changed.wait_for(condition, min(self.timeout, threading.TIMEOUT_MAX)):
+            raise DeadlineExceededError(f"no answer came within {self.timeout:g} s; give the pipeline a longer timeout")
+
+    def _run(self) -> None:
+        budget: Budget | None = None
+        while True:
+            answered = self._answered_count()
+            try:
+                self._converse()
+                error: BackwireError = UnavailableError("the server ended the stream before it answered all requests")
+            except grpc.RpcError as failure:
+                error = from_rpc_error(failure, None)
+            except BackwireError as failure:
+                error = failure
+            except Exception as failure:  # nobody else would tell those who wait
+                error = ServerError(f"the pipeline failed: {failure}")
+                error.__cause__ = failure
+            if budget is None or self._answered_count() > answered:
+                budget = Budget(self._transport.retry, self.timeout)
+            if not self._goes_on(error, budget):
+                return
+
+    def _answered_count(self) -> int:
+        with self._changed:
+            return self._sent - len(self._outstanding)
+
+    def _converse(self) -> None:
+        """Sends what is outstanding, and reads answers until the stream ends."""
+        with self._changed:
+            queue = self._queue = SimpleQueue()
+            for entry in self._outstanding.values():
+                queue.put(entry)
+            if self._closing:
+                queue.put(None)
+        reader = AnswerReader()
+        try:
+            for data in self._transport.converse(self._messages(queue)):
+                answer = reader.read(data)
+                if answer is not None:
+                    self._settle(answer)
+        finally:
+            queue.put(None)  # ends the thread that waits for requests to send
+
+    def _messages(self, queue: "SimpleQueue[_Entry | None]") -> Iterator[bytes]:
+        while (entry := queue.get()) is not None:
+            yield from entry.messages
+
+    def _settle(self, answer: Answer) -> None:
+        with self._changed:
+            number, entry = next(iter(self._outstanding.items()), (0, None))
+        if entry is None or number != answer.number:
+            raise ServerError(f"the server answered request {answer.number} out of turn; upgrade it")
+        error: BackwireError | None = None
+        result: Any = None
+        try:
+            if answer.error is None:
+                result = entry.decode(answer)
+            else:
+                error = self._failure(entry, answer)
+        except BackwireError as failure:
+            error = failure
+        if isinstance(error, OverloadedError) and self._rest_waits():
+            raise error  # and send all of it again later
+        self._resolve(entry.future, result, error)
+        with self._changed:
+            self._note(entry, failed=answer.error is not None)
+            del self._outstanding[number]
+            self._changed.notify_all()
+
+    def _rest_waits(self) -> bool:
+        """Tells whether none of what is in flight behind the first request will be done if that fails."""
+        with self._changed:
+            return all(entry.request.depends == "previous" for entry in islice(self._outstanding.values(), 1, None))
+
+    def _failure(self, entry: _Entry, answer: Answer) -> BackwireError:
+        assert answer.error is not None
+        error = from_status(answer.error, entry.request.request_id)
+        error.__cause__ = self._errors.get(failed_id(answer.error))
+        self._errors[entry.number] = error
+        if len(self._errors) > REMEMBERED_ERRORS:
+            self._errors.popitem(last=False)
+        return error
+
+    def _note(self, entry: _Entry, *, failed: bool) -> None:
+        """Notes whether what follows depends on a failure that another stream would not know of."""
+        request = entry.request
+        if request.depends == "nothing":
+            self._spoilt = False
+        if failed and request.kind in _ACCUMULATES and request.request_id is not None:
+            self._spoilt = True
+        elif request.kind == "zero_gradients":
+            self._spoilt = False
+        self._last_failed = failed
+
+    def _goes_on(self, error: BackwireError, budget: Budget) -> bool:
+        """Waits before the next attempt and tells if there is one; else fails what is outstanding."""
+        with self._changed:
+            entries = list(self._outstanding.values())
+            if not entries:
+                self._running = False
+                return False
+            lost = self._spoilt or (self._last_failed and entries[0].request.depends == "previous")
+        repeatable = not lost and all(entry.request.repeatable for entry in entries)
+        wait = budget.wait_before_retry(error, repeatable=repeatable)
+        if wait is None or lost:
+            self._fail(error)
+            return False
+        time.sleep(wait)
+        return True
+
+    def _fail(self, error: BackwireError) -> None:
+        with self._changed:
+            self._dead = self._dead or error
+            self._running = False
+            entries = list(self._outstanding.values())
+        for entry in entries:
+            self._resolve(entry.future, None, _for_request(error, entry.request.request_id))
+        with self._changed:
+            self._outstanding.clear()
+            self._changed.notify_all()
+
+    def _resolve(self, future: PipelineFuture[Any], result: Any, error: BackwireError | None) -> None:
+        if error is None:
+            future.set_result(result)
+            return
+        self._failed.append(future)
+        future.set_exception(error)
+
+
+def _for_request(error: BackwireError, request_id: str | None) -> BackwireError:
+    hint = f"; whether this was done is not known: repeat it with request_id={request_id!r}" if request_id else ""
+    told = type(error)(
+        f"{error}{hint}", reason=error.reason, code=error.code, retry_after=error.retry_after, request_id=request_id
+    )
+    told.__cause__ = error
+    return told

@@ -1,0 +1,50 @@
+"""Where a gRPC server listens, and how it treats connections."""
+
+import contextlib
+import os
+import socket
+import stat
+from typing import Any
+
+from backwire_server.config import socket_path
+from backwire_server.sessions.limits import Limits
+
+
+def bind(server: Any, listen: str) -> str:
+    """Has a gRPC server, threaded or asynchronous, listen on `HOST:PORT` or `unix:PATH`, without encryption.
+
+    Returns the address, with the port that was found when 0 was asked for. Raises OSError when it cannot be had.
+    """
+    local = listen.startswith("unix:")
+    if local:
+        _check_free(socket_path(listen))
+    mask = os.umask(0o177)  # only this user may open a socket in the file system
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {listen}: {error}; choose another address") from None
+    finally:
+        os.umask(mask)
+    return listen if local else f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _check_free(path: str) -> None:
+    """Raises OSError when the path is taken, other than by the socket of a server that has ended."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise OSError(f"cannot listen on unix:{path}: it is a file; choose another path")
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(ConnectionRefusedError):
+            probe.connect(path)
+            raise OSError(f"cannot listen on unix:{path}: a server listens there; choose another path")
+
+
+def options(limits: Limits) -> list[tuple[str, int]]:
+    """Returns the options of a gRPC server that holds its clients to these limits."""
+    return [
+        ("grpc.max_receive_message_length", limits.max_message_bytes),
+        ("grpc.max_send_message_length", -1),  # what is too large was refused before it changed anything
+        ("grpc.so_reuseport", 0),  # a second server on the same port must fail, not share its clients
+        ("grpc.keepalive_time_ms", 60_000),  # a peer that vanished without a word is noticed
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ]

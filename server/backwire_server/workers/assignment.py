@@ -1,0 +1,76 @@
+"""What a worker process is told when it is started, and its share of what the server has as a whole."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from backwire_server.config import Capacity, Config
+from backwire_server.machine import Tuning
+from backwire_server.sessions.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where a worker listens, and what its sessions tell of that; the settings of the server that concern it."""
+
+    listen: str
+    address: str
+    tag: str
+    grace: float
+    log_level: str
+    access_log: bool
+    tuning: Tuning
+    limits: Limits
+    capacity: Capacity
+
+    def to_json(self) -> str:
+        """Returns one line, from which `from_json` makes an equal one."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> "Assignment":
+        """Returns what `to_json` wrote."""
+        data: dict[str, Any] = json.loads(line)
+        kinds: dict[str, Any] = {"tuning": Tuning, "limits": Limits, "capacity": Capacity}
+        return cls(**{name: kinds[name](**value) if name in kinds else value for name, value in data.items()})
+
+
+def assign(settings: Config, listen: str, address: str, tag: str, index: int) -> Assignment:
+    """Returns the assignment of one of the server's workers, counted from 0.
+
+    Sessions and bytes are shared out, so that together they are what the server may have; a message always fits.
+    """
+    limits, capacity, count = settings.limits, settings.capacity, settings.worker_count
+    return Assignment(
+        listen=listen,
+        address=address,
+        tag=tag,
+        grace=settings.grace,
+        log_level=settings.log_level,
+        access_log=settings.access_log,
+        tuning=settings.tuning,
+        limits=replace(
+            limits,
+            max_sessions=_share(limits.max_sessions, index, count),
+            max_total_bytes=_share(limits.max_total_bytes, index, count),
+        ),
+        capacity=replace(
+            capacity,
+            max_request_bytes=max(_share(capacity.max_request_bytes, index, count), limits.max_message_bytes),
+        ),
+    )
+
+
+def of_all(settings: Config) -> Capacity:
+    """Returns what all workers together take on at a time."""
+    capacity, count = settings.capacity, settings.worker_count
+    return replace(
+        capacity,
+        max_concurrent_calls=capacity.max_concurrent_calls * count,
+        max_concurrent_streams=capacity.max_concurrent_streams * count,
+        max_concurrent_pipelines=capacity.max_concurrent_pipelines * count,
+    )
+
+
+def _share(total: int, index: int, count: int) -> int:
+    return max(1, total // count + (index < total % count))

@@ -1,0 +1,204 @@
+"""The front: the one address of a server with several workers. It passes calls on and computes nothing itself."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_server.config import Config
+from backwire_server.rpc.admission import CALLS, PIPELINES, STREAMS, Admission
+from backwire_server.rpc.errors import status_of
+from backwire_server.rpc.listening import bind, options
+from backwire_server.rpc.request_keys import MAX_ID_BYTES
+from backwire_server.sessions.errors import InvalidRequest
+from backwire_server.sessions.paging import PageTokens, page_limit
+from backwire_server.sessions.requests import WINDOW
+from backwire_server.workers import listing, routing
+from backwire_server.workers.assignment import of_all
+from backwire_server.workers.pipes import Pipe
+from backwire_server.workers.process import WorkerProcess
+from backwire_server.workers.relay import Caller, WorkerEnded, ordinary
+from backwire_server.workers.supervisor import Supervisor, lost
+
+SERVICE = pb.DESCRIPTOR.services_by_name["GradientService"]
+METHODS = {f"/{SERVICE.full_name}/{method.name}": method for method in SERVICE.methods}
+
+_LOG = logging.getLogger("backwire.front")
+
+Answer = Callable[[Caller, bytes], Awaitable[bytes]]
+
+
+class Front(grpc.GenericRpcHandler):
+    """A server that has its workers do all calls. For the thread of the event loop.
+
+    Attributes:
+        address: What clients connect to; with the port that was found when 0 was asked for.
+    """
+
+    def __init__(self, settings: Config) -> None:
+        """Listens, and answers from `start` on; raises OSError when the address cannot be had."""
+        self._limits = settings.limits
+        self._admission = Admission(of_all(settings))
+        self._mutations: OrderedDict[str, str] = OrderedDict()
+        self._tokens = PageTokens()
+        self._health = health.aio.HealthServicer()
+        self._background: set[asyncio.Task[None]] = set()
+        self._server = grpc.aio.server(options=options(settings.limits))
+        self._server.add_generic_rpc_handlers((self,))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._special: dict[str, Answer] = {
+            "CreateSession": self._create,
+            "DeleteSession": self._delete,
+            "ListSessions": self._list,
+            "DescribeGraph": self._anywhere,
+            "ListOps": self._anywhere,
+        }
+        self._handlers = {path: self._handler(path, method) for path, method in METHODS.items()}
+        self.address = bind(self._server, settings.listen)
+        self._supervisor = Supervisor(settings)
+        self._supervisor.on_change = self._tell_health
+
+    async def start(self) -> None:
+        """Starts the workers, and serves once all of them do; raises OSError when one does not."""
+        await self._supervisor.start()
+        await self._server.start()
+
+    async def stop(self, grace: float) -> bool:
+        """As `rpc.server.Server.stop`; ends the workers too."""
+        await self._health.enter_graceful_shutdown()
+        drain = asyncio.to_thread(self._admission.drain, grace)
+        drained, _ = await asyncio.gather(drain, self._supervisor.stop(grace))
+        await self._server.stop(None if drained else 0)
+        return drained
+
+    def service(self, handler_call_details: Any) -> Any:
+        """Returns the handler of a method; None when the contract has no such method."""
+        return self._handlers.get(handler_call_details.method)
+
+    def _handler(self, path: str, method: Any) -> Any:
+        streams = method.client_streaming + method.server_streaming
+        quota = (CALLS, STREAMS, PIPELINES)[streams]
+
+        async def handle(_: Any, context: Any) -> None:
+            await self._handle(method, quota, path, context)
+
+        # Reading messages one by one, also where there is only one: a call is admitted before its request is read.
+        return grpc.stream_stream_rpc_method_handler(handle)
+
+    async def _handle(self, method: Any, quota: str, path: str, context: Any) -> None:
+        try:
+            with self._admission.enter(quota) as ticket:
+                context.add_done_callback(lambda _: ticket.finish())
+                await self._answer(method, Caller(path, context, ticket))
+            return
+        except grpc.aio.AioRpcError as error:
+            trailing = ordinary(error.trailing_metadata() or (), details=True)
+            refusal = (error.code(), error.details() or "", trailing)
+        except Exception as error:
+            status, _ = status_of(error)
+            told = rpc_status.to_status(status)
+            refusal = (told.code, told.details, told.trailing_metadata)
+        await context.abort(*refusal)
+
+    async def _answer(self, method: Any, caller: Caller) -> None:
+        if method.client_streaming and method.server_streaming:
+            await Pipe(caller, self._supervisor, self._limits.max_pass_bytes).run()
+            return
+        first = await caller.read()
+        if first is None:
+            raise InvalidRequest("the call has no request message; send one")
+        special = self._special.get(method.name)
+        session_id = routing.text(first, 1) if special is None else ""
+        try:
+            if special is not None:
+                await caller.context.write(await special(caller, first))
+            elif method.client_streaming or method.server_streaming:
+                await caller.stream(self._supervisor.find(session_id), first)
+            else:
+                await caller.context.write(await caller.unary(self._supervisor.find(session_id), first))
+        except WorkerEnded:
+            raise lost(session_id) from None
+
+    async def _create(self, caller: Caller, message: bytes) -> bytes:
+        request_id = routing.text(message, 4)
+        before = self._chosen(request_id)
+        worker = before or self._supervisor.roomiest()
+        self._remember(request_id, worker)
+        worker.creating += 1
+        try:
+            response = await caller.unary(worker, message)
+        except grpc.aio.AioRpcError as error:
+            if before is None and error.code() in REFUSALS:
+                self._mutations.pop(request_id, None)
+            raise
+        finally:
+            worker.creating -= 1
+        if before is None:
+            worker.note_created()
+        return response
+
+    async def _delete(self, caller: Caller, message: bytes) -> bytes:
+        request_id = routing.text(message, 2)
+        worker = self._chosen(request_id) or self._supervisor.find(routing.text(message, 1))
+        self._remember(request_id, worker)
+        return await caller.unary(worker, message)
+
+    async def _anywhere(self, caller: Caller, message: bytes) -> bytes:
+        return await caller.unary(self._supervisor.roomiest(), message)
+
+    async def _list(self, caller: Caller, message: bytes) -> bytes:
+        try:
+            request = pb.ListSessionsRequest.FromString(message)
+        except DecodeError as error:
+            raise InvalidRequest(f"the request is no ListSessionsRequest: {error}; encode it by the contract") from None
+        size = page_limit(request.page_size)
+        token = request.page_token
+        positions = listing.read_positions(self._tokens.open(token)) if token else {}
+        workers = {worker.tag: self._page_of(caller, worker) for worker in self._supervisor.workers}
+        found, rest = await listing.merge(workers, positions, size, self._limits.max_message_bytes // 2)
+        next_token = "" if rest is None else self._tokens.seal(listing.write_positions(rest))
+        return pb.ListSessionsResponse(sessions=found, next_page_token=next_token).SerializeToString()
+
+    def _page_of(self, caller: Caller, worker: WorkerProcess) -> listing.Fetch:
+        async def fetch(token: str, size: int) -> pb.ListSessionsResponse:
+            request = pb.ListSessionsRequest(page_size=size, page_token=token)
+            try:
+                return pb.ListSessionsResponse.FromString(await caller.unary(worker, request.SerializeToString()))
+            except WorkerEnded:
+                return pb.ListSessionsResponse()
+
+        return fetch
+
+    def _chosen(self, request_id: str) -> WorkerProcess | None:
+        """Returns the worker that this creation or deletion was sent to before, which alone knows what came of it."""
+        return self._supervisor.by_tag(self._mutations.get(request_id, ""))
+
+    def _remember(self, request_id: str, worker: WorkerProcess) -> None:
+        if 0 < len(request_id) <= MAX_ID_BYTES:  # the worker refuses longer ones
+            self._mutations[request_id] = worker.tag
+            self._mutations.move_to_end(request_id)
+            if len(self._mutations) > WINDOW:
+                self._mutations.popitem(last=False)
+
+    def _tell_health(self) -> None:
+        serving = health_pb2.HealthCheckResponse.SERVING
+        status = serving if self._supervisor.workers else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", SERVICE.full_name):
+            task = asyncio.ensure_future(self._health.set(service, status))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+
+REFUSALS = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+}
+"""The answers to a creation or deletion after which nothing of it is left, so that any worker may do it next time."""

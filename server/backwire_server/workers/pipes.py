@@ -1,0 +1,140 @@
+"""A Pipeline stream through the front: its requests may be for sessions of several workers.
+
+Each worker that is needed gets a stream of its own. Requests are done one after another in the order in which they
+come, also those for different sessions: so before the next worker is given one, all that the last one was given must be
+answered. A stream for the sessions of one worker, as most are, never waits.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_server.rpc.errors import status_of
+from backwire_server.sessions.errors import SessionError
+from backwire_server.workers import routing
+from backwire_server.workers.process import WorkerProcess
+from backwire_server.workers.relay import ENDED, Caller, WorkerEnded, noticing_the_end
+from backwire_server.workers.supervisor import Supervisor, lost
+
+LONGEST_ID = 64  # of a session, as far as messages tell it
+
+_KINDS = {each.number for each in pb.PipelineRequest.DESCRIPTOR.oneofs_by_name["kind"].fields}
+_CHUNK = pb.PipelineRequest.CHUNK_FIELD_NUMBER
+_ANSWERS = {each.number for each in pb.PipelineResponse.DESCRIPTOR.oneofs_by_name["kind"].fields}
+_ANSWERED_CHUNK = pb.PipelineResponse.CHUNK_FIELD_NUMBER
+
+
+@dataclass
+class _Branch:
+    """The stream to one worker, with the ids and sessions of the requests that it has not answered."""
+
+    worker: WorkerProcess
+    call: Any
+    unanswered: deque[tuple[int, str]] = field(default_factory=deque)
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: bool = False
+
+
+class Pipe:
+    """A Pipeline stream in progress."""
+
+    def __init__(self, caller: Caller, supervisor: Supervisor, max_chunk_bytes: int) -> None:
+        """Passes on what `caller` sends; a request may have chunks of this many bytes together."""
+        self._max_chunk_bytes = max_chunk_bytes
+        self._caller = caller
+        self._supervisor = supervisor
+        self._branches: dict[str, _Branch] = {}
+        self._current: _Branch | None = None
+        self._parts: list[bytes] = []
+        self._held = 0
+
+    async def run(self) -> None:
+        """Passes requests and answers on until all are answered; raises what ends the stream early."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(self._pump())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            for branch in self._branches.values():
+                branch.call.cancel()
+
+    async def _pump(self) -> None:
+        while (message := await self._caller.read()) is not None:
+            kind, session_id = routing.text_within(message, _KINDS, 1)
+            self._parts.append(message)
+            self._held += len(message)
+            if kind != _CHUNK or self._held > 2 * self._max_chunk_bytes:
+                # Chunks wait here for the request that says which session they are for. Too many go to any worker,
+                # which refuses them.
+                self._held = 0
+                parts, self._parts = self._parts, []
+                await self._pass_on(routing.number(message), session_id, parts)
+                self._caller.ticket.give(sum(map(len, parts)))
+        if self._parts:
+            await self._pass_on(0, "", self._parts)  # the client broke off; a worker says so
+        for branch in self._branches.values():
+            with contextlib.suppress(*ENDED):
+                await branch.call.done_writing()
+
+    async def _pass_on(self, request_id: int, session_id: str, parts: list[bytes]) -> None:
+        try:
+            if self._elsewhere(session_id):
+                await self._settle()
+            branch = self._current = self._branch(session_id)
+        except SessionError as error:
+            await self._settle()
+            await self._refuse(request_id, error)
+            return
+        branch.unanswered.append((request_id, session_id[:LONGEST_ID]))
+        branch.idle.clear()
+        try:
+            for part in parts:
+                await branch.call.write(part)
+        except ENDED:  # whoever reads it answers the request
+            await branch.idle.wait()
+
+    def _elsewhere(self, session_id: str) -> bool:
+        return self._current is None or self._supervisor.find(session_id) is not self._current.worker
+
+    def _branch(self, session_id: str) -> _Branch:
+        worker = self._supervisor.find(session_id)
+        branch = self._branches.get(worker.tag)
+        if branch is None:
+            branch = self._branches[worker.tag] = _Branch(worker, self._caller.open(worker))
+            self._tasks.create_task(self._read(branch))
+        if branch.closed:
+            raise lost(session_id)
+        return branch
+
+    async def _read(self, branch: _Branch) -> None:
+        try:
+            async with noticing_the_end(branch.worker):
+                async for response in branch.call:
+                    await self._caller.context.write(response)
+                    if routing.text_within(response, _ANSWERS, 1)[0] != _ANSWERED_CHUNK:
+                        branch.unanswered.popleft()
+                        if not branch.unanswered:
+                            branch.idle.set()
+        except WorkerEnded:
+            await self._give_up(branch)
+
+    async def _give_up(self, branch: _Branch) -> None:
+        """Answers what a worker that ended has left unanswered; the stream goes on for sessions of others."""
+        branch.closed = True
+        while branch.unanswered:
+            request_id, session_id = branch.unanswered.popleft()
+            await self._refuse(request_id, lost(session_id))
+        branch.idle.set()
+
+    async def _settle(self) -> None:
+        if self._current is not None and not self._current.closed:
+            await self._current.idle.wait()
+
+    async def _refuse(self, request_id: int, error: Exception) -> None:
+        status, _ = status_of(error)
+        refusal = pb.PipelineError(code=status.code, message=status.message, details=status.details)
+        await self._caller.context.write(pb.PipelineResponse(id=request_id, error=refusal).SerializeToString())

@@ -1,0 +1,138 @@
+"""A worker process, as the front sees it."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+
+import grpc
+
+from backwire_server.workers.assignment import Assignment
+
+START_SECONDS = 60.0
+CLOSE_SECONDS = 5.0
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+class WorkerProcess:
+    """A worker that serves. Made by `start`; all methods are for the thread of the event loop.
+
+    Attributes:
+        tag: What the ids of its sessions have in them.
+        channel: The connection to it.
+        ended: Set once the process has ended.
+        creating: How many calls that create sessions are on their way to it.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, assignment: Assignment, target: str) -> None:
+        """Watches over a process that was told its assignment and serves on `target`."""
+        self.tag = assignment.tag
+        self.channel = grpc.aio.insecure_channel(target, _OPTIONS)
+        self.ended = asyncio.Event()
+        self.creating = 0
+        self._most_sessions = assignment.limits.max_sessions
+        self._acknowledged = 0
+        self._census = {"sessions": 0, "created": 0}
+        self._process = process
+        self._tasks = [asyncio.create_task(self._read_reports()), asyncio.create_task(self._await_end())]
+
+    @classmethod
+    async def start(cls, assignment: Assignment, target: str) -> "WorkerProcess":
+        """Starts a process and waits until it serves; raises OSError when it does not."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "backwire_server.workers.worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # an interrupt at the terminal is for the front, which ends its workers in order
+        )
+        try:
+            assert process.stdin is not None
+            process.stdin.write(assignment.to_json().encode() + b"\n")
+            await asyncio.wait_for(_await_serving(process), START_SECONDS)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            if isinstance(error, TimeoutError):
+                raise OSError(f"a worker did not serve within {START_SECONDS:g} s; see what it logged") from None
+            raise
+        worker = cls(process, assignment, target)
+        await worker._connect()
+        return worker
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """The status that it ended with, negative for a signal; None while it lives."""
+        return self._process.returncode
+
+    @property
+    def room(self) -> int:
+        """How many more sessions it may keep, besides those that are about to be created."""
+        unseen = max(0, self._acknowledged - self._census["created"])
+        return self._most_sessions - self._census["sessions"] - unseen - self.creating
+
+    def note_created(self) -> None:
+        """Counts a session that the worker said it has created, until the worker's own count has it."""
+        self._acknowledged += 1
+
+    async def has_ended(self, within: float) -> bool:
+        """Waits up to so many seconds for the process to end, and tells whether it has."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.ended.wait(), within)
+        return self.ended.is_set()
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """Sends a signal; SIGTERM lets calls in progress come to their end."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def close(self) -> None:
+        """Closes the connection, after the process has ended, once the calls on it have noticed."""
+        await asyncio.gather(*self._tasks)
+        await self.channel.close(CLOSE_SECONDS)
+
+    async def _connect(self) -> None:
+        """Waits for the connection, unless the process ends first."""
+        connected = asyncio.ensure_future(self.channel.channel_ready())
+        await asyncio.wait({connected, *self._tasks}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        connected.cancel()
+
+    async def _read_reports(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            with contextlib.suppress(ValueError):
+                self._census.update(json.loads(line))
+
+    async def _await_end(self) -> None:
+        await self._process.wait()
+        self.ended.set()
+
+
+async def _await_serving(process: asyncio.subprocess.Process) -> None:
+    assert process.stdout is not None
+    line = await process.stdout.readline()
+    if not line:
+        raise OSError(f"a worker ended with status {await process.wait()} before it served; see what it logged")
+    if problem := json.loads(line).get("error"):
+        raise OSError(problem)
+
+
+def remove(target: str) -> None:
+    """Removes the socket that a worker which was killed has left, when its target is one."""
+    if target.startswith("unix:"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(target.removeprefix("unix:"))

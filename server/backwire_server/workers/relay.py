@@ -1,0 +1,121 @@
+"""Passes calls on to workers, message by message, as bytes: deadlines, cancellation, metadata and errors with them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from backwire_server.rpc.admission import Ticket
+from backwire_server.workers.process import WorkerProcess
+
+STATUS_DETAILS = "grpc-status-details-bin"
+DEATH_SECONDS = 2.0
+"""How long after a connection broke its worker may take to be seen to have ended."""
+
+ENDED = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
+"""What writing to a call raises that is over."""
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+class WorkerEnded(Exception):
+    """The worker ended before the call did."""
+
+
+class Caller:
+    """A call of a client: its messages, and what its answer takes.
+
+    `context` is that of the asynchronous server. Each message counts for the ticket while it is on its way.
+    """
+
+    def __init__(self, method: str, context: Any, ticket: Ticket) -> None:
+        self.method = method
+        self.context = context
+        self.ticket = ticket
+
+    async def read(self) -> bytes | None:
+        """Returns the next message, None after the last."""
+        message = await self.context.read()
+        if message is grpc.aio.EOF:
+            return None
+        self.ticket.take(len(message))
+        return bytes(message)
+
+    async def unary(self, worker: WorkerProcess, message: bytes) -> bytes:
+        """Returns a worker's answer; raises WorkerEnded, or AioRpcError for what it refused."""
+        method: Any = worker.channel.unary_unary(self.method)
+        call = method(message, **self._terms())
+        async with noticing_the_end(worker):
+            response: bytes = await call
+        self.context.set_trailing_metadata(ordinary(await call.trailing_metadata()))
+        return response
+
+    async def stream(self, worker: WorkerProcess, first: bytes) -> None:
+        """Passes messages on in both directions until the worker has answered; raises what `unary` raises."""
+        call = self.open(worker)
+        pump = asyncio.create_task(self._pump(first, call))
+        try:
+            async with noticing_the_end(worker):
+                async for response in call:
+                    await self.context.write(response)
+            self.context.set_trailing_metadata(ordinary(await call.trailing_metadata()))
+        except asyncio.CancelledError:  # by the client, or by the pump, which then tells why
+            if pump.done() and not pump.cancelled() and (problem := pump.exception()) is not None:
+                raise problem from None
+            raise
+        finally:
+            pump.cancel()
+            call.cancel()
+
+    def open(self, worker: WorkerProcess) -> Any:
+        """Returns a call to a worker, to write messages to and to read them from; cancel it in the end."""
+        return worker.channel.stream_stream(self.method)(**self._terms())
+
+    async def _pump(self, first: bytes, call: Any) -> None:
+        message: bytes | None = first
+        try:
+            while message is not None:
+                await call.write(message)
+                self.ticket.give(len(message))
+                message = await self.read()
+            await call.done_writing()
+        except ENDED:  # whoever reads it learns why
+            pass
+        except Exception:
+            call.cancel()
+            raise
+
+    def _terms(self) -> dict[str, Any]:
+        return {
+            "timeout": self.context.time_remaining(),
+            "metadata": ordinary(self.context.invocation_metadata() or ()),
+        }
+
+
+@asynccontextmanager
+async def noticing_the_end(worker: WorkerProcess) -> AsyncIterator[None]:
+    """Raises WorkerEnded for a call that fails because the worker ended, and what it fails with otherwise."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        details = dict(error.trailing_metadata() or ())
+        broke = error.code() is grpc.StatusCode.UNAVAILABLE and STATUS_DETAILS not in details
+        if broke and await worker.has_ended(DEATH_SECONDS):
+            raise WorkerEnded from None
+        raise
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if worker.ended.is_set() and not (task and task.cancelling()):  # with the connection, not by the client
+            raise WorkerEnded from None
+        raise
+
+
+def ordinary(metadata: Iterable[tuple[str, str | bytes]], *, details: bool = False) -> Metadata:
+    """Returns the metadata that is not gRPC's own, with the details of a status where they are wanted."""
+    return tuple(
+        (key, value)
+        for key, value in metadata
+        if not (key.startswith("grpc-") or key == "user-agent") or (details and key == STATUS_DETAILS)
+    )

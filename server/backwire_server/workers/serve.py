@@ -1,0 +1,38 @@
+"""Serves from several processes until told to end."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from backwire_server.config import Config
+from backwire_server.workers.front import Front
+
+_LOG = logging.getLogger("backwire.server")
+
+
+def serve(settings: Config, stop: threading.Event, announce: Callable[[str], None]) -> bool:
+    """Serves until `stop` is set, and returns whether all calls had come to their end by then.
+
+    Calls `announce` with the address once all workers serve. Raises OSError when the address cannot be had, or a worker
+    does not serve.
+    """
+    fixed = replace(settings, workers=settings.worker_count)  # however many cores there may be later
+    return asyncio.run(_serve(fixed, stop, announce))
+
+
+async def _serve(settings: Config, stop: threading.Event, announce: Callable[[str], None]) -> bool:
+    loop, ending = asyncio.get_running_loop(), asyncio.Event()
+
+    def pass_on() -> None:
+        stop.wait()
+        loop.call_soon_threadsafe(ending.set)
+
+    threading.Thread(target=pass_on, name="backwire-end", daemon=True).start()
+    front = Front(settings)
+    await front.start()
+    announce(front.address)
+    await ending.wait()
+    _LOG.info("shutting down")
+    return await front.stop(settings.grace)

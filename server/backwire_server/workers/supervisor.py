@@ -1,0 +1,190 @@
+"""Keeps as many workers as there should be: starts them, replaces those that end, and ends all."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from backwire_server.config import LONGEST_SOCKET_PATH, Config
+from backwire_server.sessions.errors import NoWorker, SessionError, SessionLost
+from backwire_server.workers.assignment import assign
+from backwire_server.workers.process import WorkerProcess, remove
+from backwire_server.workers.routing import new_tag, tag_of
+
+REMEMBERED = 1_024
+"""Of how many workers that ended the tags are remembered, so that their sessions are told to be lost."""
+
+QUICK_END = 10.0
+LONGEST_PAUSE = 30.0
+KILL_SECONDS = 2.0
+"""What a worker has on top of the grace to end, before it is killed."""
+
+_LOG = logging.getLogger("backwire.workers")
+
+
+class Supervisor:
+    """The workers of a server, by the tags in the ids of their sessions. For the thread of the event loop.
+
+    Attributes:
+        on_change: Called whenever workers have come or gone.
+    """
+
+    def __init__(self, settings: Config) -> None:
+        """Prepares for the settings' number of workers; raises OSError when there is no place for their sockets."""
+        self.on_change: Callable[[], None] = lambda: None
+        self._settings = settings
+        self._directory = _private_directory() if settings.worker_port is None else None
+        self._workers: dict[str, WorkerProcess] = {}
+        self._lost: dict[str, None] = {}
+        self._changed = asyncio.Event()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._closing: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    @property
+    def workers(self) -> list[WorkerProcess]:
+        """Those that serve."""
+        return list(self._workers.values())
+
+    async def start(self) -> None:
+        """Starts all workers and waits until they serve; raises OSError when one does not."""
+        count = self._settings.worker_count
+        started = await asyncio.gather(*(self._start(index) for index in range(count)), return_exceptions=True)
+        self._keepers = [
+            asyncio.create_task(self._keep(index, worker))
+            for index, worker in enumerate(started)
+            if isinstance(worker, WorkerProcess)
+        ]
+        for problem in started:
+            if isinstance(problem, BaseException):
+                await self.stop(0.0)
+                raise problem
+
+    def find(self, session_id: str) -> WorkerProcess:
+        """Returns the worker that keeps a session, or any for an id that is none: it knows how to refuse it.
+
+        Raises SessionLost when the worker has ended, NoWorker when there is none at all.
+        """
+        tag = tag_of(session_id)
+        if tag in self._lost:
+            raise lost(session_id)
+        return self._workers.get(tag) or self.roomiest()
+
+    def roomiest(self) -> WorkerProcess:
+        """Returns the worker that has room for the most sessions; raises NoWorker when there is none."""
+        if not self._workers:
+            raise NoWorker("no worker process is ready; call again", retry_after=1.0)
+        return max(self._workers.values(), key=lambda worker: worker.room)
+
+    def by_tag(self, tag: str) -> WorkerProcess | None:
+        """Returns the worker with this tag if it serves."""
+        return self._workers.get(tag)
+
+    async def stop(self, grace: float) -> None:
+        """Ends all workers: those that have calls in progress after so many seconds are killed."""
+        self._stopping = True
+        self._changed.set()
+        workers = self.workers
+        for worker in workers:
+            worker.end()
+        await asyncio.gather(*(worker.has_ended(grace + KILL_SECONDS) for worker in workers))
+        for worker in workers:
+            worker.end(signal.SIGKILL)
+        await asyncio.gather(*self._keepers)
+        await asyncio.gather(*self._closing)
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def _start(self, index: int) -> WorkerProcess:
+        tag = new_tag()
+        listen, target, address = self._addresses(index, tag)
+        worker = await WorkerProcess.start(assign(self._settings, listen, address, tag, index), target)
+        self._workers[tag] = worker
+        self.on_change()
+        return worker
+
+    async def _keep(self, index: int, worker: WorkerProcess) -> None:
+        """Replaces a worker whenever it ends, at once at first, and after longer and longer pauses if that is soon."""
+        pause = 0.0
+        while True:
+            began = time.monotonic()
+            await worker.ended.wait()
+            self._forget(index, worker)
+            if self._stopping:
+                return
+            pause = 0.0 if time.monotonic() - began > QUICK_END else min(LONGEST_PAUSE, 2 * pause + 0.1)
+            replacement = None
+            while replacement is None and not self._stopping:
+                replacement, pause = await self._replace(index, pause)
+            if replacement is None:
+                return
+            worker = replacement
+            if self._stopping:
+                worker.end()
+
+    async def _replace(self, index: int, pause: float) -> tuple[WorkerProcess | None, float]:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), pause)
+        if self._stopping:
+            return None, pause
+        try:
+            return await self._start(index), pause
+        except OSError as error:
+            _LOG.error("worker %d could not be replaced: %s", index, error)
+            return None, min(LONGEST_PAUSE, 2 * pause + 0.1)
+
+    def _forget(self, index: int, worker: WorkerProcess) -> None:
+        del self._workers[worker.tag]
+        self._lost[worker.tag] = None
+        if len(self._lost) > REMEMBERED:
+            del self._lost[next(iter(self._lost))]
+        self.on_change()
+        remove(self._addresses(index, worker.tag)[1])
+        if not self._stopping:
+            told = "worker %d (process %d) ended with status %s; its sessions are lost, it is replaced"
+            _LOG.error(told, index, worker.pid, worker.status)
+        self._closing.append(asyncio.create_task(worker.close()))
+        self._closing = [task for task in self._closing if not task.done()]
+
+    def _addresses(self, index: int, tag: str) -> tuple[str, str, str]:
+        """Returns where a worker listens, where this process reaches it, and where clients do."""
+        if self._directory is not None:
+            path = f"unix:{self._directory / tag}"
+            return path, path, path
+        host = self._settings.listen.rpartition(":")[0]
+        port = (self._settings.worker_port or 0) + index
+        here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
+        return f"{host}:{port}", f"{here}:{port}", f":{port}"
+
+
+def lost(session_id: str) -> SessionError:
+    """Returns the error for a call on a session whose worker ended; NoWorker when it was on none."""
+    if not session_id:
+        return NoWorker("the worker process ended before it answered; call again", retry_after=1.0)
+    return SessionLost(
+        f"session {session_id[:64]!r} is lost: the process that kept it ended unexpectedly; create it again",
+        field="session_id",
+    )
+
+
+def _private_directory() -> Path:
+    """Returns a new directory that only this user may enter, for sockets; raises OSError when there is no place."""
+    places = ["/dev/shm"]
+    with contextlib.suppress(FileNotFoundError):
+        places.insert(0, tempfile.gettempdir())
+    for place in places:
+        with contextlib.suppress(OSError):
+            directory = tempfile.mkdtemp(prefix="backwire-workers-", dir=place)
+            if len(os.fsencode(directory)) + 16 <= LONGEST_SOCKET_PATH:
+                return Path(directory)
+            os.rmdir(directory)
+    raise OSError(
+        f"there is no place for the sockets of workers in {' or '.join(places)}; set TMPDIR to a directory that can be "
+        "written, or serve from a single process by --workers 1"
+    )

@@ -1,0 +1,354 @@
+"""The SDK's pipelines against the real server: equal results, errors, large tensors, and connections that break."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+
+import backwire as bw
+
+DRAW = np.random.default_rng(11)
+BATCHES: list[dict[str, Any]] = [
+    {"x": DRAW.standard_normal((8, 6)).astype(np.float32), "y": DRAW.integers(0, 4, 8)} for _ in range(6)
+]
+
+
+def classifier() -> bw.Value:
+    x, y = bw.input("x", ("batch", 6)), bw.input("y", ("batch",), dtype="int64")
+    hidden = bw.dropout(bw.relu(bw.dense(x, 16, name="hidden")), 0.1)
+    return bw.softmax_cross_entropy(bw.dense(hidden, 4, name="logits"), y)
+
+
+class Proxy:
+    """Passes connections on to a server, and cuts all of them when told to."""
+
+    def __init__(self, target: str) -> None:
+        host, _, port = target.rpartition(":")
+        self._server = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.target = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._open: list[socket.socket] = []
+        self.connections = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError), self._listener:
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._server)
+                self.connections += 1
+                self._open += near, far
+                threading.Thread(target=self._pass_on, args=(near, far), daemon=True).start()
+
+    def _pass_on(self, near: socket.socket, far: socket.socket) -> None:
+        with near, far:
+            back = threading.Thread(target=self._copy, args=(far, near), daemon=True)
+            back.start()
+            self._copy(near, far)
+            back.join()
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+        for end in (source, sink):
+            end_of(end)
+
+    def cut(self) -> None:
+        """Breaks all connections; new ones are accepted."""
+        cut, self._open = self._open, []
+        for end in cut:
+            end_of(end)
+
+    def close(self) -> None:
+        end_of(self._listener)
+        self.cut()
+
+
+def end_of(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def client(server_address: str) -> Iterator[bw.Client]:
+    with bw.connect(server_address) as connected:
+        yield connected
+
+
+@pytest.fixture
+def proxy(server_address: str) -> Iterator[Proxy]:
+    made = Proxy(server_address)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def train(client: bw.Client) -> Callable[[], bw.Session]:
+    return lambda: client.create_session(classifier(), bw.Adam(1e-2), seed=3)
+
+
+def state(session: bw.Session) -> dict[str, bytes]:
+    return {name: value.tobytes() for name, value in session.parameters().items()}
+
+
+@pytest.fixture
+def expected(train: Callable[[], bw.Session]) -> tuple[list[float], dict[str, bytes]]:
+    """Losses and parameters after one TrainStep for each batch."""
+    session = train()
+    return [session.train_step(batch).loss for batch in BATCHES], state(session)
+
+
+class TestResults:
+    def test_three_verbs_in_flight_do_what_three_calls_do(
+        self, train: Callable[[], bw.Session], expected: tuple[list[float], dict[str, bytes]]
+    ) -> None:
+        session = train()
+        with session.pipeline(depth=5) as pipe:
+            forwards, steps = [], []
+            for batch in BATCHES:
+                forwards.append(pipe.forward(batch))
+                pipe.backward(forwards[-1])
+                steps.append(pipe.step())
+        assert [each.result().loss for each in forwards] == expected[0]
+        assert [each.result().step for each in steps] == [1, 2, 3, 4, 5, 6]
+        assert state(session) == expected[1]
+
+    @pytest.mark.parametrize("depth", [1, 2, 5])
+    def test_fit_does_what_train_step_does(
+        self, train: Callable[[], bw.Session], expected: tuple[list[float], dict[str, bytes]], depth: int
+    ) -> None:
+        session = train()
+        assert [result.loss for result in session.fit(BATCHES, depth=depth)] == expected[0]
+        assert state(session) == expected[1]
+
+    def test_arrays_may_be_reused_as_soon_as_a_call_returns(
+        self, train: Callable[[], bw.Session], expected: tuple[list[float], dict[str, bytes]]
+    ) -> None:
+        session = train()
+        x, y = np.empty((8, 6), np.float32), np.empty(8, np.int64)
+        with session.pipeline() as pipe:
+            futures = []
+            for batch in BATCHES:
+                x[:], y[:] = batch["x"], batch["y"]
+                futures.append(pipe.train_step({"x": x, "y": y}))
+                x[:], y[:] = np.nan, 0
+        assert [each.result().loss for each in futures] == expected[0]
+
+    def test_gradients_of_inputs_and_other_settings_come_through(self, client: bw.Client) -> None:
+        x = bw.input("x", (2,))
+        session = client.create_session(bw.graph(outputs={"y": x * x}))
+        with session.pipeline() as pipe:
+            forward = pipe.forward({"x": [1, 2]})
+            first = pipe.backward(forward, {"y": [10, 100]}, wrt=["x"], retain=True)
+            second = pipe.backward(forward, {"y": [1, 1]}, wrt=["x"])
+            whole = pipe.forward({"x": [3, 4]}, mode="eval")
+            info = pipe.info()
+        assert first.result()["x"].tolist() == [20.0, 400.0]
+        assert second.result()["x"].tolist() == [2.0, 4.0]
+        assert whole.result().outputs["y"].tolist() == [9.0, 16.0]
+        assert info.result().contributions == 2
+        assert not first.result()["x"].flags.writeable
+
+
+class TestErrors:
+    def test_dependents_fail_with_their_cause_and_the_rest_goes_on(self, train: Callable[[], bw.Session]) -> None:
+        session = train()
+        with session.pipeline() as pipe:
+            bad = pipe.forward({"x": BATCHES[0]["x"]})
+            behind, step = pipe.backward(bad), pipe.step()
+            evaluated = pipe.forward(BATCHES[0], mode="eval")
+            cleared, trained = pipe.zero_gradients(), pipe.train_step(BATCHES[0])
+            with pytest.raises(bw.MissingInputError) as missing:
+                bad.result()
+            for future in (behind, step):
+                with pytest.raises(bw.DependencyFailedError) as caught:
+                    future.result()
+                assert caught.value.__cause__ is missing.value
+                assert caught.value.request_id == future.request_id
+        assert evaluated.result().loss is not None
+        assert cleared.result() == 0
+        assert trained.result().step == 1
+
+    def test_an_error_that_nobody_looked_at_is_raised_at_the_end(self, train: Callable[[], bw.Session]) -> None:
+        session = train()
+
+        def leave() -> None:
+            with session.pipeline() as pipe:
+                pipe.train_step({})
+                pipe.train_step(BATCHES[0])
+
+        with pytest.raises(bw.MissingInputError):
+            leave()
+        assert session.info().step == 1
+
+    def test_a_chain_stops_at_its_first_error(self, train: Callable[[], bw.Session]) -> None:
+        session = train()
+        with session.pipeline() as pipe:
+            futures = [pipe.train_step(batch, depends="previous") for batch in (BATCHES[0], {}, BATCHES[1], BATCHES[2])]
+            last = pipe.train_step(BATCHES[3], depends="nothing")
+            found = [type(future.exception()) for future in futures]
+        assert found == [type(None), bw.MissingInputError, bw.DependencyFailedError, bw.DependencyFailedError]
+        assert last.result().step == 2
+
+    def test_fit_applies_nothing_after_an_error(self, train: Callable[[], bw.Session]) -> None:
+        session = train()
+        batches: list[dict[str, Any]] = [*BATCHES[:2], {"x": BATCHES[2]["x"]}, *BATCHES[3:]]
+        steps: list[int] = []
+        with pytest.raises(bw.MissingInputError):
+            steps.extend(result.step for result in session.fit(batches, depth=4))
+        assert steps == [1, 2]
+        assert session.info().step == 2
+
+    def test_a_fit_that_is_left_early_has_applied_what_was_on_its_way(self, train: Callable[[], bw.Session]) -> None:
+        session = train()
+        results = session.fit(BATCHES, depth=3)
+        assert [result.step for result in islice(results, 2)] == [1, 2]
+        results.close()  # type: ignore[attr-defined]
+        assert session.info().step == 4
+
+    def test_repeated_request_ids_are_applied_once(self, train: Callable[[], bw.Session]) -> None:
+        session = train()
+        first = session.train_step(BATCHES[0], request_id="same")
+        with session.pipeline() as pipe:
+            again = pipe.train_step(BATCHES[0], request_id="same")
+            other = pipe.train_step(BATCHES[1], request_id="same")
+            assert again.result() == first
+            with pytest.raises(bw.RequestIdReusedError):
+                other.result()
+        assert session.info().step == 1
+
+
+class TestBrokenConnections:
+    def test_fit_rides_through_and_applies_every_batch_once(
+        self, proxy: Proxy, train: Callable[[], bw.Session], expected: tuple[list[float], dict[str, bytes]]
+    ) -> None:
+        session = train()
+        patient = bw.Retry(attempts=20, initial=0.02, maximum=0.2)
+        with bw.connect(proxy.target, retry=patient) as client:
+            losses = []
+            for result in client.session(session.id).fit(BATCHES * 5, depth=3):
+                losses.append(result.loss)
+                if result.step % 7 == 0:
+                    proxy.cut()
+        assert proxy.connections > 4
+        assert losses[:6] == expected[0]
+        assert session.info().step == 30
+
+    def test_three_verbs_ride_through_to_the_same_bits(
+        self, proxy: Proxy, train: Callable[[], bw.Session], expected: tuple[list[float], dict[str, bytes]]
+    ) -> None:
+        session = train()
+        with (
+            bw.connect(proxy.target, retry=bw.Retry(attempts=20, initial=0.02, maximum=0.2)) as client,
+            client.session(session.id).pipeline(depth=6) as pipe,
+        ):
+            for number, batch in enumerate(BATCHES):
+                pipe.backward(pipe.forward(batch))
+                step = pipe.step()
+                if number % 2:
+                    proxy.cut()
+            assert step.result().step == 6
+        assert state(session) == expected[1]
+
+    def test_a_pipeline_without_a_server_fails_in_its_time(self, proxy: Proxy, train: Callable[[], bw.Session]) -> None:
+        session = train()
+        with bw.connect(proxy.target, retry=bw.Retry(attempts=3, initial=0.01)) as client:
+            pipe = client.session(session.id).pipeline()
+            assert pipe.train_step(BATCHES[0]).result().step == 1
+            proxy.close()
+            future = pipe.train_step(BATCHES[1])
+            with pytest.raises(bw.UnavailableError) as caught:
+                future.result()
+            assert caught.value.request_id == future.request_id
+            with pytest.raises(bw.UnavailableError):
+                pipe.train_step(BATCHES[2])
+            pipe.close()
+        assert session.train_step(BATCHES[1], request_id=future.request_id).step == 2
+
+    def test_a_request_without_an_id_is_not_repeated(self, proxy: Proxy, train: Callable[[], bw.Session]) -> None:
+        session = train()
+        with bw.connect(proxy.target) as client:
+            pipe = client.session(session.id).pipeline()
+            pipe.info().result()
+            proxy.close()
+            with pytest.raises(bw.UnavailableError):
+                pipe.train_step(BATCHES[0], request_id="").result()
+
+    def test_closing_the_client_fails_what_is_in_flight(
+        self, server_address: str, train: Callable[[], bw.Session]
+    ) -> None:
+        client = bw.connect(server_address)
+        pipe = client.session(train().id).pipeline(depth=64)
+        futures = [pipe.train_step(BATCHES[0]) for _ in range(64)]
+        client.close()
+        assert {type(each.exception(10)) for each in futures} <= {type(None), bw.CancelledError, bw.ClientClosedError}
+        with pytest.raises(bw.BackwireError):
+            pipe.train_step(BATCHES[0]).result(10)
+
+
+class TestLargeTensors:
+    @pytest.fixture
+    def narrow(self, start_server: Any) -> Iterator[bw.Client]:
+        """A client of a server that takes messages of 4 MiB only."""
+        server = start_server("--max-message-bytes", "4MiB", "--max-pass-bytes", "128MiB")
+        with bw.connect(server.wait_until_ready()) as connected:
+            yield connected
+
+    def test_they_pass_unseen_and_give_the_same_bits(self, client: bw.Client, narrow: bw.Client) -> None:
+        x = bw.input("x", ("n", 1024))
+        w = bw.parameter("w", np.linspace(-1, 1, 1024, dtype=np.float32))
+        y = bw.tanh(x * w)
+        graph = bw.graph(loss=bw.mean(y), outputs={"y": y})
+        large = DRAW.standard_normal((2500, 1024)).astype(np.float32)  # 10 MB
+        found = []
+        for each in (client, narrow):
+            session = each.create_session(graph, bw.SGD(0.5))
+            forward = session.forward({"x": large})
+            gradient = forward.backward({"y": forward.outputs["y"]}, wrt=["x"])["x"]
+            result = session.step()
+            fused = session.train_step({"x": large[::-1]}, outputs=["y"])  # not in C order
+            small = session.train_step({"x": large[:1000]}, outputs=["y"])  # only the answer does not fit
+            fitted = [each.loss for each in session.fit([{"x": large}, {"x": large[:3]}])]
+            assert session.info().step == 5
+            assert not forward.outputs["y"].flags.writeable
+            found.append(
+                (
+                    forward.loss,
+                    forward.outputs["y"].tobytes(),
+                    gradient.tobytes(),
+                    result,
+                    (fused.loss, fused.outputs["y"].tobytes(), small.loss, small.outputs["y"].tobytes()),
+                    fitted,
+                    state(session),
+                )
+            )
+        assert found[0] == found[1]
+
+    def test_what_exceeds_the_memory_quota_is_refused_and_changes_nothing(self, narrow: bw.Client) -> None:
+        x = bw.input("x", ("n",))
+        session = narrow.create_session(bw.mean(x * bw.parameter("w", 2.0)), bw.SGD(0.5))
+        with pytest.raises(bw.BackwireError, match="exceed") as caught:
+            session.train_step({"x": np.zeros(33 << 20, np.float32)})
+        assert isinstance(caught.value, (bw.TensorError, bw.ResourceExhaustedError))
+        assert session.info().step == 0
+        assert session.train_step({"x": np.zeros(2 << 20, np.float32)}).step == 1
+
+    def test_they_survive_a_connection_that_breaks(self, start_server: Any) -> None:
+        server = start_server("--max-message-bytes", "4MiB")
+        proxy = Proxy(server.wait_until_ready())
+        with bw.connect(proxy.target, retry=bw.Retry(attempts=20, initial=0.02, maximum=0.2)) as client:
+            x = bw.input("x", ("n",))
+            session = client.create_session(bw.mean(x * bw.parameter("w", 2.0)), bw.SGD(0.5))
+            cutter = threading.Timer(0.05, proxy.cut)
+            cutter.start()
+            steps = [session.train_step({"x": np.ones(4 << 20, np.float32)}).step for _ in range(6)]
+            cutter.join()
+        proxy.close()
+        assert steps == [1, 2, 3, 4, 5, 6]
+        assert proxy.connections > 1

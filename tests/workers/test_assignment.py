@@ -1,0 +1,31 @@
+"""What workers are told: together they have what the server may have."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backwire_server.config import Capacity, Config
+from backwire_server.machine import Tuning
+from backwire_server.sessions.limits import GiB, Limits
+from backwire_server.workers.assignment import Assignment, assign, of_all
+
+
+@given(st.integers(1, 9), st.integers(1, 1_000), st.integers(9, 1 << 50))
+def test_sessions_and_bytes_are_shared_out_and_all_else_holds_in_each(workers: int, sessions: int, nbytes: int) -> None:
+    settings = Config(workers=workers, limits=Limits(max_sessions=sessions, max_total_bytes=nbytes, max_passes=5))
+    each = [assign(settings, "unix:/s", "unix:/s", "tag", index) for index in range(settings.worker_count)]
+    assert sum(one.limits.max_sessions for one in each) == sessions
+    assert sum(one.limits.max_total_bytes for one in each) == nbytes
+    assert {one.limits.max_passes for one in each} == {5}
+    assert of_all(settings).max_concurrent_calls == settings.worker_count * settings.capacity.max_concurrent_calls
+
+
+def test_a_message_fits_whatever_the_share_of_bytes_in_progress() -> None:
+    settings = Config(workers=64, capacity=Capacity(max_request_bytes=GiB))
+    assert assign(settings, "unix:/s", "", "tag", 63).capacity.max_request_bytes == settings.limits.max_message_bytes
+
+
+def test_an_assignment_is_one_line_that_can_be_read_back() -> None:
+    settings = Config(tuning=Tuning(compute_threads=2, tune_blas=False), limits=Limits(idle_ttl=None))
+    told = assign(settings, "127.0.0.1:5", ":5", "t\n", 0)
+    assert "\n" not in told.to_json()
+    assert Assignment.from_json(told.to_json()) == told
