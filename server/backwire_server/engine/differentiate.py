@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from backwire_server.engine.builder import Builder, Emitted
+from backwire_server.engine.contributions import total
 from backwire_server.engine.errors import DtypeMismatch, NotDifferentiable
 from backwire_server.engine.graph import DType, TensorType
 from backwire_server.engine.values import O, Value
@@ -27,17 +28,18 @@ def differentiate(builder: Builder, seeds: Mapping[str, Value], wrt: Sequence[st
     """
     nodes = tuple(builder.nodes)
     active = _reached(builder, nodes, wrt)
-    gradients: dict[str, Value] = {name: seed for name, seed in seeds.items() if name in active}
+    gradients = {name: [seed] for name, seed in seeds.items() if name in active}
     for node in reversed(nodes):
-        incoming = [gradients.get(name) for name in node.outputs]
-        if any(gradient is not None for gradient in incoming) and not active.isdisjoint(node.inputs):
+        if not gradients.keys().isdisjoint(node.outputs) and not active.isdisjoint(node.inputs):
             builder.label = f"gradient of {node.label}"
+            incoming = [total(gradients[name]) if name in gradients else None for name in node.outputs]
             for name, gradient in zip(node.inputs, _apply_rule(builder, node, incoming), strict=False):
                 if gradient is not None and name in active:
-                    gradient = sum_to(gradient, Value(builder, name).type)
-                    gradients[name] = gradients[name] + gradient if name in gradients else gradient
+                    gradients.setdefault(name, []).append(sum_to(gradient, Value(builder, name).type))
+    builder.label = "a sum of gradients"
+    found = {name: total(gradients[name]) if name in gradients else None for name in wrt}
     builder.label = ""
-    return {name: gradients.get(name) for name in wrt}
+    return found
 
 
 def undifferentiable(builder: Builder, of: Iterable[str], wrt: Iterable[str]) -> Emitted | None:

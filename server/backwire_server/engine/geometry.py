@@ -1,6 +1,6 @@
 """How arrays lie in memory, worked out without touching any: shapes and strides."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import prod
 
@@ -36,6 +36,12 @@ def order_of(array: Array) -> Order | None:
     gapless = strides_of(array.dtype, array.shape, order)
     same = all(a == b or n == 1 for a, b, n in zip(array.strides, gapless, array.shape, strict=True))
     return order if same else None
+
+
+def room_like(array: Array, dtype: DType, take: Callable[[Sequence[int], DType], Array]) -> Array:
+    """Returns room, from `take`, for an array of another dtype whose axes lie in memory in the same order."""
+    order = order_of(array) or tuple(range(array.ndim))
+    return take([array.shape[axis] for axis in order], dtype).transpose(np.argsort(order))
 
 
 def same_geometry(a: Array, b: Array) -> bool:

@@ -23,11 +23,15 @@ def make_schedule(
     types: Mapping[str, TensorType],
     constants: Mapping[str, Array],
     feeds: Mapping[str, Array],
+    steady: Collection[str],
     targets: Sequence[str],
     kept: Collection[str],
 ) -> Schedule:
-    """Schedules nodes that are in order. `feeds` tells how the values lie that a run is given."""
-    planner = _Planner(types, constants, feeds, kept)
+    """Schedules nodes that are in order.
+
+    `feeds` tells how the values lie that a run is given; those that are `steady` lie in the same place in each run.
+    """
+    planner = _Planner(types, constants, feeds, steady, kept)
     for node in nodes:
         planner.add(node)
     planner.hold(targets)
@@ -44,11 +48,13 @@ class _Planner:
         types: Mapping[str, TensorType],
         constants: Mapping[str, Array],
         feeds: Mapping[str, Array],
+        steady: Collection[str],
         kept: Collection[str],
     ) -> None:
         self._types = types
         self._kept = kept
         self._feeds = feeds
+        self._steady = steady
         self._schedule = Schedule()
         self._steps: list[Step] = []
         self._outlines: dict[int, Array] = {}
@@ -153,7 +159,7 @@ class _Planner:
         """Returns the slot of an input, or of its copy if the operator wants it to stay where it is."""
         slot = self._slot(name)
         given = slot and self._roots[slot].home is Home.GIVEN and slot not in self._schedule.constants
-        if not given or at not in node.op.settled:
+        if not given or name in self._steady or at not in node.op.settled:
             return slot
         if slot not in self._copies:
             copy = Emitted(lookup("Copy"), (name,), (f"%copy:{name}",), {}, node.label)

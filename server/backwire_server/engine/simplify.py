@@ -85,7 +85,8 @@ def _transpose(builder: "Builder", x: Value, *, perm: tuple[int, ...] | None) ->
     order = perm or tuple(reversed(range(x.rank)))
     if order == tuple(range(x.rank)):
         return x
-    if node := _origin(builder, x, "Transpose"):
+    copied = _origin(builder, x, "Copy")
+    if node := _origin(builder, Value(builder, copied.inputs[0]) if copied else x, "Transpose"):
         before: Any = node.attributes["perm"] or tuple(reversed(range(x.rank)))
         return O.Transpose(Value(builder, node.inputs[0]), perm=tuple(before[axis] for axis in order))
     swapped = (*range(x.rank - 2), x.rank - 1, x.rank - 2)

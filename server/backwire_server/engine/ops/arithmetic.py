@@ -153,6 +153,8 @@ def _clip_type(x: Value, low: Value | None = None, high: Value | None = None) ->
 )
 def clip(x: Array, low: Array | None = None, high: Array | None = None, *, out: Array | None = None) -> Array:
     """x limited to [low, high], each bound a scalar or absent; the gradient goes to x or to the bound it hit."""
+    if out is not None and high is not None and np.may_share_memory(out, high):
+        high = high.copy()
     raised = np.positive(x, out=out) if low is None else np.maximum(x, low, out=out)
     return raised if high is None else np.minimum(raised, high, out=out)
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from backwire_server.engine.dims import broadcast
+from backwire_server.engine.geometry import room_like
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.registry import Call, F, I, Take, case, gradient, op, prepared
 from backwire_server.engine.shapes import common_dtype, require
@@ -34,7 +35,7 @@ def where(condition: Array, a: Array, b: Array, *, out: Array | None = None) -> 
 
 @prepared("Where")
 def _(out: Array, condition: Array, a: Array, b: Array, *, take: Take) -> list[Call]:
-    return _select(out, condition, a, b, take(condition.shape, bits_of(a)))
+    return _select(out, condition, a, b, room_like(condition, bits_of(a), take))
 
 
 @gradient("Where")
@@ -63,7 +64,7 @@ def masked(x: Array, condition: Array, *, out: Array | None = None) -> Array:
 
 @prepared("Masked")
 def _(out: Array, x: Array, condition: Array, *, take: Take) -> list[Call]:
-    return _keep(out, x, condition, take(condition.shape, bits_of(x)))
+    return _keep(out, x, condition, room_like(condition, bits_of(x), take))
 
 
 @gradient("Masked")

@@ -104,7 +104,7 @@ def _(out: Array, x: Array, indices: Array, *, axis: int, take: Take) -> list[Ca
     )
 
     def pick() -> None:
-        np.multiply(checked_indices(indices, x.shape[axis]), stride, out=flat, casting="unsafe")
+        np.multiply(checked_indices(indices, x.shape[axis]), stride, out=flat, dtype=np.int64, casting="unsafe")
         np.add(flat, base, out=flat)
         x.reshape(-1).take(flat, out=out, mode="clip")
 

@@ -116,10 +116,10 @@ def _(g: Value, y: Value, x: Value, **geometry: Ints) -> Value:
 
 
 def _winners(x: Array, y: Array, window: Window) -> Array:
-    """Returns, for each window, the place in the kernel (counted in C order) of the first element that equals y."""
+    """Returns, for each window, the place in the kernel (counted in C order) of the first element not less than y."""
     views = window.views(window.padded(x, bounds(x.dtype)[0]))
     flat = views.reshape(*y.shape, -1)
-    return np.asarray(np.argmax(flat == y[..., None], axis=-1))
+    return np.asarray(np.argmin(flat < y[..., None], axis=-1))
 
 
 @op("MaxPoolingGradient", shape=lambda g, x, y, kernel, strides, pads, dilations: x.type, samples=[], internal=True)
@@ -159,8 +159,8 @@ def _(
     for _, slices in window.offsets(y.shape[2:]):
         place = _within(slices)
         calls += [
-            partial(np.equal, padded[place], y, out=chosen),
-            partial(np.logical_and, chosen, left, out=chosen),
+            partial(np.less, padded[place], y, out=chosen),
+            partial(np.greater, left, chosen, out=chosen),  # left, and not less: as in `_winners` also for NaN
             partial(np.logical_xor, left, chosen, out=left),
             partial(np.negative, chosen.view(np.int8), out=mask, dtype=bits, casting="unsafe"),
             partial(np.bitwise_and, slope.view(bits), mask, out=part.view(bits)),
@@ -207,7 +207,7 @@ def max_pooling_indices(
     spatial = tuple(
         steps[axis + 2] * stride + places[axis] * dilations[axis] - pads[axis] for axis, stride in enumerate(strides)
     )
-    flat = np.ravel_multi_index(spatial, x.shape[2:], order="F" if column_major else "C")
+    flat = np.ravel_multi_index(spatial, x.shape[2:], mode="clip", order="F" if column_major else "C")
     planes = steps[0] * x.shape[1] + steps[1]
     return np.asarray(planes * int(np.prod(x.shape[2:])) + flat, np.int64)
 

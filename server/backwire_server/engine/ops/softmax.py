@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from backwire_server.engine.geometry import order_of
+from backwire_server.engine.geometry import order_of, room_like
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.sums import sum_over, summing
 from backwire_server.engine.registry import Call, F, Take, case, gradient, op, prepared
@@ -63,7 +63,7 @@ def log_softmax(x: Array, *, axis: int = -1, out: Array | None = None) -> Array:
 @prepared("LogSoftmax", order=lambda x, **_: order_of(x), combines=lambda x, axis: ((axis % x.ndim,), True))
 def _(out: Array, x: Array, *, axis: int, take: Take) -> list[Call]:
     calls, row = _shifted(out, x, axis, take)
-    powers = take(out.shape, out.dtype)
+    powers = room_like(out, out.dtype, take)
     return [
         *calls,
         partial(np.exp, out, out=powers),

@@ -120,7 +120,7 @@ class Layer:
             half = self.gates * self.size
             biases = parts(each_along(self.b, 0)[index], half, half)
         inputs = each_along(affine(self.x, transposed(w), biases[0]), 0)
-        return inputs, make_cell(index, transposed(r), biases[1])
+        return inputs, make_cell(index, O.Copy(transposed(r)), biases[1])  # each step's product is faster with a copy
 
     def _scan(self, inputs: list[Value], cell: Cell, states: States, backwards: bool) -> tuple[Value, States]:
         """Returns the hidden states [T, N, H] and the last states.
