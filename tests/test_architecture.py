@@ -44,6 +44,7 @@ FOREIGN = {
 
 EXTRAS = {
     "backwire_api.checksum": {"isal"},
+    "backwire_server.optim.compiled": {"numba"},
     "backwire._demo": {"matplotlib", "sklearn", "tqdm"},
     **{module: {"onnx"} for module in MODULES if module.startswith("backwire.onnx.")},
 }

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from backwire_server.optim import compiled
 from backwire_server.optim.elementwise import Array, average, average_square, decay, penalised, subtract_ratio
 from backwire_server.optim.errors import DECAY, NOT_NEGATIVE, POSITIVE, check_fields
 from backwire_server.optim.rule import Piece, Rule
@@ -103,11 +104,16 @@ def _descend(rule: Adam | AdamW, piece: Piece, direction: Array, step: int, lear
     The correction of v is moved out of the division: `sqrt(v) / c + epsilon = (sqrt(v) + epsilon * c) / c`.
     """
     first, second, scratch = piece.state["first_moment"], piece.state["second_moment"], piece.scratch[0]
+    correction = math.sqrt(1 - rule.beta2**step)
+    rate = learning_rate * correction / (1 - rule.beta1**step)
+    if not rule.amsgrad and (kernel := compiled.adam()):
+        figures = (1 - rule.beta1, rule.beta2, 1 - rule.beta2, rule.epsilon * correction, rate)
+        kernel(piece.parameters, direction, first, second, *map(first.dtype.type, figures))
+        return
     average(first, direction, rule.beta1, scratch)
     average_square(second, direction, rule.beta2, scratch)
     if rule.amsgrad:
         second = np.maximum(second, piece.state["largest_second_moment"], out=piece.state["largest_second_moment"])
-    correction = math.sqrt(1 - rule.beta2**step)
     np.sqrt(second, out=scratch)
     np.add(scratch, rule.epsilon * correction, out=scratch)
-    subtract_ratio(piece.parameters, first, scratch, learning_rate * correction / (1 - rule.beta1**step))
+    subtract_ratio(piece.parameters, first, scratch, rate)
