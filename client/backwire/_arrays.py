@@ -51,7 +51,7 @@ def convert(value: ArrayLike, dtype: DType, what: str) -> Array:
     and the like, and TensorError for a number that `dtype` cannot hold.
     """
     if isinstance(value, np.ndarray) and value.dtype == dtype:
-        return value.astype(dtype, copy=False)
+        return value
     array = to_array(value, what)
     if array.dtype == dtype or (array.size == 0 and not isinstance(value, np.ndarray)):
         return array.astype(dtype, copy=False)

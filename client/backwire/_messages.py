@@ -19,7 +19,7 @@ from backwire._errors import (
 from backwire._graph import LOSS, Graph
 from backwire._info import ParameterInfo, SessionInfo, TrainStepResult, step_fields
 from backwire._optimizers import Optimizer
-from backwire_api import tensors
+from backwire_api import chunk_stream, tensors
 from backwire_api.tensors import RawTensor
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 from backwire_api.wire import Framed
@@ -143,7 +143,7 @@ def set_parameters(
     """Yields the requests of one stream, the last of them marked; `values` come from `checked_parameters`."""
     first = True
     for name, value in values.items():
-        for chunk, data in tensors.encode_chunks(name, value):
+        for chunk, data in chunk_stream.encode_chunks(name, value):
             head = (session.id, request_id) if first else ("", "")
             message = service_pb2.SetParametersRequest(session_id=head[0], request_id=head[1], chunk=chunk)
             yield Framed(message, chunk=data)
@@ -207,7 +207,7 @@ def decode_chunks(responses: Iterable[Framed[Any]], expected: Sequence[Parameter
     names = [each.name for each in expected]
     limit = sum(tensors.byte_count(each.dtype, each.shape) for each in expected)
     try:
-        received = dict(tensors.decode_chunks(((each.message.chunk, each.chunk) for each in responses), limit))
+        received = dict(chunk_stream.decode_chunks(((each.message.chunk, each.chunk) for each in responses), limit))
     except tensors.TensorError as error:
         raise ServerError(f"the server sent a stream that cannot be read: {error}", code=Code.DATA_LOSS) from None
     if list(received) != list(dict.fromkeys(names)):

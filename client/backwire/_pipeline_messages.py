@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from backwire._errors import Code, InvalidRequestError, ServerError
-from backwire_api import tensors, wire
+from backwire_api import chunk_stream, tensors, wire
 from backwire_api.chunk_stream import Assembler
 from backwire_api.tensors import RawTensor
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
@@ -56,7 +56,7 @@ class Request:
         tensors_ = self.framed.tensors
         if tensors_ and not fits(tensors_, limit):
             for name, tensor in tensors_.items():
-                for chunk in tensors.encode_chunks(name, tensors.decode(tensor)):
+                for chunk in chunk_stream.encode_chunks(name, tensors.decode(tensor)):
                     message = service_pb2.PipelineRequest(id=number, chunk=chunk.head)
                     yield wire.encode(wire.Framed(message, chunk=chunk.data))
             tensors_ = {}
@@ -77,7 +77,7 @@ class Answer:
     """
 
     message: Any
-    arrays: Mapping[str, tensors.Array] = field(default_factory=dict)
+    arrays: dict[str, tensors.Array] = field(default_factory=dict)
     error: status_pb2.Status | None = None
     number: int = 0
 

@@ -360,12 +360,12 @@ class Session:
             weight=weight,
             request_id=unique,
         )
-        return dict(self._calls.send("backward", request, timeout, unique).arrays)
+        return self._calls.send("backward", request, timeout, unique).arrays
 
     def _forward_result(self, answer: Answer) -> Forward:
         message = answer.message
         loss = message.loss if message.HasField("loss") else None
-        return Forward(self, message.forward_id, dict(answer.arrays), loss, message.step)
+        return Forward(self, message.forward_id, answer.arrays, loss, message.step)
 
     def __enter__(self) -> Self:
         return self

@@ -67,17 +67,17 @@ def has_bulk(kind: type[Message]) -> bool:
 
 def reader(kind: type[Message]) -> Callable[[bytes], Any]:
     """Returns what parses messages of this kind: into Framed if it may have tensors, else into messages."""
-    return partial(decode, kind) if has_bulk(kind) else kind.FromString
+    return partial(_decode, kind, _places(kind.DESCRIPTOR)) if has_bulk(kind) else kind.FromString
 
 
 def writer(kind: type[Message]) -> Callable[[Any], bytes]:
     """Returns what serialises messages of this kind, in the form in which `reader` returns them."""
-    return encode if has_bulk(kind) else kind.SerializeToString
+    return partial(_encode, _places(kind.DESCRIPTOR)) if has_bulk(kind) else kind.SerializeToString
 
 
 def encode(framed: Framed[Any]) -> bytes:
     """Returns the message as protobuf would serialise it, fields in another order; tensors are copied once."""
-    return b"".join(map(buffer, _parts(framed, _places(framed.message.DESCRIPTOR))))
+    return _encode(_places(framed.message.DESCRIPTOR), framed)
 
 
 def decode(kind: type[M], data: bytes) -> Framed[M]:
@@ -85,7 +85,14 @@ def decode(kind: type[M], data: bytes) -> Framed[M]:
 
     Raises protobuf's DecodeError for what is no message of this kind.
     """
-    places = _places(kind.DESCRIPTOR)
+    return _decode(kind, _places(kind.DESCRIPTOR), data)
+
+
+def _encode(places: _Places, framed: Framed[Any]) -> bytes:
+    return b"".join(map(buffer, _parts(framed, places)))
+
+
+def _decode(kind: type[M], places: _Places, data: bytes) -> Framed[M]:
     if len(data) >= SCANNED_FROM and (framed := _scanned(kind, data, places)):
         return framed
     message = kind.FromString(data)

@@ -15,7 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 import backwire as bw
-from backwire_api import tensors
+from backwire_api import chunk_stream, tensors
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 from backwire_api.v1 import gradient_service_pb2_grpc as service_grpc
 from backwire_api.v1 import tensor_pb2
@@ -192,7 +192,7 @@ class FakeService(service_grpc.GradientServiceServicer):
     def _stream(self, rpc: str, request: Any, context: Any, values: dict[str, Any], response: Any) -> Iterator[Any]:
         self._serve(rpc, request, context, lambda: None)
         for name in request.names or values:
-            for chunk, data in tensors.encode_chunks(name, values[name]):
+            for chunk, data in chunk_stream.encode_chunks(name, values[name]):
                 chunk.data = bytes(data)
                 yield response(chunk=chunk)
 
@@ -203,7 +203,7 @@ class FakeService(service_grpc.GradientServiceServicer):
 
         def apply() -> Any:
             chunks = [(each.chunk, each.chunk.data) for each in messages if each.HasField("chunk")]
-            self.parameters |= dict(tensors.decode_chunks(chunks, sum(len(data) for _, data in chunks)))
+            self.parameters |= dict(chunk_stream.decode_chunks(chunks, sum(len(data) for _, data in chunks)))
             return service_pb2.SetParametersResponse()
 
         return self._serve("SetParameters", messages[0], context, apply)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from backwire_server.engine import chains
 from backwire_server.engine.builder import RANDOM_KEY, Builder
 from backwire_server.engine.differentiate import differentiate
+from backwire_server.engine.errors import InvalidValue
 from backwire_server.engine.frame import Workspace
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.program import Program
@@ -149,3 +150,63 @@ def test_convolutions_in_every_layout(
     agree(Program(builder, targets, feeds.keys()), feeds)
     with small_blocks():
         agree(Program(builder, targets, feeds.keys()), feeds)
+
+
+def test_results_last_and_feeds_may_lie_in_any_way() -> None:
+    builder, x = Builder(training=True), np.arange(10.0).reshape(2, 5)
+    feed, weight = builder.leaf("x", TensorType(x.dtype, (1, 5))), builder.leaf("w", TensorType(x.dtype, (5, 2)))
+    targets = [value.name for value in (O.MatMul(feed, weight), O.Transpose(feed), O.Expand(feed, [3, 5]), feed)]
+    program = Program(builder, targets, ("x", "w"))
+    frame = program.frame(Workspace(), passing=("x",))
+    unaligned = np.zeros(81, np.uint8)[1:].view(np.float64).reshape(5, 2)
+    read_only = np.ones((5, 2))
+    read_only.flags.writeable = False
+    odd = (np.ones((2, 5)).T, np.ones((9, 2))[::2], np.ones((5, 2))[::-1], unaligned, read_only)
+    held = []
+    for first, w in zip((x[::-1][:1], x[:1], x[0][None], x[1:, ::-1], np.asfortranarray(x)[:1]), odd, strict=True):
+        feeds = {"x": first, "w": w}
+        held.append((frame.run(feeds), [np.array(array) for array in program.run(feeds)]))
+    for found, wanted in held:
+        for array, expected in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(array, expected)
+
+
+def test_a_bound_that_is_no_longer_needed_limits_before_its_memory_is_used_again() -> None:
+    builder = Builder(training=True)
+    x, low, high = (builder.leaf(name, TensorType.of("float64", ())) for name in ("x", "low", "high"))
+    y = O.Neg(O.Clip(x, low, O.Exp(high)))
+    agree(
+        Program(builder, [y.name], ("x", "low", "high")),
+        {"x": np.array(9.0), "low": np.array(1.0), "high": np.array(0.5)},
+    )
+
+
+def test_small_indices_reach_far() -> None:
+    builder, draw = Builder(training=True), np.random.default_rng(0)
+    feeds: dict[str, Array] = {"x": draw.normal(size=(5, 100)), "at": draw.integers(-5, 5, (2, 100)).astype(np.int8)}
+    x, at = (builder.leaf(name, TensorType(array.dtype, array.shape)) for name, array in feeds.items())
+    agree(Program(builder, [O.GatherElements(x, at).name], feeds.keys()), feeds)
+
+
+def test_windows_with_nan() -> None:
+    builder, x = Builder(training=True), np.random.default_rng(0).normal(size=(1, 1, 5, 5))
+    x[0, 0, 1::2, 1::2] = np.nan
+    leaf = builder.leaf("x", TensorType(x.dtype, x.shape))
+    y, places = O.MaxPool(leaf, kernel_shape=(2, 2), strides=(2, 2), pads=(1, 1, 0, 0), n_outputs=2)
+    found = differentiate(builder, {y.name: builder.constant(np.ones(y.sizes))}, ["x"])["x"]
+    assert found is not None
+    agree(Program(builder, [y.name, places.name, found.name], ("x",)), {"x": x})
+
+
+def test_after_an_error_on_the_way_the_frame_runs_as_before() -> None:
+    builder, x = Builder(training=True), np.random.default_rng(0).normal(size=(4, 3))
+    table, at = builder.leaf("x", TensorType(x.dtype, x.shape)), builder.leaf("at", TensorType.of("int64", (2,)))
+    program = Program(builder, [O.Exp(O.Gather(O.Tanh(table), at)).name], ("x", "at"))
+    frame = program.frame(Workspace())
+    good, bad = {"x": x, "at": np.array([1, -1])}, {"x": x, "at": np.array([1, 4])}
+    for feeds in (good, bad, good, bad, good):
+        if feeds is bad:
+            with pytest.raises(InvalidValue, match="index 4"):
+                frame.run(feeds)
+        else:
+            np.testing.assert_allclose(frame.run(feeds)[0], program.run(feeds)[0], rtol=1e-15)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from backwire_api import tensors
+from backwire_api import chunk_stream
 from backwire_api.checksum import crc32
-from backwire_api.chunk_stream import OVERHEAD_BYTES, Assembler
-from backwire_api.tensors import Array, RawChunk, TensorError, encode_chunks
+from backwire_api.chunk_stream import OVERHEAD_BYTES, Assembler, RawChunk, encode_chunks
+from backwire_api.tensors import Array, TensorError
 from backwire_api.v1 import tensor_pb2
 
 NO_LIMIT = 1 << 40
@@ -27,7 +27,7 @@ ARRAYS: dict[str, Array] = {
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensors, "CHUNK_BYTES", 8)
+    monkeypatch.setattr(chunk_stream, "CHUNK_BYTES", 8)
 
 
 def put_together(chunks: list[RawChunk], limit: int = NO_LIMIT) -> dict[str, Array]:

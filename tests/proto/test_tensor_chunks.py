@@ -1,7 +1,9 @@
 """Streams of chunked tensors: whole tensors come out, and a stream that is torn, shuffled or too long is refused."""
 
+import resource
 import tracemalloc
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backwire_api import tensors
-from backwire_api.tensors import Array, RawChunk, TensorError, decode_chunks, encode_chunks
+from backwire_api import chunk_stream
+from backwire_api.chunk_stream import Assembler, RawChunk, decode_chunks, encode_chunks
+from backwire_api.tensors import Array, TensorError
 from backwire_api.v1 import tensor_pb2
 
 NO_LIMIT = 1 << 40
@@ -18,7 +21,7 @@ NO_LIMIT = 1 << 40
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensors, "CHUNK_BYTES", 8)
+    monkeypatch.setattr(chunk_stream, "CHUNK_BYTES", 8)
 
 
 def chunks(array: Array, name: str = "w") -> list[RawChunk]:
@@ -133,16 +136,30 @@ def test_whole_tensors_before_the_tear_are_delivered() -> None:
 def test_the_limit_counts_all_tensors_of_the_stream_and_is_inclusive() -> None:
     stream = [FIRST, SECOND, LAST, *OTHER]
     assert len(received(stream, limit=40)) == 2
-    with pytest.raises(TensorError, match=r"exceed 39 bytes at 'v'; send fewer"):
+    with pytest.raises(TensorError, match=r"exceed 39 bytes at 'v'; send less at a time"):
         received(stream, limit=39)
 
 
-def test_memory_follows_what_has_arrived_not_what_was_announced() -> None:
+def test_memory_beyond_the_limit_is_never_taken() -> None:
     tracemalloc.start()
     try:
-        with pytest.raises(TensorError, match="cut short at byte 8 of 274877906944"):
-            received([part(0, 8, shape=[1 << 36])])
+        with pytest.raises(TensorError, match="exceed 1,048,576 bytes"):
+            received([part(0, 8, shape=[1 << 36])], limit=1 << 20)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 1 << 20
+
+
+def test_memory_is_filled_by_what_has_arrived_not_by_what_was_announced() -> None:
+    before = _resident()
+    arrived = Assembler(NO_LIMIT)
+    assert not arrived.add(*part(0, 8, shape=[1 << 28]))
+    assert _resident() - before < 64 << 20
+    with pytest.raises(TensorError, match="cut short at byte 8 of 1073741824"):
+        arrived.finish()
+
+
+def _resident() -> int:
+    """Returns the bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

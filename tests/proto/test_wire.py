@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backwire_api import tensors, wire, wire_scan
+from backwire_api import chunk_stream, tensors, wire, wire_scan
 from backwire_api.tensors import Array, RawTensor
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import tensor_pb2
@@ -117,7 +117,7 @@ def test_what_protobuf_writes_is_read(data: st.DataObject, kind: type[Message], 
 @pytest.mark.parametrize("kind", CHUNKS)
 @pytest.mark.parametrize("array", [np.arange(500.0), np.zeros(0, np.int8)], ids=["full", "empty"])
 def test_chunks_are_read_and_written(kind: Any, array: Array) -> None:
-    ((chunk, data),) = tensors.encode_chunks("w", array)
+    ((chunk, data),) = chunk_stream.encode_chunks("w", array)
     written = wire.encode(Framed(kind(chunk=chunk), chunk=data))
     stock = kind.FromString(written)
     assert stock.chunk.data == array.tobytes()
@@ -140,7 +140,7 @@ def test_a_message_in_a_oneof_has_tensors_too(size: int) -> None:
 
 
 def test_a_chunk_in_a_oneof_is_one() -> None:
-    ((chunk, data),) = tensors.encode_chunks("x", np.arange(9.0))
+    ((chunk, data),) = chunk_stream.encode_chunks("x", np.arange(9.0))
     written = wire.encode(Framed(pb.PipelineRequest(id=7, chunk=chunk), chunk=data))
     framed = wire.decode(pb.PipelineRequest, written)
     assert (framed.message, bytes(framed.chunk)) == (pb.PipelineRequest(id=7, chunk=chunk), np.arange(9.0).tobytes())
@@ -190,7 +190,7 @@ SAMPLES = [
     FORWARD,
     whole(pb.BackwardRequest(forward_id="p", weight=0.5), X),
     whole(pb.TrainStepResponse(loss=1, result=pb.StepResult(step=3)), X),
-    pb.SetParametersRequest(session_id="s", chunk=tensors.encode_chunks("w", X["x"]).__next__().head),
+    pb.SetParametersRequest(session_id="s", chunk=chunk_stream.encode_chunks("w", X["x"]).__next__().head),
 ]
 
 

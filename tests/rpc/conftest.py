@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from numpy.typing import ArrayLike
 
-from backwire_api import tensors
+from backwire_api import chunk_stream, tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import gradient_service_pb2_grpc as pb_grpc
 from backwire_api.v1 import graph_pb2, optimizer_pb2, tensor_pb2
@@ -115,11 +115,11 @@ class Api:
     def parameters(self, session_id: str, *names: str, averaged: bool = False) -> dict[str, Any]:
         request = pb.GetParametersRequest(session_id=session_id, names=names, averaged=averaged)
         stream = self.stub.GetParameters(request, timeout=TIMEOUT)
-        return dict(tensors.decode_chunks(((part.chunk, part.chunk.data) for part in stream), 1 << 30))
+        return dict(chunk_stream.decode_chunks(((part.chunk, part.chunk.data) for part in stream), 1 << 30))
 
     def gradients(self, session_id: str, *names: str) -> dict[str, Any]:
         stream = self.stub.GetGradients(pb.GetGradientsRequest(session_id=session_id, names=names), timeout=TIMEOUT)
-        return dict(tensors.decode_chunks(((part.chunk, part.chunk.data) for part in stream), 1 << 30))
+        return dict(chunk_stream.decode_chunks(((part.chunk, part.chunk.data) for part in stream), 1 << 30))
 
     def set_parameters(self, session_id: str, values: Mapping[str, ArrayLike], request_id: str = "") -> int:
         requests = set_requests(session_id, values, request_id)
@@ -136,7 +136,7 @@ def set_requests(
     """The stream of SetParameters: its head, the chunks, and the mark of its end."""
     yield pb.SetParametersRequest(session_id=session_id, request_id=request_id)
     for name, value in values.items():
-        for chunk, data in tensors.encode_chunks(name, np.asarray(value)):
+        for chunk, data in chunk_stream.encode_chunks(name, np.asarray(value)):
             chunk.data = bytes(data)
             yield pb.SetParametersRequest(chunk=chunk)
     yield pb.SetParametersRequest(last=True)
@@ -218,7 +218,7 @@ class Conversation:
 
     def chunks(self, name: str, array: ArrayLike, **changes: Any) -> None:
         """Sends an array as chunks of the request that is to come; `changes` are made to the last one."""
-        chunks = [whole(head, data) for head, data in tensors.encode_chunks(name, np.asarray(array))]
+        chunks = [whole(head, data) for head, data in chunk_stream.encode_chunks(name, np.asarray(array))]
         for place, value in changes.items():
             setattr(chunks[-1], place, value)
         for chunk in chunks:

@@ -6,7 +6,7 @@ import grpc
 import numpy as np
 import pytest
 
-from backwire_api import tensors
+from backwire_api import chunk_stream, tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import graph_pb2, tensor_pb2
 
@@ -47,7 +47,7 @@ def read(answers: list[pb.PipelineResponse]) -> tuple[list[pb.PipelineResponse],
         else:
             last.append(answer)
     arrays = {
-        number: dict(tensors.decode_chunks(((chunk, chunk.data) for chunk in chunks), 1 << 30))
+        number: dict(chunk_stream.decode_chunks(((chunk, chunk.data) for chunk in chunks), 1 << 30))
         for number, chunks in found.items()
     }
     return last, arrays
@@ -138,7 +138,7 @@ def test_damaged_chunks_are_refused_with_their_request_alone(
     shape = changes.pop("shape", None)
     chunks = [
         tensor_pb2.TensorChunk(name=head.name, dtype=head.dtype, shape=head.shape, offset=head.offset, data=bytes(data))
-        for head, data in tensors.encode_chunks("x", LARGE)
+        for head, data in chunk_stream.encode_chunks("x", LARGE)
     ]
     for place, value in changes.items():
         setattr(chunks[-1], place, value)
@@ -156,7 +156,7 @@ def test_damaged_chunks_are_refused_with_their_request_alone(
 
 def test_a_tensor_cut_short_fails_its_request(small: Any, converse: Any, failure: Any) -> None:
     session, stream = small.create(scaling()), converse(small)
-    head, data = next(tensors.encode_chunks("x", LARGE))
+    head, data = next(chunk_stream.encode_chunks("x", LARGE))
     head.data = bytes(data)
     stream._outbox.put(pb.PipelineRequest(id=1, chunk=head))
     stream.send(train_step=train(session))

@@ -6,7 +6,7 @@ import grpc
 import numpy as np
 import pytest
 
-from backwire_api import tensors
+from backwire_api import chunk_stream, tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import graph_pb2, optimizer_pb2, tensor_pb2
 from backwire_server.rpc.admission import STREAMS
@@ -183,7 +183,7 @@ class TestRepeatedRequests:
 
 class TestSetParametersStream:
     def chunk(self, name: str, value: Any) -> tensor_pb2.TensorChunk:
-        ((only, data),) = tensors.encode_chunks(name, value)
+        ((only, data),) = chunk_stream.encode_chunks(name, value)
         only.data = bytes(data)
         return only
 
@@ -297,7 +297,7 @@ class TestAverages:
         (part,) = stream
         assert part.step in (1, 2)
         w = [1.0, 2.0, 3.0] - 0.5 * X
-        ((_, found),) = tensors.decode_chunks([(part.chunk, part.chunk.data)], 1 << 20)
+        ((_, found),) = chunk_stream.decode_chunks([(part.chunk, part.chunk.data)], 1 << 20)
         np.testing.assert_array_equal(found, w if part.step == 1 else w - 0.25 * X)
 
     @pytest.mark.parametrize("optimizer", ["none", "without averages"])
@@ -332,7 +332,7 @@ def test_steps_go_on_while_a_reader_takes_its_time(api: Any) -> None:
         api.train(session, np.float64(2.0))
     chunks = [first, *stream]
     assert {part.step for part in chunks} == {0}
-    ((_, found),) = tensors.decode_chunks(((part.chunk, part.chunk.data) for part in chunks), 1 << 30)
+    ((_, found),) = chunk_stream.decode_chunks(((part.chunk, part.chunk.data) for part in chunks), 1 << 30)
     np.testing.assert_array_equal(found, large)
     np.testing.assert_array_equal(api.parameters(session)["w"], large - 3 * 0.5 * 2)
 

@@ -74,7 +74,7 @@ class Frame:
         try:
             self._bind(self._exchange(values, into))
         except BaseException:
-            self._work = None  # bind everything anew next time
+            self._work, self._calls, self._places = None, [], []  # bind everything anew next time
             raise
         call = None
         try:
@@ -92,8 +92,10 @@ class Frame:
             if passing and slot not in self._own and self._arrays[slot] is not None:
                 self._given[place] = self._arrays[slot] = None
                 for index in self._schedule.dependents[slot]:
-                    calls, step = self._places[index], self._schedule.steps[index]
-                    self._calls[calls] = [_unbound] * (calls.stop - calls.start)
+                    step = self._schedule.steps[index]
+                    if self._places:
+                        calls = self._places[index]
+                        self._calls[calls] = [_unbound] * (calls.stop - calls.start)
                     if isinstance(step, Step) and step.is_view:
                         for view in step.outputs:
                             self._arrays[view] = None
@@ -109,7 +111,7 @@ class Frame:
                     np.copyto(self._owned(slot, outline, stale), array)
                 elif array.flags.aligned and same_geometry(array, outline):
                     given[place] = array
-                    self._replace(slot, array, stale)
+                    self._replace(slot, _exactly(array, outline), stale)
                 else:
                     self._replace(slot, _like(array, outline), stale)
         for slot, place in self._results.items():
@@ -213,7 +215,12 @@ class Frame:
             return into
         if home is Home.RESULT and self._results.get(slot) == place and slot not in self._own:
             return array
-        return array if home is Home.GIVEN or place in self._kept else np.array(array, order="C")
+        lasts = place in self._kept or (home is Home.GIVEN and not self._borrows(array))
+        return array if lasts else np.array(array, order="C")
+
+    def _borrows(self, array: Array) -> bool:
+        """Tells whether the next run may change the array, because it is a view of the frame's copy of a feed."""
+        return any(np.may_share_memory(array, own) for own in self._own.values())
 
 
 def _like(array: Array, outline: Array) -> Array:
@@ -222,6 +229,12 @@ def _like(array: Array, outline: Array) -> Array:
     room = np.empty([array.shape[axis] for axis in order], array.dtype).transpose(np.argsort(order))
     np.copyto(room, array)
     return room
+
+
+def _exactly(array: Array, outline: Array) -> Array:
+    """Returns the array with the strides of the outline also along axes of one place, by which calls are prepared."""
+    same = array.strides == outline.strides
+    return array if same else np.lib.stride_tricks.as_strided(array, outline.shape, outline.strides)
 
 
 def allocate(nbytes: int) -> Array:

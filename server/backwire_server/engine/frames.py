@@ -7,6 +7,7 @@ from backwire_server.engine.frame import Frame, Workspace
 from backwire_server.engine.program import Program
 
 IDLE_FRAMES = 2  # as many passes as a client has open at once without new memory for each
+BACKWARD_FRAMES = 4  # ways to differentiate one pass; a client uses one or two
 
 
 @dataclass(slots=True)
@@ -71,5 +72,7 @@ class Lease:
     def backward(self, program: Program) -> Frame:
         """Returns the frame of a backward program."""
         if program not in self._frames.backward:
+            if len(self._frames.backward) >= BACKWARD_FRAMES:
+                self._frames.backward.clear()
             self._frames.backward[program] = self._pool.frame(program)
         return self._frames.backward[program]

@@ -31,6 +31,10 @@ CACHED_PLANS = (
 )
 WARM_PLANS = 4  # of these the memory is kept: training and evaluation, and the last batch of each, which is smaller
 
+_Place = tuple[tuple[tuple[str, tuple[int, ...]], ...], tuple[str, ...], bool, bool]
+"""What a plan is for: the shapes of the inputs by name, the outputs, whether the loss is one, whether it trains."""
+_NOTHING: frozenset[str] = frozenset()
+
 
 @dataclass(slots=True)
 class Pass:
@@ -83,8 +87,8 @@ class Model:
         self.trainable = tuple(p.name for p in graph.parameters if not p.frozen)
         self._inputs = {item.name: item for item in graph.inputs}
         self._plans: OrderedDict[object, Plan] = OrderedDict()
-        self._specialised: dict[object, frozenset[str]] = {}
-        self._admitted: dict[object, bool] = {}
+        self._specialised: dict[_Place, frozenset[str]] = {}
+        self._admitted: dict[object, _Place] = {}
         self._planned = planned
         self._workspace = Workspace()
         self._warm: OrderedDict[Plan, FramePool] = OrderedDict()
@@ -105,25 +109,19 @@ class Model:
         `parameters` holds every parameter by name. `key` is what random numbers are drawn from: a seed and the number
         of the pass. Raises EngineError when names, shapes or types are wrong, or an element is not acceptable.
         """
-        names = tuple(sorted(self.graph.outputs) if outputs is None else dict.fromkeys(outputs))
-        feeds = bind_inputs(self._inputs, inputs)
-        with_loss = self._admit(names, frozenset(feeds), training)
-        feeds.update(parameters)
-        feeds[RANDOM_KEY] = np.array(key, np.uint64)
-        plan = self._plan(feeds, names, with_loss, training)
+        place = self._place(inputs, outputs, training)
+        _, names, with_loss, _ = place
+        feeds = {**inputs, **parameters, RANDOM_KEY: np.array(key, np.uint64)}
+        plan = self._plan(feeds, place)
         lease = self._pool(plan).lease() if self._planned else None
         values = plan.run(feeds, lease.forward if lease else None)
-        result = Pass({}, None, plan, {}, parameters=frozenset(parameters), lease=lease)
-        result.outputs = {name: _detached(values[name], parameters) for name in names}
-        if with_loss:
-            result.loss = float(values[LOSS].reshape(()))
+        found = {name: _detached(values[name], parameters) for name in names}
+        loss = float(values[LOSS].reshape(())) if with_loss else None
         if not training:
-            result.lease = None
-        else:
-            result.feeds = feeds
-            result.updates = {name: values[update_name(name)] for name in self.graph.updates}
-            result.residuals = {name: values[name] for name in plan.residuals}
-        return result
+            return Pass(found, loss, plan, {})
+        residuals = {name: values[name] for name in plan.residuals}
+        updates = {name: values[update_name(name)] for name in self.graph.updates}
+        return Pass(found, loss, plan, feeds, residuals, updates, frozenset(parameters), lease)
 
     def backward(
         self,
@@ -190,16 +188,23 @@ class Model:
                 field=f"graph.nodes[{node_without.label}]",
             )
 
-    def _admit(self, names: tuple[str, ...], feeds: frozenset[str], training: bool) -> bool:
-        """Tells whether the loss is computed too; raises EngineError when a name is unknown or an input is missing."""
-        key = (names, feeds, training)
-        if key not in self._admitted:
-            with_loss = self._needs_loss(names, feeds, training)
-            self._require(names, with_loss, feeds, self.graph.updates if training else {})
-            if len(self._admitted) >= CACHED_PLANS:
-                self._admitted.clear()
-            self._admitted[key] = with_loss
-        return self._admitted[key]
+    def _place(self, inputs: Mapping[str, Array], outputs: Sequence[str] | None, training: bool) -> _Place:
+        """Returns what is to be computed; raises EngineError for names, shapes and types that are wrong.
+
+        That depends on names, shapes and types alone, so those of a call that was admitted are admitted again.
+        """
+        given = tuple([(name, array.dtype, array.shape) for name, array in inputs.items()])
+        key = (given, None if outputs is None else tuple(outputs), training)
+        if (known := self._admitted.get(key)) is not None:
+            return known
+        names = tuple(sorted(self.graph.outputs) if outputs is None else dict.fromkeys(outputs))
+        feeds = bind_inputs(self._inputs, inputs)
+        with_loss = self._needs_loss(names, feeds.keys(), training)
+        self._require(names, with_loss, feeds.keys(), self.graph.updates if training else {})
+        shapes = tuple((name, feeds[name].shape) for name in sorted(feeds))
+        if len(self._admitted) >= CACHED_PLANS:
+            self._admitted.clear()
+        return self._admitted.setdefault(key, (shapes, names, with_loss, training))
 
     def _needs_loss(self, names: Sequence[str], feeds: Set[str], training: bool) -> bool:
         if self.graph.loss is None:
@@ -222,15 +227,14 @@ class Model:
                 wanted = next(o for o, value in targets.items() if name in self.graph.dependencies([value]))
                 raise MissingInput(f"input {name!r} is missing, and {wanted!r} depends on it; send it", field="inputs")
 
-    def _plan(self, feeds: Mapping[str, Array], names: tuple[str, ...], with_loss: bool, training: bool) -> Plan:
-        shapes = tuple((name, feeds[name].shape) for name in sorted(self._inputs) if name in feeds)
-        place = (shapes, names, with_loss, training)
+    def _plan(self, feeds: Mapping[str, Array], place: _Place) -> Plan:
+        _, names, with_loss, training = place
         while True:
-            special = self._specialised.get(place, frozenset())
-            key = (place, tuple((name, feeds[name].tobytes()) for name in sorted(special)))
-            if key in self._plans:
+            special = self._specialised.get(place, _NOTHING)
+            key = (place, tuple([(name, feeds[name].tobytes()) for name in sorted(special)]) if special else ())
+            if (plan := self._plans.get(key)) is not None:
                 self._plans.move_to_end(key)
-                return self._plans[key]
+                return plan
             known = {name: feeds[name] for name in special}
             outcome = compile_plan(self.graph, self.trainable, feeds, known, names, with_loss, training)
             if isinstance(outcome, Plan):

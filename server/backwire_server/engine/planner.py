@@ -103,10 +103,10 @@ class _Planner:
 
     def chain(self) -> None:
         """Makes chains of runs of steps; a value that only lives within a run gets memory for one block."""
-        start = 0
+        start, until = 0, self._needed_until()
         for run in find_runs(self._steps, self._outlines):
             self._schedule.steps += [self._with_room(at, _WHOLE) for at in range(start, run.start)]
-            passing = self._passing_values(run)
+            passing = self._passing_values(run, until)
             self._confine(run, passing)
             steps = [self._with_room(at, run) for at in range(run.start, run.stop)]
             self._schedule.steps += [step for step in steps if step.is_view]
@@ -176,14 +176,20 @@ class _Planner:
             return False
         return bool(node.op.view(arrays[0], self._types[node.outputs[0]]))
 
-    def _passing_values(self, run: Run) -> frozenset[int]:
-        """Returns the values made in a run that nobody needs outside of it, nor as a view."""
-        used = set(self._wanted)
+    def _needed_until(self) -> dict[int, int]:
+        """Returns after which step nobody needs a value any more, beyond the last where it is viewed or a target."""
+        until: dict[int, int] = {}
         for at, step in enumerate(self._steps):
-            if step.is_view or not run.start <= at < run.stop:
-                used.update(step.inputs)
+            for slot in step.inputs:
+                until[slot] = len(self._steps) if step.is_view else max(at, until.get(slot, 0))
+        until.update(dict.fromkeys(self._wanted, len(self._steps)))
+        return until
+
+    def _passing_values(self, run: Run, until: Mapping[int, int]) -> frozenset[int]:
+        """Returns the values made in a run that nobody needs outside of it, nor as a view."""
         steps = self._steps[run.start : run.stop]
-        return frozenset(slot for step in steps if not step.is_view for slot in step.outputs if slot not in used)
+        made = (slot for step in steps if not step.is_view for slot in step.outputs)
+        return frozenset(slot for slot in made if until.get(slot, 0) < run.stop)
 
     def _confine(self, run: Run, passing: Collection[int]) -> None:
         """Gives passing values memory for a block; what else a run touches is in use from its beginning to its end."""

@@ -13,6 +13,8 @@ CALLS, STREAMS, PIPELINES = "max_concurrent_calls", "max_concurrent_streams", "m
 class Ticket:
     """A place among the calls in progress; `quota` names the limit that it counts for."""
 
+    __slots__ = ("_admission", "quota", "request_bytes")
+
     def __init__(self, admission: "Admission", quota: str) -> None:
         self.quota = quota
         self.request_bytes = 0
@@ -52,7 +54,8 @@ class Admission:
     """
 
     def __init__(self, capacity: Capacity) -> None:
-        self._capacity = capacity
+        self._limits: dict[str, int] = {quota: getattr(capacity, quota) for quota in (CALLS, STREAMS, PIPELINES)}
+        self._max_request_bytes = capacity.max_request_bytes
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._in_progress = {CALLS: 0, STREAMS: 0, PIPELINES: 0}
@@ -66,11 +69,10 @@ class Admission:
 
         `quota` is the limit of Capacity that it counts for: CALLS, STREAMS or PIPELINES.
         """
-        limit: int = getattr(self._capacity, quota)
         with self._lock:
             if self._draining:
                 raise ShuttingDown("the server is shutting down; call another, or again later", retry_after=1.0)
-            if self._in_progress[quota] >= limit:
+            if self._in_progress[quota] >= (limit := self._limits[quota]):
                 raise _overloaded(f"{limit:,} calls of this kind are in progress, which is the limit", quota)
             self._in_progress[quota] += 1
             self._unfinished += 1
@@ -80,8 +82,8 @@ class Admission:
         """As `Ticket.take`. A call that is alone may have all it wants: messages have a limit of their own."""
         with self._lock:
             others = self._request_bytes - ticket.request_bytes
-            if others and self._request_bytes + nbytes > self._capacity.max_request_bytes:
-                limit = f"{self._capacity.max_request_bytes:,}"
+            if others and self._request_bytes + nbytes > self._max_request_bytes:
+                limit = f"{self._max_request_bytes:,}"
                 raise _overloaded(f"the requests in progress hold the limit of {limit} bytes", "max_request_bytes")
             ticket.request_bytes += nbytes
             self._request_bytes += nbytes

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from backwire_api import tensors
-from backwire_api.tensors import RawChunk, RawTensor
+from backwire_api.chunk_stream import Assembler
+from backwire_api.tensors import RawTensor
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.wire import Framed
 from backwire_server.rpc.request_keys import checked_id
@@ -119,31 +120,26 @@ def parameters_head(requests: Iterator[SetRequest]) -> tuple[pb.SetParametersReq
     return head.message, chain([head], requests)
 
 
-def parameter_values(
-    session: Session, head: pb.SetParametersRequest, requests: Iterable[SetRequest]
-) -> dict[str, Array]:
+def parameter_values(session: Session, head: pb.SetParametersRequest, requests: Iterable[SetRequest]) -> Assembler:
     """Returns the values in the stream; a value that does not fit its parameter is refused before it is received.
 
     Raises UnknownParameter, DtypeMismatch, ShapeMismatch, and InvalidRequest or TensorError for a malformed stream.
     """
-    values: dict[str, Array] = {}
-
-    def chunks() -> Iterator[RawChunk]:
-        for framed in _until_last(requests):
-            request = framed.message
-            for field in ("session_id", "request_id"):
-                if getattr(request, field) not in ("", getattr(head, field)):
-                    raise InvalidRequest(f"{field} changes within the stream; set it on the first message", field=field)
-            if not request.HasField("chunk"):
-                continue
-            chunk = request.chunk
-            if chunk.offset == 0:
-                if chunk.name in values:
-                    raise InvalidRequest(f"parameter {chunk.name!r} comes twice; send it once", field="chunk.name")
-                session.check_parameter(chunk.name, tensors.dtype_of(chunk.dtype), chunk.shape)
-            yield RawChunk(chunk, framed.chunk)
-
-    values.update(tensors.decode_chunks(chunks(), session.info().limits.max_parameter_bytes))
+    values = Assembler(session.info().limits.max_parameter_bytes, overhead=0)
+    for framed in _until_last(requests):
+        request = framed.message
+        for field in ("session_id", "request_id"):
+            if getattr(request, field) not in ("", getattr(head, field)):
+                raise InvalidRequest(f"{field} changes within the stream; set it on the first message", field=field)
+        if not request.HasField("chunk"):
+            continue
+        chunk = request.chunk
+        if chunk.offset == 0:
+            if chunk.name in values.arrays:
+                raise InvalidRequest(f"parameter {chunk.name!r} comes twice; send it once", field="chunk.name")
+            session.check_parameter(chunk.name, tensors.dtype_of(chunk.dtype), chunk.shape)
+        values.add(chunk, framed.chunk)
+    values.finish()
     return values
 
 

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -29,6 +30,18 @@ Messages = Iterator[bytes]
 
 class Call:
     """A call in progress, as a context: admitted in its beginning, its failure told and its line logged at its end."""
+
+    __slots__ = (
+        "_admission",
+        "_quota",
+        "_reason",
+        "_started",
+        "_ticket",
+        "context",
+        "method",
+        "response_bytes",
+        "session",
+    )
 
     def __init__(self, method: str, context: grpc.ServicerContext, admission: Admission, quota: str) -> None:
         self.method = method
@@ -114,7 +127,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         def stream(messages: Messages, context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(method, context, self._admission, quota)
             with call as ticket:
-                request = _only(self._requests(handler, call, ticket, messages))
+                request = _only(handler, call, ticket, messages)
                 for response in handler.unary_stream(request, context):
                     data: bytes = handler.response_serializer(response)
                     call.response_bytes += len(data)
@@ -136,36 +149,36 @@ class CallInterceptor(grpc.ServerInterceptor):
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
     def _answer(self, handler: Any, call: Call, ticket: Ticket, messages: Messages) -> bytes:
-        requests = self._requests(handler, call, ticket, messages)
         if handler.request_streaming:
+            requests = map(partial(_read, handler, call, ticket), messages)
             response = handler.stream_unary(requests, call.context)
         else:
-            response = handler.unary_unary(_only(requests), call.context)
+            response = handler.unary_unary(_only(handler, call, ticket, messages), call.context)
         data: bytes = handler.response_serializer(response)
         return data
 
-    def _requests(self, handler: Any, call: Call, ticket: Ticket, messages: Messages) -> Iterator[Any]:
-        for message in messages:
-            ticket.take(len(message))
-            try:
-                request = handler.request_deserializer(message)
-            except DecodeError as error:
-                raise InvalidRequest(
-                    f"the request is no {call.method}Request: {error}; encode it by the contract"
-                ) from None
-            message = request.message if isinstance(request, Framed) else request
-            call.session = call.session or getattr(message, "session_id", "")[:8]
-            yield request
+
+def _only(handler: Any, call: Call, ticket: Ticket, messages: Messages) -> Any:
+    message = next(messages, None)
+    if message is None:
+        raise InvalidRequest("the call has no request message; send one")
+    return _read(handler, call, ticket, message)
+
+
+def _read(handler: Any, call: Call, ticket: Ticket, message: bytes) -> Any:
+    """Returns the request that a message holds, counted for the ticket; raises Overloaded or InvalidRequest."""
+    ticket.take(len(message))
+    try:
+        request = handler.request_deserializer(message)
+    except DecodeError as error:
+        raise InvalidRequest(f"the request is no {call.method}Request: {error}; encode it by the contract") from None
+    if not call.session:
+        plain = request.message if isinstance(request, Framed) else request
+        call.session = getattr(plain, "session_id", "")[:8]
+    return request
 
 
 def _quota(handler: Any) -> str:
     if handler.request_streaming and handler.response_streaming:
         return PIPELINES
     return STREAMS if handler.request_streaming or handler.response_streaming else CALLS
-
-
-def _only(requests: Iterator[Any]) -> Any:
-    request = next(requests, None)
-    if request is None:
-        raise InvalidRequest("the call has no request message; send one")
-    return request

@@ -7,7 +7,8 @@ from typing import Any
 from google.rpc import status_pb2
 
 from backwire_api import wire
-from backwire_api.tensors import Array, RawTensor, encode_chunks
+from backwire_api.chunk_stream import encode_chunks
+from backwire_api.tensors import Array, RawTensor
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.rpc import convert_calls as convert
 from backwire_server.rpc.convert_session import session_to_proto

@@ -18,7 +18,7 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 def checked_id(value: str, field: str) -> str:
     """Returns an id that a client chose; raises InvalidRequest when it is too long."""
-    if len(value.encode()) > MAX_ID_BYTES:
+    if value and len(value.encode()) > MAX_ID_BYTES:
         raise InvalidRequest(f"{field} is longer than {MAX_ID_BYTES} bytes; use a shorter one", field=field)
     return value
 

@@ -20,7 +20,7 @@ class RpcScope:
 
     def check(self) -> None:
         """Raises DeadlineExceeded when the time is up, Cancelled when the client has gone."""
-        if self.remaining() == 0:
+        if self._context.time_remaining() <= 0:
             raise DeadlineExceeded(
                 "the deadline passed before the call was done; nothing was changed, give it more time"
             )

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from backwire_api.tensors import encode_chunks
+from backwire_api.chunk_stream import encode_chunks
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.wire import Framed
 from backwire_server.engine.catalog import catalog
@@ -103,8 +103,8 @@ class GradientServicer:
         session = self._store.get(head.session_id)
         values = convert.parameter_values(session, head, requests)
         named = pb.SetParametersRequest(session_id=head.session_id, request_id=head.request_id)
-        key = key_of(named, convert.tensors_to_proto(values))
-        return pb.SetParametersResponse(step=session.set_parameters(RpcScope(context), values, key).count)
+        key = key_of(named, convert.tensors_to_proto(values.arrays), values.checksums)
+        return pb.SetParametersResponse(step=session.set_parameters(RpcScope(context), values.arrays, key).count)
 
     def GetGradients(
         self, request: pb.GetGradientsRequest, context: Context

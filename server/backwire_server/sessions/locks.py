@@ -21,11 +21,26 @@ class FairLock:
     @contextmanager
     def hold(self, scope: CallScope) -> Iterator[None]:
         """Holds the lock; raises what `scope.check` raises when the call ends before its turn has come."""
-        self._acquire(scope)
+        self.acquire(scope)
         try:
             yield
         finally:
             self.release()
+
+    def acquire(self, scope: CallScope) -> None:
+        """Takes the lock when its turn has come, as `hold` does. Goes with `release`."""
+        with self._mutex:
+            if not self._held:
+                self._held = True
+                return
+            turn = threading.Event()
+            self._waiting.append(turn)
+        try:
+            while not turn.wait(_patience(scope)):
+                scope.check()
+        except BaseException:
+            self._give_up(turn)
+            raise
 
     def try_acquire(self) -> bool:
         """Takes the lock if nobody has it; tells whether it did. Goes with `release`."""
@@ -42,20 +57,6 @@ class FairLock:
                 self._waiting.popleft().set()
             else:
                 self._held = False
-
-    def _acquire(self, scope: CallScope) -> None:
-        with self._mutex:
-            if not self._held:
-                self._held = True
-                return
-            turn = threading.Event()
-            self._waiting.append(turn)
-        try:
-            while not turn.wait(_patience(scope)):
-                scope.check()
-        except BaseException:
-            self._give_up(turn)
-            raise
 
     def _give_up(self, turn: threading.Event) -> None:
         with self._mutex:

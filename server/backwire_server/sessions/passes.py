@@ -50,11 +50,14 @@ class PassTable:
         """The name of each live pass and when it was made, oldest first."""
         return tuple((name, kept.born) for name, kept in self._live.items())
 
-    def expire(self) -> None:
-        """Drops the passes that are too old."""
+    def expire(self) -> bool:
+        """Drops the passes that are too old; tells whether there were any."""
+        if not self._live:
+            return False
         oldest = self._clock() - self._limits.pass_ttl
         old = [name for name, kept in self._live.items() if kept.born < oldest]
         self._drop(old, TOO_OLD.format(ttl=self._limits.pass_ttl))
+        return bool(old)
 
     def find(self, name: str) -> KeptPass:
         """Returns a live pass; raises PassExpired for one that was, as far as is remembered, else PassNotFound."""

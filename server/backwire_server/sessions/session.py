@@ -1,8 +1,7 @@
 """A session: a model in training that several callers share."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar, cast
 
@@ -90,7 +89,7 @@ class Session:
 
     def evaluate(self, scope: CallScope, call: ForwardCall) -> ForwardResult:
         """Computes outputs and loss in eval mode."""
-        with self._my_turn(scope):
+        with self._my_turn(scope, reading=True):
             return self._trainer.evaluate(call)
 
     def check_gradients(self, scope: CallScope, call: CheckCall) -> GradientCheck:
@@ -207,20 +206,30 @@ class Session:
             self._log.record(key, result)
             return result
 
-    @contextmanager
-    def _my_turn(self, scope: CallScope) -> Iterator[None]:
+    def _my_turn(self, scope: CallScope, *, reading: bool = False) -> "_Turn":
+        """Returns the right to compute, as a context; `reading` promises to leave what `_publish` tells as it is."""
+        return _Turn(self, scope, reading=reading)
+
+    def _begin(self, scope: CallScope) -> None:
         self.touch()
-        with self._turn.hold(scope):
+        self._turn.acquire(scope)
+        try:
             if self._closed:
                 raise SessionNotFound(f"session {self.session_id!r} was deleted; create a new one", field="session_id")
-            try:
-                scope.check()
-                self._trainer.passes.expire()
-                yield
-            finally:
-                self.touch()
-                if not self._closed:
-                    self._publish()
+            scope.check()
+            if self._trainer.passes.expire():
+                self._publish()
+        except BaseException:
+            self._finish(reading=True)
+            raise
+
+    def _finish(self, *, reading: bool) -> None:
+        try:
+            self.touch()
+            if not (reading or self._closed):
+                self._publish()
+        finally:
+            self._turn.release()
 
     def _publish(self) -> None:
         """Brings what others see of this session up to date: its standing and the bytes it holds."""
@@ -233,3 +242,18 @@ class Session:
         del self._trainer
         self._log = RequestLog()
         self._account.settle(0)
+
+
+class _Turn:
+    """A turn at a session. A class, since a generator as a context costs several times as much."""
+
+    __slots__ = ("_reading", "_scope", "_session")
+
+    def __init__(self, session: Session, scope: CallScope, *, reading: bool) -> None:
+        self._session, self._scope, self._reading = session, scope, reading
+
+    def __enter__(self) -> None:
+        self._session._begin(self._scope)
+
+    def __exit__(self, *_: object) -> None:
+        self._session._finish(reading=self._reading)

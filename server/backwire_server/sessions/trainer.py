@@ -258,7 +258,7 @@ class Trainer:
             raise NoLoss(f"the graph has no loss; {remedy}, or create a session from a graph with a loss")
 
     def _check_answer(self, arrays: Mapping[str, Array], *, chunked: bool) -> None:
-        nbytes = sum(len(name) * 4 + array.nbytes + ENVELOPE_BYTES for name, array in arrays.items())
+        nbytes = sum([len(name) * 4 + array.nbytes + ENVELOPE_BYTES for name, array in arrays.items()])
         if chunked and nbytes > self._limits.max_pass_bytes:
             raise MessageTooLarge(
                 f"the tensors of the answer hold {nbytes:,} bytes, but the limit is "
