@@ -21,20 +21,23 @@ MODULES = {
 }
 MOST_LINES = 400
 
-LAYERS = ("engine", "optim", "sessions", "machine", "config", "lifetime", "rpc", "workers", "__main__")
+LAYERS = ("engine", "optim", "sessions", "machine", "config", "lifetime", "messages", "storage", "rpc", "workers", "__main__")
 """The parts of backwire_server from the bottom to the top; each may import itself and those before it."""
 
-GRPC = {"grpc", "grpc_health", "grpc_status", "google", "backwire_api"}
+PROTOBUF = {"google", "backwire_api"}
+GRPC = PROTOBUF | {"grpc", "grpc_health", "grpc_status"}
 NUMBERS = {"numpy", "ml_dtypes"}
 FOREIGN = {
     "backwire_api": NUMBERS | {"google", "grpc"},
     "backwire": NUMBERS | GRPC,
     "backwire_server.engine": NUMBERS,
     "backwire_server.optim": NUMBERS,
-    "backwire_server.sessions": NUMBERS | {"safetensors"},
+    "backwire_server.sessions": NUMBERS,
     "backwire_server.machine": {"backwire_api"},
     "backwire_server.config": set(),
     "backwire_server.lifetime": set(),
+    "backwire_server.messages": NUMBERS | PROTOBUF,
+    "backwire_server.storage": NUMBERS | PROTOBUF | {"safetensors"},
     "backwire_server.rpc": NUMBERS | GRPC,
     "backwire_server.workers": GRPC,
     "backwire_server.__main__": NUMBERS | GRPC,

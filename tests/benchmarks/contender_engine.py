@@ -11,7 +11,7 @@ from tests.benchmarks import backwire_models, engine_profile, values  # noqa: E4
 
 import backwire as bw  # noqa: E402
 from backwire_api.v1 import gradient_service_pb2 as pb  # noqa: E402
-from backwire_server.rpc.convert_session import session_spec  # noqa: E402
+from backwire_server.messages.session import session_spec  # noqa: E402
 from backwire_server.sessions.budget import Budget  # noqa: E402
 from backwire_server.sessions.calls import BackwardCall, ForwardCall, TrainCall  # noqa: E402
 from backwire_server.sessions.limits import Limits  # noqa: E402

@@ -12,7 +12,7 @@ from tests.optim import test_against_onnx
 
 import backwire.onnx
 from backwire_server.engine.model import Model
-from backwire_server.rpc.convert_graph import graph_from_proto
+from backwire_server.messages.graph import graph_from_proto
 from backwire_server.sessions.limits import Limits
 
 LOSS = "loss"  # a graph's loss goes by this name, so an output may not

@@ -1,1 +1,1 @@
-"""The server's side of the contract: everything that knows gRPC and protobuf."""
+"""The server's side of the contract: everything that knows gRPC."""

@@ -10,9 +10,9 @@ from backwire_api import wire
 from backwire_api.chunk_stream import encode_chunks
 from backwire_api.tensors import Array, RawTensor
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.rpc import convert_calls as convert
-from backwire_server.rpc.convert_session import session_to_proto
-from backwire_server.rpc.request_keys import key_of
+from backwire_server.messages import calls as convert
+from backwire_server.messages.request_keys import key_of
+from backwire_server.messages.session import session_to_proto
 from backwire_server.sessions.errors import InvalidTensor
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope

@@ -10,11 +10,11 @@ from backwire_api.chunk_stream import encode_chunks
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.wire import Framed
 from backwire_server.engine.catalog import catalog
-from backwire_server.rpc import convert_calls as convert
-from backwire_server.rpc import convert_inspection as inspect
-from backwire_server.rpc.convert_session import session_spec, session_to_proto
+from backwire_server.messages import calls as convert
+from backwire_server.messages import inspection as inspect
+from backwire_server.messages.request_keys import key_of
+from backwire_server.messages.session import session_spec, session_to_proto
 from backwire_server.rpc.pipeline import PipelineStream
-from backwire_server.rpc.request_keys import key_of
 from backwire_server.rpc.scope import RpcScope
 from backwire_server.sessions.describing import describe_session
 from backwire_server.sessions.store import SessionStore

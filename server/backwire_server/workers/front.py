@@ -13,10 +13,10 @@ from grpc_status import rpc_status
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Config
+from backwire_server.messages.request_keys import MAX_ID_BYTES
 from backwire_server.rpc.admission import CALLS, PIPELINES, STREAMS, Admission
 from backwire_server.rpc.errors import status_of
 from backwire_server.rpc.listening import bind, options
-from backwire_server.rpc.request_keys import MAX_ID_BYTES
 from backwire_server.sessions.errors import InvalidRequest
 from backwire_server.sessions.paging import PageTokens, page_limit
 from backwire_server.sessions.requests import WINDOW

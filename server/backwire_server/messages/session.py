@@ -5,8 +5,8 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import graph_pb2
 from backwire_server.engine.dims import Dim
 from backwire_server.engine.graph import Input, Parameter
-from backwire_server.rpc.convert_graph import graph_from_proto
-from backwire_server.rpc.convert_optimizer import optimizer_from_proto, optimizer_to_proto
+from backwire_server.messages.graph import graph_from_proto
+from backwire_server.messages.optimizer import optimizer_from_proto, optimizer_to_proto
 from backwire_server.sessions.info import SessionInfo
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import shape_of

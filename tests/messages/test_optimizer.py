@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 import backwire as bw
 from backwire_api.v1 import optimizer_pb2
 from backwire_server import optim
-from backwire_server.rpc.convert_optimizer import (
+from backwire_server.messages.optimizer import (
     CHOICES,
     RULES,
     SCHEDULES,

@@ -10,7 +10,7 @@ from backwire_api.chunk_stream import Assembler
 from backwire_api.tensors import RawTensor
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.wire import Framed
-from backwire_server.rpc.request_keys import checked_id
+from backwire_server.messages.request_keys import checked_id
 from backwire_server.sessions.accumulator import Normalization
 from backwire_server.sessions.calls import (
     BackwardCall,

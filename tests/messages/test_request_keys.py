@@ -8,7 +8,7 @@ import pytest
 from backwire_api import tensors
 from backwire_api.tensors import Array, RawTensor
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.rpc.request_keys import key_of
+from backwire_server.messages.request_keys import key_of
 from backwire_server.sessions.errors import InvalidRequest
 from backwire_server.sessions.requests import RequestKey
 

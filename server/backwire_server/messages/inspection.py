@@ -13,9 +13,9 @@ from backwire_server.engine.check import GradientCheck
 from backwire_server.engine.dims import concrete
 from backwire_server.engine.graph import Attribute, TensorType
 from backwire_server.engine.registry import REQUIRED
-from backwire_server.rpc.convert_calls import RawTensors, arrays_from_proto
-from backwire_server.rpc.convert_graph import graph_from_proto
-from backwire_server.rpc.convert_optimizer import optimizer_from_proto
+from backwire_server.messages.calls import RawTensors, arrays_from_proto
+from backwire_server.messages.graph import graph_from_proto
+from backwire_server.messages.optimizer import optimizer_from_proto
 from backwire_server.sessions.calls import CheckCall
 from backwire_server.sessions.describing import SessionDescription
 from backwire_server.sessions.errors import InvalidTensor

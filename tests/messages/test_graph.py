@@ -10,7 +10,7 @@ from backwire_api import tensors
 from backwire_api.v1 import graph_pb2, tensor_pb2
 from backwire_server.engine.dims import Symbolic
 from backwire_server.engine.errors import EngineError
-from backwire_server.rpc.convert_graph import OPSETS, graph_from_proto
+from backwire_server.messages.graph import OPSETS, graph_from_proto
 from backwire_server.sessions.errors import GraphTooLarge, SessionError, UnsupportedOpset
 from backwire_server.sessions.initializers import Distribution, Initializer
 from backwire_server.sessions.limits import Limits

@@ -1,0 +1,1 @@
+"""Sessions on disk: record files, journals, checkpoints and recovery; knows no gRPC."""
