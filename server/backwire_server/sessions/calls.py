@@ -76,12 +76,17 @@ class NonFinitePolicy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """How to step; None stands for the optimizer's learning rate, and for any step."""
+    """How to step; None stands for the optimizer's learning rate, and for any step.
+
+    `after_contributions` is how many must have been accumulated first, `digest` asks for that of the state after it.
+    """
 
     learning_rate: float | None = None
     expected_step: int | None = None
     non_finite: NonFinitePolicy = NonFinitePolicy.REJECT
     normalization: Normalization = Normalization.SUM
+    after_contributions: int = 0
+    digest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,7 @@ class StepResult:
     contributions: int
     skipped: bool = False
     non_finite_parameter: str = ""
+    digest: str = ""
     nbytes: int = OVERHEAD_BYTES
 
 
@@ -120,6 +126,30 @@ class TrainResult:
     def nbytes(self) -> int:
         """The bytes that keeping it costs."""
         return OVERHEAD_BYTES + held_bytes(self.outputs.values())
+
+
+@dataclass(frozen=True, slots=True)
+class SetCall:
+    """New values of parameters by name."""
+
+    values: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroCall:
+    """Asks to discard the accumulated gradients."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseCall:
+    """Gives a writer lease, the `number`-th of the session, to a holder who is heard of at least every so many seconds.
+
+    An empty holder gives the lease back. See AttachSession in the contract.
+    """
+
+    number: int
+    holder: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,13 @@
     │   ├── UnsupportedOpset
     │   ├── UnknownParameter
     │   ├── InvalidPageToken
-    │   └── RequestIdReused
+    │   ├── RequestIdReused
+    │   └── InvalidExport
     ├── SessionNotFound
     ├── SessionLost
+    ├── SessionQuarantined
     ├── PassNotFound
+    ├── CheckpointNotFound
     ├── PassExists
     ├── FailedPrecondition         the call is right, but the session is not in the state for it
     │   ├── PassExpired
@@ -18,15 +21,20 @@
     │   ├── NoLoss
     │   ├── NonFiniteGradient
     │   ├── ResultNotRetained
+    │   ├── NotDurable
     │   └── DependencyFailed
     ├── StepMismatch
+    ├── WriterFenced
+    ├── LeaseHeld
     ├── LimitExceeded              a limit of the server was hit; `quota` names it
     │   ├── GraphTooLarge
     │   ├── PassTooLarge
     │   ├── MessageTooLarge
     │   ├── TooManySessions
     │   ├── OutOfMemory
+    │   ├── DiskQuotaExceeded
     │   └── Overloaded
+    ├── StorageFailed
     ├── ShuttingDown
     ├── NoWorker
     ├── Cancelled
@@ -73,6 +81,10 @@ class InvalidPageToken(InvalidRequest):
     """The page token was not issued by this server."""
 
 
+class InvalidExport(InvalidRequest):
+    """What was to be imported is not what ExportSession sends, or it is damaged."""
+
+
 class RequestIdReused(InvalidRequest):
     """The request id belongs to another request."""
 
@@ -117,6 +129,10 @@ class NonFiniteGradient(FailedPrecondition):
     """A gradient is NaN or infinite, and the call did not say to go on."""
 
 
+class NotDurable(FailedPrecondition):
+    """The session is kept in memory alone."""
+
+
 class ResultNotRetained(FailedPrecondition):
     """The mutation was applied before, but its answer was too large to be kept."""
 
@@ -135,6 +151,26 @@ class DependencyFailed(FailedPrecondition):
 
 class StepMismatch(SessionError):
     """The session is not at the step that the caller expected."""
+
+
+class WriterFenced(SessionError):
+    """The session has a writer lease, and the caller's is not it."""
+
+
+class LeaseHeld(SessionError):
+    """Another holds the writer lease, and was heard of lately."""
+
+
+class CheckpointNotFound(SessionError):
+    """The session has no checkpoint of this name, or none that leads to this step."""
+
+
+class SessionQuarantined(SessionError):
+    """The files of the session are damaged, and nothing is guessed about what was in them."""
+
+
+class StorageFailed(SessionError):
+    """The disk could not be written or read, so nothing was changed."""
 
 
 class LimitExceeded(SessionError):
@@ -159,6 +195,10 @@ class TooManySessions(LimitExceeded):
 
 class OutOfMemory(LimitExceeded):
     """The memory that the server may use does not suffice."""
+
+
+class DiskQuotaExceeded(LimitExceeded):
+    """The files of all sessions hold as many bytes as they may."""
 
 
 class Overloaded(LimitExceeded):

@@ -18,12 +18,16 @@ Source = Array | Initializer
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """A graph, where the first value of each parameter comes from, the optimizer if there is one, and the seed."""
+    """A graph, where the first value of each parameter comes from, the optimizer if there is one, and the seed.
+
+    `definition` is all of this in the form of whoever made it, for whoever keeps it; it means nothing here.
+    """
 
     graph: Graph
     sources: Mapping[str, Source]
     optimizer: Optimizer | None = None
     seed: int = 0
+    definition: bytes = b""
 
     def check(self, limits: Limits) -> None:
         """Raises GraphTooLarge when the parameters and constants together hold too many bytes."""

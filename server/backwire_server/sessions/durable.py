@@ -1,0 +1,168 @@
+"""What a session needs from whoever keeps it on disk; `storage` has the one that does."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.scope import CallScope
+from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.state import Image
+
+
+class Durability(Enum):
+    """What a mutation outlives once it was acknowledged."""
+
+    MEMORY = "memory"  # nothing
+    JOURNAL = "journal"  # the process: it is written to a file before the answer
+    FSYNC = "fsync"  # the machine: the file is flushed before the answer
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """An accepted change of a session, as its journal has it.
+
+    Attributes:
+        call: What was asked for: one of the mutating calls of `sessions.calls`.
+        key: The request's identity, None for one without a request id.
+        dropped: The passes that went for their age or for limits since the mutation before.
+    """
+
+    call: Any
+    key: RequestKey | None = None
+    dropped: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """A checkpoint on disk: its name (empty for one that the server made by itself), and the state that it holds.
+
+    Times are seconds since 1970.
+    """
+
+    name: str
+    step: int
+    digest: str
+    created: float
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What a session is made from again: an image (None: its specification alone), and then these mutations.
+
+    `count` is how many mutations there are, to tell how far recovery is. The iterator raises SessionQuarantined where
+    the journal is damaged. `digests` has the digest that the state must have after the mutation of a number (the first
+    after the image is 1), where a later checkpoint tells it.
+    """
+
+    image: Image | None
+    mutations: Iterator[Mutation]
+    count: int = 0
+    digests: Mapping[int, str] = field(default_factory=dict)
+
+
+class SessionFiles(Protocol):
+    """The files of one session. For one thread at a time, but for `wait`."""
+
+    @property
+    def durability(self) -> Durability:
+        """What mutations outlive."""
+
+    @property
+    def created(self) -> float:
+        """When the session was created, in seconds since 1970."""
+
+    def spec(self) -> SessionSpec:
+        """Returns what the session was made from; without first values where a checkpoint has them."""
+
+    def recover(self) -> Recovery:
+        """Returns what to make the session from, and cuts a torn tail; raises SessionQuarantined."""
+
+    def append(self, mutation: Mutation) -> int:
+        """Writes a record and returns its number, 1 for the first.
+
+        Raises StorageFailed with nothing written that counts, DiskQuotaExceeded before anything is written.
+        """
+
+    def wait(self, number: int, scope: CallScope) -> None:
+        """Returns when the record of this number is as durable as it is to be; at once below FSYNC.
+
+        Raises StorageFailed when it cannot be, and what `scope.check` raises.
+        """
+
+    @property
+    def due(self) -> bool:
+        """Whether the journal has grown so far that a checkpoint should be made."""
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there are records since the last checkpoint, or there is none."""
+
+    def checkpoint(self, image: Image, *, background: bool) -> None:
+        """Takes over an image of this moment, to which replay need not go back beyond; closes it when it is written.
+
+        Records that follow belong to it from now on. Without `background` it is complete at return, and StorageFailed
+        tells that it could not be; in the background a failure is logged, and the journal simply stays longer.
+        """
+
+    def save(self, name: str, image: Image) -> CheckpointInfo:
+        """Writes a checkpoint that stays until it is deleted, in place of one of the same name; closes the image."""
+
+    def checkpoints(self) -> list[CheckpointInfo]:
+        """Returns the checkpoints that there are, oldest first."""
+
+    def delete_checkpoint(self, name: str) -> None:
+        """Removes what `save` wrote; raises CheckpointNotFound."""
+
+    def load(self, name: str) -> Image:
+        """Reads what `save` wrote and verifies it; raises CheckpointNotFound, SessionQuarantined."""
+
+    def rewind(self, step: int) -> Recovery:
+        """Returns what leads to a step at or after the oldest checkpoint that the server kept.
+
+        Whoever replays stops when the state has this step. Raises CheckpointNotFound for a step before that.
+        """
+
+    def restart(self, image: Image) -> None:
+        """Makes an image what the session goes on from, whatever was before, and closes it. Wholly or not at all."""
+
+    def fork(self, session_id: str) -> "SessionFiles":
+        """Returns the files of a new session with the state of this moment, without copying what it holds."""
+
+    def close(self) -> None:
+        """Waits for what is being written and closes files. They are opened again when they are needed."""
+
+    def delete(self) -> None:
+        """Closes and removes all files."""
+
+
+class Vault(Protocol):
+    """Where sessions are kept on disk. May be used by several threads at once."""
+
+    @property
+    def default(self) -> Durability:
+        """The durability of sessions that ask for none; above MEMORY."""
+
+    def session_ids(self) -> list[str]:
+        """Returns the ids of all sessions that are kept and are this process's own, oldest first."""
+
+    def create(self, session_id: str, spec: SessionSpec, durability: Durability) -> SessionFiles:
+        """Returns the files of a new session, on disk; raises StorageFailed, DiskQuotaExceeded."""
+
+    def open(self, session_id: str) -> SessionFiles:
+        """Returns the files of a session; raises SessionQuarantined when they are not in order."""
+
+    def close(self) -> None:
+        """Ends threads and lets go of the directory."""
+
+
+class Carrier(Protocol):
+    """Puts a session into one file, and takes it out again."""
+
+    def pack(self, spec: SessionSpec, image: Image) -> Iterator[bytes]:
+        """Yields the file in pieces; closes the image."""
+
+    def unpack(self, path: str) -> tuple[SessionSpec, Image]:
+        """Returns what the file at a path holds, verified; raises InvalidExport."""
