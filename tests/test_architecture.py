@@ -21,7 +21,19 @@ MODULES = {
 }
 MOST_LINES = 400
 
-LAYERS = ("engine", "optim", "sessions", "machine", "config", "lifetime", "messages", "storage", "rpc", "workers", "__main__")
+LAYERS = (
+    "engine",
+    "optim",
+    "sessions",
+    "machine",
+    "config",
+    "lifetime",
+    "messages",
+    "storage",
+    "rpc",
+    "workers",
+    "__main__",
+)
 """The parts of backwire_server from the bottom to the top; each may import itself and those before it."""
 
 PROTOBUF = {"google", "backwire_api"}
