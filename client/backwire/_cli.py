@@ -1,15 +1,16 @@
-"""The command line: `backwire serve`, `demo`, `describe`, `check-gradients`, `health`, `ops`, `sessions`, `version`."""
+"""The command line: `backwire serve`, `demo`, `describe`, `check-gradients`, `health`, `ops`, `sessions` and more."""
 
 import argparse
 import contextlib
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 import backwire
-from backwire import _channel, _cli_check, _cli_describe, _cli_options, _health
+from backwire import _channel, _cli_check, _cli_describe, _cli_options, _cli_sessions, _health
 from backwire._errors import BackwireError
+
+_SERVER_COMMANDS = {"serve": "backwire_server", "verify": "backwire_server.storage.verify"}
 
 _EXIT_CODES = """\
 exit codes:
@@ -22,10 +23,10 @@ exit codes:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code, which `backwire --help` lists; `serve` does not return."""
+    """Runs one command and returns its exit code, which `backwire --help` lists; `serve` and `verify` do not return."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["serve"]:
-        _serve(given[1:])
+    if given[:1] and given[0] in _SERVER_COMMANDS:
+        _become(_SERVER_COMMANDS[given[0]], given[1:])
     options = _parser().parse_args(given)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -102,20 +103,28 @@ def _parser() -> argparse.ArgumentParser:
     ops.set_defaults(run=_print_ops)
 
     sessions = commands.add_parser(
-        "sessions", help="list the sessions of a server", description="Lists all sessions, oldest first."
+        "sessions",
+        help="list, show, delete, fork, export and import the sessions of a server",
+        description="Lists all sessions, oldest first; or does with one what a command says.",
     )
-    _cli_options.add_target(sessions, _cli_options.RUNNING, timeout=10.0)
+    _cli_sessions.add_options(sessions)
     sessions.set_defaults(run=_print_sessions)
+
+    commands.add_parser(
+        "verify",
+        help="replay what a data directory has and compare; `backwire verify --help` tells more",
+        add_help=False,
+    )
 
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_print_version)
     return parser
 
 
-def _serve(arguments: Sequence[str]) -> None:
-    """Becomes the server process, which sets its environment before it loads numpy."""
+def _become(module: str, arguments: Sequence[str]) -> None:
+    """Becomes a process of the server's, which sets its environment before it loads numpy."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "backwire_server", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -155,14 +164,8 @@ def _print_health(options: argparse.Namespace) -> int:
 
 
 def _print_sessions(options: argparse.Namespace) -> int:
-    row = "{:<36} {:>8} {:>8} {:>12} {:>7}  {}"
-    with backwire.connect(options.target, timeout=options.timeout) as client:
-        print(row.format("SESSION", "STEP", "PENDING", "PARAMETERS", "PASSES", "CREATED"))
-        for session in client.sessions():
-            count = sum(math.prod(parameter.shape) for parameter in session.parameters)
-            created = session.created.strftime("%Y-%m-%d %H:%M:%SZ")
-            cells = (session.id, session.step, session.contributions, count, len(session.forward_ids), created)
-            print(row.format(*cells))
+    for line in _cli_sessions.lines(options):
+        print(line)
     return 0
 
 

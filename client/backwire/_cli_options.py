@@ -17,12 +17,23 @@ PRIVATE = _client.EMBEDDED
 """The target of commands that can do with a server of their own."""
 
 
-def add_target(parser: argparse.ArgumentParser, default: str, *, timeout: float) -> None:
-    """Adds `--target` and `--timeout`."""
+def add_target(
+    parser: argparse.ArgumentParser, default: str, *, timeout: float | None, inherited: bool = False
+) -> None:
+    """Adds `--target` and `--timeout`; `inherited` where the parser's parent has them too, and the defaults."""
     usual = "start a private server" if default == PRIVATE else default
-    parser.add_argument("--target", default=default, help=f"host:port or unix:/path of a server (default: {usual})")
+    waits = "what the command usually takes" if timeout is None else f"{timeout:g}"
     parser.add_argument(
-        "--timeout", type=above_zero, default=timeout, metavar="SECONDS", help="how long to wait (default: %(default)s)"
+        "--target",
+        default=argparse.SUPPRESS if inherited else default,
+        help=f"host:port or unix:/path of a server (default: {usual})",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=above_zero,
+        default=argparse.SUPPRESS if inherited else timeout,
+        metavar="SECONDS",
+        help=f"how long to wait (default: {waits})",
     )
 
 

@@ -1,18 +1,20 @@
 """Client: a connection to a server, on which sessions are made and found."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 import grpc
 
-from backwire import _inspection, _messages
+from backwire import _files, _inspection, _messages
 from backwire._channel import TLS, open_channel, with_port
 from backwire._direct import Routes
 from backwire._embedded import EmbeddedServer
 from backwire._errors import InvalidRequestError
+from backwire._files import File
 from backwire._graph import Graph, as_graph
-from backwire._info import SessionInfo, session_info
+from backwire._info import Durability, SessionInfo, session_info
 from backwire._inspection import GraphDescription, OpInfo
 from backwire._optimizers import Optimizer
 from backwire._retry import Retry
@@ -91,6 +93,7 @@ class Client:
         optimizer: Optimizer | None = None,
         seed: int = 0,
         *,
+        durability: Durability | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Session:
@@ -101,6 +104,8 @@ class Client:
             optimizer: How steps update the parameters; None for a session that only computes gradients.
             seed: What parameters and Dropout masks are drawn from; the same graph, seed and calls give the same
                 numbers.
+            durability: What an acknowledged mutation outlives: `"memory"` nothing, `"journal"` the server's process,
+                `"fsync"` its machine; None for what the server was told with `--durability`.
             request_id: Give that of a call that failed to repeat it safely; by default drawn at random.
             timeout: The seconds until the call fails with DeadlineExceededError; None for the client's.
 
@@ -108,10 +113,11 @@ class Client:
             GraphError: The graph is malformed; `field` names the node.
             ShapeError: The server found shapes that do not fit together.
             ResourceExhaustedError: The server has no room for it.
+            NotDurableError: `durability` is above memory, and the server has no data directory.
         """
         unique = _messages.new_request_id(request_id)
         sent = as_graph(graph)
-        request = _messages.create_session(sent, optimizer, seed, unique)
+        request = _messages.create_session(sent, optimizer, seed, durability, unique)
         rpc = self._transport.stub.CreateSession
         response = self._transport.unary(rpc, request, timeout=timeout, request_id=unique)
         return self._session(session_info(response.session), sent)
@@ -158,6 +164,45 @@ class Client:
         request = service_pb2.GetSessionRequest(session_id=id)
         response = self._transport.unary(self._transport.stub.GetSession, request, timeout=timeout)
         return self._session(session_info(response.session))
+
+    def import_session(
+        self,
+        file: File,
+        *,
+        durability: Durability | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Session:
+        """Makes a new session of a file that `Session.export` wrote, of this server or another, and returns it.
+
+        It goes on from the same bits: graph, parameters, accumulated gradients, the optimizer's memory, step and seed.
+
+        Args:
+            file: A path, or a file that was opened in binary mode, which is read from where it stands and must be able
+                to seek.
+            durability: As in `create_session`.
+            request_id: As in `create_session`.
+            timeout: As in `create_session`.
+
+        Raises:
+            InvalidExportError: The file is something else, or damaged.
+        """
+        unique = _messages.new_request_id(request_id)
+        level = _messages.durability_number(durability)
+        head = service_pb2.ImportSessionRequest(request_id=unique, durability=level)
+        with _files.reading(file) as source:
+            start = source.tell()
+            response = self._transport.upload(
+                self._transport.stub.ImportSession,
+                lambda: _files.send(source, start, head),
+                timeout=timeout,
+                request_id=unique,
+            )
+        return self._session(session_info(response.session))
+
+    def load(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> Session:
+        """Makes a new session of a file that `Session.save` wrote: `import_session` with all defaults."""
+        return self.import_session(path, timeout=timeout)
 
     def sessions(self, *, page_size: int = 0, timeout: float | None = None) -> Iterator[SessionInfo]:
         """Yields what all sessions on the server are, oldest first.

@@ -9,11 +9,13 @@
     │   ├── UnknownNameError                 no input, output or parameter of this name
     │   ├── MissingInputError                an input that the result depends on was not given
     │   ├── OptimizerError                   a figure of the optimizer is outside its range
-    │   └── RequestIdReusedError             the request_id belongs to another request
+    │   ├── RequestIdReusedError             the request_id belongs to another request
+    │   └── InvalidExportError               the file is no exported session, or it is damaged
     ├── NotFoundError (LookupError)
     │   ├── SessionNotFoundError
     │   │   └── SessionLostError             the process that kept the session ended
-    │   └── PassNotFoundError
+    │   ├── PassNotFoundError
+    │   └── CheckpointNotFoundError          no checkpoint of this name, or none that leads to this step
     ├── AlreadyExistsError                   the forward_id is that of a pass that is alive
     ├── FailedPreconditionError              the call is right, but the session is not in the state for it
     │   ├── PassExpiredError
@@ -21,21 +23,28 @@
     │   ├── NoOptimizerError
     │   ├── NoLossError
     │   ├── NonFiniteGradientError
+    │   ├── NotDurableError                  the session is kept in memory alone
     │   ├── ResultNotRetainedError           the request was applied before, but its answer is gone
     │   └── DependencyFailedError            an earlier request of the pipeline failed, and this depends on it
     ├── AbortedError
-    │   └── StepMismatchError                the session is not at expected_step
+    │   ├── StepMismatchError                the session is not at expected_step
+    │   ├── WriterFencedError                another client has the writer lease
+    │   └── LeaseHeldError                   another client has the writer lease, so it cannot be had
     ├── ResourceExhaustedError               a limit of the server was hit
     │   ├── OverloadedError                  for now: call again after retry_after
-    │   └── TooLargeError                    a graph, pass or message is larger than the server takes
+    │   ├── TooLargeError                    a graph, pass or message is larger than the server takes
+    │   └── DiskQuotaExceededError           the server's sessions hold as many bytes on disk as they may
     ├── AuthenticationError                  the token is missing or wrong
     ├── PermissionDeniedError                the token does not allow this
     ├── UnavailableError (ConnectionError)   the server cannot be reached, or is shutting down
+    │   ├── RecoveringError                  the session is being made again from its files
+    │   ├── StorageFailedError               the server's disk could not be written or read
     │   └── ServerStartError                 the embedded server did not come up
     ├── DeadlineExceededError (TimeoutError)
     ├── CancelledError
     ├── ClientClosedError                    the client was closed here
     └── ServerError                          the server failed, or answered what no server should
+        ├── SessionQuarantinedError          the session's files are damaged; others are not concerned
         └── UnsupportedCallError             the server does not have this call: it is older than the client
 
 A mistake that the client can see raises the same class as one that the server finds. `except` clauses should name
@@ -137,6 +146,12 @@ class RequestIdReusedError(InvalidRequestError):
     _reason = Reason.REQUEST_ID_REUSED
 
 
+class InvalidExportError(InvalidRequestError):
+    """The file is not what `Session.export` writes, or it is damaged."""
+
+    _reason = Reason.INVALID_EXPORT
+
+
 class NotFoundError(BackwireError, LookupError):
     """What the call names does not exist."""
 
@@ -166,6 +181,12 @@ class PassNotFoundError(NotFoundError):
     """
 
     _reason = Reason.PASS_NOT_FOUND
+
+
+class CheckpointNotFoundError(NotFoundError):
+    """The session has no checkpoint of this name, or none that leads to this step."""
+
+    _reason = Reason.CHECKPOINT_NOT_FOUND
 
 
 class AlreadyExistsError(BackwireError):
@@ -210,6 +231,12 @@ class NonFiniteGradientError(FailedPreconditionError):
     _reason = Reason.NON_FINITE_GRADIENT
 
 
+class NotDurableError(FailedPreconditionError):
+    """The session is kept in memory alone, or the server has no data directory to keep one in."""
+
+    _reason = Reason.NOT_DURABLE
+
+
 class ResultNotRetainedError(FailedPreconditionError):
     """The request was applied before, but the server no longer has its answer."""
 
@@ -237,6 +264,21 @@ class StepMismatchError(AbortedError):
     _reason = Reason.STEP_MISMATCH
 
 
+class WriterFencedError(AbortedError):
+    """The session has a writer lease, and this client's is not it, or no longer; nothing was changed.
+
+    The message names who holds it. `Session.attach` takes the lease over.
+    """
+
+    _reason = Reason.WRITER_FENCED
+
+
+class LeaseHeldError(AbortedError):
+    """Another client holds the writer lease and was heard of lately; it may be had after `retry_after` seconds."""
+
+    _reason = Reason.LEASE_HELD
+
+
 class ResourceExhaustedError(BackwireError):
     """A limit of the server was hit."""
 
@@ -255,6 +297,12 @@ class TooLargeError(ResourceExhaustedError):
     _reason = Reason.MESSAGE_TOO_LARGE
 
 
+class DiskQuotaExceededError(ResourceExhaustedError):
+    """The files of the server's sessions hold as many bytes as they may; delete checkpoints or sessions."""
+
+    _reason = Reason.DISK_QUOTA_EXCEEDED
+
+
 class AuthenticationError(BackwireError):
     """The token is missing or wrong."""
 
@@ -271,6 +319,18 @@ class UnavailableError(BackwireError, ConnectionError):
     """The server cannot be reached, or is shutting down; all retries failed too."""
 
     _code = Code.UNAVAILABLE
+
+
+class RecoveringError(UnavailableError):
+    """The session is being made again from its files, for longer than the retries lasted."""
+
+    _reason = Reason.RECOVERING
+
+
+class StorageFailedError(UnavailableError):
+    """The server's disk could not be written or read, for longer than the retries lasted; nothing was changed."""
+
+    _reason = Reason.STORAGE_FAILED
 
 
 class ServerStartError(UnavailableError):
@@ -299,6 +359,15 @@ class ServerError(BackwireError):
     """The server failed in a way that is not the caller's fault; its log has the details."""
 
     _code, _reason = Code.INTERNAL, Reason.INTERNAL
+
+
+class SessionQuarantinedError(ServerError):
+    """The files of the session are damaged, and the server guesses nothing; the message names the file and the remedy.
+
+    Other sessions are not concerned.
+    """
+
+    _code, _reason = Code.DATA_LOSS, Reason.SESSION_QUARANTINED
 
 
 class UnsupportedCallError(ServerError):

@@ -3,12 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from backwire._arrays import Array, DType
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 from backwire_api.v1 import graph_pb2, optimizer_pb2
+
+Durability = Literal["memory", "journal", "fsync"]
+
+DURABILITIES: dict[str, service_pb2.Durability.ValueType] = {
+    "memory": service_pb2.DURABILITY_MEMORY,
+    "journal": service_pb2.DURABILITY_JOURNAL,
+    "fsync": service_pb2.DURABILITY_FSYNC,
+}
+_LEVELS: dict[int, Durability] = {
+    service_pb2.DURABILITY_UNSPECIFIED: "memory",  # of a server that knows no other
+    service_pb2.DURABILITY_MEMORY: "memory",
+    service_pb2.DURABILITY_JOURNAL: "journal",
+    service_pb2.DURABILITY_FSYNC: "fsync",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,34 @@ class SessionLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseInfo:
+    """The writer lease of a session: its number, who holds it, and how long they may be silent before another may."""
+
+    number: int
+    holder: str
+    timeout: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """A state of a session on the server's disk.
+
+    Attributes:
+        name: The name that it was saved under; empty for one that the server made by itself.
+        step: How many steps were applied.
+        digest: SHA-256 of the state, in hexadecimal; see `Session.digest`.
+        created: When it was made, in UTC.
+        nbytes: The bytes of its files.
+    """
+
+    name: str
+    step: int
+    digest: str
+    created: datetime
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class SessionInfo:
     """A session as it was when the server was asked.
 
@@ -71,6 +113,8 @@ class SessionInfo:
         forward_ids: The names of the live passes, oldest first.
         address: Where the process that keeps the session can be called directly, which the client does by itself;
             empty when the server is a single process.
+        durability: What an acknowledged mutation outlives: nothing, the server's process, or its machine.
+        lease: The writer lease; None when everybody may write.
     """
 
     id: str
@@ -87,6 +131,8 @@ class SessionInfo:
     limits: SessionLimits
     forward_ids: tuple[str, ...]
     address: str = ""
+    durability: Durability = "memory"
+    lease: LeaseInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +146,7 @@ class StepResult:
         contributions: How many Backward contributions took part.
         skipped: True when the gradients were discarded because some were not finite.
         non_finite_parameter: The first parameter with a gradient that is NaN or infinite, or an empty text.
+        digest: The digest of the state after the step where it was asked for, or an empty text; see `Session.digest`.
     """
 
     step: int
@@ -108,6 +155,7 @@ class StepResult:
     contributions: int
     skipped: bool
     non_finite_parameter: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +191,15 @@ def session_info(message: service_pb2.Session) -> SessionInfo:
         limits=_limits(message.limits),
         forward_ids=tuple(message.forward_ids),
         address=message.address,
+        durability=_LEVELS.get(message.durability, "memory"),
+        lease=_lease(message.lease) if message.HasField("lease") else None,
     )
+
+
+def checkpoint_info(message: service_pb2.Checkpoint) -> CheckpointInfo:
+    """Returns the message as data."""
+    created = _moment(message.create_time)
+    return CheckpointInfo(message.name, message.step, message.digest, created, message.size_bytes)
 
 
 def step_fields(message: service_pb2.StepResult) -> dict[str, Any]:
@@ -157,6 +213,10 @@ def _dims(dims: Sequence[graph_pb2.Dimension]) -> tuple[int | str, ...]:
 
 def _moment(message: Any) -> datetime:
     return message.ToDatetime(tzinfo=UTC)  # type: ignore[no-any-return]
+
+
+def _lease(message: service_pb2.Lease) -> LeaseInfo:
+    return LeaseInfo(message.number, message.holder, message.timeout.ToTimedelta())
 
 
 def _limits(message: service_pb2.SessionLimits) -> SessionLimits:

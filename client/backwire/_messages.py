@@ -17,7 +17,7 @@ from backwire._errors import (
     UnknownNameError,
 )
 from backwire._graph import LOSS, Graph
-from backwire._info import ParameterInfo, SessionInfo, TrainStepResult, step_fields
+from backwire._info import DURABILITIES, Durability, ParameterInfo, SessionInfo, TrainStepResult, step_fields
 from backwire._optimizers import Optimizer
 from backwire_api import chunk_stream, tensors
 from backwire_api.tensors import RawTensor
@@ -48,17 +48,26 @@ def new_request_id(given: str | None) -> str:
 
 
 def create_session(
-    graph: Graph, optimizer: Optimizer | None, seed: int, request_id: str
+    graph: Graph, optimizer: Optimizer | None, seed: int, durability: Durability | None, request_id: str
 ) -> service_pb2.CreateSessionRequest:
-    """Returns the request; raises InvalidRequestError for a seed that is not of 64 bits."""
+    """Returns the request; raises InvalidRequestError for a seed that is not of 64 bits, or no known durability."""
     if not 0 <= seed < 2**64:
         raise InvalidRequestError(f"seed={seed} is no unsigned 64-bit number; use 0 to 2**64 - 1", field="seed")
-    request = service_pb2.CreateSessionRequest(graph=graph.proto, seed=seed, request_id=request_id)
+    request = service_pb2.CreateSessionRequest(
+        graph=graph.proto, seed=seed, request_id=request_id, durability=durability_number(durability)
+    )
     if optimizer is not None:
         if not isinstance(optimizer, Optimizer):
             raise InvalidRequestError(f"optimizer={optimizer!r} is no optimizer; use one such as bw.Adam(1e-3)")
         request.optimizer.CopyFrom(optimizer.to_proto())
     return request
+
+
+def durability_number(durability: Durability | None) -> service_pb2.Durability.ValueType:
+    """Returns the number of a level, that of none for None; raises InvalidRequestError for one that is unknown."""
+    if durability is None:
+        return service_pb2.DURABILITY_UNSPECIFIED
+    return _chosen("durability", durability, DURABILITIES)
 
 
 def forward(
@@ -69,6 +78,7 @@ def forward(
     outputs: Sequence[str] | None,
     forward_id: str | None,
     request_id: str,
+    lease: int,
 ) -> Framed[service_pb2.ForwardRequest]:
     """Returns the request, with inputs converted to their declared dtypes."""
     message = service_pb2.ForwardRequest(
@@ -77,6 +87,7 @@ def forward(
         outputs=_output_names(session, outputs),
         forward_id=forward_id or "",
         request_id=request_id,
+        lease=lease if mode == "train" else 0,
     )
     return Framed(message, encode_inputs(session, inputs))
 
@@ -91,6 +102,7 @@ def backward(
     retain: bool,
     weight: float | None,
     request_id: str,
+    lease: int,
 ) -> Framed[service_pb2.BackwardRequest]:
     """Returns the request; gradients take the dtype of the outputs that Forward returned."""
     if not forward_id:
@@ -99,21 +111,40 @@ def backward(
     _check_known("input", names, [each.name for each in session.inputs])
     _check_known("output", output_gradients or {}, [*session.outputs, LOSS])
     message = service_pb2.BackwardRequest(
-        session_id=session.id, forward_id=forward_id, wrt=names, retain=retain, weight=weight, request_id=request_id
+        session_id=session.id,
+        forward_id=forward_id,
+        wrt=names,
+        retain=retain,
+        weight=weight,
+        request_id=request_id,
+        lease=lease,
     )
     given = (output_gradients or {}).items()
     return Framed(message, {name: _encode_gradient(session, name, value, outputs) for name, value in given})
 
 
 def step_options(
-    *, learning_rate: float | None, expected_step: int | None, non_finite: NonFinite, normalize: Normalize
+    *,
+    learning_rate: float | None,
+    expected_step: int | None,
+    non_finite: NonFinite,
+    normalize: Normalize,
+    after_contributions: int = 0,
+    digest: bool = False,
 ) -> service_pb2.StepOptions:
-    """Returns the message."""
+    """Returns the message; raises InvalidRequestError for what no option can be."""
+    if after_contributions < 0:
+        raise InvalidRequestError(
+            f"after_contributions={after_contributions} cannot be waited for; use 0 or more",
+            field="after_contributions",
+        )
     return service_pb2.StepOptions(
         learning_rate=learning_rate,
         expected_step=expected_step,
         non_finite=_chosen("non_finite", non_finite, _NON_FINITE),
         normalization=_chosen("normalize", normalize, _NORMALIZE),
+        after_contributions=after_contributions,
+        digest=digest,
     )
 
 
@@ -125,6 +156,7 @@ def train_step(
     outputs: Sequence[str],
     weight: float | None,
     request_id: str,
+    lease: int,
 ) -> Framed[service_pb2.TrainStepRequest]:
     """Returns the request, with inputs converted to their declared dtypes."""
     message = service_pb2.TrainStepRequest(
@@ -133,19 +165,21 @@ def train_step(
         outputs=_output_names(session, outputs),
         weight=weight,
         request_id=request_id,
+        lease=lease,
     )
     return Framed(message, encode_inputs(session, inputs))
 
 
 def set_parameters(
-    session: SessionInfo, values: Mapping[str, Array], request_id: str
+    session: SessionInfo, values: Mapping[str, Array], request_id: str, lease: int
 ) -> Iterator[Framed[service_pb2.SetParametersRequest]]:
     """Yields the requests of one stream, the last of them marked; `values` come from `checked_parameters`."""
     first = True
     for name, value in values.items():
         for chunk, data in chunk_stream.encode_chunks(name, value):
-            head = (session.id, request_id) if first else ("", "")
-            message = service_pb2.SetParametersRequest(session_id=head[0], request_id=head[1], chunk=chunk)
+            message = service_pb2.SetParametersRequest(chunk=chunk)
+            if first:
+                message.session_id, message.request_id, message.lease = session.id, request_id, lease
             yield Framed(message, chunk=data)
             first = False
     yield Framed(service_pb2.SetParametersRequest(last=True))

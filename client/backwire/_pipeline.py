@@ -10,7 +10,15 @@ from backwire import _messages
 from backwire._arrays import Array
 from backwire._errors import BackwireError
 from backwire._forward import Forward
-from backwire._info import SessionInfo, StepResult, TrainStepResult, session_info, step_fields
+from backwire._info import (
+    CheckpointInfo,
+    SessionInfo,
+    StepResult,
+    TrainStepResult,
+    checkpoint_info,
+    session_info,
+    step_fields,
+)
 from backwire._messages import Arrays, Mode, NonFinite, Normalize
 from backwire._pipeline_messages import Answer, Depends, Request
 from backwire._pipeline_stream import PipelineFuture, PipelineStream
@@ -80,7 +88,13 @@ class Pipeline:
         name = forward_id or (secrets.token_hex(8) if train else "")
         unique = _messages.new_request_id(request_id) if train else None
         message = _messages.forward(
-            self._info, inputs, mode=mode, outputs=outputs, forward_id=name, request_id=unique or ""
+            self._info,
+            inputs,
+            mode=mode,
+            outputs=outputs,
+            forward_id=name,
+            request_id=unique or "",
+            lease=self._session._lease,
         )
         future = ForwardFuture(unique, self._stream.timeout)
         future.forward_id = name
@@ -109,6 +123,7 @@ class Pipeline:
             retain=retain,
             weight=weight,
             request_id=unique,
+            lease=self._session._lease,
         )
         return self._submit("backward", message, depends, unique, lambda answer: dict(answer.arrays))
 
@@ -119,16 +134,25 @@ class Pipeline:
         expected_step: int | None = None,
         non_finite: NonFinite = "reject",
         normalize: Normalize = "sum",
+        after_contributions: int = 0,
+        digest: bool = False,
         request_id: str | None = None,
         depends: Depends = "implied",
     ) -> PipelineFuture[StepResult]:
         """Sends what `Session.step` does."""
         unique = _messages.new_request_id(request_id)
         options = _messages.step_options(
-            learning_rate=learning_rate, expected_step=expected_step, non_finite=non_finite, normalize=normalize
+            learning_rate=learning_rate,
+            expected_step=expected_step,
+            non_finite=non_finite,
+            normalize=normalize,
+            after_contributions=after_contributions,
+            digest=digest,
         )
-        message = Framed(service_pb2.StepRequest(session_id=self._info.id, options=options, request_id=unique))
-        return self._submit("step", message, depends, unique, _step_result)
+        message = service_pb2.StepRequest(
+            session_id=self._info.id, options=options, request_id=unique, lease=self._session._lease
+        )
+        return self._submit("step", Framed(message), depends, unique, _step_result)
 
     def train_step(
         self,
@@ -140,25 +164,48 @@ class Pipeline:
         non_finite: NonFinite = "reject",
         normalize: Normalize = "sum",
         weight: float | None = None,
+        digest: bool = False,
         request_id: str | None = None,
         depends: Depends = "implied",
     ) -> PipelineFuture[TrainStepResult]:
         """Sends what `Session.train_step` does."""
         unique = _messages.new_request_id(request_id)
         options = _messages.step_options(
-            learning_rate=learning_rate, expected_step=expected_step, non_finite=non_finite, normalize=normalize
+            learning_rate=learning_rate,
+            expected_step=expected_step,
+            non_finite=non_finite,
+            normalize=normalize,
+            digest=digest,
         )
         message = _messages.train_step(
-            self._info, inputs, options=options, outputs=outputs, weight=weight, request_id=unique
+            self._info,
+            inputs,
+            options=options,
+            outputs=outputs,
+            weight=weight,
+            request_id=unique,
+            lease=self._session._lease,
         )
         return self._submit("train_step", message, depends, unique, train_step_result)
 
     def zero_gradients(self, *, request_id: str | None = None, depends: Depends = "implied") -> PipelineFuture[int]:
         """Sends what `Session.zero_gradients` does, after which steps depend on no earlier failure."""
         unique = _messages.new_request_id(request_id)
-        message = Framed(service_pb2.ZeroGradientsRequest(session_id=self._info.id, request_id=unique))
+        message = service_pb2.ZeroGradientsRequest(
+            session_id=self._info.id, request_id=unique, lease=self._session._lease
+        )
         return self._submit(
-            "zero_gradients", message, depends, unique, lambda answer: int(answer.message.contributions)
+            "zero_gradients", Framed(message), depends, unique, lambda answer: int(answer.message.contributions)
+        )
+
+    def save_checkpoint(
+        self, name: str, *, request_id: str | None = None, depends: Depends = "implied"
+    ) -> PipelineFuture[CheckpointInfo]:
+        """Sends what `Session.save_checkpoint` does; the checkpoint has the state after the requests so far."""
+        unique = _messages.new_request_id(request_id)
+        message = Framed(service_pb2.SaveCheckpointRequest(session_id=self._info.id, name=name, request_id=unique))
+        return self._submit(
+            "save_checkpoint", message, depends, unique, lambda answer: checkpoint_info(answer.message.checkpoint)
         )
 
     def info(self) -> PipelineFuture[SessionInfo]:

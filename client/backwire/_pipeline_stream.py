@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import grpc
 
-from backwire._errors import BackwireError, DeadlineExceededError, OverloadedError, ServerError, UnavailableError
+from backwire._errors import BackwireError, DeadlineExceededError, ServerError, UnavailableError
 from backwire._failures import failed_id, from_rpc_error, from_status
 from backwire._pipeline_messages import Answer, AnswerReader, Request
-from backwire._retry import Budget
+from backwire._retry import Attempts, is_transient
 from backwire._transport import Transport
 
 T = TypeVar("T")
@@ -154,7 +154,7 @@ class PipelineStream:
             raise DeadlineExceededError(f"no answer came within {self.timeout:g} s; give the pipeline a longer timeout")
 
     def _run(self) -> None:
-        budget: Budget | None = None
+        attempts: Attempts | None = None
         while True:
             answered = self._answered_count()
             try:
@@ -167,9 +167,9 @@ class PipelineStream:
             except Exception as failure:  # nobody else would tell those who wait
                 error = ServerError(f"the pipeline failed: {failure}")
                 error.__cause__ = failure
-            if budget is None or self._answered_count() > answered:
-                budget = Budget(self._transport.retry, self.timeout)
-            if not self._goes_on(error, budget):
+            if attempts is None or self._answered_count() > answered:
+                attempts = self._transport.attempts(self.timeout)
+            if not self._goes_on(error, attempts):
                 return
 
     def _answered_count(self) -> int:
@@ -211,7 +211,9 @@ class PipelineStream:
                 error = self._failure(entry, answer)
         except BackwireError as failure:
             error = failure
-        if isinstance(error, OverloadedError) and self._rest_waits():
+        if error is None:
+            self._transport.budget.succeeded()
+        elif is_transient(error, repeatable=entry.request.repeatable) and self._rest_waits():
             raise error  # and send all of it again later
         self._resolve(entry.future, result, error)
         with self._changed:
@@ -244,7 +246,7 @@ class PipelineStream:
             self._spoilt = False
         self._last_failed = failed
 
-    def _goes_on(self, error: BackwireError, budget: Budget) -> bool:
+    def _goes_on(self, error: BackwireError, attempts: Attempts) -> bool:
         """Waits before the next attempt and tells if there is one; else fails what is outstanding."""
         with self._changed:
             entries = list(self._outstanding.values())
@@ -253,7 +255,7 @@ class PipelineStream:
                 return False
             lost = self._spoilt or (self._last_failed and entries[0].request.depends == "previous")
         repeatable = not lost and all(entry.request.repeatable for entry in entries)
-        wait = budget.wait_before_retry(error, repeatable=repeatable)
+        wait = attempts.wait_before_retry(error, repeatable=repeatable)
         if wait is None or lost:
             self._fail(error)
             return False

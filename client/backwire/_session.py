@@ -1,32 +1,30 @@
 """Session: the three verbs, and the state that the server keeps."""
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from types import TracebackType
-from typing import Self
 
 from backwire import _inspection, _messages
 from backwire._arrays import Array
-from backwire._errors import BackwireError, InvalidRequestError, SessionNotFoundError
+from backwire._errors import InvalidRequestError
 from backwire._forward import Forward
 from backwire._graph import Graph
-from backwire._info import SessionInfo, StepResult, TrainStepResult, session_info, step_fields
+from backwire._info import SessionInfo, StepResult, TrainStepResult, step_fields
 from backwire._inspection import GradientCheck
 from backwire._messages import Arrays, Mode, NonFinite, Normalize
 from backwire._pipeline import Pipeline, fit, train_step_result
 from backwire._pipeline_messages import UNLIMITED, Answer
 from backwire._pipeline_stream import PipelineStream
+from backwire._session_base import SessionBase
 from backwire._tensor_calls import TensorCalls
 from backwire._transport import Transport
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 from backwire_api.wire import Framed
 
 
-class Session:
+class Session(SessionBase):
     """A model in training on the server: graph, parameters, accumulated gradients and optimizer state.
 
-    Made by `Client.create_session` and `Client.session`. A context manager, which deletes the session at its end. May
-    be used by several threads at once.
+    Made by `Client.create_session`, `Client.session`, `Client.import_session` and `Session.fork`. A context manager,
+    which deletes the session at its end. May be used by several threads at once.
 
     Every method takes `timeout`, the seconds until the call fails with DeadlineExceededError (None for the client's).
     Every mutation takes `request_id`: give the one of a call that failed to repeat it safely; by default it is drawn at
@@ -35,32 +33,8 @@ class Session:
 
     def __init__(self, transport: Transport, info: SessionInfo, graph: Graph | None = None) -> None:
         """Speaks for the session that `info` describes, and that trains `graph` if that is known here."""
-        self._transport = transport
-        self._created = info
-        self._graph = graph
-        self._closed = False
+        super().__init__(transport, info, graph)
         self._calls = TensorCalls(transport, info.limits.max_message_bytes or UNLIMITED)
-
-    @property
-    def id(self) -> str:
-        """The id, by which other clients can attach with `Client.session`."""
-        return self._created.id
-
-    @property
-    def graph(self) -> Graph | None:
-        """The graph that it was created from, or None in a client that attached to it by its id."""
-        return self._graph
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The names of the graph's outputs, sorted."""
-        return self._created.outputs
-
-    def info(self, *, timeout: float | None = None) -> SessionInfo:
-        """Asks the server where the session stands."""
-        self._check_open()
-        request = service_pb2.GetSessionRequest(session_id=self.id)
-        return session_info(self._transport.unary(self._transport.stub.GetSession, request, timeout=timeout).session)
 
     def forward(
         self,
@@ -94,7 +68,13 @@ class Session:
         self._check_open()
         unique = _messages.new_request_id(request_id) if mode == "train" else None
         request = _messages.forward(
-            self._created, inputs, mode=mode, outputs=outputs, forward_id=forward_id, request_id=unique or ""
+            self._created,
+            inputs,
+            mode=mode,
+            outputs=outputs,
+            forward_id=forward_id,
+            request_id=unique or "",
+            lease=self._lease,
         )
         return self._forward_result(self._calls.send("forward", request, timeout, unique))
 
@@ -105,6 +85,8 @@ class Session:
         expected_step: int | None = None,
         non_finite: NonFinite = "reject",
         normalize: Normalize = "sum",
+        after_contributions: int = 0,
+        digest: bool = False,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> StepResult:
@@ -116,18 +98,28 @@ class Session:
             non_finite: What to do about NaN and infinity: `"reject"` raises NonFiniteGradientError, `"skip"` discards
                 the gradients, `"allow"` applies them.
             normalize: `"sum"` adds contributions; `"mean"` divides their sum by the sum of their weights.
+            after_contributions: How many backward passes, of whatever client, must have been accumulated: the call
+                waits for them as long as `timeout` allows. So several workers train one model in step: each runs
+                forward and backward, and one of them steps after as many contributions as there are workers.
+            digest: True asks for the digest of the state after the step; see `digest`.
             request_id: See the class.
             timeout: See the class.
 
         Raises:
             NoGradientsError: Nothing was accumulated since the last step.
+            WriterFencedError: Another client has the writer lease; see `attach`. So do all other mutations.
         """
         self._check_open()
         options = _messages.step_options(
-            learning_rate=learning_rate, expected_step=expected_step, non_finite=non_finite, normalize=normalize
+            learning_rate=learning_rate,
+            expected_step=expected_step,
+            non_finite=non_finite,
+            normalize=normalize,
+            after_contributions=after_contributions,
+            digest=digest,
         )
         unique = _messages.new_request_id(request_id)
-        request = service_pb2.StepRequest(session_id=self.id, options=options, request_id=unique)
+        request = service_pb2.StepRequest(session_id=self.id, options=options, request_id=unique, lease=self._lease)
         rpc = self._transport.stub.Step
         response = self._transport.unary(rpc, request, timeout=timeout, request_id=unique)
         return StepResult(**step_fields(response.result))
@@ -142,6 +134,7 @@ class Session:
         non_finite: NonFinite = "reject",
         normalize: Normalize = "sum",
         weight: float | None = None,
+        digest: bool = False,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> TrainStepResult:
@@ -163,10 +156,20 @@ class Session:
         self._check_open()
         unique = _messages.new_request_id(request_id)
         options = _messages.step_options(
-            learning_rate=learning_rate, expected_step=expected_step, non_finite=non_finite, normalize=normalize
+            learning_rate=learning_rate,
+            expected_step=expected_step,
+            non_finite=non_finite,
+            normalize=normalize,
+            digest=digest,
         )
         request = _messages.train_step(
-            self._created, inputs, options=options, outputs=outputs, weight=weight, request_id=unique
+            self._created,
+            inputs,
+            options=options,
+            outputs=outputs,
+            weight=weight,
+            request_id=unique,
+            lease=self._lease,
         )
         return train_step_result(self._calls.send("train_step", request, timeout, unique))
 
@@ -312,10 +315,10 @@ class Session:
         """
         self._check_open()
         arrays = _messages.checked_parameters(self._created, values)
-        unique = _messages.new_request_id(request_id)
+        unique, lease = _messages.new_request_id(request_id), self._lease
 
         def requests() -> Iterator[Framed[service_pb2.SetParametersRequest]]:
-            return _messages.set_parameters(self._created, arrays, unique)
+            return _messages.set_parameters(self._created, arrays, unique, lease)
 
         self._transport.upload(self._transport.stub.SetParameters, requests, timeout=timeout, request_id=unique)
 
@@ -323,19 +326,9 @@ class Session:
         """Discards the accumulated gradients and returns how many contributions they were."""
         self._check_open()
         unique = _messages.new_request_id(request_id)
-        request = service_pb2.ZeroGradientsRequest(session_id=self.id, request_id=unique)
+        request = service_pb2.ZeroGradientsRequest(session_id=self.id, request_id=unique, lease=self._lease)
         rpc = self._transport.stub.ZeroGradients
         return self._transport.unary(rpc, request, timeout=timeout, request_id=unique).contributions
-
-    def close(self, *, request_id: str | None = None, timeout: float | None = None) -> None:
-        """Deletes the session on the server, with all that it holds; does nothing when it is gone already."""
-        if self._closed:
-            return
-        unique = _messages.new_request_id(request_id)
-        request = service_pb2.DeleteSessionRequest(session_id=self.id, request_id=unique)
-        with contextlib.suppress(SessionNotFoundError):
-            self._transport.unary(self._transport.stub.DeleteSession, request, timeout=timeout, request_id=unique)
-        self._closed = True
 
     def _backward(
         self,
@@ -359,6 +352,7 @@ class Session:
             retain=retain,
             weight=weight,
             request_id=unique,
+            lease=self._lease,
         )
         return self._calls.send("backward", request, timeout, unique).arrays
 
@@ -366,22 +360,3 @@ class Session:
         message = answer.message
         loss = message.loss if message.HasField("loss") else None
         return Forward(self, message.forward_id, answer.arrays, loss, message.step)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self.close()
-        except BackwireError:
-            if error is None:
-                raise
-
-    def __repr__(self) -> str:
-        return f"<Session {self.id}{' (closed)' if self._closed else ''}>"
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise SessionNotFoundError(f"session {self.id} was closed here; create another one")

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import grpc
 
-from backwire._errors import BackwireError, ClientClosedError, InvalidRequestError, OverloadedError
+from backwire._errors import BackwireError, ClientClosedError, InvalidRequestError
 from backwire._failures import from_rpc_error
-from backwire._retry import Budget, Retry
+from backwire._retry import Attempts, Budget, Retry
 from backwire._stub import Stub
 
 Request = TypeVar("Request")
@@ -32,7 +32,8 @@ class Transport:
         self._pipeline: Any = channel.stream_stream(PIPELINE)
         self._metadata = None if token is None else (("authorization", f"Bearer {token}"),)
         self._timeout = _positive(DEFAULT_TIMEOUT if timeout is None else timeout)
-        self.retry = retry
+        self._retry = retry
+        self.budget = Budget(retry.rate)
         self._closed = False
 
     def unary(
@@ -76,6 +77,10 @@ class Transport:
         """Returns the response to a stream of requests, which is made anew for every attempt."""
         return self.run(lambda seconds: rpc(requests(), timeout=seconds, metadata=self._metadata), timeout, request_id)
 
+    def attempts(self, seconds: float) -> Attempts:
+        """Returns what a call may still do that begins now and may take so many seconds."""
+        return Attempts(self._retry, self.budget, seconds)
+
     def patience(self, timeout: float | None) -> float:
         """Returns the seconds that a call may take, the default for None; raises InvalidRequestError for none."""
         return self._timeout if timeout is None else _positive(timeout)
@@ -102,19 +107,22 @@ class Transport:
         """Returns what `attempt` does in the seconds that are left; repeats it when the server could not take it."""
         if self._closed:
             raise ClientClosedError("the client was closed; connect again")
-        budget = Budget(self.retry, self.patience(timeout))
+        attempts = self.attempts(self.patience(timeout))
         while True:
             try:
-                return attempt(budget.remaining)
+                result = attempt(attempts.remaining)
             except grpc.RpcError as failure:
                 error: BackwireError = from_rpc_error(failure, request_id)
-            except OverloadedError as failure:  # told in an answer on a stream
+            except BackwireError as failure:  # told in an answer on a stream
                 error = failure
             except ValueError:
                 if self._closed:  # by another thread, meanwhile
                     raise ClientClosedError("the client was closed; connect again") from None
                 raise
-            wait = budget.wait_before_retry(error, repeatable=request_id != "")
+            else:
+                self.budget.succeeded()
+                return result
+            wait = attempts.wait_before_retry(error, repeatable=request_id != "")
             if wait is None:
                 raise error
             time.sleep(wait)

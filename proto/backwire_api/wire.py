@@ -80,6 +80,11 @@ def encode(framed: Framed[Any]) -> bytes:
     return _encode(_places(framed.message.DESCRIPTOR), framed)
 
 
+def parts(framed: Framed[Any]) -> list[Bytes]:
+    """Returns what `encode` does in pieces that follow one another: the bytes of tensors are not copied."""
+    return _parts(framed, _places(framed.message.DESCRIPTOR))
+
+
 def decode(kind: type[M], data: bytes) -> Framed[M]:
     """Returns the message; the bytes of large tensors are views of `data`, which they keep alive.
 

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
 
 from backwire_server import config, lifetime, machine
 
@@ -24,7 +25,8 @@ def main() -> int:
     if settings.exit_with_parent:
         lifetime.end_with_input(stop)
     try:
-        drained = _serve(settings, stop)
+        with _data_directory(settings) as descriptor:
+            drained = _serve(settings, stop, descriptor)
     except OSError as error:
         sys.stderr.write(f"backwire: {error}\n")
         return 1
@@ -35,15 +37,30 @@ def main() -> int:
     return 0
 
 
-def _serve(settings: config.Config, stop: threading.Event) -> bool:
-    """Serves until `stop` is set, from this process or from several; returns whether all calls came to their end."""
+@contextlib.contextmanager
+def _data_directory(settings: config.Config) -> Iterator[int | None]:
+    """Has the data directory for this server alone, if there is one; raises OSError when another has it."""
+    if settings.keeping.data_dir is None:
+        yield None
+        return
+    from backwire_server.storage.lock import DirectoryLock
+
+    with DirectoryLock(settings.keeping.data_dir) as lock:
+        yield lock.descriptor
+
+
+def _serve(settings: config.Config, stop: threading.Event, descriptor: int | None) -> bool:
+    """Serves until `stop` is set, from this process or from several; returns whether all calls came to their end.
+
+    Processes inherit the descriptor, since the data directory is in use while any of them lives.
+    """
     if settings.worker_count > 1:
         from backwire_server.workers.serve import serve
 
-        return serve(settings, stop, _announce)
+        return serve(settings, stop, _announce, descriptor)
     from backwire_server.rpc.server import Server
 
-    server = Server(settings.listen, settings.limits, settings.capacity)
+    server = Server(settings.listen, settings.limits, settings.capacity, keeping=settings.keeping)
     _announce(server.address)
     stop.wait()
     _LOG.info("shutting down")

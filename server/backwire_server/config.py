@@ -4,30 +4,34 @@ Importing this module imports no numpy, so that the process can still be prepare
 """
 
 import argparse
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from ipaddress import ip_address
 from typing import Any
 
+from backwire_server.config_values import (
+    DURABILITIES,
+    LOG_LEVELS,
+    UNITS,
+    ConfigError,
+    read_address,
+    read_bytes,
+    read_count,
+    read_directory,
+    read_durability,
+    read_flag,
+    read_log_level,
+    read_optional_seconds,
+    read_port,
+    read_seconds,
+)
 from backwire_server.machine import Tuning, usable_cores
 from backwire_server.sessions.limits import Limits
 
 PREFIX = "BACKWIRE_"
-LOG_LEVELS = ("debug", "info", "warning", "error")
-LONGEST_SOCKET_PATH = 107  # bytes; the kernel takes no more
 
 LEAST_MESSAGE_BYTES = 4 << 20  # a chunk may have 2 MiB, and has a name and a shape besides
-
-_UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
-_UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
-_TIMES = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_TRUTHS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-
-
-class ConfigError(ValueError):
-    """A setting that a server cannot have; the message says which and what it may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,23 @@ class Capacity:
     max_concurrent_streams: int = 16
     max_concurrent_pipelines: int = 128
     max_request_bytes: int = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How sessions are kept on disk.
+
+    Attributes:
+        data_dir: Where; None for a server that keeps them in memory alone.
+        durability: What acknowledged mutations of a session outlive that asks for nothing else, one of DURABILITIES.
+        max_disk_bytes: The most bytes of files that all sessions have together; None for no limit.
+        checkpoint_bytes: How many bytes of journal lead to another checkpoint.
+    """
+
+    data_dir: str | None = None
+    durability: str = "journal"
+    max_disk_bytes: int | None = None
+    checkpoint_bytes: int = 128 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +75,7 @@ class Config:
         workers: How many processes share the sessions; None for one per core.
         worker_port: The first of the ports on which workers are reached directly from other machines; None for none.
         tuning: How each process uses the machine.
+        keeping: How sessions are kept on disk.
         limits: What sessions are held to.
         capacity: What is taken on at a time.
     """
@@ -67,6 +89,7 @@ class Config:
     workers: int | None = None
     worker_port: int | None = None
     tuning: Tuning = field(default_factory=Tuning)
+    keeping: Keeping = field(default_factory=Keeping)
     limits: Limits = field(default_factory=Limits)
     capacity: Capacity = field(default_factory=Capacity)
 
@@ -97,7 +120,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A setting: its name as in Config, Tuning, Limits or Capacity, how its text is read, and what it means.
+    """A setting: its name as in Config, Tuning, Keeping, Limits or Capacity, how its text is read, and what it means.
 
     `unset` is what the help calls a default of None.
     """
@@ -117,76 +140,6 @@ class Option:
     def variable(self) -> str:
         """The environment variable."""
         return PREFIX + self.name.upper()
-
-
-def read_count(text: str) -> int:
-    """Reads a whole number of at least 1."""
-    if not re.fullmatch(r"[0-9][0-9_]*", text) or int(text) < 1:
-        raise ConfigError(f"{text!r} is no whole number of at least 1")
-    return int(text)
-
-
-def read_port(text: str) -> int:
-    """Reads the number of a port, 1 to 65535."""
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
-        raise ConfigError(f"{text!r} is no port; use a number of 1 to 65535")
-    return int(text)
-
-
-def read_bytes(text: str) -> int:
-    """Reads a number of bytes of at least 1, such as 4096, 64MB or 256MiB."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]i?|)B?", text)
-    value = int(float(match[1]) * _UNITS[match[2]]) if match else 0
-    if value < 1:
-        raise ConfigError(f"{text!r} is no number of bytes of at least 1; write it like 4096, 64MB or 256MiB")
-    return value
-
-
-def read_seconds(text: str) -> float:
-    """Reads a time above zero, such as 2.5, 90s, 10m or 1d."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|[smhd]|)", text)
-    value = float(match[1]) * _TIMES[match[2]] if match else 0.0
-    if not 0 < value < 1e9:
-        raise ConfigError(f"{text!r} is no time above zero; write it like 2.5, 90s, 10m or 1d")
-    return value
-
-
-def read_optional_seconds(text: str) -> float | None:
-    """Reads a time above zero, or `never` as None."""
-    return None if text == "never" else read_seconds(text)
-
-
-def read_flag(text: str) -> bool:
-    """Reads yes or no."""
-    if text.lower() not in _TRUTHS:
-        raise ConfigError(f"{text!r} is neither true nor false")
-    return _TRUTHS[text.lower()]
-
-
-def read_log_level(text: str) -> str:
-    """Reads a log level."""
-    if text.lower() not in LOG_LEVELS:
-        raise ConfigError(f"{text!r} is no log level; use one of {', '.join(LOG_LEVELS)}")
-    return text.lower()
-
-
-def read_address(text: str) -> str:
-    """Reads `HOST:PORT`, an IPv6 address in brackets, or `unix:PATH`."""
-    if text.startswith("unix:"):
-        if not 0 < len(socket_path(text).encode()) <= LONGEST_SOCKET_PATH:
-            raise ConfigError(f"{text!r} needs a path of 1 to {LONGEST_SOCKET_PATH} bytes after unix:")
-        return text
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", text)
-    if not match or int(match[2]) > 65535:
-        raise ConfigError(
-            f"{text!r} is no address; write it like 127.0.0.1:50051, [::1]:50051 or unix:/run/backwire.sock"
-        )
-    return text
-
-
-def socket_path(listen: str) -> str:
-    """Returns the path of a `unix:PATH` or `unix:///PATH` address."""
-    return listen.removeprefix("unix:").removeprefix("//")
 
 
 OPTIONS: Mapping[str, Sequence[Option]] = {
@@ -224,6 +177,28 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
         Option("tune_blas", read_flag, "", "choose OpenBLAS kernels where OpenBLAS itself misjudges the CPU"),
         Option("tune_allocator", read_flag, "", "keep freed memory, up to 512MiB in each process, for large messages"),
     ],
+    "sessions on disk": [
+        Option(
+            "data_dir",
+            read_directory,
+            "DIR",
+            "keep sessions in this directory, so that they outlive the process; one server at a time may use it",
+            unset="none: sessions are kept in memory alone",
+        ),
+        Option(
+            "durability",
+            read_durability,
+            "LEVEL",
+            "what acknowledged changes outlive unless a session asks for another level: "
+            f"{', '.join(DURABILITIES)}, for nothing, the process and the machine; takes --data-dir",
+        ),
+        Option(
+            "max_disk_bytes", read_bytes, "BYTES", "the most bytes of files that sessions have together", unset="none"
+        ),
+        Option("checkpoint_bytes", read_bytes, "BYTES", "how much journal leads to another checkpoint of a session"),
+        Option("hibernate_after", read_seconds, "TIME", "how long a session stays in memory after its last use"),
+        Option("max_awake_sessions", read_count, "N", "the most sessions in memory; the longest unused go first"),
+    ],
     "limits on what clients may ask for": [
         Option("max_message_bytes", read_bytes, "BYTES", "the largest message that is accepted and sent"),
         Option(
@@ -237,7 +212,12 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
         Option("pass_ttl", read_seconds, "TIME", "how long a pass is kept"),
         Option("max_sessions", read_count, "N", "the most sessions at a time"),
         Option("max_total_bytes", read_bytes, "BYTES", "the most bytes that all sessions hold together"),
-        Option("idle_ttl", read_optional_seconds, "TIME", "how long a session is kept after its last use, or never"),
+        Option(
+            "idle_ttl",
+            read_optional_seconds,
+            "TIME",
+            "how long a session that is not durable is kept after its last use, or never",
+        ),
     ],
     "limits on what is done at a time": [
         Option("max_concurrent_calls", read_count, "N", "the most unary calls in progress"),
@@ -262,8 +242,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
             if option.name not in given and text:
                 given[option.name] = _read(option, text, option.variable)
         limits, capacity = Limits(**_take(given, Limits)), Capacity(**_take(given, Capacity))
-        tuning = Tuning(**_take(given, Tuning))
-        return Config(**given, tuning=tuning, limits=limits, capacity=capacity)
+        tuning, keeping = Tuning(**_take(given, Tuning)), Keeping(**_take(given, Keeping))
+        return Config(**given, tuning=tuning, keeping=keeping, limits=limits, capacity=capacity)
     except ConfigError as error:
         parser.error(str(error))
 
@@ -301,11 +281,11 @@ def _add(group: Any, option: Option) -> None:
 
 
 def _default(option: Option) -> str:
-    owner: Any = next(kind() for kind in (Config, Tuning, Limits, Capacity) if option.name in _names(kind))
+    owner: Any = next(kind() for kind in (Config, Tuning, Keeping, Limits, Capacity) if option.name in _names(kind))
     value = getattr(owner, option.name)
-    if option.read is read_bytes:
-        unit = next(unit for unit in ("Gi", "Mi", "Ki", "") if value % _UNITS[unit] == 0)
-        return f"{value // _UNITS[unit]}{unit}B"
+    if option.read is read_bytes and value is not None:
+        unit = next(unit for unit in ("Gi", "Mi", "Ki", "") if value % UNITS[unit] == 0)
+        return f"{value // UNITS[unit]}{unit}B"
     if option.read is read_flag:
         return "yes" if value else "no"
     return option.unset if value is None else f"{value:g}s" if isinstance(value, float) else str(value)

@@ -12,11 +12,11 @@ from tests.benchmarks import backwire_models, engine_profile, values  # noqa: E4
 import backwire as bw  # noqa: E402
 from backwire_api.v1 import gradient_service_pb2 as pb  # noqa: E402
 from backwire_server.messages.session import session_spec  # noqa: E402
-from backwire_server.sessions.budget import Budget  # noqa: E402
 from backwire_server.sessions.calls import BackwardCall, ForwardCall, TrainCall  # noqa: E402
 from backwire_server.sessions.limits import Limits  # noqa: E402
 from backwire_server.sessions.scope import UNBOUNDED  # noqa: E402
 from backwire_server.sessions.session import Session  # noqa: E402
+from backwire_server.sessions.store import SessionStore  # noqa: E402
 
 PROFILED_OPERATORS = 40
 
@@ -26,6 +26,7 @@ class Contender:
 
     def __init__(self, _: str) -> None:
         self._limits = Limits()
+        self._store = SessionStore(self._limits)
 
     def setup(self, model: str) -> dict[str, Any]:
         """As in the protocol."""
@@ -52,7 +53,7 @@ class Contender:
         optimizer = bw.Adam(values.LEARNING_RATE).to_proto()
         request = pb.CreateSessionRequest(graph=backwire_models.graph(model).proto, optimizer=optimizer)
         spec = session_spec(request, self._limits)
-        session = Session("benchmark", spec, self._limits, Budget(self._limits.max_total_bytes).account())
+        session = self._store.get(self._store.create(UNBOUNDED, spec).session_id)
         first = {
             item.name: values.parameter(item.name, tuple(map(int, item.type.shape)))
             for item in session.info().parameters

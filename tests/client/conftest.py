@@ -13,6 +13,7 @@ from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
+from tests.client.fake_durability import FakeDurability
 
 import backwire as bw
 from backwire_api import chunk_stream, tensors
@@ -49,14 +50,17 @@ def refusal(
     return lambda context: context.abort_with_status(rpc_status.to_status(status))
 
 
-class FakeService(service_grpc.GradientServiceServicer):
+class FakeService(FakeDurability, service_grpc.GradientServiceServicer):
     """Sessions whose output `y` is twice the input `x`, and whose parameters are what was given.
 
     `before[rpc]` fails calls before they have an effect, `after[rpc]` loses the answers of calls that had one, and
     `streams` is what Pipeline streams do first; each is used once. Mutations are deduplicated by request_id.
     """
 
+    refuse = staticmethod(refusal)
+
     def __init__(self) -> None:
+        super().__init__()
         self.requests: dict[str, list[Any]] = defaultdict(list)
         self.metadata: list[dict[str, str]] = []
         self.remaining: list[float] = []
@@ -76,6 +80,7 @@ class FakeService(service_grpc.GradientServiceServicer):
         self.remaining.append(context.time_remaining())
         if self.before[rpc]:
             self.before[rpc].pop(0)(context)
+        self.check_lease(rpc, request, context)
         request_id = getattr(request, "request_id", "")
         with self._lock:
             if not request_id:
@@ -101,6 +106,7 @@ class FakeService(service_grpc.GradientServiceServicer):
                 outputs=sorted(request.graph.outputs),
                 has_loss=bool(request.graph.loss),
                 seed=request.seed,
+                durability=request.durability or service_pb2.DURABILITY_JOURNAL,
             )
             session.create_time.FromSeconds(1_700_000_000)
             session.limits.pass_ttl.FromSeconds(60)
@@ -120,7 +126,8 @@ class FakeService(service_grpc.GradientServiceServicer):
 
     def GetSession(self, request: Any, context: Any) -> Any:
         session = self._session(request.session_id, context)
-        return self._serve("GetSession", request, context, lambda: service_pb2.GetSessionResponse(session=session))
+        response = service_pb2.GetSessionResponse(session=session, digest=f"{session.step:064x}" * request.digest)
+        return self._serve("GetSession", request, context, lambda: response)
 
     def ListSessions(self, request: Any, context: Any) -> Any:
         ids = list(self.sessions)
@@ -181,7 +188,10 @@ class FakeService(service_grpc.GradientServiceServicer):
     def _step(self, request: Any, context: Any) -> service_pb2.StepResult:
         session = self._session(request.session_id, context)
         session.step += 1
-        return service_pb2.StepResult(step=session.step, gradient_norm=1.5, learning_rate=0.1, contributions=1)
+        digest = f"{session.step:064x}" * request.options.digest
+        return service_pb2.StepResult(
+            step=session.step, gradient_norm=1.5, learning_rate=0.1, contributions=1, digest=digest
+        )
 
     def GetParameters(self, request: Any, context: Any) -> Any:
         return self._stream("GetParameters", request, context, self.parameters, service_pb2.GetParametersResponse)

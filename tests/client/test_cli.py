@@ -1,6 +1,7 @@
 """The command line, as a user runs it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from grpc_health.v1 import health_pb2
 
 import backwire as bw
 from backwire import _cli
+from backwire_api.v1 import gradient_service_pb2 as service_pb2
 
 if TYPE_CHECKING:
     from tests.client.conftest import FakeService
@@ -35,6 +37,7 @@ def test_help_documents_every_command_and_exit_code(capsys: pytest.CaptureFixtur
         "health",
         "ops",
         "sessions",
+        "verify",
         "version",
         "exit codes",
         "130",
@@ -85,6 +88,51 @@ def test_sessions_are_listed_with_their_state(
     assert row.split() == ["session-0", "1", "0", "8", "0", "2023-11-14", "22:13:20Z"]
 
 
+def test_a_session_is_shown_with_its_writer_and_checkpoints(
+    target: str, session: bw.Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, "sessions", "--target", target, "show", session.id)
+    assert code == 0
+    assert re.search(r"^writer +anybody$", out, re.MULTILINE)
+    assert "CHECKPOINT" not in out
+    session.attach(holder="trainer-1")
+    session.save_checkpoint("best")
+    code, out, _ = run(capsys, "sessions", "show", session.id, "--target", target)
+    assert code == 0
+    for line in (
+        r"durability +journal",
+        r"writer +trainer-1 \(lease 1\)",
+        r"parameters +8 in 3 arrays",
+        r"optimizer +sgd",
+        r"digest +0{64}",
+        r"best +0 +1 kB +2023-11-14 22:13:20Z +(ab){8}",
+    ):
+        assert re.search(f"^{line}$", out, re.MULTILINE), line
+
+
+def test_sessions_are_forked_deleted_and_moved_in_and_out_of_files(
+    target: str, session: bw.Session, service: "FakeService", capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    service.file, path = b"a whole session", tmp_path / "file"
+    assert run(capsys, "sessions", "fork", session.id, "--target", target) == (0, "session-1\n", "")
+    assert run(capsys, "sessions", "export", session.id, str(path), "--target", target) == (0, "", "")
+    assert path.read_bytes() == service.file
+    arguments = ("sessions", "import", str(path), "--durability", "fsync", "--target", target)
+    assert run(capsys, *arguments) == (0, "session-2\n", "")
+    assert service.requests["ImportSession"][0].durability == service_pb2.DURABILITY_FSYNC
+    assert run(capsys, "sessions", "delete", session.id, "--target", target) == (0, "", "")
+    assert set(service.sessions) == {"session-1", "session-2"}
+    assert run(capsys, "sessions", "list", "--target", target)[1].count("\n") == 3
+    code, _, error = run(capsys, "sessions", "delete", session.id, "--target", target)
+    assert (code, error.count("\n")) == (1, 1)
+
+
+def test_a_file_that_is_not_there_is_one_line(target: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, error = run(capsys, "sessions", "import", str(tmp_path / "none"), "--target", target)
+    assert (code, error.count("\n")) == (1, 1)
+    assert "none" in error
+
+
 def test_a_failing_call_is_one_line_and_exit_code_1(
     target: str, service: "FakeService", refuse: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,13 +160,17 @@ def test_a_reader_that_has_seen_enough_is_no_error(target: str) -> None:
     assert (finished.returncode, finished.stderr) == (0, "")
 
 
-def test_serve_becomes_the_server_and_passes_its_arguments_through(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "module"), [("serve", "__main__.py"), ("verify", "storage/verify.py")])
+def test_a_command_of_the_server_becomes_it_and_passes_its_arguments_through(
+    name: str, module: str, tmp_path: Path
+) -> None:
     package = tmp_path / "backwire_server"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "__main__.py").write_text("import os, sys; print(os.getpid(), *sys.argv[1:]); sys.exit(7)")
+    (package / "storage").mkdir(parents=True)
+    for folder in (package, package / "storage"):
+        (folder / "__init__.py").touch()
+    (package / module).write_text("import os, sys; print(os.getpid(), *sys.argv[1:]); sys.exit(7)")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "backwire", "serve", "--listen", "127.0.0.1:0", "--help"]
+    command = [sys.executable, "-m", "backwire", name, "--listen", "127.0.0.1:0", "--help"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
     ) as process:

@@ -15,6 +15,7 @@ from backwire_api.reasons import Reason
 if TYPE_CHECKING:
     from tests.client.conftest import FakeService
 
+RETRIED = ("SHUTTING_DOWN", "NO_WORKER", "RECOVERING", "STORAGE_FAILED")
 CLASSES = [
     value
     for value in vars(_errors).values()
@@ -54,7 +55,7 @@ def test_exceptions_are_also_the_builtin_ones_that_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    "reason", [each for each in Reason if each not in ("OVERLOADED", "SHUTTING_DOWN", "NO_WORKER")]
+    "reason", [each for each in Reason if _failures.BY_REASON[each] is not bw.OverloadedError and each not in RETRIED]
 )
 def test_a_reason_becomes_its_exception(
     reason: Reason, session: bw.Session, service: "FakeService", refuse: Any

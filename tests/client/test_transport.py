@@ -1,6 +1,7 @@
 """Deadlines, retries and metadata on a real socket."""
 
 import math
+import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ import pytest
 
 import backwire as bw
 from backwire._channel import is_local, with_port
-from backwire._retry import Budget
+from backwire._retry import Attempts, Budget
 from backwire._stub import Stub
 from backwire_api.v1 import gradient_service_pb2 as pb
 
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
     from tests.client.conftest import FakeService
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+
+
+DOWN = bw.UnavailableError("down")
+
+
+class Clock:
+    """The monotonic clock, which stands still unless it is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_000.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
 
 def lost(context: Any) -> None:
@@ -33,6 +45,25 @@ def test_a_lost_answer_is_asked_for_again_and_the_step_applied_once(
     first, second, third = service.requests["Step"]
     assert first.request_id == second.request_id == third.request_id != ""
     assert session.info().step == 1
+
+
+@pytest.mark.parametrize("reason", ["SHUTTING_DOWN", "NO_WORKER", "RECOVERING", "STORAGE_FAILED"])
+def test_a_server_that_cannot_serve_for_now_is_asked_again(
+    session: bw.Session, service: "FakeService", refuse: Any, reason: str
+) -> None:
+    service.before["Step"] = [refuse(UNAVAILABLE, reason=reason, retry_after=0.02)] * 3
+    assert session.step().step == 1
+    assert len(service.requests["Step"]) == 4
+
+
+@pytest.mark.parametrize("code", ["ABORTED", "DEADLINE_EXCEEDED", "NOT_FOUND", "FAILED_PRECONDITION", "DATA_LOSS"])
+def test_what_repeating_does_not_mend_is_told_at_once(
+    session: bw.Session, service: "FakeService", refuse: Any, code: str
+) -> None:
+    service.before["Step"] = [refuse(grpc.StatusCode[code])] * 2
+    with pytest.raises(bw.BackwireError):
+        session.step()
+    assert len(service.requests["Step"]) == 1
 
 
 @pytest.mark.parametrize("rpc", ["CreateSession", "Forward", "Backward", "TrainStep", "ZeroGradients", "DeleteSession"])
@@ -210,24 +241,93 @@ def test_the_stub_has_all_methods_of_the_service_but_pipeline() -> None:
     assert {name for name in methods if hasattr(stub, name)} == methods - {"Pipeline"}
 
 
-def test_backoff_doubles_up_to_its_maximum_with_jitter() -> None:
-    budget = Budget(bw.Retry(attempts=9, initial=1, maximum=4), math.inf)
-    error = bw.UnavailableError("down")
-    waits = [budget.wait_before_retry(error, repeatable=True) for _ in range(8)]
-    for wait, whole in zip(waits, [1, 2, 4, 4, 4, 4, 4, 4], strict=True):
-        assert wait is not None
-        assert whole / 2 <= wait <= whole
-    assert budget.wait_before_retry(error, repeatable=True) is None
+def attempts(retry: bw.Retry, timeout: float = math.inf, *, reached: bool = True) -> Attempts:
+    budget = Budget(retry.rate)
+    budget.reached = reached
+    return Attempts(retry, budget, timeout)
+
+
+def test_backoff_doubles_up_to_its_maximum_with_full_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        drawn.append((low, high))
+        return high / 2
+
+    monkeypatch.setattr(random, "uniform", uniform)
+    left = attempts(bw.Retry(attempts=9, initial=1, maximum=4))
+    waits = [left.wait_before_retry(DOWN, repeatable=True) for _ in range(8)]
+    assert drawn == [(0, 1), (0, 2), *[(0, 4)] * 6]
+    assert waits == [0.5, 1, *[2] * 6]
+    assert left.wait_before_retry(DOWN, repeatable=True) is None
 
 
 def test_the_wait_is_no_shorter_than_the_server_asks_for_and_no_longer_than_the_deadline() -> None:
     asked = bw.OverloadedError("busy", retry_after=7)
-    wait = Budget(bw.Retry(), math.inf).wait_before_retry(asked, repeatable=True)
+    wait = attempts(bw.Retry()).wait_before_retry(asked, repeatable=True)
     assert wait is not None
-    assert wait >= 7
-    assert Budget(bw.Retry(), 5).wait_before_retry(asked, repeatable=True) is None
+    assert 7 <= wait <= 7.1
+    assert attempts(bw.Retry(), 5).wait_before_retry(asked, repeatable=True) is None
+    assert attempts(bw.Retry(seconds=5)).wait_before_retry(asked, repeatable=True) is None
+
+
+def test_a_restart_of_half_a_minute_is_waited_for_and_no_more_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    left, began = attempts(bw.Retry(), 60), clock.now
+    while (wait := left.wait_before_retry(DOWN, repeatable=True)) is not None:
+        clock.now += wait
+    assert 30 < clock.now - began <= 45
+
+
+def test_an_address_where_nobody_ever_answered_is_given_up_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    left, began = attempts(bw.Retry(), 60, reached=False), clock.now
+    while (wait := left.wait_before_retry(DOWN, repeatable=True)) is not None:
+        clock.now += wait
+    assert 3 < clock.now - began <= 5
+
+
+def test_a_server_that_says_why_it_refuses_was_reached() -> None:
+    starting = bw.UnavailableError("recovering", reason="RECOVERING", retry_after=6)
+    assert attempts(bw.Retry(), reached=False).wait_before_retry(starting, repeatable=True) is not None
+
+
+def test_the_calls_on_a_connection_share_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    retry = bw.Retry(initial=0, maximum=0, rate=10)
+    budget = Budget(retry.rate)
+    budget.reached = True
+    calls = [Attempts(retry, budget, math.inf) for _ in range(30)]
+    waits = [call.wait_before_retry(DOWN, repeatable=True) for call in calls]
+    assert waits[:10] == [0.0] * 10
+    assert waits[10:] == pytest.approx([0.1 * number for number in range(1, 21)])
+    clock.now += 2
+    assert calls[0].wait_before_retry(DOWN, repeatable=True) == pytest.approx(0.1)
+    for _ in range(100):
+        budget.succeeded()
+    assert [call.wait_before_retry(DOWN, repeatable=True) for call in calls[:11]] == pytest.approx([0.0] * 10 + [0.1])
+    assert budget.take(0.05) is None
+    assert budget.take(0.2) == pytest.approx(0.2)
+
+
+def test_a_dead_server_is_not_hammered_by_many_threads(target: str, service: "FakeService") -> None:
+    with bw.connect(target, retry=bw.Retry(seconds=1.0, initial=0.01, maximum=0.01, rate=10)) as client:
+        list(client.sessions())
+        service.requests.clear()
+        service.before["ListSessions"] = [lost] * 10_000
+
+        def call(_: int) -> None:
+            with pytest.raises(bw.UnavailableError):
+                list(client.sessions())
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(call, range(4)))
+    assert 4 < len(service.requests["ListSessions"]) <= 4 + 10 + 11
 
 
 def test_retry_refuses_figures_that_cannot_work() -> None:
-    with pytest.raises(bw.InvalidRequestError, match="attempts >= 1"):
-        bw.Retry(attempts=0)
+    for wrong in ({"attempts": 0}, {"seconds": -1}, {"first_contact": math.nan}, {"initial": 2}):
+        with pytest.raises(bw.InvalidRequestError, match="attempts >= 1"):
+            bw.Retry(**wrong)
+    with pytest.raises(bw.InvalidRequestError, match="rate"):
+        bw.Retry(rate=0)

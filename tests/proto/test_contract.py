@@ -45,13 +45,13 @@ def test_an_rpc_has_a_request_and_a_response_of_its_own(method: descriptor.Metho
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_rpc_that_changes_something_can_be_repeated_safely(method: descriptor.MethodDescriptor) -> None:
-    reads = method.name.startswith(("Get", "List", "Describe", "Check"))
+    reads = method.name.startswith(("Get", "List", "Describe", "Check", "Export"))
     assert ("request_id" in method.input_type.fields_by_name) == (not reads and method.name != "Pipeline")
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_rpc_on_a_session_names_it_first(method: descriptor.MethodDescriptor) -> None:
-    if method.name in ("CreateSession", "ListSessions", "DescribeGraph", "ListOps", "Pipeline"):
+    if method.name in ("CreateSession", "ImportSession", "ListSessions", "DescribeGraph", "ListOps", "Pipeline"):
         assert "session_id" not in method.input_type.fields_by_name
     else:
         assert method.input_type.fields_by_number[1].name == "session_id"

@@ -12,6 +12,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from numpy.typing import ArrayLike
+from tests.graphs import dot_graph
 
 from backwire_api import chunk_stream, tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
@@ -48,31 +49,6 @@ class Refusal:
             self.retry_after = retry.retry_delay.ToNanoseconds() / 1e9
         elif detail.Unpack(quota):
             self.quota = quota.violations[0].subject
-
-
-def dot_graph(**changes: Any) -> graph_pb2.Graph:
-    """The loss sum(x * (w + c)): its gradient by w is x, and by x it is w + c, as they were in the pass."""
-    shape = [graph_pb2.Dimension(size=3)]
-    graph = graph_pb2.Graph(
-        inputs=[graph_pb2.Input(name="x", dtype=tensor_pb2.DATA_TYPE_FLOAT64, shape=shape)],
-        parameters=[
-            graph_pb2.Parameter(name="w", value=tensors.encode(np.array([1.0, 2.0, 3.0]))),
-            graph_pb2.Parameter(name="c", value=tensors.encode(np.array([10.0, 20.0, 30.0])), frozen=True),
-        ],
-        nodes=[
-            graph_pb2.Node(op="Add", inputs=["w", "c"], outputs=["total"]),
-            graph_pb2.Node(op="Mul", inputs=["x", "total"], outputs=["y"]),
-            graph_pb2.Node(
-                op="ReduceSum", inputs=["y"], outputs=["loss"], attributes={"keepdims": graph_pb2.Attribute(integer=0)}
-            ),
-        ],
-        outputs={"y": "y"},
-        loss="loss",
-    )
-    for name, value in changes.items():
-        graph.ClearField(name)  # type: ignore[arg-type]
-        graph.MergeFrom(graph_pb2.Graph(**{name: value}))
-    return graph
 
 
 SGD = optimizer_pb2.Optimizer(learning_rate=0.5, sgd=optimizer_pb2.Sgd())

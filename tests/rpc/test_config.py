@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from backwire_server.config import OPTIONS, Capacity, Config, ConfigError, Option, parse, read_bytes, read_seconds
+from backwire_server.config import OPTIONS, Capacity, Config, Keeping, Option, parse
+from backwire_server.config_values import ConfigError, read_bytes, read_seconds
 from backwire_server.machine import Tuning, usable_cores
 from backwire_server.sessions.limits import GiB, Limits, MiB
 
@@ -58,6 +59,12 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "max_sessions": ("1_000_000", 1_000_000),
     "max_total_bytes": ("1.5GiB", 3 * GiB // 2),
     "idle_ttl": ("2d", 172_800.0),
+    "data_dir": ("/var/lib/backwire", "/var/lib/backwire"),
+    "durability": ("fsync", "fsync"),
+    "max_disk_bytes": ("1TB", 1000**4),
+    "checkpoint_bytes": ("1MiB", MiB),
+    "hibernate_after": ("30s", 30.0),
+    "max_awake_sessions": ("12", 12),
     "max_concurrent_calls": ("7", 7),
     "max_concurrent_streams": ("7", 7),
     "max_concurrent_pipelines": ("7", 7),
@@ -73,10 +80,12 @@ def test_every_setting_has_a_flag_and_a_variable(option: Option) -> None:
         flags = [option.flag if value else option.flag.replace("--", "--no-", 1)]
     for config in (parse(flags, {}), parse([], {option.variable: text})):
         owners = [
-            each for each in (config, config.tuning, config.limits, config.capacity) if hasattr(each, option.name)
+            each
+            for each in (config, config.tuning, config.keeping, config.limits, config.capacity)
+            if hasattr(each, option.name)
         ]
         assert [getattr(owner, option.name) for owner in owners] == [value]
-    default = next(each for each in (Config(), Tuning(), Limits(), Capacity()) if hasattr(each, option.name))
+    default = next(each for each in (Config(), Tuning(), Keeping(), Limits(), Capacity()) if hasattr(each, option.name))
     assert value != getattr(default, option.name), "a sample that is the default proves nothing"
 
 

@@ -229,6 +229,24 @@ class Provoke:
         api, session = self.api()
         return api.train(session, options=pb.StepOptions(expected_step=1))
 
+    def invalid_export(self) -> Any:
+        return self.serve().stub.ImportSession(iter([pb.ImportSessionRequest(chunk=pb.FileChunk(data=b"half"))]))
+
+    def not_durable(self) -> Any:
+        api, session = self.api()
+        return api.stub.SaveCheckpoint(pb.SaveCheckpointRequest(session_id=session, name="n"))
+
+    def lease_held(self) -> Any:
+        api, session = self.api()
+        request = pb.AttachSessionRequest(session_id=session, holder="me")
+        api.stub.AttachSession(request)
+        return api.stub.AttachSession(request)
+
+    def writer_fenced(self) -> Any:
+        api, session = self.api()
+        api.stub.AttachSession(pb.AttachSessionRequest(session_id=session, holder="me"))
+        return api.train(session)
+
     def graph_too_large(self) -> Any:
         return self.serve(max_graph_nodes=2).create()
 
@@ -282,7 +300,16 @@ OF_WORKERS = {Reason.SESSION_LOST, Reason.NO_WORKER}
 OF_STREAMS = {Reason.DEPENDENCY_FAILED}
 """Told only in an answer on a Pipeline stream: see test_pipeline.py."""
 
-TOLD = sorted({*Reason} - {Reason.CANCELLED, Reason.DEADLINE_EXCEEDED} - OF_WORKERS - OF_STREAMS)
+OF_FILES = {
+    Reason.CHECKPOINT_NOT_FOUND,
+    Reason.DISK_QUOTA_EXCEEDED,
+    Reason.RECOVERING,
+    Reason.SESSION_QUARANTINED,
+    Reason.STORAGE_FAILED,
+}
+"""Told only where sessions are kept on disk: see tests/storage, tests/e2e/test_sdk_durability.py and tests/faults."""
+
+TOLD = sorted({*Reason} - {Reason.CANCELLED, Reason.DEADLINE_EXCEEDED} - OF_WORKERS - OF_STREAMS - OF_FILES)
 FIELDS = {
     "SESSION_NOT_FOUND": "session_id",
     "PASS_NOT_FOUND": "forward_id",
@@ -321,7 +348,7 @@ def test_a_real_server_tells(
     assert told.code is next((code for code, each in TABLE.values() if each is reason), Code.INTERNAL)
     assert told.field == FIELDS.get(reason, told.field)
     assert told.quota == QUOTAS.get(reason, "")
-    assert (told.retry_after is not None) == (reason in (Reason.OVERLOADED, Reason.SHUTTING_DOWN))
+    assert (told.retry_after is not None) == (reason in (Reason.OVERLOADED, Reason.SHUTTING_DOWN, Reason.LEASE_HELD))
 
 
 @pytest.mark.parametrize("reason", [Reason.CANCELLED, Reason.DEADLINE_EXCEEDED])

@@ -56,7 +56,7 @@ def test_a_large_pass_goes_forward_and_backward(api: Any, squares: str, encode: 
 
 def test_a_pass_is_charged_for_the_whole_message_that_it_keeps_alive(api: Any, squares: str) -> None:
     request = written(np.zeros(SIZE), session_id=squares) + FILLER
-    trainer = api.server._store.get(squares)._trainer
+    trainer = api.server._store.get(squares)._keeper.content.trainer
     api.raw("Forward")(request)
     assert trainer.passes.nbytes(trainer.parameters.buffers) >= len(request)
 

@@ -340,7 +340,7 @@ def test_steps_go_on_while_a_reader_takes_its_time(api: Any) -> None:
 def test_a_reader_that_goes_away_lets_go_of_what_it_read(api: Any, until: Any) -> None:
     value = graph_pb2.Parameter(name="w", value=tensors.encode(np.zeros((64, 1 << 17))))
     session = api.create(graph_pb2.Graph(parameters=[value], outputs={"w": "w"}))
-    version = api.server._store.get(session)._trainer.parameters.current
+    version = api.server._store.get(session)._keeper.content.trainer.parameters.current
     stream = api.stub.GetParameters(pb.GetParametersRequest(session_id=session))
     next(stream)
     assert version.holders == 1

@@ -36,7 +36,7 @@ class TestDescriptions:
         assert found.state_bytes == network().state_bytes
         session = make_session(network())
         session.forward(UNBOUNDED, ForwardCall({"x": X}))
-        assert session._trainer.nbytes == found.state_bytes + found.graph.pass_bytes
+        assert session._keeper.content.trainer.nbytes == found.state_bytes + found.graph.pass_bytes
 
     def test_count_the_memory_of_the_optimizer(self, network: Callable[..., SessionSpec]) -> None:
         sizes = [

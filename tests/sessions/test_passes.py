@@ -19,11 +19,15 @@ def forward(session: Session, **call: Any) -> str:
     return session.forward(UNBOUNDED, ForwardCall({"x": X}, **call)).forward_id
 
 
+def held(session: Session) -> int:
+    return session._keeper._account._held
+
+
 def pass_bytes(session: Session) -> int:
     """What one more pass costs this session."""
-    before = session._account._held
+    before = held(session)
     name = forward(session)
-    cost = session._account._held - before
+    cost = held(session) - before
     session.backward(UNBOUNDED, BackwardCall(name))
     session.zero_gradients(UNBOUNDED)
     return cost
@@ -100,12 +104,12 @@ def test_a_pass_expires_by_age(make_session: Any) -> None:
 
 def test_the_sweep_frees_old_passes_that_nobody_asks_for(make_session: Any) -> None:
     session = make_session(pass_ttl=0.05)
-    before = session._account._held
+    before = held(session)
     forward(session)
-    assert session._account._held > before
+    assert held(session) > before
     time.sleep(0.06)
     assert session.sweep() is False
-    assert session._account._held == before
+    assert held(session) == before
 
 
 def test_a_pass_goes_on_with_the_values_it_was_made_with(session: Session) -> None:
@@ -135,11 +139,11 @@ def test_old_values_that_passes_keep_alive_count_as_their_bytes(make_session: An
 def test_frozen_values_that_passes_keep_alive_count_too(make_session: Any) -> None:
     session = make_session()
     name = forward(session)
-    before = session._account._held
+    before = held(session)
     session.set_parameters(UNBOUNDED, {"c": np.zeros(3)})
-    assert session._account._held == before + np.zeros(3).nbytes
+    assert held(session) == before + np.zeros(3).nbytes
     session.backward(UNBOUNDED, BackwardCall(name))
-    assert session._account._held < before
+    assert held(session) < before
 
 
 def test_a_refused_step_expires_no_pass(make_session: Any) -> None:

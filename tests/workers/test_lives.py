@@ -58,7 +58,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_sessions_are_told_to_be_los
         assert len({*before} & {*after}) == 1
         again = two_sessions(client)
         assert [session.train_step({}).loss for session in again] == [5.0, 5.0]
-    assert "ended with status -9; its sessions are lost" in "".join(server.errors)
+    assert "ended with status -9; it is replaced" in "".join(server.errors)
 
 
 def test_calls_in_progress_fail_when_their_worker_is_killed(start: Any, until: Any) -> None:

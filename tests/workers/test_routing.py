@@ -10,7 +10,7 @@ from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.workers import routing
 
-SPECIAL = {"CreateSession", "ListSessions", "DescribeGraph", "ListOps", "Pipeline"}
+SPECIAL = {"CreateSession", "ImportSession", "ListSessions", "DescribeGraph", "ListOps", "Pipeline"}
 """Those that the front knows what to do with."""
 
 KINDS = {each.number for each in pb.PipelineRequest.DESCRIPTOR.oneofs_by_name["kind"].fields}
@@ -30,7 +30,7 @@ def test_a_text_is_what_the_parser_reads(
 
 @given(st.text(), st.integers(0, 2**62))
 def test_the_session_of_a_request_on_a_pipeline_is_found(session_id: str, number: int) -> None:
-    for name in ("forward", "backward", "step", "train_step", "zero_gradients", "get_session"):
+    for name in ("forward", "backward", "step", "train_step", "zero_gradients", "get_session", "save_checkpoint"):
         request = pb.PipelineRequest(id=number, dependency=pb.DEPENDENCY_NONE)
         getattr(request, name).session_id = session_id
         getattr(request, name).SetInParent()

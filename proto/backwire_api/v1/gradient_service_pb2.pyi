@@ -11,7 +11,11 @@ Every mutation takes a `request_id`: a string of at most 128 bytes that the clie
 mutation and repeats when it retries. A repeated id returns the first answer and changes nothing; the same id with
 another payload is refused with REQUEST_ID_REUSED. The server remembers the last 1,024 mutations of a session, and
 the answers of those as far as 64 MiB reach; where only the answer is gone, a repetition is refused with
-RESULT_NOT_RETAINED. An empty id gives up this protection.
+RESULT_NOT_RETAINED. An empty id gives up this protection. What a durable session remembers of them survives with it.
+
+Every mutation of a session takes a `lease`: the number of the writer lease under which the client writes, 0 for none.
+Once a session was given a lease, a mutation with another number is refused with WRITER_FENCED, which tells who holds
+it; see AttachSession. The number is no part of what a `request_id` stands for.
 """
 
 import backwire_api.v1.graph_pb2
@@ -35,6 +39,36 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _Durability:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DurabilityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Durability.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DURABILITY_UNSPECIFIED: _Durability.ValueType  # 0
+    """Means what the server was told."""
+    DURABILITY_MEMORY: _Durability.ValueType  # 1
+    """Nothing: the session ends with the process that keeps it."""
+    DURABILITY_JOURNAL: _Durability.ValueType  # 2
+    """The process: it is written to a file before it is acknowledged."""
+    DURABILITY_FSYNC: _Durability.ValueType  # 3
+    """The machine: the file is flushed to the disk before it is acknowledged."""
+
+class Durability(_Durability, metaclass=_DurabilityEnumTypeWrapper):
+    """What a mutation outlives once it was acknowledged. After a restart, a session has the bits of one that was never
+    interrupted.
+    """
+
+DURABILITY_UNSPECIFIED: Durability.ValueType  # 0
+"""Means what the server was told."""
+DURABILITY_MEMORY: Durability.ValueType  # 1
+"""Nothing: the session ends with the process that keeps it."""
+DURABILITY_JOURNAL: Durability.ValueType  # 2
+"""The process: it is written to a file before it is acknowledged."""
+DURABILITY_FSYNC: Durability.ValueType  # 3
+"""The machine: the file is flushed to the disk before it is acknowledged."""
+Global___Durability: typing_extensions.TypeAlias = Durability
 
 class _Mode:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -157,10 +191,15 @@ class CreateSessionRequest(google.protobuf.message.Message):
     OPTIMIZER_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
     seed: builtins.int
     """What parameters and Dropout masks are drawn from. The same graph, seed and calls give the same numbers."""
     request_id: builtins.str
     """See the top of this file. The window for this call is that of the server: its last 1,024 creations and deletions."""
+    durability: Global___Durability.ValueType
+    """What acknowledged mutations outlive. Unspecified means what the server was told with `--durability`. Above memory
+    it takes a server with a data directory; others refuse it with NOT_DURABLE.
+    """
     @property
     def graph(self) -> backwire_api.v1.graph_pb2.Graph:
         """The graph to train."""
@@ -178,9 +217,10 @@ class CreateSessionRequest(google.protobuf.message.Message):
         optimizer: backwire_api.v1.optimizer_pb2.Optimizer | None = ...,
         seed: builtins.int = ...,
         request_id: builtins.str = ...,
+        durability: Global___Durability.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["graph", b"graph", "optimizer", b"optimizer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["graph", b"graph", "optimizer", b"optimizer", "request_id", b"request_id", "seed", b"seed"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["durability", b"durability", "graph", b"graph", "optimizer", b"optimizer", "request_id", b"request_id", "seed", b"seed"]) -> None: ...
 
 Global___CreateSessionRequest: typing_extensions.TypeAlias = CreateSessionRequest
 
@@ -212,14 +252,20 @@ class GetSessionRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The session's id."""
+    digest: builtins.bool
+    """True asks for the digest, too. The call then takes its turn among those that change the session, and reads all of
+    its state.
+    """
     def __init__(
         self,
         *,
         session_id: builtins.str = ...,
+        digest: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["session_id", b"session_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "session_id", b"session_id"]) -> None: ...
 
 Global___GetSessionRequest: typing_extensions.TypeAlias = GetSessionRequest
 
@@ -230,6 +276,11 @@ class GetSessionResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
+    digest: builtins.str
+    """The digest of the state: SHA-256 in hexadecimal over parameters, accumulated gradients, the optimizer's memory and
+    step number. Sessions with the same digest have the same bits. Empty when it was not asked for.
+    """
     @property
     def session(self) -> Global___Session:
         """The session as it is now."""
@@ -238,9 +289,10 @@ class GetSessionResponse(google.protobuf.message.Message):
         self,
         *,
         session: Global___Session | None = ...,
+        digest: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "session", b"session"]) -> None: ...
 
 Global___GetSessionResponse: typing_extensions.TypeAlias = GetSessionResponse
 
@@ -327,6 +379,102 @@ class DeleteSessionResponse(google.protobuf.message.Message):
 Global___DeleteSessionResponse: typing_extensions.TypeAlias = DeleteSessionResponse
 
 @typing.final
+class AttachSessionRequest(google.protobuf.message.Message):
+    """Asks for a writer lease."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    HOLDER_FIELD_NUMBER: builtins.int
+    TIMEOUT_FIELD_NUMBER: builtins.int
+    TAKE_OVER_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    """The session's id."""
+    holder: builtins.str
+    """Who asks, for others to read: a text of 1 to 128 bytes, such as the host and the process."""
+    take_over: builtins.bool
+    """True takes the lease although another holds it, whose mutations are refused from then on."""
+    request_id: builtins.str
+    """See the top of this file."""
+    @property
+    def timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """How long the holder may be silent before another may have the lease. Unset means 30 seconds."""
+
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        holder: builtins.str = ...,
+        timeout: google.protobuf.duration_pb2.Duration | None = ...,
+        take_over: builtins.bool = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["timeout", b"timeout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["holder", b"holder", "request_id", b"request_id", "session_id", b"session_id", "take_over", b"take_over", "timeout", b"timeout"]) -> None: ...
+
+Global___AttachSessionRequest: typing_extensions.TypeAlias = AttachSessionRequest
+
+@typing.final
+class AttachSessionResponse(google.protobuf.message.Message):
+    """The lease."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: builtins.int
+    @property
+    def lease(self) -> Global___Lease:
+        """The lease."""
+
+    def __init__(
+        self,
+        *,
+        lease: Global___Lease | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["lease", b"lease"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["lease", b"lease"]) -> None: ...
+
+Global___AttachSessionResponse: typing_extensions.TypeAlias = AttachSessionResponse
+
+@typing.final
+class DetachSessionRequest(google.protobuf.message.Message):
+    """Gives a writer lease back."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    NUMBER_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    """The session's id."""
+    number: builtins.int
+    """The number of the lease."""
+    request_id: builtins.str
+    """See the top of this file."""
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        number: builtins.int = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["number", b"number", "request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
+
+Global___DetachSessionRequest: typing_extensions.TypeAlias = DetachSessionRequest
+
+@typing.final
+class DetachSessionResponse(google.protobuf.message.Message):
+    """Says that the lease was given back."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___DetachSessionResponse: typing_extensions.TypeAlias = DetachSessionResponse
+
+@typing.final
 class ForwardRequest(google.protobuf.message.Message):
     """Asks for outputs and loss."""
 
@@ -356,6 +504,7 @@ class ForwardRequest(google.protobuf.message.Message):
     OUTPUTS_FIELD_NUMBER: builtins.int
     FORWARD_ID_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The session's id."""
     mode: Global___Mode.ValueType
@@ -366,6 +515,8 @@ class ForwardRequest(google.protobuf.message.Message):
     """
     request_id: builtins.str
     """See the top of this file. Has no effect in eval mode, which changes nothing."""
+    lease: builtins.int
+    """See the top of this file. Has no effect in eval mode."""
     @property
     def inputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, backwire_api.v1.tensor_pb2.Tensor]:
         """A tensor for every input of the graph that the requested values depend on. A missing one is refused with
@@ -387,8 +538,9 @@ class ForwardRequest(google.protobuf.message.Message):
         outputs: collections.abc.Iterable[builtins.str] | None = ...,
         forward_id: builtins.str = ...,
         request_id: builtins.str = ...,
+        lease: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["forward_id", b"forward_id", "inputs", b"inputs", "mode", b"mode", "outputs", b"outputs", "request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["forward_id", b"forward_id", "inputs", b"inputs", "lease", b"lease", "mode", b"mode", "outputs", b"outputs", "request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
 
 Global___ForwardRequest: typing_extensions.TypeAlias = ForwardRequest
 
@@ -475,6 +627,7 @@ class BackwardRequest(google.protobuf.message.Message):
     RETAIN_FIELD_NUMBER: builtins.int
     WEIGHT_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The session's id."""
     forward_id: builtins.str
@@ -487,6 +640,8 @@ class BackwardRequest(google.protobuf.message.Message):
     accumulated gradient of mean losses is that of the whole batch, however it was split.
     """
     request_id: builtins.str
+    """See the top of this file."""
+    lease: builtins.int
     """See the top of this file."""
     @property
     def output_gradients(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, backwire_api.v1.tensor_pb2.Tensor]:
@@ -511,9 +666,10 @@ class BackwardRequest(google.protobuf.message.Message):
         retain: builtins.bool = ...,
         weight: builtins.float | None = ...,
         request_id: builtins.str = ...,
+        lease: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_weight", b"_weight", "weight", b"weight"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_weight", b"_weight", "forward_id", b"forward_id", "output_gradients", b"output_gradients", "request_id", b"request_id", "retain", b"retain", "session_id", b"session_id", "weight", b"weight", "wrt", b"wrt"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_weight", b"_weight", "forward_id", b"forward_id", "lease", b"lease", "output_gradients", b"output_gradients", "request_id", b"request_id", "retain", b"retain", "session_id", b"session_id", "weight", b"weight", "wrt", b"wrt"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_weight", b"_weight"]) -> typing.Literal["weight"] | None: ...
 
 Global___BackwardRequest: typing_extensions.TypeAlias = BackwardRequest
@@ -569,9 +725,12 @@ class StepRequest(google.protobuf.message.Message):
     SESSION_ID_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The session's id."""
     request_id: builtins.str
+    """See the top of this file."""
+    lease: builtins.int
     """See the top of this file."""
     @property
     def options(self) -> Global___StepOptions:
@@ -583,9 +742,10 @@ class StepRequest(google.protobuf.message.Message):
         session_id: builtins.str = ...,
         options: Global___StepOptions | None = ...,
         request_id: builtins.str = ...,
+        lease: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["options", b"options"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["options", b"options", "request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["lease", b"lease", "options", b"options", "request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
 
 Global___StepRequest: typing_extensions.TypeAlias = StepRequest
 
@@ -640,11 +800,14 @@ class TrainStepRequest(google.protobuf.message.Message):
     OUTPUTS_FIELD_NUMBER: builtins.int
     WEIGHT_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The session's id."""
     weight: builtins.float
     """As in BackwardRequest."""
     request_id: builtins.str
+    """See the top of this file."""
+    lease: builtins.int
     """See the top of this file."""
     @property
     def inputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, backwire_api.v1.tensor_pb2.Tensor]:
@@ -667,9 +830,10 @@ class TrainStepRequest(google.protobuf.message.Message):
         outputs: collections.abc.Iterable[builtins.str] | None = ...,
         weight: builtins.float | None = ...,
         request_id: builtins.str = ...,
+        lease: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_weight", b"_weight", "options", b"options", "weight", b"weight"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_weight", b"_weight", "inputs", b"inputs", "options", b"options", "outputs", b"outputs", "request_id", b"request_id", "session_id", b"session_id", "weight", b"weight"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_weight", b"_weight", "inputs", b"inputs", "lease", b"lease", "options", b"options", "outputs", b"outputs", "request_id", b"request_id", "session_id", b"session_id", "weight", b"weight"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_weight", b"_weight"]) -> typing.Literal["weight"] | None: ...
 
 Global___TrainStepRequest: typing_extensions.TypeAlias = TrainStepRequest
@@ -733,6 +897,8 @@ class StepOptions(google.protobuf.message.Message):
     EXPECTED_STEP_FIELD_NUMBER: builtins.int
     NON_FINITE_FIELD_NUMBER: builtins.int
     NORMALIZATION_FIELD_NUMBER: builtins.int
+    AFTER_CONTRIBUTIONS_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
     learning_rate: builtins.float
     """The learning rate for this step alone, zero or more. Unset means the optimizer's."""
     expected_step: builtins.int
@@ -743,6 +909,14 @@ class StepOptions(google.protobuf.message.Message):
     """What to do about NaN and infinity in the gradients. Unspecified means reject."""
     normalization: Global___GradientNormalization.ValueType
     """How contributions are combined. Unspecified means sum."""
+    after_contributions: builtins.int
+    """How many contributions must have been accumulated: the call waits for them until its deadline, so that one Step
+    applies what that many clients contribute, and all others of them go on from the same parameters. More may have
+    come by then, and take part. 0 waits for none. Refused with INVALID_ARGUMENT in TrainStep when it is above 1, since
+    nobody else has a turn between its Backward and its Step.
+    """
+    digest: builtins.bool
+    """True asks for the digest of the state after the step; see GetSessionResponse."""
     def __init__(
         self,
         *,
@@ -750,9 +924,11 @@ class StepOptions(google.protobuf.message.Message):
         expected_step: builtins.int | None = ...,
         non_finite: Global___NonFinitePolicy.ValueType = ...,
         normalization: Global___GradientNormalization.ValueType = ...,
+        after_contributions: builtins.int = ...,
+        digest: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_expected_step", b"_expected_step", "_learning_rate", b"_learning_rate", "expected_step", b"expected_step", "learning_rate", b"learning_rate"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_expected_step", b"_expected_step", "_learning_rate", b"_learning_rate", "expected_step", b"expected_step", "learning_rate", b"learning_rate", "non_finite", b"non_finite", "normalization", b"normalization"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_expected_step", b"_expected_step", "_learning_rate", b"_learning_rate", "after_contributions", b"after_contributions", "digest", b"digest", "expected_step", b"expected_step", "learning_rate", b"learning_rate", "non_finite", b"non_finite", "normalization", b"normalization"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_expected_step", b"_expected_step"]) -> typing.Literal["expected_step"] | None: ...
     @typing.overload
@@ -772,6 +948,7 @@ class StepResult(google.protobuf.message.Message):
     CONTRIBUTIONS_FIELD_NUMBER: builtins.int
     SKIPPED_FIELD_NUMBER: builtins.int
     NON_FINITE_PARAMETER_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
     step: builtins.int
     """The number of steps that the session has applied."""
     gradient_norm: builtins.float
@@ -786,6 +963,8 @@ class StepResult(google.protobuf.message.Message):
     """
     non_finite_parameter: builtins.str
     """The first parameter with a gradient that is NaN or infinite. Empty when there is none."""
+    digest: builtins.str
+    """The digest of the state after the step, where it was asked for."""
     def __init__(
         self,
         *,
@@ -795,8 +974,9 @@ class StepResult(google.protobuf.message.Message):
         contributions: builtins.int = ...,
         skipped: builtins.bool = ...,
         non_finite_parameter: builtins.str = ...,
+        digest: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["contributions", b"contributions", "gradient_norm", b"gradient_norm", "learning_rate", b"learning_rate", "non_finite_parameter", b"non_finite_parameter", "skipped", b"skipped", "step", b"step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["contributions", b"contributions", "digest", b"digest", "gradient_norm", b"gradient_norm", "learning_rate", b"learning_rate", "non_finite_parameter", b"non_finite_parameter", "skipped", b"skipped", "step", b"step"]) -> None: ...
 
 Global___StepResult: typing_extensions.TypeAlias = StepResult
 
@@ -868,6 +1048,7 @@ class SetParametersRequest(google.protobuf.message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     CHUNK_FIELD_NUMBER: builtins.int
     LAST_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The session's id. Set on the first message of the stream; on others it may be empty."""
     request_id: builtins.str
@@ -876,6 +1057,8 @@ class SetParametersRequest(google.protobuf.message.Message):
     """True on the last message. A stream that ends without it is refused with INVALID_ARGUMENT and changes nothing;
     messages after it are refused too.
     """
+    lease: builtins.int
+    """See the top of this file. Set on the first message of the stream; on others it may be 0."""
     @property
     def chunk(self) -> backwire_api.v1.tensor_pb2.TensorChunk:
         """The next chunk."""
@@ -887,9 +1070,10 @@ class SetParametersRequest(google.protobuf.message.Message):
         request_id: builtins.str = ...,
         chunk: backwire_api.v1.tensor_pb2.TensorChunk | None = ...,
         last: builtins.bool = ...,
+        lease: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["chunk", b"chunk"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "last", b"last", "request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "last", b"last", "lease", b"lease", "request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
 
 Global___SetParametersRequest: typing_extensions.TypeAlias = SetParametersRequest
 
@@ -968,17 +1152,21 @@ class ZeroGradientsRequest(google.protobuf.message.Message):
 
     SESSION_ID_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The session's id."""
     request_id: builtins.str
+    """See the top of this file."""
+    lease: builtins.int
     """See the top of this file."""
     def __init__(
         self,
         *,
         session_id: builtins.str = ...,
         request_id: builtins.str = ...,
+        lease: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["lease", b"lease", "request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
 
 Global___ZeroGradientsRequest: typing_extensions.TypeAlias = ZeroGradientsRequest
 
@@ -1001,6 +1189,396 @@ class ZeroGradientsResponse(google.protobuf.message.Message):
 Global___ZeroGradientsResponse: typing_extensions.TypeAlias = ZeroGradientsResponse
 
 @typing.final
+class SaveCheckpointRequest(google.protobuf.message.Message):
+    """Asks to write the state to disk under a name."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    """The session's id."""
+    name: builtins.str
+    """The name: 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or a digit. Another is refused with
+    INVALID_ARGUMENT.
+    """
+    request_id: builtins.str
+    """See the top of this file."""
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        name: builtins.str = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
+
+Global___SaveCheckpointRequest: typing_extensions.TypeAlias = SaveCheckpointRequest
+
+@typing.final
+class SaveCheckpointResponse(google.protobuf.message.Message):
+    """Says that the checkpoint is on disk."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    @property
+    def checkpoint(self) -> Global___Checkpoint:
+        """What was written."""
+
+    def __init__(
+        self,
+        *,
+        checkpoint: Global___Checkpoint | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["checkpoint", b"checkpoint"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint"]) -> None: ...
+
+Global___SaveCheckpointResponse: typing_extensions.TypeAlias = SaveCheckpointResponse
+
+@typing.final
+class ListCheckpointsRequest(google.protobuf.message.Message):
+    """Asks for the checkpoints of a session."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    """The session's id."""
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["session_id", b"session_id"]) -> None: ...
+
+Global___ListCheckpointsRequest: typing_extensions.TypeAlias = ListCheckpointsRequest
+
+@typing.final
+class ListCheckpointsResponse(google.protobuf.message.Message):
+    """The checkpoints of a session."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHECKPOINTS_FIELD_NUMBER: builtins.int
+    @property
+    def checkpoints(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Checkpoint]:
+        """All of them, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        checkpoints: collections.abc.Iterable[Global___Checkpoint] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checkpoints", b"checkpoints"]) -> None: ...
+
+Global___ListCheckpointsResponse: typing_extensions.TypeAlias = ListCheckpointsResponse
+
+@typing.final
+class DeleteCheckpointRequest(google.protobuf.message.Message):
+    """Asks to delete a checkpoint."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    """The session's id."""
+    name: builtins.str
+    """The name that it was saved under."""
+    request_id: builtins.str
+    """See the top of this file."""
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        name: builtins.str = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
+
+Global___DeleteCheckpointRequest: typing_extensions.TypeAlias = DeleteCheckpointRequest
+
+@typing.final
+class DeleteCheckpointResponse(google.protobuf.message.Message):
+    """Says that the checkpoint was deleted."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___DeleteCheckpointResponse: typing_extensions.TypeAlias = DeleteCheckpointResponse
+
+@typing.final
+class RestoreCheckpointRequest(google.protobuf.message.Message):
+    """Asks to take a session back to what it was."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    """The session's id."""
+    name: builtins.str
+    """The name of a checkpoint that was saved."""
+    step: builtins.int
+    """The number of a step: the state is that right after it. Steps go back to the first after the oldest checkpoint
+    that the server made by itself, which ListCheckpoints tells, or to that of this checkpoint if it was made right
+    after it.
+    """
+    request_id: builtins.str
+    """See the top of this file."""
+    lease: builtins.int
+    """See the top of this file."""
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        name: builtins.str = ...,
+        step: builtins.int = ...,
+        request_id: builtins.str = ...,
+        lease: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["name", b"name", "step", b"step", "target", b"target"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["lease", b"lease", "name", b"name", "request_id", b"request_id", "session_id", b"session_id", "step", b"step", "target", b"target"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["target", b"target"]) -> typing.Literal["name", "step"] | None: ...
+
+Global___RestoreCheckpointRequest: typing_extensions.TypeAlias = RestoreCheckpointRequest
+
+@typing.final
+class RestoreCheckpointResponse(google.protobuf.message.Message):
+    """Says that the session is what it was."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    @property
+    def checkpoint(self) -> Global___Checkpoint:
+        """The state that the session has now; the name is empty after going back to a step."""
+
+    def __init__(
+        self,
+        *,
+        checkpoint: Global___Checkpoint | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["checkpoint", b"checkpoint"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint"]) -> None: ...
+
+Global___RestoreCheckpointResponse: typing_extensions.TypeAlias = RestoreCheckpointResponse
+
+@typing.final
+class Checkpoint(google.protobuf.message.Message):
+    """A state of a session on disk."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The name that it was saved under. Empty for one that the server made by itself."""
+    step: builtins.int
+    """The number of steps applied."""
+    digest: builtins.str
+    """The digest of the state; see GetSessionResponse."""
+    size_bytes: builtins.int
+    """The bytes of its files."""
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        step: builtins.int = ...,
+        digest: builtins.str = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        size_bytes: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "digest", b"digest", "name", b"name", "size_bytes", b"size_bytes", "step", b"step"]) -> None: ...
+
+Global___Checkpoint: typing_extensions.TypeAlias = Checkpoint
+
+@typing.final
+class ForkSessionRequest(google.protobuf.message.Message):
+    """Asks for a branch of a session."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    """The id of the session to branch from."""
+    request_id: builtins.str
+    """See the top of this file. The window for this call is that of the server."""
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
+
+Global___ForkSessionRequest: typing_extensions.TypeAlias = ForkSessionRequest
+
+@typing.final
+class ForkSessionResponse(google.protobuf.message.Message):
+    """The branch."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    @property
+    def session(self) -> Global___Session:
+        """The new session as it was made."""
+
+    def __init__(
+        self,
+        *,
+        session: Global___Session | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+
+Global___ForkSessionResponse: typing_extensions.TypeAlias = ForkSessionResponse
+
+@typing.final
+class ExportSessionRequest(google.protobuf.message.Message):
+    """Asks for a whole session as a file."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    """The session's id."""
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["session_id", b"session_id"]) -> None: ...
+
+Global___ExportSessionRequest: typing_extensions.TypeAlias = ExportSessionRequest
+
+@typing.final
+class ExportSessionResponse(google.protobuf.message.Message):
+    """A chunk of the file."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: builtins.int
+    @property
+    def chunk(self) -> Global___FileChunk:
+        """The next chunk."""
+
+    def __init__(
+        self,
+        *,
+        chunk: Global___FileChunk | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["chunk", b"chunk"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chunk", b"chunk"]) -> None: ...
+
+Global___ExportSessionResponse: typing_extensions.TypeAlias = ExportSessionResponse
+
+@typing.final
+class ImportSessionRequest(google.protobuf.message.Message):
+    """A chunk of the file to make a session of."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """See the top of this file. Set on the first message of the stream; on others it may be empty. The window for this
+    call is that of the server.
+    """
+    durability: Global___Durability.ValueType
+    """As in CreateSessionRequest. Read from the first message."""
+    @property
+    def chunk(self) -> Global___FileChunk:
+        """The next chunk."""
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        durability: Global___Durability.ValueType = ...,
+        chunk: Global___FileChunk | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["chunk", b"chunk"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "durability", b"durability", "request_id", b"request_id"]) -> None: ...
+
+Global___ImportSessionRequest: typing_extensions.TypeAlias = ImportSessionRequest
+
+@typing.final
+class ImportSessionResponse(google.protobuf.message.Message):
+    """The new session."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    @property
+    def session(self) -> Global___Session:
+        """The session as it was made."""
+
+    def __init__(
+        self,
+        *,
+        session: Global___Session | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+
+Global___ImportSessionResponse: typing_extensions.TypeAlias = ImportSessionResponse
+
+@typing.final
+class FileChunk(google.protobuf.message.Message):
+    """A part of a file. The chunks of a file follow one another without a gap."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    LAST_FIELD_NUMBER: builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: builtins.int
+    CRC32_FIELD_NUMBER: builtins.int
+    offset: builtins.int
+    """Where in the file it begins."""
+    data: builtins.bytes
+    """The bytes. A MiB is a good size; a message must not exceed the limit of the receiver."""
+    last: builtins.bool
+    """True on the final chunk, and on no other: a stream that ends without it broke off."""
+    total_bytes: builtins.int
+    """The size of the whole file. Set on the final chunk."""
+    crc32: builtins.int
+    """The CRC-32 of the whole file, that of zlib. Set on the final chunk."""
+    def __init__(
+        self,
+        *,
+        offset: builtins.int = ...,
+        data: builtins.bytes = ...,
+        last: builtins.bool = ...,
+        total_bytes: builtins.int = ...,
+        crc32: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["crc32", b"crc32", "data", b"data", "last", b"last", "offset", b"offset", "total_bytes", b"total_bytes"]) -> None: ...
+
+Global___FileChunk: typing_extensions.TypeAlias = FileChunk
+
+@typing.final
 class PipelineRequest(google.protobuf.message.Message):
     """A request on a stream, or a part of one.
 
@@ -1021,6 +1599,7 @@ class PipelineRequest(google.protobuf.message.Message):
     ZERO_GRADIENTS_FIELD_NUMBER: builtins.int
     GET_SESSION_FIELD_NUMBER: builtins.int
     CHUNK_FIELD_NUMBER: builtins.int
+    SAVE_CHECKPOINT_FIELD_NUMBER: builtins.int
     id: builtins.int
     """Chosen by the client: 1 or more, and larger than that of any request before it on this stream."""
     dependency: Global___Dependency.ValueType
@@ -1059,6 +1638,10 @@ class PipelineRequest(google.protobuf.message.Message):
         from the request.
         """
 
+    @property
+    def save_checkpoint(self) -> Global___SaveCheckpointRequest:
+        """As in a call of SaveCheckpoint; saves the state after the requests before this one."""
+
     def __init__(
         self,
         *,
@@ -1072,10 +1655,11 @@ class PipelineRequest(google.protobuf.message.Message):
         zero_gradients: Global___ZeroGradientsRequest | None = ...,
         get_session: Global___GetSessionRequest | None = ...,
         chunk: backwire_api.v1.tensor_pb2.TensorChunk | None = ...,
+        save_checkpoint: Global___SaveCheckpointRequest | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["backward", b"backward", "chunk", b"chunk", "forward", b"forward", "get_session", b"get_session", "kind", b"kind", "step", b"step", "train_step", b"train_step", "zero_gradients", b"zero_gradients"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["backward", b"backward", "chunk", b"chunk", "dependency", b"dependency", "forward", b"forward", "get_session", b"get_session", "id", b"id", "kind", b"kind", "max_response_bytes", b"max_response_bytes", "step", b"step", "train_step", b"train_step", "zero_gradients", b"zero_gradients"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["forward", "backward", "step", "train_step", "zero_gradients", "get_session", "chunk"] | None: ...
+    def HasField(self, field_name: typing.Literal["backward", b"backward", "chunk", b"chunk", "forward", b"forward", "get_session", b"get_session", "kind", b"kind", "save_checkpoint", b"save_checkpoint", "step", b"step", "train_step", b"train_step", "zero_gradients", b"zero_gradients"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["backward", b"backward", "chunk", b"chunk", "dependency", b"dependency", "forward", b"forward", "get_session", b"get_session", "id", b"id", "kind", b"kind", "max_response_bytes", b"max_response_bytes", "save_checkpoint", b"save_checkpoint", "step", b"step", "train_step", b"train_step", "zero_gradients", b"zero_gradients"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["forward", "backward", "step", "train_step", "zero_gradients", "get_session", "chunk", "save_checkpoint"] | None: ...
 
 Global___PipelineRequest: typing_extensions.TypeAlias = PipelineRequest
 
@@ -1098,6 +1682,7 @@ class PipelineResponse(google.protobuf.message.Message):
     ZERO_GRADIENTS_FIELD_NUMBER: builtins.int
     GET_SESSION_FIELD_NUMBER: builtins.int
     CHUNK_FIELD_NUMBER: builtins.int
+    SAVE_CHECKPOINT_FIELD_NUMBER: builtins.int
     id: builtins.int
     """The id of the request."""
     @property
@@ -1132,6 +1717,10 @@ class PipelineResponse(google.protobuf.message.Message):
     def chunk(self) -> backwire_api.v1.tensor_pb2.TensorChunk:
         """A part of a tensor of the answer with this id, which follows."""
 
+    @property
+    def save_checkpoint(self) -> Global___SaveCheckpointResponse:
+        """The answer to SaveCheckpoint."""
+
     def __init__(
         self,
         *,
@@ -1144,10 +1733,11 @@ class PipelineResponse(google.protobuf.message.Message):
         zero_gradients: Global___ZeroGradientsResponse | None = ...,
         get_session: Global___GetSessionResponse | None = ...,
         chunk: backwire_api.v1.tensor_pb2.TensorChunk | None = ...,
+        save_checkpoint: Global___SaveCheckpointResponse | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["backward", b"backward", "chunk", b"chunk", "error", b"error", "forward", b"forward", "get_session", b"get_session", "kind", b"kind", "step", b"step", "train_step", b"train_step", "zero_gradients", b"zero_gradients"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["backward", b"backward", "chunk", b"chunk", "error", b"error", "forward", b"forward", "get_session", b"get_session", "id", b"id", "kind", b"kind", "step", b"step", "train_step", b"train_step", "zero_gradients", b"zero_gradients"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["error", "forward", "backward", "step", "train_step", "zero_gradients", "get_session", "chunk"] | None: ...
+    def HasField(self, field_name: typing.Literal["backward", b"backward", "chunk", b"chunk", "error", b"error", "forward", b"forward", "get_session", b"get_session", "kind", b"kind", "save_checkpoint", b"save_checkpoint", "step", b"step", "train_step", b"train_step", "zero_gradients", b"zero_gradients"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["backward", b"backward", "chunk", b"chunk", "error", b"error", "forward", b"forward", "get_session", b"get_session", "id", b"id", "kind", b"kind", "save_checkpoint", b"save_checkpoint", "step", b"step", "train_step", b"train_step", "zero_gradients", b"zero_gradients"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["error", "forward", "backward", "step", "train_step", "zero_gradients", "get_session", "chunk", "save_checkpoint"] | None: ...
 
 Global___PipelineResponse: typing_extensions.TypeAlias = PipelineResponse
 
@@ -1674,6 +2264,8 @@ class Session(google.protobuf.message.Message):
     LIMITS_FIELD_NUMBER: builtins.int
     FORWARD_IDS_FIELD_NUMBER: builtins.int
     ADDRESS_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The id, unguessable and unique for the life of the server."""
     step: builtins.int
@@ -1690,6 +2282,8 @@ class Session(google.protobuf.message.Message):
     reached. That is faster, and never needed: the server's own address reaches every session, and is what to go back
     to when this one fails. Empty when there is no such process.
     """
+    durability: Global___Durability.ValueType
+    """What acknowledged mutations outlive."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the session was created."""
@@ -1722,6 +2316,10 @@ class Session(google.protobuf.message.Message):
     def forward_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The names of the live passes, oldest first."""
 
+    @property
+    def lease(self) -> Global___Lease:
+        """The writer lease. Unset when none was given since the last was given back, so that everybody may write."""
+
     def __init__(
         self,
         *,
@@ -1739,11 +2337,42 @@ class Session(google.protobuf.message.Message):
         limits: Global___SessionLimits | None = ...,
         forward_ids: collections.abc.Iterable[builtins.str] | None = ...,
         address: builtins.str = ...,
+        durability: Global___Durability.ValueType = ...,
+        lease: Global___Lease | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "last_use_time", b"last_use_time", "limits", b"limits", "optimizer", b"optimizer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "contributions", b"contributions", "create_time", b"create_time", "forward_ids", b"forward_ids", "has_loss", b"has_loss", "inputs", b"inputs", "last_use_time", b"last_use_time", "limits", b"limits", "optimizer", b"optimizer", "outputs", b"outputs", "parameters", b"parameters", "seed", b"seed", "session_id", b"session_id", "step", b"step"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "optimizer", b"optimizer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "contributions", b"contributions", "create_time", b"create_time", "durability", b"durability", "forward_ids", b"forward_ids", "has_loss", b"has_loss", "inputs", b"inputs", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "optimizer", b"optimizer", "outputs", b"outputs", "parameters", b"parameters", "seed", b"seed", "session_id", b"session_id", "step", b"step"]) -> None: ...
 
 Global___Session: typing_extensions.TypeAlias = Session
+
+@typing.final
+class Lease(google.protobuf.message.Message):
+    """The right to change a session; see AttachSession."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    HOLDER_FIELD_NUMBER: builtins.int
+    TIMEOUT_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """Its number, which mutations carry: 1 for the session's first lease, more for each that follows."""
+    holder: builtins.str
+    """Who holds it."""
+    @property
+    def timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """How long the holder may be silent before another may have it."""
+
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        holder: builtins.str = ...,
+        timeout: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["timeout", b"timeout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["holder", b"holder", "number", b"number", "timeout", b"timeout"]) -> None: ...
+
+Global___Lease: typing_extensions.TypeAlias = Lease
 
 @typing.final
 class ParameterInfo(google.protobuf.message.Message):

@@ -56,6 +56,16 @@ class GradientServiceStub(object):
                 request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.DeleteSessionRequest.SerializeToString,
                 response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.DeleteSessionResponse.FromString,
                 _registered_method=True)
+        self.AttachSession = channel.unary_unary(
+                '/backwire_api.v1.GradientService/AttachSession',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.AttachSessionRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.AttachSessionResponse.FromString,
+                _registered_method=True)
+        self.DetachSession = channel.unary_unary(
+                '/backwire_api.v1.GradientService/DetachSession',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.DetachSessionRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.DetachSessionResponse.FromString,
+                _registered_method=True)
         self.Forward = channel.unary_unary(
                 '/backwire_api.v1.GradientService/Forward',
                 request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ForwardRequest.SerializeToString,
@@ -95,6 +105,41 @@ class GradientServiceStub(object):
                 '/backwire_api.v1.GradientService/ZeroGradients',
                 request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsRequest.SerializeToString,
                 response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsResponse.FromString,
+                _registered_method=True)
+        self.SaveCheckpoint = channel.unary_unary(
+                '/backwire_api.v1.GradientService/SaveCheckpoint',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.SaveCheckpointRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.SaveCheckpointResponse.FromString,
+                _registered_method=True)
+        self.ListCheckpoints = channel.unary_unary(
+                '/backwire_api.v1.GradientService/ListCheckpoints',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ListCheckpointsRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ListCheckpointsResponse.FromString,
+                _registered_method=True)
+        self.DeleteCheckpoint = channel.unary_unary(
+                '/backwire_api.v1.GradientService/DeleteCheckpoint',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.DeleteCheckpointRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.DeleteCheckpointResponse.FromString,
+                _registered_method=True)
+        self.RestoreCheckpoint = channel.unary_unary(
+                '/backwire_api.v1.GradientService/RestoreCheckpoint',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.RestoreCheckpointRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.RestoreCheckpointResponse.FromString,
+                _registered_method=True)
+        self.ForkSession = channel.unary_unary(
+                '/backwire_api.v1.GradientService/ForkSession',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ForkSessionRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ForkSessionResponse.FromString,
+                _registered_method=True)
+        self.ExportSession = channel.unary_stream(
+                '/backwire_api.v1.GradientService/ExportSession',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ExportSessionRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ExportSessionResponse.FromString,
+                _registered_method=True)
+        self.ImportSession = channel.stream_unary(
+                '/backwire_api.v1.GradientService/ImportSession',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ImportSessionRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ImportSessionResponse.FromString,
                 _registered_method=True)
         self.Pipeline = channel.stream_stream(
                 '/backwire_api.v1.GradientService/Pipeline',
@@ -146,8 +191,28 @@ class GradientServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """Ends a session and frees what it holds. Calls in progress on it finish first. Fails with SESSION_NOT_FOUND, also
-        when the session was deleted before, unless the `request_id` is that of the call that deleted it.
+        """Ends a session and frees what it holds, on disk too: its journal and all its checkpoints. Calls in progress on it
+        finish first. Fails with SESSION_NOT_FOUND, also when the session was deleted before, unless the `request_id` is
+        that of the call that deleted it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AttachSession(self, request, context):
+        """Makes the caller the only writer of a session: returns a lease with a number above those of all leases before.
+        From then on, every mutation must carry that number. Others may still read.
+
+        The lease is alive while its holder is heard of, by any call that carries its number, at least every `timeout`.
+        While it is, another AttachSession is refused with LEASE_HELD, whose google.rpc.RetryInfo tells when it will have
+        run out, unless `take_over` is true. A lease that ran out still writes, until another is given.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DetachSession(self, request, context):
+        """Gives a lease back, so that everybody may write again. Refused with WRITER_FENCED when it is not the current one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,7 +238,8 @@ class GradientServiceServicer(object):
 
     def Step(self, request, context):
         """Applies the accumulated gradients with the session's optimizer and clears them. All or nothing. Fails with
-        NO_GRADIENTS when there were none since the last Step.
+        NO_GRADIENTS when there were none since the last Step. Can wait for the contributions of several clients first: see
+        StepOptions.after_contributions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -211,6 +277,64 @@ class GradientServiceServicer(object):
 
     def ZeroGradients(self, request, context):
         """Discards the accumulated gradients.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SaveCheckpoint(self, request, context):
+        """Writes the state of a session to disk under a name, in place of a checkpoint of the same name; it stays until it is
+        deleted or its session is. Fails with NOT_DURABLE when the session is kept in memory alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCheckpoints(self, request, context):
+        """Lists the checkpoints of a session, oldest first: those that were saved, and those that the server makes by itself
+        to recover from. A session that is kept in memory alone has none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCheckpoint(self, request, context):
+        """Deletes a checkpoint that was saved. Fails with CHECKPOINT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreCheckpoint(self, request, context):
+        """Takes a session back to a checkpoint by its name, or to a step that its journal still leads to: parameters,
+        accumulated gradients, the optimizer's memory and the step number become what they were, bit by bit, which the
+        digest proves. The passes that are alive expire. Fails with CHECKPOINT_NOT_FOUND, and with NOT_DURABLE when the
+        session is kept in memory alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForkSession(self, request, context):
+        """Makes a new session with the state of this one, as durable as it is: a branch, which goes its own way from then on.
+        It has neither the lease nor the checkpoints by name. Takes no time that depends on the size.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportSession(self, request, context):
+        """Returns a whole session as one file in chunks: graph, parameters, accumulated gradients, the optimizer's memory,
+        step, seed and digest, in the safetensors format. Other calls go on meanwhile; the file is of one moment.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportSession(self, request_iterator, context):
+        """Makes a new session of a file that ExportSession returned, of this server or another. It has the same digest. Fails
+        with INVALID_EXPORT when the file is damaged or something else, before memory is taken for it, and otherwise as
+        CreateSession does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -282,6 +406,16 @@ def add_GradientServiceServicer_to_server(servicer, server):
                     request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.DeleteSessionRequest.FromString,
                     response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.DeleteSessionResponse.SerializeToString,
             ),
+            'AttachSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.AttachSession,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.AttachSessionRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.AttachSessionResponse.SerializeToString,
+            ),
+            'DetachSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.DetachSession,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.DetachSessionRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.DetachSessionResponse.SerializeToString,
+            ),
             'Forward': grpc.unary_unary_rpc_method_handler(
                     servicer.Forward,
                     request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ForwardRequest.FromString,
@@ -321,6 +455,41 @@ def add_GradientServiceServicer_to_server(servicer, server):
                     servicer.ZeroGradients,
                     request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsRequest.FromString,
                     response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsResponse.SerializeToString,
+            ),
+            'SaveCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.SaveCheckpoint,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.SaveCheckpointRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.SaveCheckpointResponse.SerializeToString,
+            ),
+            'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCheckpoints,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ListCheckpointsRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ListCheckpointsResponse.SerializeToString,
+            ),
+            'DeleteCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCheckpoint,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.DeleteCheckpointRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.DeleteCheckpointResponse.SerializeToString,
+            ),
+            'RestoreCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreCheckpoint,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.RestoreCheckpointRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.RestoreCheckpointResponse.SerializeToString,
+            ),
+            'ForkSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkSession,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ForkSessionRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ForkSessionResponse.SerializeToString,
+            ),
+            'ExportSession': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSession,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ExportSessionRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ExportSessionResponse.SerializeToString,
+            ),
+            'ImportSession': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportSession,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ImportSessionRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ImportSessionResponse.SerializeToString,
             ),
             'Pipeline': grpc.stream_stream_rpc_method_handler(
                     servicer.Pipeline,
@@ -453,6 +622,60 @@ class GradientService(object):
             '/backwire_api.v1.GradientService/DeleteSession',
             backwire__api_dot_v1_dot_gradient__service__pb2.DeleteSessionRequest.SerializeToString,
             backwire__api_dot_v1_dot_gradient__service__pb2.DeleteSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttachSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/AttachSession',
+            backwire__api_dot_v1_dot_gradient__service__pb2.AttachSessionRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.AttachSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DetachSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/DetachSession',
+            backwire__api_dot_v1_dot_gradient__service__pb2.DetachSessionRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.DetachSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -669,6 +892,195 @@ class GradientService(object):
             '/backwire_api.v1.GradientService/ZeroGradients',
             backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsRequest.SerializeToString,
             backwire__api_dot_v1_dot_gradient__service__pb2.ZeroGradientsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/SaveCheckpoint',
+            backwire__api_dot_v1_dot_gradient__service__pb2.SaveCheckpointRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.SaveCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/ListCheckpoints',
+            backwire__api_dot_v1_dot_gradient__service__pb2.ListCheckpointsRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.ListCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/DeleteCheckpoint',
+            backwire__api_dot_v1_dot_gradient__service__pb2.DeleteCheckpointRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.DeleteCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/RestoreCheckpoint',
+            backwire__api_dot_v1_dot_gradient__service__pb2.RestoreCheckpointRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.RestoreCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/ForkSession',
+            backwire__api_dot_v1_dot_gradient__service__pb2.ForkSessionRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.ForkSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/ExportSession',
+            backwire__api_dot_v1_dot_gradient__service__pb2.ExportSessionRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.ExportSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportSession(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/backwire_api.v1.GradientService/ImportSession',
+            backwire__api_dot_v1_dot_gradient__service__pb2.ImportSessionRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.ImportSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

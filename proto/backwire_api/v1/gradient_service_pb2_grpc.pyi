@@ -11,7 +11,11 @@ Every mutation takes a `request_id`: a string of at most 128 bytes that the clie
 mutation and repeats when it retries. A repeated id returns the first answer and changes nothing; the same id with
 another payload is refused with REQUEST_ID_REUSED. The server remembers the last 1,024 mutations of a session, and
 the answers of those as far as 64 MiB reach; where only the answer is gone, a repetition is refused with
-RESULT_NOT_RETAINED. An empty id gives up this protection.
+RESULT_NOT_RETAINED. An empty id gives up this protection. What a durable session remembers of them survives with it.
+
+Every mutation of a session takes a `lease`: the number of the writer lease under which the client writes, 0 for none.
+Once a session was given a lease, a mutation with another number is refused with WRITER_FENCED, which tells who holds
+it; see AttachSession. The number is no part of what a `request_id` stands for.
 """
 
 import abc
@@ -97,6 +101,38 @@ _GradientServiceDeleteSessionType = typing_extensions.TypeVar(
     default=grpc.UnaryUnaryMultiCallable[
         backwire_api.v1.gradient_service_pb2.DeleteSessionRequest,
         backwire_api.v1.gradient_service_pb2.DeleteSessionResponse,
+    ],
+)
+
+_GradientServiceAttachSessionType = typing_extensions.TypeVar(
+    '_GradientServiceAttachSessionType',
+    grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.AttachSessionRequest,
+        backwire_api.v1.gradient_service_pb2.AttachSessionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.AttachSessionRequest,
+        backwire_api.v1.gradient_service_pb2.AttachSessionResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.AttachSessionRequest,
+        backwire_api.v1.gradient_service_pb2.AttachSessionResponse,
+    ],
+)
+
+_GradientServiceDetachSessionType = typing_extensions.TypeVar(
+    '_GradientServiceDetachSessionType',
+    grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DetachSessionRequest,
+        backwire_api.v1.gradient_service_pb2.DetachSessionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DetachSessionRequest,
+        backwire_api.v1.gradient_service_pb2.DetachSessionResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DetachSessionRequest,
+        backwire_api.v1.gradient_service_pb2.DetachSessionResponse,
     ],
 )
 
@@ -228,6 +264,118 @@ _GradientServiceZeroGradientsType = typing_extensions.TypeVar(
     ],
 )
 
+_GradientServiceSaveCheckpointType = typing_extensions.TypeVar(
+    '_GradientServiceSaveCheckpointType',
+    grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.SaveCheckpointRequest,
+        backwire_api.v1.gradient_service_pb2.SaveCheckpointResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.SaveCheckpointRequest,
+        backwire_api.v1.gradient_service_pb2.SaveCheckpointResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.SaveCheckpointRequest,
+        backwire_api.v1.gradient_service_pb2.SaveCheckpointResponse,
+    ],
+)
+
+_GradientServiceListCheckpointsType = typing_extensions.TypeVar(
+    '_GradientServiceListCheckpointsType',
+    grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ListCheckpointsRequest,
+        backwire_api.v1.gradient_service_pb2.ListCheckpointsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ListCheckpointsRequest,
+        backwire_api.v1.gradient_service_pb2.ListCheckpointsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ListCheckpointsRequest,
+        backwire_api.v1.gradient_service_pb2.ListCheckpointsResponse,
+    ],
+)
+
+_GradientServiceDeleteCheckpointType = typing_extensions.TypeVar(
+    '_GradientServiceDeleteCheckpointType',
+    grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DeleteCheckpointRequest,
+        backwire_api.v1.gradient_service_pb2.DeleteCheckpointResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DeleteCheckpointRequest,
+        backwire_api.v1.gradient_service_pb2.DeleteCheckpointResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DeleteCheckpointRequest,
+        backwire_api.v1.gradient_service_pb2.DeleteCheckpointResponse,
+    ],
+)
+
+_GradientServiceRestoreCheckpointType = typing_extensions.TypeVar(
+    '_GradientServiceRestoreCheckpointType',
+    grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.RestoreCheckpointRequest,
+        backwire_api.v1.gradient_service_pb2.RestoreCheckpointResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.RestoreCheckpointRequest,
+        backwire_api.v1.gradient_service_pb2.RestoreCheckpointResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.RestoreCheckpointRequest,
+        backwire_api.v1.gradient_service_pb2.RestoreCheckpointResponse,
+    ],
+)
+
+_GradientServiceForkSessionType = typing_extensions.TypeVar(
+    '_GradientServiceForkSessionType',
+    grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ForkSessionRequest,
+        backwire_api.v1.gradient_service_pb2.ForkSessionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ForkSessionRequest,
+        backwire_api.v1.gradient_service_pb2.ForkSessionResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ForkSessionRequest,
+        backwire_api.v1.gradient_service_pb2.ForkSessionResponse,
+    ],
+)
+
+_GradientServiceExportSessionType = typing_extensions.TypeVar(
+    '_GradientServiceExportSessionType',
+    grpc.UnaryStreamMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ExportSessionRequest,
+        backwire_api.v1.gradient_service_pb2.ExportSessionResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ExportSessionRequest,
+        backwire_api.v1.gradient_service_pb2.ExportSessionResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ExportSessionRequest,
+        backwire_api.v1.gradient_service_pb2.ExportSessionResponse,
+    ],
+)
+
+_GradientServiceImportSessionType = typing_extensions.TypeVar(
+    '_GradientServiceImportSessionType',
+    grpc.StreamUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ImportSessionRequest,
+        backwire_api.v1.gradient_service_pb2.ImportSessionResponse,
+    ],
+    grpc.aio.StreamUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ImportSessionRequest,
+        backwire_api.v1.gradient_service_pb2.ImportSessionResponse,
+    ],
+    default=grpc.StreamUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ImportSessionRequest,
+        backwire_api.v1.gradient_service_pb2.ImportSessionResponse,
+    ],
+)
+
 _GradientServicePipelineType = typing_extensions.TypeVar(
     '_GradientServicePipelineType',
     grpc.StreamStreamMultiCallable[
@@ -292,7 +440,7 @@ _GradientServiceCheckGradientsType = typing_extensions.TypeVar(
     ],
 )
 
-class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _GradientServiceGetSessionType, _GradientServiceListSessionsType, _GradientServiceDeleteSessionType, _GradientServiceForwardType, _GradientServiceBackwardType, _GradientServiceStepType, _GradientServiceTrainStepType, _GradientServiceGetParametersType, _GradientServiceSetParametersType, _GradientServiceGetGradientsType, _GradientServiceZeroGradientsType, _GradientServicePipelineType, _GradientServiceDescribeGraphType, _GradientServiceListOpsType, _GradientServiceCheckGradientsType]):
+class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _GradientServiceGetSessionType, _GradientServiceListSessionsType, _GradientServiceDeleteSessionType, _GradientServiceAttachSessionType, _GradientServiceDetachSessionType, _GradientServiceForwardType, _GradientServiceBackwardType, _GradientServiceStepType, _GradientServiceTrainStepType, _GradientServiceGetParametersType, _GradientServiceSetParametersType, _GradientServiceGetGradientsType, _GradientServiceZeroGradientsType, _GradientServiceSaveCheckpointType, _GradientServiceListCheckpointsType, _GradientServiceDeleteCheckpointType, _GradientServiceRestoreCheckpointType, _GradientServiceForkSessionType, _GradientServiceExportSessionType, _GradientServiceImportSessionType, _GradientServicePipelineType, _GradientServiceDescribeGraphType, _GradientServiceListOpsType, _GradientServiceCheckGradientsType]):
     """Trains computation graphs. Calls on one session that change it take effect one after another, in the order in which
     the server accepts them; calls on different sessions do not wait for each other.
     """
@@ -314,6 +462,14 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
         grpc.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.DeleteSessionRequest,
             backwire_api.v1.gradient_service_pb2.DeleteSessionResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.AttachSessionRequest,
+            backwire_api.v1.gradient_service_pb2.AttachSessionResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.DetachSessionRequest,
+            backwire_api.v1.gradient_service_pb2.DetachSessionResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.ForwardRequest,
@@ -346,6 +502,34 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
         grpc.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.ZeroGradientsRequest,
             backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.SaveCheckpointRequest,
+            backwire_api.v1.gradient_service_pb2.SaveCheckpointResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.ListCheckpointsRequest,
+            backwire_api.v1.gradient_service_pb2.ListCheckpointsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.DeleteCheckpointRequest,
+            backwire_api.v1.gradient_service_pb2.DeleteCheckpointResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.RestoreCheckpointRequest,
+            backwire_api.v1.gradient_service_pb2.RestoreCheckpointResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.ForkSessionRequest,
+            backwire_api.v1.gradient_service_pb2.ForkSessionResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            backwire_api.v1.gradient_service_pb2.ExportSessionRequest,
+            backwire_api.v1.gradient_service_pb2.ExportSessionResponse,
+        ],
+        grpc.StreamUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.ImportSessionRequest,
+            backwire_api.v1.gradient_service_pb2.ImportSessionResponse,
         ],
         grpc.StreamStreamMultiCallable[
             backwire_api.v1.gradient_service_pb2.PipelineRequest,
@@ -384,6 +568,14 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
             backwire_api.v1.gradient_service_pb2.DeleteSessionResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.AttachSessionRequest,
+            backwire_api.v1.gradient_service_pb2.AttachSessionResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.DetachSessionRequest,
+            backwire_api.v1.gradient_service_pb2.DetachSessionResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.ForwardRequest,
             backwire_api.v1.gradient_service_pb2.ForwardResponse,
         ],
@@ -415,6 +607,34 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
             backwire_api.v1.gradient_service_pb2.ZeroGradientsRequest,
             backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.SaveCheckpointRequest,
+            backwire_api.v1.gradient_service_pb2.SaveCheckpointResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.ListCheckpointsRequest,
+            backwire_api.v1.gradient_service_pb2.ListCheckpointsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.DeleteCheckpointRequest,
+            backwire_api.v1.gradient_service_pb2.DeleteCheckpointResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.RestoreCheckpointRequest,
+            backwire_api.v1.gradient_service_pb2.RestoreCheckpointResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.ForkSessionRequest,
+            backwire_api.v1.gradient_service_pb2.ForkSessionResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            backwire_api.v1.gradient_service_pb2.ExportSessionRequest,
+            backwire_api.v1.gradient_service_pb2.ExportSessionResponse,
+        ],
+        grpc.aio.StreamUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.ImportSessionRequest,
+            backwire_api.v1.gradient_service_pb2.ImportSessionResponse,
+        ],
         grpc.aio.StreamStreamMultiCallable[
             backwire_api.v1.gradient_service_pb2.PipelineRequest,
             backwire_api.v1.gradient_service_pb2.PipelineResponse,
@@ -445,9 +665,22 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
     """Lists sessions in the order of their creation, a page at a time."""
 
     DeleteSession: _GradientServiceDeleteSessionType
-    """Ends a session and frees what it holds. Calls in progress on it finish first. Fails with SESSION_NOT_FOUND, also
-    when the session was deleted before, unless the `request_id` is that of the call that deleted it.
+    """Ends a session and frees what it holds, on disk too: its journal and all its checkpoints. Calls in progress on it
+    finish first. Fails with SESSION_NOT_FOUND, also when the session was deleted before, unless the `request_id` is
+    that of the call that deleted it.
     """
+
+    AttachSession: _GradientServiceAttachSessionType
+    """Makes the caller the only writer of a session: returns a lease with a number above those of all leases before.
+    From then on, every mutation must carry that number. Others may still read.
+
+    The lease is alive while its holder is heard of, by any call that carries its number, at least every `timeout`.
+    While it is, another AttachSession is refused with LEASE_HELD, whose google.rpc.RetryInfo tells when it will have
+    run out, unless `take_over` is true. A lease that ran out still writes, until another is given.
+    """
+
+    DetachSession: _GradientServiceDetachSessionType
+    """Gives a lease back, so that everybody may write again. Refused with WRITER_FENCED when it is not the current one."""
 
     Forward: _GradientServiceForwardType
     """Computes outputs and loss. In train mode it also keeps what Backward needs: the pass."""
@@ -462,7 +695,8 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
 
     Step: _GradientServiceStepType
     """Applies the accumulated gradients with the session's optimizer and clears them. All or nothing. Fails with
-    NO_GRADIENTS when there were none since the last Step.
+    NO_GRADIENTS when there were none since the last Step. Can wait for the contributions of several clients first: see
+    StepOptions.after_contributions.
     """
 
     TrainStep: _GradientServiceTrainStepType
@@ -483,6 +717,42 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
 
     ZeroGradients: _GradientServiceZeroGradientsType
     """Discards the accumulated gradients."""
+
+    SaveCheckpoint: _GradientServiceSaveCheckpointType
+    """Writes the state of a session to disk under a name, in place of a checkpoint of the same name; it stays until it is
+    deleted or its session is. Fails with NOT_DURABLE when the session is kept in memory alone.
+    """
+
+    ListCheckpoints: _GradientServiceListCheckpointsType
+    """Lists the checkpoints of a session, oldest first: those that were saved, and those that the server makes by itself
+    to recover from. A session that is kept in memory alone has none.
+    """
+
+    DeleteCheckpoint: _GradientServiceDeleteCheckpointType
+    """Deletes a checkpoint that was saved. Fails with CHECKPOINT_NOT_FOUND."""
+
+    RestoreCheckpoint: _GradientServiceRestoreCheckpointType
+    """Takes a session back to a checkpoint by its name, or to a step that its journal still leads to: parameters,
+    accumulated gradients, the optimizer's memory and the step number become what they were, bit by bit, which the
+    digest proves. The passes that are alive expire. Fails with CHECKPOINT_NOT_FOUND, and with NOT_DURABLE when the
+    session is kept in memory alone.
+    """
+
+    ForkSession: _GradientServiceForkSessionType
+    """Makes a new session with the state of this one, as durable as it is: a branch, which goes its own way from then on.
+    It has neither the lease nor the checkpoints by name. Takes no time that depends on the size.
+    """
+
+    ExportSession: _GradientServiceExportSessionType
+    """Returns a whole session as one file in chunks: graph, parameters, accumulated gradients, the optimizer's memory,
+    step, seed and digest, in the safetensors format. Other calls go on meanwhile; the file is of one moment.
+    """
+
+    ImportSession: _GradientServiceImportSessionType
+    """Makes a new session of a file that ExportSession returned, of this server or another. It has the same digest. Fails
+    with INVALID_EXPORT when the file is damaged or something else, before memory is taken for it, and otherwise as
+    CreateSession does.
+    """
 
     Pipeline: _GradientServicePipelineType
     """Carries requests and their answers on one stream, many in flight, so that the network's latency is hidden. Requests
@@ -532,6 +802,14 @@ GradientServiceAsyncStub: typing_extensions.TypeAlias = GradientServiceStub[
         backwire_api.v1.gradient_service_pb2.DeleteSessionResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.AttachSessionRequest,
+        backwire_api.v1.gradient_service_pb2.AttachSessionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DetachSessionRequest,
+        backwire_api.v1.gradient_service_pb2.DetachSessionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         backwire_api.v1.gradient_service_pb2.ForwardRequest,
         backwire_api.v1.gradient_service_pb2.ForwardResponse,
     ],
@@ -562,6 +840,34 @@ GradientServiceAsyncStub: typing_extensions.TypeAlias = GradientServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         backwire_api.v1.gradient_service_pb2.ZeroGradientsRequest,
         backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.SaveCheckpointRequest,
+        backwire_api.v1.gradient_service_pb2.SaveCheckpointResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ListCheckpointsRequest,
+        backwire_api.v1.gradient_service_pb2.ListCheckpointsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DeleteCheckpointRequest,
+        backwire_api.v1.gradient_service_pb2.DeleteCheckpointResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.RestoreCheckpointRequest,
+        backwire_api.v1.gradient_service_pb2.RestoreCheckpointResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ForkSessionRequest,
+        backwire_api.v1.gradient_service_pb2.ForkSessionResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ExportSessionRequest,
+        backwire_api.v1.gradient_service_pb2.ExportSessionResponse,
+    ],
+    grpc.aio.StreamUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.ImportSessionRequest,
+        backwire_api.v1.gradient_service_pb2.ImportSessionResponse,
     ],
     grpc.aio.StreamStreamMultiCallable[
         backwire_api.v1.gradient_service_pb2.PipelineRequest,
@@ -618,9 +924,32 @@ class GradientServiceServicer(metaclass=abc.ABCMeta):
         request: backwire_api.v1.gradient_service_pb2.DeleteSessionRequest,
         context: _ServicerContext,
     ) -> typing.Union[backwire_api.v1.gradient_service_pb2.DeleteSessionResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.DeleteSessionResponse]]:
-        """Ends a session and frees what it holds. Calls in progress on it finish first. Fails with SESSION_NOT_FOUND, also
-        when the session was deleted before, unless the `request_id` is that of the call that deleted it.
+        """Ends a session and frees what it holds, on disk too: its journal and all its checkpoints. Calls in progress on it
+        finish first. Fails with SESSION_NOT_FOUND, also when the session was deleted before, unless the `request_id` is
+        that of the call that deleted it.
         """
+
+    @abc.abstractmethod
+    def AttachSession(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.AttachSessionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.AttachSessionResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.AttachSessionResponse]]:
+        """Makes the caller the only writer of a session: returns a lease with a number above those of all leases before.
+        From then on, every mutation must carry that number. Others may still read.
+
+        The lease is alive while its holder is heard of, by any call that carries its number, at least every `timeout`.
+        While it is, another AttachSession is refused with LEASE_HELD, whose google.rpc.RetryInfo tells when it will have
+        run out, unless `take_over` is true. A lease that ran out still writes, until another is given.
+        """
+
+    @abc.abstractmethod
+    def DetachSession(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.DetachSessionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.DetachSessionResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.DetachSessionResponse]]:
+        """Gives a lease back, so that everybody may write again. Refused with WRITER_FENCED when it is not the current one."""
 
     @abc.abstractmethod
     def Forward(
@@ -650,7 +979,8 @@ class GradientServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[backwire_api.v1.gradient_service_pb2.StepResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.StepResponse]]:
         """Applies the accumulated gradients with the session's optimizer and clears them. All or nothing. Fails with
-        NO_GRADIENTS when there were none since the last Step.
+        NO_GRADIENTS when there were none since the last Step. Can wait for the contributions of several clients first: see
+        StepOptions.after_contributions.
         """
 
     @abc.abstractmethod
@@ -696,6 +1026,77 @@ class GradientServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.ZeroGradientsResponse]]:
         """Discards the accumulated gradients."""
+
+    @abc.abstractmethod
+    def SaveCheckpoint(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.SaveCheckpointRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.SaveCheckpointResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.SaveCheckpointResponse]]:
+        """Writes the state of a session to disk under a name, in place of a checkpoint of the same name; it stays until it is
+        deleted or its session is. Fails with NOT_DURABLE when the session is kept in memory alone.
+        """
+
+    @abc.abstractmethod
+    def ListCheckpoints(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.ListCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.ListCheckpointsResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.ListCheckpointsResponse]]:
+        """Lists the checkpoints of a session, oldest first: those that were saved, and those that the server makes by itself
+        to recover from. A session that is kept in memory alone has none.
+        """
+
+    @abc.abstractmethod
+    def DeleteCheckpoint(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.DeleteCheckpointRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.DeleteCheckpointResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.DeleteCheckpointResponse]]:
+        """Deletes a checkpoint that was saved. Fails with CHECKPOINT_NOT_FOUND."""
+
+    @abc.abstractmethod
+    def RestoreCheckpoint(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.RestoreCheckpointRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.RestoreCheckpointResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.RestoreCheckpointResponse]]:
+        """Takes a session back to a checkpoint by its name, or to a step that its journal still leads to: parameters,
+        accumulated gradients, the optimizer's memory and the step number become what they were, bit by bit, which the
+        digest proves. The passes that are alive expire. Fails with CHECKPOINT_NOT_FOUND, and with NOT_DURABLE when the
+        session is kept in memory alone.
+        """
+
+    @abc.abstractmethod
+    def ForkSession(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.ForkSessionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.ForkSessionResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.ForkSessionResponse]]:
+        """Makes a new session with the state of this one, as durable as it is: a branch, which goes its own way from then on.
+        It has neither the lease nor the checkpoints by name. Takes no time that depends on the size.
+        """
+
+    @abc.abstractmethod
+    def ExportSession(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.ExportSessionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[backwire_api.v1.gradient_service_pb2.ExportSessionResponse], collections.abc.AsyncIterator[backwire_api.v1.gradient_service_pb2.ExportSessionResponse]]:
+        """Returns a whole session as one file in chunks: graph, parameters, accumulated gradients, the optimizer's memory,
+        step, seed and digest, in the safetensors format. Other calls go on meanwhile; the file is of one moment.
+        """
+
+    @abc.abstractmethod
+    def ImportSession(
+        self,
+        request_iterator: _MaybeAsyncIterator[backwire_api.v1.gradient_service_pb2.ImportSessionRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.ImportSessionResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.ImportSessionResponse]]:
+        """Makes a new session of a file that ExportSession returned, of this server or another. It has the same digest. Fails
+        with INVALID_EXPORT when the file is damaged or something else, before memory is taken for it, and otherwise as
+        CreateSession does.
+        """
 
     @abc.abstractmethod
     def Pipeline(

@@ -1,6 +1,6 @@
 """Calls from requests, and responses from results."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
 from typing import TypeVar
@@ -49,7 +49,7 @@ _NORMALIZATIONS = {
 
 def is_training(request: pb.ForwardRequest) -> bool:
     """Tells whether the pass is to be kept; raises InvalidRequest for a mode that does not exist."""
-    return _known(_TRAINING, request.mode, "mode")
+    return known(_TRAINING, request.mode, "mode")
 
 
 def forward_call(request: pb.ForwardRequest, inputs: RawTensors = NOTHING) -> ForwardCall:
@@ -84,8 +84,10 @@ def step_options(message: pb.StepOptions) -> StepOptions:
     return StepOptions(
         message.learning_rate if message.HasField("learning_rate") else None,
         message.expected_step if message.HasField("expected_step") else None,
-        _known(_POLICIES, message.non_finite, "options.non_finite"),
-        _known(_NORMALIZATIONS, message.normalization, "options.normalization"),
+        known(_POLICIES, message.non_finite, "options.non_finite"),
+        known(_NORMALIZATIONS, message.normalization, "options.normalization"),
+        _not_negative(message.after_contributions, "options.after_contributions"),
+        message.digest,
     )
 
 
@@ -98,12 +100,19 @@ def step_result(result: StepResult) -> pb.StepResult:
         contributions=result.contributions,
         skipped=result.skipped,
         non_finite_parameter=result.non_finite_parameter,
+        digest=result.digest,
     )
 
 
 def train_call(request: pb.TrainStepRequest, inputs: RawTensors = NOTHING) -> TrainCall:
-    """Returns what TrainStep is asked for."""
+    """Returns what TrainStep is asked for; raises InvalidRequest when it is to wait for contributions of others."""
     weight = request.weight if request.HasField("weight") else 1.0
+    if request.options.after_contributions > 1:
+        raise InvalidRequest(
+            "TrainStep makes one contribution and steps at once, so nobody else's can come in between; use Forward, "
+            "Backward and Step to wait for them",
+            field="options.after_contributions",
+        )
     return TrainCall(arrays_from_proto(inputs, "inputs"), tuple(request.outputs), weight, step_options(request.options))
 
 
@@ -112,12 +121,12 @@ def train_response(result: TrainResult) -> pb.TrainStepResponse:
     return pb.TrainStepResponse(result=step_result(result.result), loss=result.loss)
 
 
-def parameters_head(requests: Iterator[SetRequest]) -> tuple[pb.SetParametersRequest, Iterator[SetRequest]]:
+def with_head(requests: Iterator[T]) -> tuple[T, Iterator[T]]:
     """Returns the first message of the stream, and all messages; raises InvalidRequest when there is none."""
     head = next(requests, None)
     if head is None:
-        raise InvalidRequest("the stream has no message; send at least one, with the session_id")
-    return head.message, chain([head], requests)
+        raise InvalidRequest("the stream has no message; send at least one")
+    return head, chain([head], requests)
 
 
 def parameter_values(session: Session, head: pb.SetParametersRequest, requests: Iterable[SetRequest]) -> Assembler:
@@ -126,10 +135,10 @@ def parameter_values(session: Session, head: pb.SetParametersRequest, requests: 
     Raises UnknownParameter, DtypeMismatch, ShapeMismatch, and InvalidRequest or TensorError for a malformed stream.
     """
     values = Assembler(session.info().limits.max_parameter_bytes, overhead=0)
-    for framed in _until_last(requests):
+    for framed in until_last(requests, lambda framed: framed.message.last):
         request = framed.message
-        for field in ("session_id", "request_id"):
-            if getattr(request, field) not in ("", getattr(head, field)):
+        for field in ("session_id", "request_id", "lease"):
+            if getattr(request, field) not in ("", 0, getattr(head, field)):
                 raise InvalidRequest(f"{field} changes within the stream; set it on the first message", field=field)
         if not request.HasField("chunk"):
             continue
@@ -143,7 +152,7 @@ def parameter_values(session: Session, head: pb.SetParametersRequest, requests: 
     return values
 
 
-def _until_last(requests: Iterable[SetRequest]) -> Iterator[SetRequest]:
+def until_last(requests: Iterable[T], is_last: Callable[[T], bool]) -> Iterator[T]:
     """Yields all messages; raises InvalidRequest unless the final one, and no other, is marked as the last.
 
     Without the mark a stream that broke off could not be told from one that ended: gRPC reports both as its end.
@@ -152,7 +161,7 @@ def _until_last(requests: Iterable[SetRequest]) -> Iterator[SetRequest]:
     for request in requests:
         if ended:
             raise InvalidRequest("a message follows the one marked as the last; mark only the final one", field="last")
-        ended = request.message.last
+        ended = is_last(request)
         yield request
     if not ended:
         raise InvalidRequest(
@@ -177,7 +186,14 @@ def tensors_to_proto(arrays: Mapping[str, Array]) -> dict[str, RawTensor]:
     return {name: tensors.encode_raw(array) for name, array in arrays.items()}
 
 
-def _known(choices: Mapping[N, T], number: N, field: str) -> T:
+def known(choices: Mapping[N, T], number: N, field: str) -> T:
+    """Returns what an enum's number stands for; raises InvalidRequest for one that is not in the contract."""
     if number not in choices:
         raise InvalidRequest(f"{field} has the unknown number {number}; use one of the contract", field=field)
     return choices[number]
+
+
+def _not_negative(number: int, field: str) -> int:
+    if number < 0:
+        raise InvalidRequest(f"{field} is {number}; give 0 or more", field=field)
+    return number

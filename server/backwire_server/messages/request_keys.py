@@ -28,6 +28,7 @@ def key_of(
 ) -> RequestKey | None:
     """Returns the key of a mutation's request message, None when it has no id; takes the id out of the message.
 
+    It takes the lease out, too: a mutation stays the same when its client repeats it under another lease.
     Messages with the same content have the same key, whatever the order of their fields and the client's language.
     `tensors` lie beside the message and are part of the content. Their elements count by their CRC-32, which is several
     times as fast as a cryptographic digest: this guards a client against its own mistakes, and against nobody else.
@@ -38,6 +39,8 @@ def key_of(
         return None
     request.ClearField("request_id")
     message: Message = request
+    if "lease" in message.DESCRIPTOR.fields_by_name:
+        request.ClearField("lease")
     digest = hashlib.blake2b(_framed(message.DESCRIPTOR.full_name.encode()), digest_size=32)
     digest.update(_framed(message.SerializeToString(deterministic=True)))
     for name in sorted(tensors):

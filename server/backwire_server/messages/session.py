@@ -2,9 +2,10 @@
 
 from backwire_api.tensors import data_type_of
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_api.v1 import graph_pb2
+from backwire_api.v1 import graph_pb2, tensor_pb2
 from backwire_server.engine.dims import Dim
 from backwire_server.engine.graph import Input, Parameter
+from backwire_server.messages.durability import durability_to_proto, lease_to_proto
 from backwire_server.messages.graph import graph_from_proto
 from backwire_server.messages.optimizer import optimizer_from_proto, optimizer_to_proto
 from backwire_server.sessions.info import SessionInfo
@@ -12,12 +13,27 @@ from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import shape_of
 from backwire_server.sessions.spec import SessionSpec
 
+_DRAWN = {tensor_pb2.DATA_TYPE_FLOAT32, tensor_pb2.DATA_TYPE_FLOAT64}
+"""The types of parameters that can have a rule for their first value."""
+
 
 def session_spec(request: pb.CreateSessionRequest, limits: Limits) -> SessionSpec:
-    """Returns what to make a session from; raises what `graph_from_proto` and `optimizer_from_proto` raise."""
+    """Returns what to make a session from; raises what `graph_from_proto` and `optimizer_from_proto` raise.
+
+    Its definition is the request without `request_id` and `durability`: they say how this session came to be made and
+    is kept, and another may be made of the rest. They are taken out of the message, and so are first values.
+    """
     graph, sources = graph_from_proto(request.graph, limits)
     optimizer = optimizer_from_proto(request.optimizer) if request.HasField("optimizer") else None
-    return SessionSpec(graph, sources, optimizer, request.seed)
+    for field in ("request_id", "durability"):
+        request.ClearField(field)
+    definition = request.SerializeToString()
+    for parameter in request.graph.parameters:
+        if parameter.WhichOneof("source") == "value" and parameter.value.dtype in _DRAWN:
+            rule = graph_pb2.Initializer(dtype=parameter.value.dtype, shape=parameter.value.shape)
+            rule.distribution = graph_pb2.Initializer.DISTRIBUTION_CONSTANT
+            parameter.initializer.CopyFrom(rule)
+    return SessionSpec(graph, sources, optimizer, request.seed, definition, request.SerializeToString())
 
 
 def session_to_proto(info: SessionInfo) -> pb.Session:
@@ -35,6 +51,8 @@ def session_to_proto(info: SessionInfo) -> pb.Session:
         limits=_limits(info.limits),
         forward_ids=info.forward_ids,
         address=info.address,
+        durability=durability_to_proto(info.durability),
+        lease=None if info.lease is None else lease_to_proto(info.lease),
     )
     message.create_time.FromNanoseconds(int(info.created * 1e9))
     message.last_use_time.FromNanoseconds(int(info.last_used * 1e9))

@@ -27,6 +27,9 @@ _ACCESS = logging.getLogger("backwire.access")
 
 Messages = Iterator[bytes]
 
+PASSING = {"ImportSession"}
+"""Streams whose messages are not kept in memory once the next is asked for, and so count no longer then."""
+
 
 class Call:
     """A call in progress, as a context: admitted in its beginning, its failure told and its line logged at its end."""
@@ -150,12 +153,23 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _answer(self, handler: Any, call: Call, ticket: Ticket, messages: Messages) -> bytes:
         if handler.request_streaming:
-            requests = map(partial(_read, handler, call, ticket), messages)
+            read = _passing if call.method in PASSING else _keeping
+            requests = read(handler, call, ticket, messages)
             response = handler.stream_unary(requests, call.context)
         else:
             response = handler.unary_unary(_only(handler, call, ticket, messages), call.context)
         data: bytes = handler.response_serializer(response)
         return data
+
+
+def _keeping(handler: Any, call: Call, ticket: Ticket, messages: Messages) -> Iterator[Any]:
+    return map(partial(_read, handler, call, ticket), messages)
+
+
+def _passing(handler: Any, call: Call, ticket: Ticket, messages: Messages) -> Iterator[Any]:
+    for message in messages:
+        yield _read(handler, call, ticket, message)
+        ticket.give(len(message))
 
 
 def _only(handler: Any, call: Call, ticket: Ticket, messages: Messages) -> Any:

@@ -6,7 +6,7 @@ import socket
 import stat
 from typing import Any
 
-from backwire_server.config import socket_path
+from backwire_server.config_values import socket_path
 from backwire_server.sessions.limits import Limits
 
 

@@ -3,8 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 
 import grpc
@@ -15,7 +16,7 @@ from backwire_server.rpc.pipeline_calls import answer, refusal
 from backwire_server.rpc.pipeline_dependencies import Dependencies
 from backwire_server.rpc.pipeline_requests import Reader, Work
 from backwire_server.rpc.scope import RpcScope
-from backwire_server.sessions.errors import Cancelled, DeadlineExceeded, Overloaded, ShuttingDown
+from backwire_server.sessions.errors import Cancelled, DeadlineExceeded, Overloaded, Recovering, ShuttingDown
 from backwire_server.sessions.store import SessionStore
 
 _ACCESS = logging.getLogger("backwire.access")
@@ -113,7 +114,16 @@ class PipelineStream:
             assert work.error is not None
             raise work.error
         self._dependencies.check(work)
-        return act(self._store.get(work.session_id), self._scope)
+        return self._when_recovered(partial(act, self._store.get(work.session_id), self._scope))
+
+    def _when_recovered(self, act: Callable[[], object]) -> object:
+        """Returns what `act` does, after the session was recovered: what follows must not be done before it."""
+        while True:
+            try:
+                return act()
+            except Recovering as error:
+                self._scope.check()
+                time.sleep(error.retry_after or _POLL_SECONDS)
 
     def _drain(self) -> None:
         self._queue.put(ShuttingDown("the server is shutting down; open a stream on another", retry_after=1.0))

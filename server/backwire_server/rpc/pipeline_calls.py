@@ -11,6 +11,7 @@ from backwire_api.chunk_stream import encode_chunks
 from backwire_api.tensors import Array, RawTensor
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.messages import calls as convert
+from backwire_server.messages.durability import checkpoint_name, checkpoint_to_proto
 from backwire_server.messages.request_keys import key_of
 from backwire_server.messages.session import session_to_proto
 from backwire_server.sessions.errors import InvalidTensor
@@ -74,32 +75,42 @@ def _forward(request: Request) -> Act:
     call = replace(call, inputs={**call.inputs, **request.arrays}, chunked=True)
     if not training:
         return lambda session, scope: session.evaluate(scope, call)
-    key = request.key()
-    return lambda session, scope: session.forward(scope, call, key)
+    lease, key = request.message.lease, request.key()
+    return lambda session, scope: session.forward(scope, call, key, lease=lease)
 
 
 def _backward(request: Request) -> Act:
     call = convert.backward_call(request.message, request.raw)
     call = replace(call, output_gradients={**call.output_gradients, **request.arrays}, chunked=True)
-    key = request.key()
-    return lambda session, scope: session.backward(scope, call, key)
+    lease, key = request.message.lease, request.key()
+    return lambda session, scope: session.backward(scope, call, key, lease=lease)
 
 
 def _step(request: Request) -> Act:
-    options, key = convert.step_options(request.message.options), request.key()
-    return lambda session, scope: session.step(scope, options, key)
+    options, lease, key = convert.step_options(request.message.options), request.message.lease, request.key()
+    return lambda session, scope: session.step(scope, options, key, lease=lease)
 
 
 def _train_step(request: Request) -> Act:
     call = convert.train_call(request.message, request.raw)
     call = replace(call, inputs={**call.inputs, **request.arrays}, chunked=True)
-    key = request.key()
-    return lambda session, scope: session.train_step(scope, call, key)
+    lease, key = request.message.lease, request.key()
+    return lambda session, scope: session.train_step(scope, call, key, lease=lease)
 
 
 def _zero_gradients(request: Request) -> Act:
-    key = request.key()
-    return lambda session, scope: session.zero_gradients(scope, key)
+    lease, key = request.message.lease, request.key()
+    return lambda session, scope: session.zero_gradients(scope, key, lease=lease)
+
+
+def _get_session(request: Request) -> Act:
+    wanted = request.message.digest
+    return lambda session, scope: (session.digest(scope) if wanted else "", session.info())
+
+
+def _save_checkpoint(request: Request) -> Act:
+    name, key = checkpoint_name(request.message.name), request.key()
+    return lambda session, scope: session.save_checkpoint(scope, name, key)
 
 
 _PREPARE: Mapping[str, Callable[[Request], Act]] = {
@@ -108,7 +119,8 @@ _PREPARE: Mapping[str, Callable[[Request], Act]] = {
     "step": _step,
     "train_step": _train_step,
     "zero_gradients": _zero_gradients,
-    "get_session": lambda _: lambda session, _: session.info(),
+    "get_session": _get_session,
+    "save_checkpoint": _save_checkpoint,
 }
 
 _TELL: Mapping[str, Callable[[Any], tuple[Any, Mapping[str, Array]]]] = {
@@ -117,5 +129,6 @@ _TELL: Mapping[str, Callable[[Any], tuple[Any, Mapping[str, Array]]]] = {
     "step": lambda result: (pb.StepResponse(result=convert.step_result(result)), {}),
     "train_step": lambda result: (convert.train_response(result), result.outputs),
     "zero_gradients": lambda result: (pb.ZeroGradientsResponse(contributions=result.count), {}),
-    "get_session": lambda info: (pb.GetSessionResponse(session=session_to_proto(info)), {}),
+    "get_session": lambda told: (pb.GetSessionResponse(digest=told[0], session=session_to_proto(told[1])), {}),
+    "save_checkpoint": lambda info: (pb.SaveCheckpointResponse(checkpoint=checkpoint_to_proto(info)), {}),
 }

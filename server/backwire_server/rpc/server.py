@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from backwire_server.config import Capacity
+from backwire_server.config import Capacity, Keeping
 from backwire_server.rpc.admission import CALLS, PIPELINES, STREAMS, Admission
 from backwire_server.rpc.interceptor import CallInterceptor
 from backwire_server.rpc.listening import bind, options
@@ -14,7 +14,10 @@ from backwire_server.rpc.servicer import GradientServicer
 from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.store import HERE, SessionStore
+from backwire_server.storage.carrier import FileCarrier
+from backwire_server.storage.opening import open_vault
 
+IN_MEMORY = Keeping()
 SPARE_THREADS = 8  # for refusals beside the calls that are admitted, and for health
 
 
@@ -25,13 +28,21 @@ class Server:
         address: What clients connect to; with the port that was found when 0 was asked for.
     """
 
-    def __init__(self, listen: str, limits: Limits, capacity: Capacity, home: Home = HERE) -> None:
+    def __init__(
+        self,
+        listen: str,
+        limits: Limits,
+        capacity: Capacity,
+        home: Home = HERE,
+        keeping: Keeping = IN_MEMORY,
+    ) -> None:
         """Binds `HOST:PORT` or `unix:PATH`, without encryption; raises OSError when that is not possible.
 
-        `home` is what its sessions tell of where they are.
+        `home` is what its sessions tell of where they are. With a data directory, which the process must have for
+        itself, it has the sessions in there that are its own.
         """
         self.admission = Admission(capacity)
-        self._store = SessionStore(limits, home)
+        self._store = SessionStore(limits, home, open_vault(keeping, limits, home.owns), FileCarrier(limits))
         self._health = health.HealthServicer()
         self._pools = {
             CALLS: ThreadPoolExecutor(capacity.max_concurrent_calls + SPARE_THREADS, "backwire-call"),
@@ -50,13 +61,22 @@ class Server:
             self._store.close()
             raise
         self._server.start()
-        for service in ("", SERVICE.full_name):
-            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._store.when_recovered(lambda: self._set_health(health_pb2.HealthCheckResponse.SERVING))
+
+    @property
+    def recovering(self) -> int:
+        """How many sessions are still to be recovered since the start; health says NOT_SERVING until there are none."""
+        return self._store.recovering
 
     @property
     def census(self) -> tuple[int, int]:
         """How many sessions there are, and how many were ever created."""
         return self._store.census
+
+    def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in ("", SERVICE.full_name):
+            self._health.set(service, status)
 
     def stop(self, grace: float) -> bool:
         """Refuses new calls, waits up to `grace` seconds for those in progress, ends; tells whether all came to an end.

@@ -30,7 +30,7 @@ class Accumulator:
     def __init__(self, layout: FlatLayout) -> None:
         self.contributions = 0
         self.total_weight = 0.0
-        self._values = Versioned(layout, layout.zeros())
+        self._values = Versioned(Version(layout, layout.zeros()))
 
     @property
     def current(self) -> Version:
@@ -48,11 +48,7 @@ class Accumulator:
 
         Raises InvalidRequest when the weights no longer have a finite sum. All memory is taken before the first write.
         """
-        total = self.total_weight + weight
-        if not math.isfinite(total):
-            raise InvalidRequest(
-                f"with a weight of {weight:g} the weights have no finite sum; use less", field="weight"
-            )
+        total = self.check(weight)
         with np.errstate(all="ignore"):
             addends = gradients if weight == 1 else {name: array * weight for name, array in gradients.items()}
             with self._values.writing() as version:
@@ -65,6 +61,15 @@ class Accumulator:
         self.contributions += 1
         self.total_weight = total
 
+    def check(self, weight: float) -> float:
+        """Returns what the weights sum up to with this one; raises InvalidRequest when that is not finite."""
+        total = self.total_weight + weight
+        if not math.isfinite(total):
+            raise InvalidRequest(
+                f"with a weight of {weight:g} the weights have no finite sum; use less", field="weight"
+            )
+        return total
+
     def clear(self) -> None:
         """Discards what was added."""
         self.contributions, self.total_weight = 0, 0.0
@@ -76,6 +81,13 @@ class Accumulator:
             return vectors
         with np.errstate(all="ignore"):
             return {dtype: vector / self.total_weight for dtype, vector in vectors.items()}
+
+    def restore(self, gradients: Mapping[str, Array], contributions: int, total_weight: float) -> None:
+        """Makes copies of these gradients what was accumulated."""
+        self.clear()
+        if contributions:
+            self.add(gradients, 1.0)
+        self.contributions, self.total_weight = contributions, total_weight
 
     @contextmanager
     def tentative(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Memory as a budget that all sessions share."""
 
 import threading
+from collections.abc import Callable
 
 from backwire_server.sessions.errors import OutOfMemory
 
@@ -8,8 +9,10 @@ from backwire_server.sessions.errors import OutOfMemory
 class Budget:
     """The bytes that all sessions may hold together. May be used by several threads at once."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, reclaim: Callable[[int], None] = lambda _: None) -> None:
+        """Before it refuses so many bytes, it calls `reclaim`, which may have some given back."""
         self.limit = limit
+        self._reclaim = reclaim
         self._used = 0
         self._mutex = threading.Lock()
 
@@ -24,6 +27,8 @@ class Budget:
 
     def take(self, nbytes: int, *, checked: bool) -> None:
         """Adds to what is in use; when checked, raises OutOfMemory, and adds nothing, if that would be too much."""
+        if checked and self._used + nbytes > self.limit:
+            self._reclaim(self._used + nbytes - self.limit)
         with self._mutex:
             if checked and nbytes > 0 and self._used + nbytes > self.limit:
                 raise OutOfMemory(

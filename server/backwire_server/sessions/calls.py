@@ -153,6 +153,11 @@ class LeaseCall:
 
 
 @dataclass(frozen=True, slots=True)
+class BranchCall:
+    """The session is a branch: without the passes, requests and lease of the one that it branched from."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckCall:
     """Inputs by name, the parameters whose gradients to check (none: all), how many elements of each, and a seed."""
 
@@ -168,6 +173,35 @@ class CountResult:
 
     count: int
     nbytes: int = OVERHEAD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseResult:
+    """The lease that AttachSession gave; see LeaseCall."""
+
+    number: int
+    holder: str
+    seconds: float
+    nbytes: int = OVERHEAD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """A checkpoint on disk: its name (empty for one that the server made by itself), and the state that it holds.
+
+    `created` is in seconds since 1970; `size` is that of its file in bytes.
+    """
+
+    name: str
+    step: int
+    digest: str
+    created: float
+    size: int
+    nbytes: int = OVERHEAD_BYTES
+
+
+Answered = ForwardResult | BackwardResult | StepResult | TrainResult | CountResult | LeaseResult | CheckpointInfo
+"""What a mutation of a session answers, and what is remembered of it."""
 
 
 def held_bytes(arrays: Iterable[Array]) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
+from backwire_server.sessions.calls import CheckpointInfo
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.spec import SessionSpec
@@ -35,17 +36,19 @@ class Mutation:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointInfo:
-    """A checkpoint on disk: its name (empty for one that the server made by itself), and the state that it holds.
+class Entry:
+    """A session in a vault: when it was created, and under which request; whether its journal has to be replayed.
 
-    Times are seconds since 1970.
+    `step` and `contributions` are those of its last checkpoint.
     """
 
-    name: str
-    step: int
-    digest: str
+    session_id: str
     created: float
-    nbytes: int
+    key: RequestKey | None
+    dirty: bool
+    durability: Durability
+    step: int = 0
+    contributions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,10 @@ class SessionFiles(Protocol):
     def created(self) -> float:
         """When the session was created, in seconds since 1970."""
 
+    @property
+    def key(self) -> RequestKey | None:
+        """The request that created the session."""
+
     def spec(self) -> SessionSpec:
         """Returns what the session was made from; without first values where a checkpoint has them."""
 
@@ -91,6 +98,10 @@ class SessionFiles(Protocol):
 
         Raises StorageFailed when it cannot be, and what `scope.check` raises.
         """
+
+    @property
+    def broken(self) -> bool:
+        """Whether something failed after which they must be closed, and opened and recovered from again."""
 
     @property
     def due(self) -> bool:
@@ -128,14 +139,14 @@ class SessionFiles(Protocol):
     def restart(self, image: Image) -> None:
         """Makes an image what the session goes on from, whatever was before, and closes it. Wholly or not at all."""
 
-    def fork(self, session_id: str) -> "SessionFiles":
-        """Returns the files of a new session with the state of this moment, without copying what it holds."""
+    def fork(self, session_id: str, key: RequestKey | None) -> "SessionFiles":
+        """Returns the files of a new session with the state of this moment, without copying what it holds.
+
+        Its journal ends with a BranchCall.
+        """
 
     def close(self) -> None:
         """Waits for what is being written and closes files. They are opened again when they are needed."""
-
-    def delete(self) -> None:
-        """Closes and removes all files."""
 
 
 class Vault(Protocol):
@@ -143,16 +154,40 @@ class Vault(Protocol):
 
     @property
     def default(self) -> Durability:
-        """The durability of sessions that ask for none; above MEMORY."""
+        """The durability of sessions that ask for none."""
 
-    def session_ids(self) -> list[str]:
-        """Returns the ids of all sessions that are kept and are this process's own, oldest first."""
+    def entries(self) -> list[Entry]:
+        """Returns all sessions that are kept and are this process's own, oldest first, also those that are damaged."""
 
-    def create(self, session_id: str, spec: SessionSpec, durability: Durability) -> SessionFiles:
-        """Returns the files of a new session, on disk; raises StorageFailed, DiskQuotaExceeded."""
+    def deletions(self) -> list[tuple[str, RequestKey]]:
+        """Returns which sessions were deleted lately, and by which request, oldest first."""
+
+    def create(
+        self,
+        session_id: str,
+        spec: SessionSpec,
+        durability: Durability,
+        key: RequestKey | None = None,
+        image: Image | None = None,
+    ) -> SessionFiles:
+        """Returns the files of a new session, on disk; raises StorageFailed, DiskQuotaExceeded.
+
+        It begins with an image, which is closed, or with what the specification says for None. All at once: after a
+        crash it is there wholly or not at all.
+        """
 
     def open(self, session_id: str) -> SessionFiles:
         """Returns the files of a session; raises SessionQuarantined when they are not in order."""
+
+    def delete(self, session_id: str, key: RequestKey | None = None) -> None:
+        """Removes all files of a session, in whatever order they are, and remembers the request that asked for it.
+
+        Its SessionFiles must have been closed.
+        """
+
+    @property
+    def scratch(self) -> str:
+        """The path of a directory for files that nobody needs after a restart."""
 
     def close(self) -> None:
         """Ends threads and lets go of the directory."""

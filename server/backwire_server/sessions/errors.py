@@ -37,6 +37,7 @@
     ├── StorageFailed
     ├── ShuttingDown
     ├── NoWorker
+    ├── Recovering
     ├── Cancelled
     └── DeadlineExceeded
 
@@ -211,6 +212,10 @@ class ShuttingDown(SessionError):
 
 class NoWorker(SessionError):
     """No process that keeps sessions is ready; soon there will be one."""
+
+
+class Recovering(SessionError):
+    """The session is being made again from its files; soon it will be there."""
 
 
 class Cancelled(SessionError):

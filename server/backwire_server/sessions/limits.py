@@ -21,7 +21,9 @@ class Limits:
         pass_ttl: How long a pass is kept.
         max_sessions: The most sessions at a time.
         max_total_bytes: The most bytes that all sessions hold together: state, passes and retained answers.
-        idle_ttl: How long a session is kept after its last use; None for ever.
+        idle_ttl: How long a session that is kept in memory alone is kept after its last use; None for ever.
+        hibernate_after: How long a durable session stays in memory after its last use.
+        max_awake_sessions: The most durable sessions that stay in memory; the longest unused are written out first.
     """
 
     max_message_bytes: int = 256 * MiB
@@ -35,3 +37,5 @@ class Limits:
     max_sessions: int = 1_000
     max_total_bytes: int = 16 * GiB
     idle_ttl: float | None = 86_400.0
+    hibernate_after: float = 300.0
+    max_awake_sessions: int = 1_000

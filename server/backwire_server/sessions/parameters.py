@@ -55,12 +55,15 @@ class ParameterStore:
         arrays: All values by name, in the graph's order; a new mapping after every change.
     """
 
-    def __init__(self, graph: Graph, values: Mapping[str, Array]) -> None:
-        """Takes over the frozen values; copies the others."""
+    def __init__(self, graph: Graph, values: Mapping[str, Array], shared: Version | None = None) -> None:
+        """Takes over the frozen values; copies the others, unless they are those of a version of another store."""
         self._declared = {parameter.name: parameter for parameter in graph.parameters}
         self.layout = trainable_layout(graph)
-        vectors = self.layout.pack({name: values[name] for name in self.layout.slots})
-        self.trainable = Versioned(self.layout, vectors)
+        if shared is None:
+            shared = Version(self.layout, self.layout.pack({name: values[name] for name in self.layout.slots}))
+        else:
+            shared.share()
+        self.trainable = Versioned(shared)
         self._frozen = {name: values[name] for name, parameter in self._declared.items() if parameter.frozen}
         self.arrays: Mapping[str, Array] = {}
         self.refresh()

@@ -2,14 +2,15 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from backwire_server.engine.model import Pass
+from backwire_server.sessions.calls import ForwardCall
 from backwire_server.sessions.errors import PassExists, PassExpired, PassNotFound, PassTooLarge
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import ParameterStore
-from backwire_server.sessions.versions import Version
+from backwire_server.sessions.versions import Array, Version
 
 REMEMBERED = 1_024
 
@@ -23,10 +24,20 @@ TOO_LARGE = (
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What a pass can be made from again: the call, its number, and all parameters as they were."""
+
+    call: ForwardCall
+    number: int
+    parameters: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
 class KeptPass:
-    """A live pass: what the engine needs, the parameters it was made with, its own bytes, and when it was made."""
+    """A live pass: what the engine needs, what it came from, its own bytes, and when it was made."""
 
     value: Pass
+    origin: Origin
     version: Version
     buffers: Mapping[int, int]
     nbytes: int
@@ -34,10 +45,16 @@ class KeptPass:
 
 
 class PassTable:
-    """The live passes of a session, oldest first, and the names of some that were. For one thread at a time."""
+    """The live passes of a session, oldest first, and the names of some that were. For one thread at a time.
+
+    Attributes:
+        limits: What it is held to; may be replaced.
+        dropped: The names of passes that went for their age or for limits, since somebody last emptied the list.
+    """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limits = limits
+        self.limits = limits
+        self.dropped: list[str] = []
         self._clock = clock
         self._live: OrderedDict[str, KeptPass] = OrderedDict()
         self._gone: OrderedDict[str, str] = OrderedDict()
@@ -54,9 +71,9 @@ class PassTable:
         """Drops the passes that are too old; tells whether there were any."""
         if not self._live:
             return False
-        oldest = self._clock() - self._limits.pass_ttl
+        oldest = self._clock() - self.limits.pass_ttl
         old = [name for name, kept in self._live.items() if kept.born < oldest]
-        self._drop(old, TOO_OLD.format(ttl=self._limits.pass_ttl))
+        self._drop(old, TOO_OLD.format(ttl=self.limits.pass_ttl))
         return bool(old)
 
     def find(self, name: str) -> KeptPass:
@@ -85,22 +102,34 @@ class PassTable:
 
     def check_size(self, nbytes: int) -> None:
         """Raises PassTooLarge when a pass of so many bytes cannot be kept even alone."""
-        if nbytes > self._limits.max_pass_bytes:
+        if nbytes > self.limits.max_pass_bytes:
             raise PassTooLarge(
-                f"the pass holds {nbytes:,} bytes, but those of a session may hold {self._limits.max_pass_bytes:,}; "
+                f"the pass holds {nbytes:,} bytes, but those of a session may hold {self.limits.max_pass_bytes:,}; "
                 "use a smaller batch",
                 quota="max_pass_bytes",
             )
 
-    def add(self, name: str, value: Pass, parameters: ParameterStore, nbytes: int) -> None:
-        """Keeps a pass that was made with the current parameters, and drops the oldest as far as limits demand."""
+    def add(self, name: str, value: Pass, origin: Origin, parameters: ParameterStore, nbytes: int) -> None:
+        """Keeps a pass that was made with these parameters, and drops the oldest as far as limits demand."""
         version, buffers = parameters.current, parameters.buffers
         version.hold()
         self._gone.pop(name, None)
-        self._live[name] = KeptPass(value, version, buffers, nbytes, self._clock())
-        excess = len(self._live) - self._limits.max_passes
-        self._drop(list(self._live)[: max(excess, 0)], TOO_MANY.format(count=self._limits.max_passes))
-        self.make_room(self.surplus(buffers))
+        self._live[name] = KeptPass(value, origin, version, buffers, nbytes, self._clock())
+        self.enforce(buffers)
+
+    def enforce(self, current: Collection[int]) -> None:
+        """Drops the oldest passes as far as limits demand; `current` is as in `surplus`."""
+        excess = len(self._live) - self.limits.max_passes
+        self._drop(list(self._live)[: max(excess, 0)], TOO_MANY.format(count=self.limits.max_passes))
+        self.make_room(self.surplus(current))
+
+    def live(self) -> Iterator[tuple[str, KeptPass]]:
+        """Yields the name of each live pass and the pass, oldest first."""
+        yield from self._live.items()
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Drops those of these passes that are live, as the limits did when this was done for the first time."""
+        self._drop([name for name in names if name in self._live], TOO_MANY.format(count=self.limits.max_passes))
 
     def use_up(self, name: str) -> None:
         """Drops a pass whose Backward was done."""
@@ -117,13 +146,13 @@ class PassTable:
         """The names of the oldest passes that must go so that the others fit, once `current` are the buffers in use."""
         names, kept = list(self._live), list(self._live.values())
         count = 0
-        while _cost(kept[count:], current) > self._limits.max_pass_bytes:
+        while _cost(kept[count:], current) > self.limits.max_pass_bytes:
             count += 1
         return names[:count]
 
     def make_room(self, names: Iterable[str]) -> None:
         """Drops passes because of their bytes."""
-        self._drop(names, TOO_LARGE.format(nbytes=self._limits.max_pass_bytes))
+        self._drop(names, TOO_LARGE.format(nbytes=self.limits.max_pass_bytes))
 
     def holders(self, names: Iterable[str], version: Version) -> int:
         """How many of the named passes hold this version."""
@@ -133,11 +162,14 @@ class PassTable:
         """Forgets everything."""
         self._drop(list(self._live), "")
         self._gone.clear()
+        self.dropped.clear()
 
     def _drop(self, names: Iterable[str], why: str) -> None:
         for name in names:
             self._live.pop(name).version.release()
             self._gone[name] = why
+            if why != USED:
+                self.dropped.append(name)
         while len(self._gone) > REMEMBERED:
             self._gone.popitem(last=False)
 

@@ -46,8 +46,14 @@ class RequestLog:
         self._max_answer_bytes = max_answer_bytes
         self.nbytes = 0
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+    def entries(self) -> Iterator[tuple[RequestKey, Any]]:
+        """Yields the mutations that are known, oldest first, each with its answer; None where that was dropped."""
+        for request_id, entry in self._entries.items():
+            yield RequestKey(request_id, entry.fingerprint), entry.answer
+
+    def know(self, key: RequestKey, answer: Any) -> None:
+        """Remembers what `entries` of another log yielded."""
+        self._record(key, answer, 0 if answer is None else answer.nbytes)
 
     def find(self, key: RequestKey | None) -> Any:
         """Returns the answer if this mutation was applied before, else None.
@@ -73,10 +79,12 @@ class RequestLog:
 
     def record(self, key: RequestKey | None, answer: Answer) -> None:
         """Remembers that the mutation was applied with this answer."""
-        if key is None:
-            return
-        self._entries[key.request_id] = _Entry(key.fingerprint, answer, answer.nbytes)
-        self.nbytes += answer.nbytes
+        if key is not None:
+            self._record(key, answer, answer.nbytes)
+
+    def _record(self, key: RequestKey, answer: Any, nbytes: int) -> None:
+        self._entries[key.request_id] = _Entry(key.fingerprint, answer, nbytes)
+        self.nbytes += nbytes
         if len(self._entries) > self._window:
             self.nbytes -= self._entries.popitem(last=False)[1].nbytes
         self._drop_answers()

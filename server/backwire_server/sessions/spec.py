@@ -1,7 +1,8 @@
 """What a session is made from, checked against the limits before memory is taken for it."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from backwire_server.optim import FlatLayout, Optimizer
 from backwire_server.sessions.errors import GraphTooLarge
 from backwire_server.sessions.initializers import Initializer
 from backwire_server.sessions.limits import Limits
-from backwire_server.sessions.parameters import trainable_layout
+from backwire_server.sessions.parameters import shape_of, trainable_layout
 from backwire_server.sessions.versions import Array
 
 Source = Array | Initializer
@@ -20,7 +21,8 @@ Source = Array | Initializer
 class SessionSpec:
     """A graph, where the first value of each parameter comes from, the optimizer if there is one, and the seed.
 
-    `definition` is all of this in the form of whoever made it, for whoever keeps it; it means nothing here.
+    `definition` is all of this in the form of whoever made it, for whoever keeps it, and `outline` the same without
+    first values that take room; they mean nothing here.
     """
 
     graph: Graph
@@ -28,6 +30,7 @@ class SessionSpec:
     optimizer: Optimizer | None = None
     seed: int = 0
     definition: bytes = b""
+    outline: bytes = b""
 
     def check(self, limits: Limits) -> None:
         """Raises GraphTooLarge when the parameters and constants together hold too many bytes."""
@@ -43,7 +46,8 @@ class SessionSpec:
     @property
     def value_bytes(self) -> int:
         """The bytes of all parameters and constants."""
-        return sum(each.nbytes for each in (*self.sources.values(), *self.graph.constants.values()))
+        parameters = sum(math.prod(shape_of(p)) * p.type.dtype.itemsize for p in self.graph.parameters)
+        return parameters + sum(array.nbytes for array in self.graph.constants.values())
 
     @property
     def state_bytes(self) -> int:
@@ -54,6 +58,10 @@ class SessionSpec:
         layout = trainable_layout(self.graph)
         trainable = sum(size * dtype.itemsize for dtype, size in layout.sizes.items())
         return self.value_bytes + trainable * (1 + _optimizer_vectors(self.optimizer, layout))
+
+    def without_sources(self) -> "SessionSpec":
+        """Returns the same without first values, for a session that has them."""
+        return replace(self, sources={}, definition=self.outline)
 
     def draw(self) -> dict[str, Array]:
         """Returns the first value of every parameter."""

@@ -3,7 +3,7 @@
 import hashlib
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -100,13 +100,34 @@ class Image:
         passes: The live passes, oldest first.
         requests: The mutations that are remembered, oldest first.
         lease: The last writer lease that was given or given back; None when there was none.
+        settled: Whether nothing has changed since the step that the state is at.
     """
 
     state: State
     passes: Sequence[PassImage] = ()
     requests: Sequence[RequestImage] = ()
     lease: LeaseCall | None = None
+    settled: bool = False
     on_close: Sequence[Callable[[], None]] = ()
+
+    def detached(self) -> "Image":
+        """Returns the same in memory of its own; arrays that several passes share are copied once."""
+        copies: dict[int, Array] = {}
+
+        def copy(arrays: Arrays) -> Arrays:
+            for array in arrays.values():
+                if id(array) not in copies:
+                    copies[id(array)] = array.copy()
+            return {name: copies[id(array)] for name, array in arrays.items()}
+
+        state = replace(
+            self.state,
+            parameters=copy(self.state.parameters),
+            gradients=copy(self.state.gradients),
+            memory={name: copy(arrays) for name, arrays in self.state.memory.items()},
+        )
+        passes = [replace(each, parameters=copy(each.parameters)) for each in self.passes]
+        return Image(state, passes, self.requests, self.lease, self.settled)
 
     def close(self) -> None:
         """Lets go of the arrays; closing again does nothing."""

@@ -1,18 +1,29 @@
-"""All sessions of a server: creates, finds, lists and deletes them, and ends those that nobody uses."""
+"""All sessions of a server: creates, finds, lists and deletes them, and puts away those that nobody uses."""
 
 import logging
-import secrets
+import os
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
+from backwire_server.sessions.awake import AwakeSessions
 from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.calls import CountResult
-from backwire_server.sessions.errors import SessionNotFound, TooManySessions
+from backwire_server.sessions.durable import Carrier, Durability, Vault
+from backwire_server.sessions.errors import (
+    SessionError,
+    SessionNotFound,
+    SessionQuarantined,
+    StorageFailed,
+    TooManySessions,
+)
 from backwire_server.sessions.info import Home, SessionInfo
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.locks import KeyedLocks
+from backwire_server.sessions.maker import SessionMaker
 from backwire_server.sessions.paging import PageTokens, page_limit
 from backwire_server.sessions.requests import RequestKey, RequestLog
 from backwire_server.sessions.scope import UNBOUNDED, CallScope
@@ -33,51 +44,104 @@ class Page:
     next_token: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The answer to a request that made a session before the last restart."""
+
+    session_id: str
+    nbytes: int = 64
+
+
 class SessionStore:
     """The sessions of a server, in the order of their creation. May be used by several threads at once.
 
-    A thread of its own drops what is too old, every SWEEP_SECONDS, until `close`.
+    With a vault, sessions may be durable: those that it has are there from the beginning, and a thread makes those
+    again whose journal has to be replayed. Another thread drops what is too old, every SWEEP_SECONDS, until `close`.
+
+    Attributes:
+        limits: What sessions are held to.
+        recovering: Of how many sessions the journal is still to be replayed since the start.
     """
 
-    def __init__(self, limits: Limits, home: Home = HERE) -> None:
+    def __init__(
+        self, limits: Limits, home: Home = HERE, vault: Vault | None = None, carrier: Carrier | None = None
+    ) -> None:
+        """Keeps sessions in memory, and in the vault if there is one; a carrier is needed for export and import."""
         self.limits = limits
-        self._home = home
-        self.budget = Budget(limits.max_total_bytes)
+        self.budget = Budget(limits.max_total_bytes, self._reclaim)
+        self._vault = vault
+        self._maker = SessionMaker(limits, self.budget, home, vault, carrier)
         self._mutex = threading.Lock()
         self._sessions: dict[str, tuple[int, Session]] = {}
+        self._awake = AwakeSessions(limits.max_awake_sessions)
         self._created = 0
         self._building = 0
         self._log = RequestLog()
         self._turns = KeyedLocks()
         self._tokens = PageTokens()
         self._closing = threading.Event()
-        self._sweeper = threading.Thread(target=self._sweep_forever, name="backwire-sweeper", daemon=True)
-        self._sweeper.start()
+        found = self._find()
+        self.recovering = len(found)
+        self._recovered: Callable[[], None] | None = None
+        self._threads = [threading.Thread(target=self._sweep_forever, name="backwire-sweeper", daemon=True)]
+        if found:
+            recover = partial(self._recover, found)
+            self._threads.append(threading.Thread(target=recover, name="backwire-recovery", daemon=True))
+        for thread in self._threads:
+            thread.start()
 
-    def create(self, scope: CallScope, spec: SessionSpec, key: RequestKey | None = None) -> SessionInfo:
+    def create(
+        self,
+        scope: CallScope,
+        spec: SessionSpec,
+        key: RequestKey | None = None,
+        durability: Durability | None = None,
+    ) -> SessionInfo:
         """Returns the new session.
 
         Raises EngineError for a graph that is wrong, LimitExceeded for one that is too large or when there are too many
-        sessions. A repeated key returns the session as it was created.
+        sessions, NotDurable for a durability that this server does not have. A repeated key returns the session as it
+        was created.
         """
         spec.check(self.limits)
-        with self._once(key, scope) as answer:
-            if isinstance(answer, SessionInfo):
-                return answer
-            with self._room_for_one():
-                unique = f"{self._home.id_prefix}{secrets.token_urlsafe(18)}"
-                session = Session(unique, spec, self.limits, self.budget.account(), self._home.address)
-                try:
-                    scope.check()
-                except BaseException:
-                    session.close(UNBOUNDED)
-                    raise
-                info = session.info()
-                with self._mutex:
-                    self._sessions[session.session_id] = self._created, session
-                    self._created += 1
-                    self._log.record(key, info)
-            return info
+        level = self._maker.level(durability)
+
+        return self._once(scope, key, lambda: self._maker.new(scope, spec, level, key))
+
+    def fork(self, scope: CallScope, session_id: str, key: RequestKey | None = None) -> SessionInfo:
+        """Returns a branch of a session; raises SessionNotFound, LimitExceeded."""
+        source = self.get(session_id)
+        make = partial(source.branch, scope, lambda parent: self._maker.branch(scope, parent, key))
+        return self._once(scope, key, make)
+
+    def import_session(
+        self, scope: CallScope, path: str, key: RequestKey | None = None, durability: Durability | None = None
+    ) -> SessionInfo:
+        """Returns a new session that is what a file says; raises InvalidExport, and what `create` raises."""
+        level = self._maker.level(durability)
+        return self._once(scope, key, lambda: self._maker.imported(scope, path, level, key))
+
+    def export(self, scope: CallScope, session_id: str) -> Iterator[bytes]:
+        """Yields a session as a file; raises SessionNotFound."""
+        return self.get(session_id).export(scope, self._maker.carrier)
+
+    @contextmanager
+    def scratch(self) -> Iterator[str]:
+        """Gives the path of a file that exists for the block alone."""
+        descriptor, path = tempfile.mkstemp(dir=self._vault.scratch if self._vault else None, prefix="backwire-")
+        os.close(descriptor)
+        try:
+            yield path
+        finally:
+            os.unlink(path)
+
+    def when_recovered(self, act: Callable[[], None]) -> None:
+        """Calls `act` once the journals of all sessions were replayed: at once, or in another thread."""
+        with self._mutex:
+            if self.recovering:
+                self._recovered = act
+                return
+        act()
 
     @property
     def census(self) -> tuple[int, int]:
@@ -91,17 +155,21 @@ class SessionStore:
             found = self._sessions.get(session_id)
         if found is None:
             raise SessionNotFound(
-                f"there is no session {session_id[:64]!r}: it never was, it was deleted, or the server restarted; "
-                "create a new one",
+                f"there is no session {session_id[:64]!r}: it never was, it was deleted, or it was not durable and the "
+                "server restarted; create a new one",
                 field="session_id",
             )
-        found[1].touch()
-        return found[1]
+        session = found[1]
+        session.touch()
+        if session.durable:
+            self._awake.used(session)
+        return session
 
     def list(self, page_size: int = 0, page_token: str = "") -> Page:
         """Returns a page of sessions: at most `page_size`, 100 for 0, and fewer when they would not fit one message.
 
-        Raises InvalidRequest for a negative size, InvalidPageToken for a token that `list` did not issue.
+        Those whose files are damaged are left out. Raises InvalidRequest for a negative size, InvalidPageToken for a
+        token that `list` did not issue.
         """
         size = page_limit(page_size)
         after = self._tokens.read(page_token) if page_token else -1
@@ -110,47 +178,100 @@ class SessionStore:
         found: list[SessionInfo] = []
         room = self.limits.max_message_bytes // 2
         for number, session in rest[:size]:
-            info = session.info()
+            after, before = number, after
+            try:
+                info = session.info()
+            except (SessionQuarantined, StorageFailed):
+                continue
             room -= info.nbytes
             if found and room < 0:
+                after = before
                 break
             found.append(info)
-            after = number
-        return Page(found, self._tokens.issue(after) if len(found) < len(rest) else "")
+        return Page(found, self._tokens.issue(after) if rest and rest[-1][0] > after else "")
 
     def delete(self, scope: CallScope, session_id: str, key: RequestKey | None = None) -> None:
         """Ends a session after the calls that are in progress on it; raises SessionNotFound."""
-        with self._once(key, scope) as answer:
+        with self._answered(key, scope) as answer:
             if answer is not None:
                 return
-            self.get(session_id).close(scope)
+            session = self.get(session_id)
+            vault = self._vault if session.durable else None
+            session.close(scope, partial(vault.delete, session_id, key) if vault else lambda: None)
             with self._mutex:
                 self._sessions.pop(session_id, None)
                 self._log.record(key, CountResult(1))
+            self._awake.remove(session_id)
 
     def close(self) -> None:
-        """Ends the thread; sessions end with the process."""
+        """Ends the threads and closes files; what is not durable ends with the process."""
         self._closing.set()
-        self._sweeper.join()
+        for thread in self._threads:
+            thread.join()
+        self._awake.shut()
+        if self._vault is not None:
+            self._vault.close()
 
     def sweep(self) -> None:
         """Drops passes that are too old, and sessions that were idle for too long."""
         with self._mutex:
-            sessions = [session for _, session in self._sessions.values()]
+            sessions = [session for _, session in self._sessions.values() if session.awake]
         ended = [session.session_id for session in sessions if session.sweep()]
         with self._mutex:
             for session_id in ended:
                 self._sessions.pop(session_id, None)
+        self._awake.prune()
 
-    def _sweep_forever(self) -> None:
-        while not self._closing.wait(SWEEP_SECONDS):
+    def _find(self) -> Sequence[Session]:
+        """Has the sessions of the vault, and returns those whose journal has to be replayed."""
+        if self._vault is None:
+            return []
+        dirty = []
+        for entry in self._vault.entries():
+            session = self._maker.asleep(entry)
+            self._sessions[entry.session_id] = self._created, session
+            self._created += 1
+            if entry.key is not None:
+                self._log.know(entry.key, _Made(entry.session_id))
+            if entry.dirty:
+                dirty.append(session)
+        for _, key in self._vault.deletions():
+            self._log.know(key, CountResult(1))
+        return dirty
+
+    def _recover(self, sessions: Sequence[Session]) -> None:
+        for session in sessions:
+            if self._closing.is_set():
+                return
             try:
-                self.sweep()
+                self.get(session.session_id).wake(UNBOUNDED)
+            except SessionError as error:
+                _LOG.error("session %s could not be recovered: %s", session.session_id, error)
             except Exception:
-                _LOG.exception("a sweep failed; the next one may not")
+                _LOG.exception("session %s could not be recovered", session.session_id)
+            self._one_less()
+            _LOG.info("recovered %d of %d sessions", len(sessions) - self.recovering, len(sessions))
+
+    def _once(self, scope: CallScope, key: RequestKey | None, make: Callable[[], Session]) -> SessionInfo:
+        """Returns the session that `make` makes, or the one that the same request made before."""
+        with self._answered(key, scope) as answer:
+            if isinstance(answer, SessionInfo):
+                return answer
+            if isinstance(answer, _Made):
+                return self.get(answer.session_id).info()
+            with self._room_for_one():
+                session = make()
+                info = session.info()
+                with self._mutex:
+                    self._sessions[session.session_id] = self._created, session
+                    self._created += 1
+                    self._log.record(key, info)
+            if session.durable:
+                self._awake.used(session)
+            return info
 
     @contextmanager
-    def _once(self, key: RequestKey | None, scope: CallScope) -> Iterator[object]:
+    def _answered(self, key: RequestKey | None, scope: CallScope) -> Iterator[object]:
         """Keeps requests of the same id apart; gives the answer to the first, or None when there was none."""
         if key is None:
             yield None
@@ -159,6 +280,26 @@ class SessionStore:
             with self._mutex:
                 answer = self._log.find(key)
             yield answer
+
+    def _one_less(self) -> None:
+        with self._mutex:
+            self.recovering -= 1
+            act = None if self.recovering else self._recovered
+        if act is not None:
+            act()
+
+    def _reclaim(self, nbytes: int) -> None:
+        """Has durable sessions hibernate until so many bytes were given back, as far as there are idle ones."""
+        target = self.budget.used - nbytes
+        while self.budget.used > target and self._awake.put_away():
+            pass
+
+    def _sweep_forever(self) -> None:
+        while not self._closing.wait(SWEEP_SECONDS):
+            try:
+                self.sweep()
+            except Exception:
+                _LOG.exception("a sweep failed; the next one may not")
 
     @contextmanager
     def _room_for_one(self) -> Iterator[None]:

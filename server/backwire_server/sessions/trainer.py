@@ -6,6 +6,8 @@ cannot fail: whatever it raises, it has changed nothing.
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
 
 from backwire_server import optim
 from backwire_server.engine.check import GradientCheck, Sampling, check_gradients
@@ -15,14 +17,19 @@ from backwire_server.sessions.budget import Account
 from backwire_server.sessions.calls import (
     BackwardCall,
     BackwardResult,
+    BranchCall,
     CheckCall,
+    CountResult,
     ForwardCall,
     ForwardResult,
+    LeaseCall,
     NonFinitePolicy,
+    SetCall,
     StepOptions,
     StepResult,
     TrainCall,
     TrainResult,
+    ZeroCall,
 )
 from backwire_server.sessions.errors import (
     InvalidRequest,
@@ -33,16 +40,23 @@ from backwire_server.sessions.errors import (
     NoOptimizer,
     StepMismatch,
 )
+from backwire_server.sessions.imaging import state_of
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import ParameterStore, checked_names
-from backwire_server.sessions.passes import PassTable
+from backwire_server.sessions.passes import Origin, PassTable
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.versions import Array
+from backwire_server.sessions.state import PassImage
+from backwire_server.sessions.versions import Array, MemoryVersion, Versioned
 
 Ready = Callable[[], None]
+Mutating = ForwardCall | BackwardCall | StepOptions | TrainCall | SetCall | ZeroCall | LeaseCall | BranchCall
 
 CHECKED_ELEMENTS = 64  # of each parameter, where the call does not say
 ENVELOPE_BYTES = 1_024  # what a tensor's name, shape and framing add to its bytes, at most, besides the name
+
+
+class ContributionsMissing(Exception):
+    """Fewer gradients were accumulated than the step is to wait for; nothing was changed."""
 
 
 class Trainer:
@@ -51,30 +65,49 @@ class Trainer:
     Attributes:
         step: The number of steps applied.
         forwards: The number of passes made in training, which is the number of the next.
+        graph: What is trained.
+        layout: Where the trainable parameters lie.
+        memory: What the optimizer remembers.
+        settled: Whether nothing has changed since the last step.
     """
 
-    def __init__(self, spec: SessionSpec, model: Model, limits: Limits, account: Account) -> None:
-        """Draws the parameters. What the state holds has been reserved before."""
+    def __init__(
+        self,
+        spec: SessionSpec,
+        model: Model,
+        limits: Limits,
+        account: Account,
+        parameters: ParameterStore | None = None,
+    ) -> None:
+        """Draws the parameters unless they are given. What the state holds has been reserved before."""
         self.step = 0
+        self.settled = True
         self.forwards = 0
         self.passes = PassTable(limits)
-        self.parameters = ParameterStore(spec.graph, spec.draw())
+        self.parameters = parameters or ParameterStore(spec.graph, spec.draw())
         self.accumulator = Accumulator(self.parameters.layout)
-        self._graph = spec.graph
+        self.graph = spec.graph
         self._optimizer = spec.optimizer
         self._seed = spec.seed
         self._model = model
         self._limits = limits
         self._account = account
-        self._layout = self.parameters.layout
+        self.layout = self.parameters.layout
         self._state_bytes = spec.state_bytes
-        self._memory = optim.init(spec.optimizer, self._layout) if spec.optimizer else {}
-        self._stepper = optim.Stepper(spec.optimizer, self._layout) if spec.optimizer else None
+        self.memory = Versioned(MemoryVersion(optim.init(spec.optimizer, self.layout) if spec.optimizer else {}))
+        self._stepper = optim.Stepper(spec.optimizer, self.layout) if spec.optimizer else None
 
     @property
     def nbytes(self) -> int:
         """The bytes that the state and the live passes hold."""
         return self._state_bytes + self.passes.nbytes(self.parameters.buffers)
+
+    def perform(self, call: Mutating, ready: Ready) -> Any:
+        """Does what a mutating call of any kind asks for that changes the state, and returns its answer."""
+        before = self.step
+        answer = _ACTS[type(call)](self, call, ready)
+        self.settled = self.step > before
+        return answer
 
     def evaluate(self, call: ForwardCall) -> ForwardResult:
         """Computes outputs and loss without a trace."""
@@ -92,7 +125,7 @@ class Trainer:
         self._account.reserve(nbytes)
         ready()
         name = call.forward_id or self.passes.fresh_name(self.forwards)
-        self.passes.add(name, found, self.parameters, nbytes)
+        self.passes.add(name, found, Origin(call, self.forwards, self.parameters.arrays), self.parameters, nbytes)
         self._finish_pass(found)
         return ForwardResult(name, found.outputs, found.loss, self.step)
 
@@ -106,6 +139,7 @@ class Trainer:
         found = self._model.backward(kept.value, call.output_gradients, call.wrt, room)
         gradients = {name: kept.version.detached(array) for name, array in found.inputs.items()}
         self._check_answer(gradients, chunked=call.chunked)
+        self.accumulator.check(call.weight)
         ready()
         self.accumulator.add(found.parameters, call.weight)
         if not call.retain:
@@ -114,12 +148,95 @@ class Trainer:
 
     def apply(self, options: StepOptions, ready: Ready) -> StepResult:
         """Applies the accumulated gradients, and clears them."""
+        return self._told(self._apply(options, ready), options)
+
+    def train(self, call: TrainCall, ready: Ready) -> TrainResult:
+        """Does `forward`, `backward` and `apply` in one, with the same results to the bit."""
+        self._check_step(call.options)
+        self._require_loss("train it by Forward, Backward with output_gradients, and Step")
+        _check_weight(call.weight)
+        found = self._forward(ForwardCall(call.inputs, call.outputs, chunked=call.chunked), training=True)
+        nbytes = found.nbytes
+        self.passes.check_size(nbytes)
+        self._account.reserve(nbytes)
+        gradients = self._model.backward(found, into=self.accumulator.room(call.weight)).parameters
+        with self.accumulator.tentative():
+            self.accumulator.add(gradients, call.weight)
+            result = self._apply(call.options, ready)
+        self._finish_pass(found)
+        assert found.loss is not None
+        return TrainResult(self._told(result, call.options), found.loss, found.outputs)
+
+    def set_parameters(self, call: SetCall, ready: Ready) -> CountResult:
+        """Replaces the values of parameters, each of which passed `check_value`; the count is the step number."""
+        doomed = self._make_way(call.values)
+        ready()
+        self.parameters.replace(call.values, leaving=self.passes.holders(doomed, self.parameters.current))
+        self.passes.make_room(doomed)
+        return CountResult(self.step)
+
+    def remake(self, image: PassImage, parameters: ParameterStore) -> None:
+        """Makes a pass again, which keeps its name; `parameters` are those that it was made with."""
+        call = image.call
+        found = self._model.forward(
+            call.inputs, parameters.arrays, training=True, outputs=call.outputs, key=(self._seed, image.number)
+        )
+        self.passes.add(image.name, found, Origin(call, image.number, parameters.arrays), parameters, found.nbytes)
+
+    def held_to(self, limits: Limits, account: Account) -> None:
+        """Replaces what limits it and who pays for its memory; passes that are too many now are dropped."""
+        self._limits = self.passes.limits = limits
+        self._account = account
+        self.passes.enforce(self.parameters.buffers)
+
+    def averages(self) -> Mapping[str, Array]:
+        """Returns the moving average of each trainable parameter, at step 0 its value; the next step changes them.
+
+        Raises InvalidRequest when the optimizer keeps no averages.
+        """
+        if self._optimizer is None or self._optimizer.average_decay is None:
+            raise InvalidRequest(
+                "the session keeps no averages; create one whose optimizer has average_decay, or read the parameters",
+                field="averaged",
+            )
+        found = optim.averages(self.memory.current.state)
+        return self.layout.views(found) if found and self.step else self.parameters.current.arrays
+
+    def check_gradients(self, call: CheckCall, ready: Ready) -> GradientCheck:
+        """Compares the gradient of the loss with central differences, as the next pass in training would find it."""
+        self._require_loss("set one")
+        if call.max_elements < 0:
+            raise InvalidRequest(
+                f"max_elements is {call.max_elements}; give a number above 0, or 0 for {CHECKED_ELEMENTS}",
+                field="max_elements",
+            )
+        names = checked_names(call.names, self.layout.slots, "trainable parameter")
+        return check_gradients(
+            self.graph,
+            call.inputs,
+            self.parameters.arrays,
+            Sampling(names, call.max_elements or CHECKED_ELEMENTS, call.seed),
+            key=(self._seed, self.forwards),
+            ready=ready,
+            reserve=self._account.reserve,
+        )
+
+    def zero_gradients(self, _: ZeroCall, ready: Ready) -> CountResult:
+        """Discards the accumulated gradients and returns how many contributions they had."""
+        ready()
+        contributions = self.accumulator.contributions
+        self.accumulator.clear()
+        return CountResult(contributions)
+
+    def _apply(self, options: StepOptions, ready: Ready) -> StepResult:
         optimizer = self._check_step(options)
+        if self.accumulator.contributions < options.after_contributions:
+            raise ContributionsMissing
         if not self.accumulator.contributions:
             raise NoGradients("nothing was accumulated since the last Step; run Backward first")
         gradients = self.accumulator.combined(options.normalization)
         norm = optim.global_norm(gradients)
-        culprit = None if math.isfinite(norm) else optim.first_non_finite(self._layout, gradients)
+        culprit = None if math.isfinite(norm) else optim.first_non_finite(self.layout, gradients)
         if culprit and options.non_finite is NonFinitePolicy.REJECT:
             raise NonFiniteGradient(
                 f"the gradient of parameter {culprit!r} has elements that are NaN or infinite; read it with "
@@ -137,68 +254,9 @@ class Trainer:
         self.accumulator.clear()
         return StepResult(self.step, norm, rate, contributions, skipped, culprit or "")
 
-    def train(self, call: TrainCall, ready: Ready) -> TrainResult:
-        """Does `forward`, `backward` and `apply` in one, with the same results to the bit."""
-        self._check_step(call.options)
-        self._require_loss("train it by Forward, Backward with output_gradients, and Step")
-        _check_weight(call.weight)
-        found = self._forward(ForwardCall(call.inputs, call.outputs, chunked=call.chunked), training=True)
-        nbytes = found.nbytes
-        self.passes.check_size(nbytes)
-        self._account.reserve(nbytes)
-        gradients = self._model.backward(found, into=self.accumulator.room(call.weight)).parameters
-        with self.accumulator.tentative():
-            self.accumulator.add(gradients, call.weight)
-            result = self.apply(call.options, ready)
-        self._finish_pass(found)
-        assert found.loss is not None
-        return TrainResult(result, found.loss, found.outputs)
-
-    def set_parameters(self, values: Mapping[str, Array], ready: Ready) -> None:
-        """Replaces the values of parameters, each of which passed `check_value`."""
-        doomed = self._make_way(values)
-        ready()
-        self.parameters.replace(values, leaving=self.passes.holders(doomed, self.parameters.current))
-        self.passes.make_room(doomed)
-
-    def averages(self) -> Mapping[str, Array]:
-        """Returns the moving average of each trainable parameter, at step 0 its value; the next step changes them.
-
-        Raises InvalidRequest when the optimizer keeps no averages.
-        """
-        if self._optimizer is None or self._optimizer.average_decay is None:
-            raise InvalidRequest(
-                "the session keeps no averages; create one whose optimizer has average_decay, or read the parameters",
-                field="averaged",
-            )
-        found = optim.averages(self._memory)
-        return self._layout.views(found) if found and self.step else self.parameters.current.arrays
-
-    def check_gradients(self, call: CheckCall, ready: Ready) -> GradientCheck:
-        """Compares the gradient of the loss with central differences, as the next pass in training would find it."""
-        self._require_loss("set one")
-        if call.max_elements < 0:
-            raise InvalidRequest(
-                f"max_elements is {call.max_elements}; give a number above 0, or 0 for {CHECKED_ELEMENTS}",
-                field="max_elements",
-            )
-        names = checked_names(call.names, self._layout.slots, "trainable parameter")
-        return check_gradients(
-            self._graph,
-            call.inputs,
-            self.parameters.arrays,
-            Sampling(names, call.max_elements or CHECKED_ELEMENTS, call.seed),
-            key=(self._seed, self.forwards),
-            ready=ready,
-            reserve=self._account.reserve,
-        )
-
-    def zero_gradients(self, ready: Ready) -> int:
-        """Discards the accumulated gradients and returns how many contributions they had."""
-        ready()
-        contributions = self.accumulator.contributions
-        self.accumulator.clear()
-        return contributions
+    def _told(self, result: StepResult, options: StepOptions) -> StepResult:
+        """Returns the result of a step that is complete, with the digest if it is wanted."""
+        return replace(result, digest=state_of(self).digest()) if options.digest else result
 
     def _forward(self, call: ForwardCall, *, training: bool) -> Pass:
         found = self._model.forward(
@@ -219,11 +277,11 @@ class Trainer:
             self.passes.make_room(self.passes.surplus(self.parameters.buffers))
 
     def _update(self, stepper: optim.Stepper, gradients: optim.Vectors, rate: float, ready: Ready) -> None:
-        doomed = self._make_way(self._layout.slots)
+        doomed = self._make_way(self.layout.slots)
         leaving = self.passes.holders(doomed, self.parameters.current)
-        with self.parameters.trainable.writing(leaving=leaving) as version:
+        with self.parameters.trainable.writing(leaving=leaving) as version, self.memory.writing() as memory:
             ready()
-            stepper.apply(version.vectors, gradients, self._memory, step=self.step + 1, learning_rate=rate)
+            stepper.apply(version.vectors, gradients, memory.state, step=self.step + 1, learning_rate=rate)
         self.parameters.refresh()
         self.passes.make_room(doomed)
         self.step += 1
@@ -231,9 +289,11 @@ class Trainer:
     def _make_way(self, changing: Collection[str]) -> list[str]:
         """Returns which passes must go when these parameters change: those that stay keep the old values alive."""
         doomed = self.passes.surplus(self.parameters.staying(changing))
-        current = self.parameters.current
+        current, memory = self.parameters.current, self.memory.current
         if current.holders > self.passes.holders(doomed, current):
             self._account.reserve(current.nbytes)
+        if memory.holders:
+            self._account.reserve(memory.nbytes)
         return doomed
 
     def _check_step(self, options: StepOptions) -> optim.Optimizer:
@@ -254,7 +314,7 @@ class Trainer:
         return optimizer
 
     def _require_loss(self, remedy: str) -> None:
-        if self._graph.loss is None:
+        if self.graph.loss is None:
             raise NoLoss(f"the graph has no loss; {remedy}, or create a session from a graph with a loss")
 
     def _check_answer(self, arrays: Mapping[str, Array], *, chunked: bool) -> None:
@@ -271,6 +331,16 @@ class Trainer:
                 f"{self._limits.max_message_bytes:,}; use Pipeline, ask for fewer tensors, or use a smaller batch",
                 quota="max_message_bytes",
             )
+
+
+_ACTS: Mapping[type, Callable[[Trainer, Any, Ready], Any]] = {
+    ForwardCall: Trainer.forward,
+    BackwardCall: Trainer.backward,
+    StepOptions: Trainer.apply,
+    TrainCall: Trainer.train,
+    SetCall: Trainer.set_parameters,
+    ZeroCall: Trainer.zero_gradients,
+}
 
 
 def _check_weight(weight: float) -> None:

@@ -3,12 +3,12 @@
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backwire_server.optim import FlatLayout, Vectors
+from backwire_server.optim import FlatLayout, OptimizerState, Vectors, copy_state
 
 Array = NDArray[Any]
 
@@ -20,8 +20,57 @@ def owner(array: Array) -> Array:
     return array
 
 
-class Version:
-    """The values of one moment, counted by those who hold them. While one does, nothing writes to them.
+class Shared:
+    """Values of one moment, counted by those who hold them. While one does, nothing writes to them."""
+
+    __slots__ = ("_brief", "_co_owners", "_holders", "_released", "nbytes")
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self._holders = 0
+        self._brief = 0
+        self._co_owners = 0
+        self._released = threading.Condition(threading.Lock())  # readers let go in threads of their own
+
+    @property
+    def holders(self) -> int:
+        """How many hold on to these values."""
+        return self._holders
+
+    def hold(self, *, briefly: bool = False) -> None:
+        """Keeps the values as they are until `release`. Who holds them briefly is waited for rather than copied for."""
+        with self._released:
+            self._holders += 1
+            self._brief += briefly
+
+    def release(self, *, briefly: bool = False) -> None:
+        """Ends one `hold`, of the same kind."""
+        with self._released:
+            self._holders -= 1
+            self._brief -= briefly
+            self._released.notify_all()
+
+    def share(self) -> None:
+        """Adds another owner, for whom these are the current values, too."""
+        with self._released:
+            self._holders += 1
+            self._co_owners += 1
+
+    def leave(self) -> None:
+        """Takes an owner away, unless it is the only one."""
+        with self._released:
+            if self._co_owners:
+                self._holders -= 1
+                self._co_owners -= 1
+
+    def settle(self) -> None:
+        """Waits for those who hold the values briefly."""
+        with self._released:
+            self._released.wait_for(lambda: not self._brief)
+
+
+class Version(Shared):
+    """Flat vectors of one moment.
 
     Attributes:
         vectors: The values, laid out flat.
@@ -29,29 +78,17 @@ class Version:
         nbytes: The bytes of all vectors.
     """
 
-    __slots__ = ("_holders", "_mutex", "arrays", "nbytes", "vectors")
+    __slots__ = ("arrays", "layout", "vectors")
 
     def __init__(self, layout: FlatLayout, vectors: Vectors) -> None:
+        super().__init__(sum(vector.nbytes for vector in vectors.values()))
+        self.layout = layout
         self.vectors = vectors
         self.arrays: Mapping[str, Array] = layout.views(vectors)
-        self.nbytes = sum(vector.nbytes for vector in vectors.values())
-        self._holders = 0
-        self._mutex = threading.Lock()  # readers let go in threads of their own
 
-    @property
-    def holders(self) -> int:
-        """How many hold on to this version."""
-        return self._holders
-
-    def hold(self) -> None:
-        """Keeps the values as they are until `release`."""
-        with self._mutex:
-            self._holders += 1
-
-    def release(self) -> None:
-        """Ends one `hold`."""
-        with self._mutex:
-            self._holders -= 1
+    def copy(self) -> "Version":
+        """Returns the same values in memory of their own, which nobody holds."""
+        return Version(self.layout, {dtype: vector.copy() for dtype, vector in self.vectors.items()})
 
     def detached(self, array: Array) -> Array:
         """Returns the array, copied if it is a view of these values, which a later step would change."""
@@ -59,23 +96,41 @@ class Version:
         return array.copy() if any(base is vector for vector in self.vectors.values()) else array
 
 
-class Versioned:
-    """Flat vectors with a current version. For one thread at a time; only `Version.release` may come from others."""
+class MemoryVersion(Shared):
+    """What an optimizer remembers at one moment."""
 
-    def __init__(self, layout: FlatLayout, vectors: Vectors) -> None:
-        self.layout = layout
-        self.current = Version(layout, vectors)
+    __slots__ = ("state",)
+
+    def __init__(self, state: OptimizerState) -> None:
+        super().__init__(sum(vector.nbytes for vectors in state.values() for vector in vectors.values()))
+        self.state = state
+
+    def copy(self) -> "MemoryVersion":
+        """Returns the same values in memory of their own, which nobody holds."""
+        return MemoryVersion(copy_state(self.state))
+
+
+V = TypeVar("V", Version, MemoryVersion)
+
+
+class Versioned(Generic[V]):
+    """Values with a current version. For one thread at a time; only `release` and `leave` may come from others."""
+
+    def __init__(self, current: V) -> None:
+        self.current: V = current
 
     @contextmanager
-    def writing(self, *, leaving: int = 0) -> Iterator[Version]:
+    def writing(self, *, leaving: int = 0) -> Iterator[V]:
         """Gives a version to write to, which becomes the current one when the block ends without an exception.
 
         It is the current version itself when nobody holds it, besides `leaving` holders who are about to let go; then
         the block must not fail after its first write. Otherwise it is a copy.
         """
         version = self.current
+        version.settle()
         if version.holders > leaving:
-            copies = {dtype: vector.copy() for dtype, vector in version.vectors.items()}
-            version = Version(self.layout, copies)
+            version = version.copy()
         yield version
-        self.current = version
+        if version is not self.current:
+            self.current.leave()
+            self.current = version

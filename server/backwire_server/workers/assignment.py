@@ -4,22 +4,28 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from backwire_server.config import Capacity, Config
+from backwire_server.config import Capacity, Config, Keeping
 from backwire_server.machine import Tuning
 from backwire_server.sessions.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Where a worker listens, and what its sessions tell of that; the settings of the server that concern it."""
+    """Where a worker listens, and what its sessions tell of that; the settings of the server that concern it.
+
+    `index` is its number, from 0, among `count` workers.
+    """
 
     listen: str
     address: str
     tag: str
+    index: int
+    count: int
     grace: float
     log_level: str
     access_log: bool
     tuning: Tuning
+    keeping: Keeping
     limits: Limits
     capacity: Capacity
 
@@ -31,7 +37,7 @@ class Assignment:
     def from_json(cls, line: str) -> "Assignment":
         """Returns what `to_json` wrote."""
         data: dict[str, Any] = json.loads(line)
-        kinds: dict[str, Any] = {"tuning": Tuning, "limits": Limits, "capacity": Capacity}
+        kinds: dict[str, Any] = {"tuning": Tuning, "keeping": Keeping, "limits": Limits, "capacity": Capacity}
         return cls(**{name: kinds[name](**value) if name in kinds else value for name, value in data.items()})
 
 
@@ -41,18 +47,23 @@ def assign(settings: Config, listen: str, address: str, tag: str, index: int) ->
     Sessions and bytes are shared out, so that together they are what the server may have; a message always fits.
     """
     limits, capacity, count = settings.limits, settings.capacity, settings.worker_count
+    keeping, disk = settings.keeping, settings.keeping.max_disk_bytes
     return Assignment(
         listen=listen,
         address=address,
         tag=tag,
+        index=index,
+        count=count,
         grace=settings.grace,
         log_level=settings.log_level,
         access_log=settings.access_log,
         tuning=settings.tuning,
+        keeping=replace(keeping, max_disk_bytes=None if disk is None else _share(disk, index, count)),
         limits=replace(
             limits,
             max_sessions=_share(limits.max_sessions, index, count),
             max_total_bytes=_share(limits.max_total_bytes, index, count),
+            max_awake_sessions=_share(limits.max_awake_sessions, index, count),
         ),
         capacity=replace(
             capacity,

@@ -1,9 +1,10 @@
 """The front: the one address of a server with several workers. It passes calls on and computes nothing itself."""
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -42,8 +43,11 @@ class Front(grpc.GenericRpcHandler):
         address: What clients connect to; with the port that was found when 0 was asked for.
     """
 
-    def __init__(self, settings: Config) -> None:
-        """Listens, and answers from `start` on; raises OSError when the address cannot be had."""
+    def __init__(self, settings: Config, descriptor: int | None = None) -> None:
+        """Listens, and answers from `start` on; raises OSError when the address cannot be had.
+
+        Workers inherit the descriptor, if there is one.
+        """
         self._limits = settings.limits
         self._admission = Admission(of_all(settings))
         self._mutations: OrderedDict[str, str] = OrderedDict()
@@ -55,6 +59,7 @@ class Front(grpc.GenericRpcHandler):
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._special: dict[str, Answer] = {
             "CreateSession": self._create,
+            "ForkSession": self._fork,
             "DeleteSession": self._delete,
             "ListSessions": self._list,
             "DescribeGraph": self._anywhere,
@@ -62,7 +67,7 @@ class Front(grpc.GenericRpcHandler):
         }
         self._handlers = {path: self._handler(path, method) for path, method in METHODS.items()}
         self.address = bind(self._server, settings.listen)
-        self._supervisor = Supervisor(settings)
+        self._supervisor = Supervisor(settings, descriptor)
         self._supervisor.on_change = self._tell_health
 
     async def start(self) -> None:
@@ -117,7 +122,9 @@ class Front(grpc.GenericRpcHandler):
         special = self._special.get(method.name)
         session_id = routing.text(first, 1) if special is None else ""
         try:
-            if special is not None:
+            if method.name == "ImportSession":
+                await self._import(caller, first)
+            elif special is not None:
                 await caller.context.write(await special(caller, first))
             elif method.client_streaming or method.server_streaming:
                 await caller.stream(self._supervisor.find(session_id), first)
@@ -127,13 +134,28 @@ class Front(grpc.GenericRpcHandler):
             raise lost(session_id) from None
 
     async def _create(self, caller: Caller, message: bytes) -> bytes:
-        request_id = routing.text(message, 4)
+        async with self._making(routing.text(message, 4)) as worker:
+            return await caller.unary(worker, message)
+
+    async def _import(self, caller: Caller, first: bytes) -> None:
+        async with self._making(routing.text(first, 1)) as worker:
+            await caller.stream(worker, first)
+
+    async def _fork(self, caller: Caller, message: bytes) -> bytes:
+        worker = self._supervisor.find(routing.text(message, 1))
+        response = await caller.unary(worker, message)
+        worker.note_created()
+        return response
+
+    @contextlib.asynccontextmanager
+    async def _making(self, request_id: str) -> AsyncIterator[WorkerProcess]:
+        """Gives the worker to make a session on: the one that this request was sent to before, or the roomiest."""
         before = self._chosen(request_id)
-        worker = before or self._supervisor.roomiest()
+        worker = before or self._supervisor.for_new(request_id)
         self._remember(request_id, worker)
         worker.creating += 1
         try:
-            response = await caller.unary(worker, message)
+            yield worker
         except grpc.aio.AioRpcError as error:
             if before is None and error.code() in REFUSALS:
                 self._mutations.pop(request_id, None)
@@ -142,7 +164,6 @@ class Front(grpc.GenericRpcHandler):
             worker.creating -= 1
         if before is None:
             worker.note_created()
-        return response
 
     async def _delete(self, caller: Caller, message: bytes) -> bytes:
         request_id = routing.text(message, 2)
@@ -189,7 +210,8 @@ class Front(grpc.GenericRpcHandler):
 
     def _tell_health(self) -> None:
         serving = health_pb2.HealthCheckResponse.SERVING
-        status = serving if self._supervisor.workers else health_pb2.HealthCheckResponse.NOT_SERVING
+        ready = self._supervisor.workers and not any(worker.recovering for worker in self._supervisor.workers)
+        status = serving if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in ("", SERVICE.full_name):
             task = asyncio.ensure_future(self._health.set(service, status))
             self._background.add(task)

@@ -3,6 +3,9 @@
 Each worker that is needed gets a stream of its own. Requests are done one after another in the order in which they
 come, also those for different sessions: so before the next worker is given one, all that the last one was given must be
 answered. A stream for the sessions of one worker, as most are, never waits.
+
+When a worker ends, requests for sessions that are lost with it are answered one by one, and the stream goes on. One for
+a durable session ends the stream: what follows must not be done before it, and the client sends all of it again.
 """
 
 import asyncio
@@ -13,7 +16,7 @@ from typing import Any
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.rpc.errors import status_of
-from backwire_server.sessions.errors import SessionError
+from backwire_server.sessions.errors import NoWorker, SessionError
 from backwire_server.workers import routing
 from backwire_server.workers.process import WorkerProcess
 from backwire_server.workers.relay import ENDED, Caller, WorkerEnded, noticing_the_end
@@ -86,6 +89,7 @@ class Pipe:
                 await self._settle()
             branch = self._current = self._branch(session_id)
         except SessionError as error:
+            _end_unless_lost(error)
             await self._settle()
             await self._refuse(request_id, error)
             return
@@ -127,7 +131,9 @@ class Pipe:
         branch.closed = True
         while branch.unanswered:
             request_id, session_id = branch.unanswered.popleft()
-            await self._refuse(request_id, lost(session_id))
+            error = lost(session_id)
+            _end_unless_lost(error)
+            await self._refuse(request_id, error)
         branch.idle.set()
 
     async def _settle(self) -> None:
@@ -138,3 +144,9 @@ class Pipe:
         status, _ = status_of(error)
         refusal = pb.PipelineError(code=status.code, message=status.message, details=status.details)
         await self._caller.context.write(pb.PipelineResponse(id=request_id, error=refusal).SerializeToString())
+
+
+def _end_unless_lost(error: SessionError) -> None:
+    """Ends the stream with an error after which the same request may succeed."""
+    if isinstance(error, NoWorker):
+        raise error

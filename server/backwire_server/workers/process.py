@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 
@@ -33,7 +35,13 @@ class WorkerProcess:
         creating: How many calls that create sessions are on their way to it.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, assignment: Assignment, target: str) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        assignment: Assignment,
+        target: str,
+        on_report: Callable[[], None] = lambda: None,
+    ) -> None:
         """Watches over a process that was told its assignment and serves on `target`."""
         self.tag = assignment.tag
         self.channel = grpc.aio.insecure_channel(target, _OPTIONS)
@@ -41,23 +49,34 @@ class WorkerProcess:
         self.creating = 0
         self._most_sessions = assignment.limits.max_sessions
         self._acknowledged = 0
-        self._census = {"sessions": 0, "created": 0}
+        self._census = {"sessions": 0, "created": 0, "recovering": 0}
+        self._on_report = on_report
         self._process = process
         self._tasks = [asyncio.create_task(self._read_reports()), asyncio.create_task(self._await_end())]
 
     @classmethod
-    async def start(cls, assignment: Assignment, target: str) -> "WorkerProcess":
-        """Starts a process and waits until it serves; raises OSError when it does not."""
+    async def start(
+        cls,
+        assignment: Assignment,
+        target: str,
+        descriptor: int | None = None,
+        on_report: Callable[[], None] = lambda: None,
+    ) -> "WorkerProcess":
+        """Starts a process, which inherits the descriptor, and waits until it serves; raises OSError when it does not.
+
+        `on_report` is called whenever it has told how many sessions there are, or are still to be recovered.
+        """
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "backwire_server.workers.worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            pass_fds=() if descriptor is None else (descriptor,),
             start_new_session=True,  # an interrupt at the terminal is for the front, which ends its workers in order
         )
         try:
             assert process.stdin is not None
             process.stdin.write(assignment.to_json().encode() + b"\n")
-            await asyncio.wait_for(_await_serving(process), START_SECONDS)
+            first = await asyncio.wait_for(_await_serving(process), START_SECONDS)
         except BaseException as error:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
@@ -65,7 +84,8 @@ class WorkerProcess:
             if isinstance(error, TimeoutError):
                 raise OSError(f"a worker did not serve within {START_SECONDS:g} s; see what it logged") from None
             raise
-        worker = cls(process, assignment, target)
+        worker = cls(process, assignment, target, on_report)
+        worker._census["recovering"] = first.get("recovering", 0)
         await worker._connect()
         return worker
 
@@ -78,6 +98,11 @@ class WorkerProcess:
     def status(self) -> int | None:
         """The status that it ended with, negative for a signal; None while it lives."""
         return self._process.returncode
+
+    @property
+    def recovering(self) -> int:
+        """How many of its sessions are still to be recovered since its start."""
+        return self._census["recovering"]
 
     @property
     def room(self) -> int:
@@ -116,19 +141,22 @@ class WorkerProcess:
         async for line in self._process.stdout:
             with contextlib.suppress(ValueError):
                 self._census.update(json.loads(line))
+                self._on_report()
 
     async def _await_end(self) -> None:
         await self._process.wait()
         self.ended.set()
 
 
-async def _await_serving(process: asyncio.subprocess.Process) -> None:
+async def _await_serving(process: asyncio.subprocess.Process) -> dict[str, int]:
     assert process.stdout is not None
     line = await process.stdout.readline()
     if not line:
         raise OSError(f"a worker ended with status {await process.wait()} before it served; see what it logged")
-    if problem := json.loads(line).get("error"):
+    told: dict[str, Any] = json.loads(line)
+    if problem := told.get("error"):
         raise OSError(problem)
+    return told
 
 
 def remove(target: str) -> None:

@@ -1,7 +1,8 @@
 """Which worker a request is for, read from its bytes without parsing it.
 
-The id of a session begins with the tag of the worker that keeps it, which is drawn anew for every process. So no table
-of sessions is needed, and an id of a worker that ended is known for what it is.
+The id of a session that is not durable begins with the tag of the worker that keeps it, which is drawn anew for every
+process. So no table of sessions is needed, and an id of a worker that ended is known for what it is. The id of a
+durable session has a slot instead, which tells the number of the worker; see `sessions.info.Home`.
 """
 
 import secrets
@@ -23,9 +24,9 @@ def new_tag() -> str:
     return secrets.token_urlsafe(TAG_LENGTH * 3 // 4)
 
 
-def home(tag: str, address: str) -> Home:
-    """Returns what the sessions of a worker tell of where they are."""
-    return Home(_PREFIX + tag, address)
+def home(tag: str, address: str, index: int = 0, count: int = 1) -> Home:
+    """Returns what the sessions of a worker tell of where they are; it is number `index` of `count` workers."""
+    return Home(_PREFIX + tag, address, index, count)
 
 
 def tag_of(session_id: str) -> str:

@@ -12,17 +12,21 @@ from backwire_server.workers.front import Front
 _LOG = logging.getLogger("backwire.server")
 
 
-def serve(settings: Config, stop: threading.Event, announce: Callable[[str], None]) -> bool:
+def serve(
+    settings: Config, stop: threading.Event, announce: Callable[[str], None], descriptor: int | None = None
+) -> bool:
     """Serves until `stop` is set, and returns whether all calls had come to their end by then.
 
-    Calls `announce` with the address once all workers serve. Raises OSError when the address cannot be had, or a worker
-    does not serve.
+    Calls `announce` with the address once all workers serve; they inherit the descriptor. Raises OSError when
+    the address cannot be had, or a worker does not serve.
     """
     fixed = replace(settings, workers=settings.worker_count)  # however many cores there may be later
-    return asyncio.run(_serve(fixed, stop, announce))
+    return asyncio.run(_serve(fixed, stop, announce, descriptor))
 
 
-async def _serve(settings: Config, stop: threading.Event, announce: Callable[[str], None]) -> bool:
+async def _serve(
+    settings: Config, stop: threading.Event, announce: Callable[[str], None], descriptor: int | None = None
+) -> bool:
     loop, ending = asyncio.get_running_loop(), asyncio.Event()
 
     def pass_on() -> None:
@@ -30,7 +34,7 @@ async def _serve(settings: Config, stop: threading.Event, announce: Callable[[st
         loop.call_soon_threadsafe(ending.set)
 
     threading.Thread(target=pass_on, name="backwire-end", daemon=True).start()
-    front = Front(settings)
+    front = Front(settings, descriptor)
     await front.start()
     announce(front.address)
     await ending.wait()

@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from backwire_server.config import LONGEST_SOCKET_PATH, Config
+from backwire_server.config import Config
+from backwire_server.config_values import LONGEST_SOCKET_PATH
 from backwire_server.sessions.errors import NoWorker, SessionError, SessionLost
+from backwire_server.sessions.info import request_slot, slot_of
 from backwire_server.workers.assignment import assign
 from backwire_server.workers.process import WorkerProcess, remove
 from backwire_server.workers.routing import new_tag, tag_of
@@ -29,16 +31,18 @@ _LOG = logging.getLogger("backwire.workers")
 
 
 class Supervisor:
-    """The workers of a server, by the tags in the ids of their sessions. For the thread of the event loop.
+    """The workers of a server, by the tags and slots in the ids of their sessions. For the thread of the event loop.
 
     Attributes:
-        on_change: Called whenever workers have come or gone.
+        on_change: Called whenever workers have come or gone, or told something new.
     """
 
-    def __init__(self, settings: Config) -> None:
+    def __init__(self, settings: Config, descriptor: int | None = None) -> None:
         """Prepares for the settings' number of workers; raises OSError when there is no place for their sockets."""
         self.on_change: Callable[[], None] = lambda: None
         self._settings = settings
+        self._descriptor = descriptor
+        self._tags: dict[int, str] = {}
         self._directory = _private_directory() if settings.worker_port is None else None
         self._workers: dict[str, WorkerProcess] = {}
         self._lost: dict[str, None] = {}
@@ -69,22 +73,46 @@ class Supervisor:
     def find(self, session_id: str) -> WorkerProcess:
         """Returns the worker that keeps a session, or any for an id that is none: it knows how to refuse it.
 
-        Raises SessionLost when the worker has ended, NoWorker when there is none at all.
+        Raises SessionLost when the worker has ended, NoWorker when there is none at all, or none yet for a session that
+        is durable.
         """
+        slot = slot_of(session_id)
+        if slot is not None:
+            worker = self._with_slot(slot)
+            if worker is None:
+                raise lost(session_id)
+            return worker
         tag = tag_of(session_id)
         if tag in self._lost:
             raise lost(session_id)
         return self._workers.get(tag) or self.roomiest()
 
+    def for_new(self, request_id: str) -> WorkerProcess:
+        """Returns the worker to make a session on; raises NoWorker when there is none.
+
+        Where sessions are durable, it follows from the request, so that a repetition finds it after a restart too.
+        """
+        if self._settings.keeping.data_dir is not None and request_id:
+            worker = self._with_slot(request_slot(request_id))
+            if worker is None:
+                raise no_worker()
+            if worker.room > 0:
+                return worker
+        return self.roomiest()
+
     def roomiest(self) -> WorkerProcess:
         """Returns the worker that has room for the most sessions; raises NoWorker when there is none."""
         if not self._workers:
-            raise NoWorker("no worker process is ready; call again", retry_after=1.0)
+            raise no_worker()
         return max(self._workers.values(), key=lambda worker: worker.room)
 
     def by_tag(self, tag: str) -> WorkerProcess | None:
         """Returns the worker with this tag if it serves."""
         return self._workers.get(tag)
+
+    def _with_slot(self, slot: int) -> WorkerProcess | None:
+        """Returns the worker that keeps the durable sessions of a slot if it serves."""
+        return self._workers.get(self._tags.get(slot % self._settings.worker_count, ""))
 
     async def stop(self, grace: float) -> None:
         """Ends all workers: those that have calls in progress after so many seconds are killed."""
@@ -104,8 +132,10 @@ class Supervisor:
     async def _start(self, index: int) -> WorkerProcess:
         tag = new_tag()
         listen, target, address = self._addresses(index, tag)
-        worker = await WorkerProcess.start(assign(self._settings, listen, address, tag, index), target)
+        assignment = assign(self._settings, listen, address, tag, index)
+        worker = await WorkerProcess.start(assignment, target, self._descriptor, lambda: self.on_change())
         self._workers[tag] = worker
+        self._tags[index] = tag
         self.on_change()
         return worker
 
@@ -147,7 +177,7 @@ class Supervisor:
         self.on_change()
         remove(self._addresses(index, worker.tag)[1])
         if not self._stopping:
-            told = "worker %d (process %d) ended with status %s; its sessions are lost, it is replaced"
+            told = "worker %d (process %d) ended with status %s; it is replaced, its sessions in memory alone are lost"
             _LOG.error(told, index, worker.pid, worker.status)
         self._closing.append(asyncio.create_task(worker.close()))
         self._closing = [task for task in self._closing if not task.done()]
@@ -163,10 +193,24 @@ class Supervisor:
         return f"{host}:{port}", f"{here}:{port}", f":{port}"
 
 
+def no_worker() -> NoWorker:
+    """Returns the error for a call that no worker can take just now."""
+    return NoWorker("no worker process is ready; call again", retry_after=1.0)
+
+
 def lost(session_id: str) -> SessionError:
-    """Returns the error for a call on a session whose worker ended; NoWorker when it was on none."""
+    """Returns the error for a call on a session whose worker ended.
+
+    It is NoWorker when the call was on no session, or on one that is durable, which comes back with the next worker.
+    """
     if not session_id:
         return NoWorker("the worker process ended before it answered; call again", retry_after=1.0)
+    if slot_of(session_id) is not None:
+        return NoWorker(
+            f"the process that keeps session {session_id[:64]!r} ended, and another takes its place; call again: the "
+            "session will be as it was",
+            retry_after=0.3,
+        )
     return SessionLost(
         f"session {session_id[:64]!r} is lost: the process that kept it ended unexpectedly; create it again",
         field="session_id",

@@ -1,8 +1,9 @@
 """A worker process: a server of its own, which the front starts and which ends with it.
 
 It reads its assignment from standard input, and writes lines of JSON to standard output: that it serves, or why it
-cannot; and from then on how many sessions it keeps, whenever that changed. Standard input stays open: when it ends, so
-has the front, however that came, and the worker ends at once. SIGTERM ends it when the calls in progress are done.
+cannot; and from then on how many sessions it keeps, and how many are still to be recovered, whenever that changed.
+Standard input stays open: when it ends, so has the front, however that came, and the worker ends at once. SIGTERM ends
+it when the calls in progress are done.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from backwire_server import lifetime, machine
-from backwire_server.config import socket_path
+from backwire_server.config_values import socket_path
 from backwire_server.workers.assignment import Assignment
 
 if TYPE_CHECKING:
@@ -40,12 +41,16 @@ def main() -> int:
     logs.configure(assignment.log_level, access_log=assignment.access_log)
     try:
         server = Server(
-            assignment.listen, assignment.limits, assignment.capacity, home(assignment.tag, assignment.address)
+            assignment.listen,
+            assignment.limits,
+            assignment.capacity,
+            home(assignment.tag, assignment.address, assignment.index, assignment.count),
+            assignment.keeping,
         )
     except OSError as error:
         _tell(error=str(error))
         return 1
-    _tell(serving=True)
+    _tell(serving=True, recovering=server.recovering)
     _report(server, stop)
     if not server.stop(assignment.grace):
         logging.shutdown()
@@ -54,12 +59,13 @@ def main() -> int:
 
 
 def _report(server: "Server", stop: threading.Event) -> None:
-    last = (0, 0)
+    last: dict[str, int] = {}
     while not stop.wait(REPORT_SECONDS):
-        census = server.census
-        if census != last:
-            _tell(sessions=census[0], created=census[1])
-            last = census
+        sessions, created = server.census
+        report = {"sessions": sessions, "created": created, "recovering": server.recovering}
+        if report != last:
+            _tell(**report)
+            last = report
 
 
 def _tell(**facts: object) -> None:

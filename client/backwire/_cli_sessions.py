@@ -1,0 +1,124 @@
+"""`backwire sessions`: lists sessions, shows one, deletes it, branches from it, and moves it in and out of files."""
+
+import argparse
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+
+import backwire
+from backwire import _cli_options
+from backwire._client import Client
+from backwire._errors import BackwireError, InvalidRequestError
+from backwire._info import CheckpointInfo, SessionInfo
+
+Command = Callable[[Client, argparse.Namespace], Iterator[str]]
+
+_HEAD = ("SESSION", "STEP", "PENDING", "PARAMETERS", "PASSES", "CREATED")
+_ROW = "{:<36} {:>8} {:>8} {:>12} {:>7}  {}"
+_TIME = "%Y-%m-%d %H:%M:%SZ"
+_TRANSFER_SECONDS = 600.0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the commands to the parser; without one, sessions are listed."""
+    _cli_options.add_target(parser, _cli_options.RUNNING, timeout=None)
+    parser.set_defaults(command=_list)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add(commands, "list", _list, "list all sessions, oldest first; what is done without a command")
+    _add(commands, "show", _show, "tell what a session is, with its digest and checkpoints").add_argument("session")
+    _add(commands, "delete", _delete, "delete a session, with all that is kept of it").add_argument("session")
+    _add(commands, "fork", _fork, "make a branch of a session, and print its id").add_argument("session")
+    export = _add(commands, "export", _export, "write a whole session to a file")
+    export.add_argument("session")
+    export.add_argument("file", metavar="FILE")
+    imported = _add(commands, "import", _import, "make a session of such a file, and print its id")
+    imported.add_argument("file", metavar="FILE")
+    imported.add_argument("--durability", choices=["memory", "journal", "fsync"], help="default: that of the server")
+
+
+def lines(options: argparse.Namespace) -> Iterator[str]:
+    """Does what the command says, and yields what is to be printed."""
+    seconds = options.timeout or (_TRANSFER_SECONDS if options.command in (_export, _import) else 10.0)
+    with backwire.connect(options.target, timeout=seconds) as client:
+        yield from options.command(client, options)
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: Command, text: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    _cli_options.add_target(parser, _cli_options.RUNNING, timeout=None, inherited=True)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _list(client: Client, _: argparse.Namespace) -> Iterator[str]:
+    yield _ROW.format(*_HEAD)
+    for each in client.sessions():
+        passes = len(each.forward_ids)
+        yield _ROW.format(each.id, each.step, each.contributions, _count(each), passes, each.created.strftime(_TIME))
+
+
+def _show(client: Client, options: argparse.Namespace) -> Iterator[str]:
+    session = client.session(options.session)
+    info, checkpoints = session.info(), session.checkpoints()
+    optimizer = info.optimizer and info.optimizer.WhichOneof("algorithm")
+    rows = [
+        ("session", info.id),
+        ("created", info.created.strftime(_TIME)),
+        ("last used", info.last_used.strftime(_TIME)),
+        ("durability", info.durability),
+        ("writer", f"{info.lease.holder} (lease {info.lease.number})" if info.lease else "anybody"),
+        ("step", str(info.step)),
+        ("pending", f"{info.contributions} contributions, {len(info.forward_ids)} passes"),
+        ("parameters", f"{_cli_options.count(_count(info))} in {len(info.parameters)} arrays"),
+        ("optimizer", optimizer or "none"),
+        ("seed", str(info.seed)),
+        ("digest", session.digest()),
+    ]
+    yield from _cli_options.table(rows)
+    if checkpoints:
+        yield ""
+        head = ("CHECKPOINT", "STEP", "SIZE", "CREATED", "DIGEST")
+        yield from _cli_options.table([head, *map(_cells, checkpoints)], right=(1, 2))
+
+
+def _delete(client: Client, options: argparse.Namespace) -> Iterator[str]:
+    client.session(options.session).close()
+    yield from ()
+
+
+def _fork(client: Client, options: argparse.Namespace) -> Iterator[str]:
+    yield client.session(options.session).fork().id
+
+
+def _export(client: Client, options: argparse.Namespace) -> Iterator[str]:
+    session = client.session(options.session)
+    with _usable(options.file):
+        session.save(options.file)
+    yield from ()
+
+
+def _import(client: Client, options: argparse.Namespace) -> Iterator[str]:
+    with _usable(options.file):
+        yield client.import_session(options.file, durability=options.durability).id
+
+
+@contextlib.contextmanager
+def _usable(path: str) -> Iterator[None]:
+    """Turns what the system says of a file into an error that is told in one line."""
+    try:
+        yield
+    except BackwireError:  # some are OSError, too
+        raise
+    except OSError as error:
+        raise InvalidRequestError(f"{path}: {error.strerror}; give a file that can be used") from None
+
+
+def _count(info: SessionInfo) -> int:
+    return sum(math.prod(parameter.shape) for parameter in info.parameters)
+
+
+def _cells(each: CheckpointInfo) -> tuple[str, ...]:
+    size = _cli_options.scaled(each.nbytes, "B")
+    return each.name or "(by the server)", str(each.step), size, each.created.strftime(_TIME), each.digest[:16]

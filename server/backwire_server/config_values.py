@@ -1,0 +1,101 @@
+"""Reads the values of settings from text."""
+
+import os
+import re
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+DURABILITIES = ("memory", "journal", "fsync")
+LONGEST_SOCKET_PATH = 107  # bytes; the kernel takes no more
+
+UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
+UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+_TIMES = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_TRUTHS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+class ConfigError(ValueError):
+    """A setting that a server cannot have; the message says which and what it may be."""
+
+
+def read_count(text: str) -> int:
+    """Reads a whole number of at least 1."""
+    if not re.fullmatch(r"[0-9][0-9_]*", text) or int(text) < 1:
+        raise ConfigError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def read_port(text: str) -> int:
+    """Reads the number of a port, 1 to 65535."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise ConfigError(f"{text!r} is no port; use a number of 1 to 65535")
+    return int(text)
+
+
+def read_bytes(text: str) -> int:
+    """Reads a number of bytes of at least 1, such as 4096, 64MB or 256MiB."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]i?|)B?", text)
+    value = int(float(match[1]) * UNITS[match[2]]) if match else 0
+    if value < 1:
+        raise ConfigError(f"{text!r} is no number of bytes of at least 1; write it like 4096, 64MB or 256MiB")
+    return value
+
+
+def read_seconds(text: str) -> float:
+    """Reads a time above zero, such as 2.5, 90s, 10m or 1d."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|[smhd]|)", text)
+    value = float(match[1]) * _TIMES[match[2]] if match else 0.0
+    if not 0 < value < 1e9:
+        raise ConfigError(f"{text!r} is no time above zero; write it like 2.5, 90s, 10m or 1d")
+    return value
+
+
+def read_optional_seconds(text: str) -> float | None:
+    """Reads a time above zero, or `never` as None."""
+    return None if text == "never" else read_seconds(text)
+
+
+def read_flag(text: str) -> bool:
+    """Reads yes or no."""
+    if text.lower() not in _TRUTHS:
+        raise ConfigError(f"{text!r} is neither true nor false")
+    return _TRUTHS[text.lower()]
+
+
+def read_log_level(text: str) -> str:
+    """Reads a log level."""
+    if text.lower() not in LOG_LEVELS:
+        raise ConfigError(f"{text!r} is no log level; use one of {', '.join(LOG_LEVELS)}")
+    return text.lower()
+
+
+def read_durability(text: str) -> str:
+    """Reads a level of durability."""
+    if text.lower() not in DURABILITIES:
+        raise ConfigError(f"{text!r} is no durability; use one of {', '.join(DURABILITIES)}")
+    return text.lower()
+
+
+def read_directory(text: str) -> str:
+    """Reads the path of a directory, which need not exist."""
+    if not text or "\0" in text:
+        raise ConfigError(f"{text!r} is no path of a directory")
+    return os.path.abspath(text)
+
+
+def read_address(text: str) -> str:
+    """Reads `HOST:PORT`, an IPv6 address in brackets, or `unix:PATH`."""
+    if text.startswith("unix:"):
+        if not 0 < len(socket_path(text).encode()) <= LONGEST_SOCKET_PATH:
+            raise ConfigError(f"{text!r} needs a path of 1 to {LONGEST_SOCKET_PATH} bytes after unix:")
+        return text
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", text)
+    if not match or int(match[2]) > 65535:
+        raise ConfigError(
+            f"{text!r} is no address; write it like 127.0.0.1:50051, [::1]:50051 or unix:/run/backwire.sock"
+        )
+    return text
+
+
+def socket_path(listen: str) -> str:
+    """Returns the path of a `unix:PATH` or `unix:///PATH` address."""
+    return listen.removeprefix("unix:").removeprefix("//")

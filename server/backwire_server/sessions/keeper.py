@@ -1,0 +1,242 @@
+"""Keeps what a session is: in memory while it is used, and on disk if it is durable."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from backwire_server.engine.graph import Parameter
+from backwire_server.sessions.budget import Account
+from backwire_server.sessions.calls import Answered, CheckpointInfo
+from backwire_server.sessions.content import Content, Until, recovered
+from backwire_server.sessions.durable import Durability, Mutation, Recovery, SessionFiles
+from backwire_server.sessions.errors import CheckpointNotFound, NotDurable, SessionQuarantined
+from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.scope import CallScope
+from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.state import RequestImage
+from backwire_server.sessions.trainer import Mutating
+
+_LOG = logging.getLogger("backwire.sessions")
+
+Open = Callable[[], SessionFiles]
+
+
+class Keeper:
+    """The content of a session and its files.
+
+    For one thread at a time, but for `wait`, `spec`, `durability`, `progress` and `awake`.
+
+    Attributes:
+        session_id: The session's id.
+        durability: What its mutations outlive.
+        progress: While it is made from its files: how many of how many mutations were done again.
+        written: The number of the last record in its journal, 0 for none so far.
+        damage: Why its files cannot be used; None as far as they can.
+    """
+
+    def __init__(self, session_id: str, limits: Limits, account: Account, durability: Durability) -> None:
+        """Keeps nothing yet: see `begin` and `belong`."""
+        self.session_id = session_id
+        self.durability = durability
+        self.progress: tuple[int, int] | None = None
+        self.written = 0
+        self._limits = limits
+        self._account = account
+        self._content: Content | None = None
+        self._spec: SessionSpec | None = None
+        self._files: SessionFiles | None = None
+        self._open: Open | None = None
+        self.damage: SessionQuarantined | None = None
+
+    def begin(self, spec: SessionSpec, make: Callable[[Limits, Account], Content]) -> Content:
+        """Keeps what `make` makes, in memory; raises OutOfMemory before it is made."""
+        self._account.reserve(spec.state_bytes)
+        try:
+            self._content = make(self._limits, self._account)
+        except BaseException:
+            self._account.settle(0)
+            raise
+        self._spec = spec.without_sources()
+        return self._content
+
+    def belong(self, reopen: Open, files: SessionFiles | None = None) -> None:
+        """Keeps what is on disk, too: `files` that are open, and later what `reopen` returns."""
+        self._open, self._files = reopen, files
+
+    @property
+    def durable(self) -> bool:
+        """Whether there are files."""
+        return self.durability is not Durability.MEMORY
+
+    @property
+    def awake(self) -> bool:
+        """Whether the content is in memory."""
+        return self._content is not None
+
+    @property
+    def content(self) -> Content:
+        """The content, made from the files if it is not in memory.
+
+        Raises SessionQuarantined when they are damaged, StorageFailed when they cannot be read, and OutOfMemory.
+        """
+        return self._content or self._wake()
+
+    @property
+    def spec(self) -> SessionSpec:
+        """What the session was made from, without first values where they are known otherwise."""
+        if (spec := self._spec) is not None:
+            return spec
+        assert self._open is not None
+        files = self._open()  # of its own, since others may use the ones that are open
+        try:
+            return files.spec().without_sources()
+        finally:
+            files.close()
+
+    @property
+    def declared(self) -> Mapping[str, Parameter]:
+        """The graph's parameters by name."""
+        return {parameter.name: parameter for parameter in self.spec.graph.parameters}
+
+    @property
+    def files(self) -> SessionFiles:
+        """The files; raises NotDurable when there are none."""
+        self.check_durable()
+        return self._opened()
+
+    def check_durable(self) -> None:
+        """Raises NotDurable when there are no files."""
+        if not self.durable:
+            raise NotDurable(
+                f"session {self.session_id!r} is kept in memory alone; start the server with --data-dir, and create "
+                "sessions with durability JOURNAL or FSYNC"
+            )
+
+    def reserve(self, nbytes: int) -> None:
+        """Sets bytes aside until `settle`; raises OutOfMemory."""
+        self._account.reserve(nbytes)
+
+    def settle(self) -> None:
+        """States what the content holds."""
+        self._account.settle(self.content.nbytes if self.awake else 0)
+
+    def perform(self, call: Mutating, key: RequestKey | None, scope: CallScope) -> Answered:
+        """Does a mutation: computes, writes it to the journal, then changes the state. All of it, or nothing."""
+        content, files = self.content, self._files
+        dropped = content.trainer.passes.dropped
+        written = False
+
+        def ready() -> None:
+            nonlocal written
+            scope.check()
+            if files is not None:
+                self.written = files.append(Mutation(call, key, tuple(dropped)))
+                written = True
+            dropped.clear()
+
+        try:
+            answer = content.perform(call, ready)
+        except BaseException:
+            if written or (files is not None and files.broken):
+                self.forget()  # memory lacks what the disk has: it is made from that again
+            raise
+        content.log.record(key, answer)
+        if files is not None and files.due:
+            files.checkpoint(content.image(briefly=True), background=True)
+        return answer
+
+    def wait(self, number: int, scope: CallScope) -> None:
+        """Returns when a record of the journal, and all before it, are as durable as they are to be."""
+        files = self._files
+        if files is not None and self.durability is Durability.FSYNC:
+            files.wait(number, scope)
+
+    def go_back(self, name: str, step: int | None, key: RequestKey | None) -> CheckpointInfo:
+        """Makes the content that of a checkpoint, or that of right after a step; the name is empty then.
+
+        Raises CheckpointNotFound, and what `content` raises. The lease and the remembered requests stay.
+        """
+        files, before = self.files, self.content
+        spec = files.spec()
+        self._account.reserve(spec.state_bytes)
+        if step is None:
+            found = self._made(spec, Recovery(files.load(name), iter(())))
+        else:
+            found = self._made(spec, files.rewind(step), lambda trainer: trainer.step == step)
+            if found.trainer.step != step:
+                raise CheckpointNotFound(
+                    f"no step {step} follows from what is kept: the session was never there since its oldest "
+                    "checkpoint; ListCheckpoints tells which there are",
+                    field="step",
+                )
+        found.trainer.passes.clear()
+        found.log, found.lease = before.log, before.lease
+        image = found.image()
+        digest = image.state.digest()
+        answer = CheckpointInfo(name, found.trainer.step, digest, time.time(), image.state.nbytes)
+        if key is not None:
+            image.requests = [*image.requests, RequestImage(key, answer)]
+        files.restart(image)
+        found.log.record(key, answer)
+        before.leave()
+        self._content = found
+        return answer
+
+    def hibernate(self) -> bool:
+        """Writes the content to disk and drops it from memory if it is durable; tells whether it is there no more."""
+        if self._content is None:
+            return True
+        if not self.durable:
+            return False
+        files = self._opened()
+        if files.dirty:
+            files.checkpoint(self._content.image(), background=False)
+        self.forget()
+        return True
+
+    def forget(self) -> None:
+        """Drops the content and closes the files."""
+        content, files = self._content, self._files
+        self._content = self._spec = self._files = None
+        if content is not None:
+            content.leave()
+        if files is not None:
+            files.close()
+        self._account.settle(0)
+
+    def _opened(self) -> SessionFiles:
+        if self._files is None:
+            assert self._open is not None
+            self._files = self._open()
+        return self._files
+
+    def _wake(self) -> Content:
+        if self.damage is not None:
+            raise SessionQuarantined(str(self.damage))
+        try:
+            files = self._opened()
+            spec = files.spec()
+            self._account.reserve(spec.state_bytes)
+            self._content = self._made(spec, files.recover())
+            self._spec = spec.without_sources()
+        except BaseException as error:
+            if isinstance(error, SessionQuarantined):
+                self.damage = error
+                _LOG.error("session %s is quarantined: %s", self.session_id, error)
+            self.forget()
+            raise
+        return self._content
+
+    def _made(self, spec: SessionSpec, recovery: Recovery, until: Until = lambda _: False) -> Content:
+        count = recovery.count
+
+        def tell(done: int) -> None:
+            self.progress = done, count
+
+        try:
+            if count:
+                tell(0)
+            return recovered(spec, recovery, self._limits, self._account, progress=tell, until=until)
+        finally:
+            self.progress = None

@@ -1,0 +1,133 @@
+"""Makes sessions: new ones, branches, those of files and those that are on disk."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from backwire_server.sessions.budget import Account, Budget
+from backwire_server.sessions.content import Content
+from backwire_server.sessions.durable import Carrier, Durability, Entry, SessionFiles, Vault
+from backwire_server.sessions.errors import InvalidExport, NotDurable
+from backwire_server.sessions.info import Home, Standing
+from backwire_server.sessions.keeper import Keeper
+from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.scope import CallScope
+from backwire_server.sessions.session import Session
+from backwire_server.sessions.spec import SessionSpec
+
+MakeFiles = Callable[[Keeper, Content], SessionFiles]
+
+
+class SessionMaker:
+    """Makes sessions that live in this process. May be used by several threads at once.
+
+    Attributes:
+        vault: Where durable sessions are kept; None for a server that has none.
+        carrier: What puts sessions into files; it is needed to export and to import.
+    """
+
+    def __init__(
+        self, limits: Limits, budget: Budget, home: Home, vault: Vault | None = None, carrier: Carrier | None = None
+    ) -> None:
+        self.vault = vault
+        self._carrier = carrier
+        self._limits = limits
+        self._budget = budget
+        self._home = home
+
+    @property
+    def carrier(self) -> Carrier:
+        """What puts sessions into files."""
+        assert self._carrier is not None, "a store without a carrier neither exports nor imports"
+        return self._carrier
+
+    def level(self, asked: Durability | None) -> Durability:
+        """Returns how durable a session will be that asks for this; raises NotDurable when that cannot be."""
+        if self.vault is not None:
+            return asked or self.vault.default
+        if asked in (None, Durability.MEMORY):
+            return Durability.MEMORY
+        raise NotDurable(
+            f"durability {asked.name} takes a data directory; start the server with --data-dir, or create the session "
+            "with durability MEMORY",
+            field="durability",
+        )
+
+    def new(self, scope: CallScope, spec: SessionSpec, level: Durability, key: RequestKey | None) -> Session:
+        """Returns a session that begins; raises EngineError for a graph that is wrong, LimitExceeded, StorageFailed."""
+
+        def files(keeper: Keeper, _: Content) -> SessionFiles:
+            return self._vault().create(keeper.session_id, spec, level, key)
+
+        return self._make(scope, spec, level, key, partial(Content.new, spec), files)
+
+    def imported(self, scope: CallScope, path: str, level: Durability, key: RequestKey | None) -> Session:
+        """Returns the session that a file holds; raises InvalidExport, and what `new` raises."""
+        spec, image = self.carrier.unpack(path)
+
+        def content(limits: Limits, account: Account) -> Content:
+            try:
+                return Content.of(spec, image, limits, account)
+            except ValueError as error:
+                raise InvalidExport(f"the file does not fit its own graph: {error}; export again") from error
+
+        def files(keeper: Keeper, content: Content) -> SessionFiles:
+            return self._vault().create(keeper.session_id, spec, level, key, content.image())
+
+        with image:
+            spec.check(self._limits)
+            return self._make(scope, spec, level, key, content, files)
+
+    def branch(self, scope: CallScope, parent: Keeper, key: RequestKey | None) -> Session:
+        """Returns a session that shares what another has until either of them changes it; raises as `new` does."""
+
+        def files(keeper: Keeper, _: Content) -> SessionFiles:
+            return parent.files.fork(keeper.session_id, key)
+
+        spec = parent.spec
+        content = partial(parent.content.branch, spec)
+        return self._make(scope, spec, parent.durability, key, content, files, parent.session_id)
+
+    def asleep(self, entry: Entry) -> Session:
+        """Returns a session that is on disk alone, until it is called."""
+        keeper = self._keeper(entry.session_id, entry.durability)
+        keeper.belong(partial(self._vault().open, entry.session_id))
+        standing = None if entry.dirty else Standing(entry.step, entry.contributions)
+        return self._session(keeper, entry.created, standing)
+
+    def _make(
+        self,
+        scope: CallScope,
+        spec: SessionSpec,
+        level: Durability,
+        key: RequestKey | None,
+        content: Callable[[Limits, Account], Content],
+        files: MakeFiles,
+        parent: str = "",
+    ) -> Session:
+        durable = level is not Durability.MEMORY
+        request_id = key.request_id if key else ""
+        keeper = self._keeper(self._home.new_id(durable=durable, request_id=request_id, parent=parent), level)
+        made = keeper.begin(spec, content)
+        created = time.time()
+        try:
+            scope.check()
+            if durable:
+                opened = files(keeper, made)
+                keeper.belong(partial(self._vault().open, keeper.session_id), opened)
+                created = opened.created
+            return self._session(keeper, created, Standing())
+        except BaseException:
+            keeper.forget()
+            raise
+
+    def _keeper(self, session_id: str, level: Durability) -> Keeper:
+        return Keeper(session_id, self._limits, self._budget.account(), level)
+
+    def _session(self, keeper: Keeper, created: float, standing: Standing | None) -> Session:
+        return Session(keeper, self._limits, self._home.address, created=created, standing=standing)
+
+    def _vault(self) -> Vault:
+        assert self.vault is not None
+        return self.vault

@@ -1,0 +1,228 @@
+"""Where a session is: whose turn it is, whether it is in memory, on disk or gone, and what it tells of itself."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from backwire_server.sessions.errors import Recovering, SessionError, SessionNotFound
+from backwire_server.sessions.info import SessionInfo, Standing
+from backwire_server.sessions.keeper import Keeper
+from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.locks import POLL_SECONDS, FairLock
+from backwire_server.sessions.scope import CallScope
+
+T = TypeVar("T")
+
+_LOG = logging.getLogger("backwire.sessions")
+
+
+class Residence:
+    """What all calls on a session have in common; see `sessions.session` for what they do."""
+
+    def __init__(
+        self, keeper: Keeper, limits: Limits, address: str = "", *, created: float, standing: Standing | None
+    ) -> None:
+        """Is what the keeper keeps; `standing` is where it stands, None while only its journal tells."""
+        self.session_id = keeper.session_id
+        self.created = created
+        self.last_used = time.time()
+        self.idle_since = time.monotonic()
+        self._keeper = keeper
+        self._limits = limits
+        self._address = address
+        self._turn = FairLock()
+        self._changed = threading.Condition()
+        self._changes = 0
+        self._closed = False
+        self._standing = standing
+        if keeper.awake:
+            self._publish()
+
+    def info(self) -> SessionInfo:
+        """Returns what the session is and where it stands; does not wait for calls in progress.
+
+        Raises Recovering while that is not known, SessionQuarantined when it cannot be.
+        """
+        spec, standing = self._keeper.spec, self._standing
+        if standing is None:
+            raise self._keeper.damage or self._recovering()
+        oldest = time.monotonic() - self._limits.pass_ttl
+        return SessionInfo(
+            session_id=self.session_id,
+            created=self.created,
+            last_used=self.last_used,
+            inputs=spec.graph.inputs,
+            parameters=spec.graph.parameters,
+            outputs=tuple(sorted(spec.graph.outputs)),
+            has_loss=spec.graph.loss is not None,
+            optimizer=spec.optimizer,
+            seed=spec.seed,
+            limits=self._limits,
+            step=standing.step,
+            contributions=standing.contributions,
+            forward_ids=tuple(name for name, born in standing.births if born >= oldest),
+            address=self._address,
+            durability=self._keeper.durability,
+            lease=standing.lease,
+        )
+
+    def branch(self, scope: CallScope, make: Callable[[Keeper], T]) -> T:
+        """Returns what `make` makes of the keeper, which stays as it is meanwhile."""
+        with self.my_turn(scope) as keeper:
+            scope.check()
+            return make(keeper)
+
+    def close(self, scope: CallScope, discard: Callable[[], None] = lambda: None) -> None:
+        """Ends the session after the calls before this one, and frees what it holds; `discard` removes its files."""
+        with _Turn(self, scope, reading=True, waking=False):
+            scope.check()
+            self._keeper.forget()
+            discard()
+            self._end()
+
+    def wake(self, scope: CallScope) -> None:
+        """Has the session in memory, made from its files if need be."""
+        with self.my_turn(scope):
+            pass
+
+    def touch(self) -> None:
+        """Notes that the session is in use."""
+        self.last_used, self.idle_since = time.time(), time.monotonic()
+
+    def sweep(self) -> bool:
+        """Drops passes that are too old, and the session itself if it was idle for too long; tells if it is closed.
+
+        A durable session hibernates, others are closed. Does nothing while a call is in progress.
+        """
+        if not self._turn.try_acquire():
+            return False
+        try:
+            if self._closed or not self._keeper.awake:
+                return self._closed
+            self._keeper.content.trainer.passes.expire()
+            idle = time.monotonic() - self.idle_since
+            if not self._keeper.durable:
+                if self._limits.idle_ttl is not None and idle > self._limits.idle_ttl:
+                    self._keeper.forget()
+                    self._end()
+            elif idle > self._limits.hibernate_after:
+                self._hibernate()
+            self._publish()
+            return self._closed
+        finally:
+            self._turn.release()
+
+    def hibernate(self) -> bool:
+        """Writes the session out and drops it from memory, if it is durable and idle; tells whether that freed some."""
+        if not self._turn.try_acquire():
+            return False
+        try:
+            return self._keeper.awake and not self._closed and self._hibernate()
+        finally:
+            self._turn.release()
+
+    def shut(self) -> None:
+        """Lets go of files before the process ends, after the calls in progress."""
+        if self._turn.try_acquire():
+            try:
+                self._keeper.forget()
+            finally:
+                self._turn.release()
+
+    @property
+    def durable(self) -> bool:
+        """Whether it outlives the process."""
+        return self._keeper.durable
+
+    @property
+    def awake(self) -> bool:
+        """Whether it is in memory."""
+        return self._keeper.awake
+
+    def my_turn(self, scope: CallScope, *, reading: bool = False) -> "_Turn":
+        """Returns the right to compute, as a context; `reading` promises to leave what `_publish` tells as it is."""
+        return _Turn(self, scope, reading=reading)
+
+    def _await_change(self, seen: int, scope: CallScope) -> None:
+        with self._changed:
+            while self._changes == seen:
+                remaining = scope.remaining()
+                self._changed.wait(POLL_SECONDS if remaining is None else min(POLL_SECONDS, remaining))
+                scope.check()
+
+    def _hibernate(self) -> bool:
+        try:
+            return self._keeper.hibernate()
+        except SessionError as error:
+            _LOG.warning("session %s stays in memory: %s", self.session_id, error)
+            return False
+
+    def _begin(self, scope: CallScope, *, waking: bool) -> Keeper:
+        self.touch()
+        if waking and self._keeper.progress is not None:
+            raise self._recovering()
+        self._turn.acquire(scope)
+        try:
+            if self._closed:
+                raise SessionNotFound(f"session {self.session_id!r} was deleted; create a new one", field="session_id")
+            scope.check()
+            if waking and (not self._keeper.awake or self._keeper.content.trainer.passes.expire()):
+                _ = self._keeper.content
+                self._publish()
+        except BaseException:
+            self._finish(reading=True)
+            raise
+        return self._keeper
+
+    def _finish(self, *, reading: bool) -> None:
+        try:
+            self.touch()
+            if not (reading or self._closed):
+                self._publish()
+        finally:
+            self._turn.release()
+
+    def _publish(self) -> None:
+        """Brings what others see of this session up to date: its standing and the bytes it holds."""
+        if not self._keeper.awake:
+            return
+        content = self._keeper.content
+        trainer = content.trainer
+        before = self._standing
+        self._standing = Standing(
+            trainer.step, trainer.accumulator.contributions, trainer.passes.births, content.lease.current
+        )
+        self._keeper.settle()
+        if before is None or before.contributions != self._standing.contributions:
+            self._tell_change()
+
+    def _recovering(self) -> Recovering:
+        done, count = self._keeper.progress or (0, 0)
+        how_far = f": {done:,} of {count:,} mutations are done again" if count else ""
+        return Recovering(f"session {self.session_id!r} is being recovered{how_far}; call again", retry_after=0.2)
+
+    def _tell_change(self) -> None:
+        with self._changed:
+            self._changes += 1
+            self._changed.notify_all()
+
+    def _end(self) -> None:
+        self._closed = True
+        self._tell_change()
+
+
+class _Turn:
+    """A turn at a session. A class, since a generator as a context costs several times as much."""
+
+    __slots__ = ("_reading", "_scope", "_session", "_waking")
+
+    def __init__(self, session: Residence, scope: CallScope, *, reading: bool, waking: bool = True) -> None:
+        self._session, self._scope, self._reading, self._waking = session, scope, reading, waking
+
+    def __enter__(self) -> Keeper:
+        return self._session._begin(self._scope, waking=self._waking)
+
+    def __exit__(self, *_: object) -> None:
+        self._session._finish(reading=self._reading)

@@ -1,0 +1,49 @@
+"""What the bits of a replay depend on, besides the journal."""
+
+import os
+import platform
+from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from backwire_server.machine import KERNEL_VARIABLE, THREAD_VARIABLES, cpu
+
+NONE = "none"
+
+
+@cache
+def environment() -> Mapping[str, str]:
+    """Returns by name what this process computes with; the kernel of BLAS is what it was told, where it was told."""
+    blas = _blas()
+    return {
+        "machine": platform.machine(),
+        "cpu": cpu().get("model name", "unknown"),
+        "numpy": np.__version__,
+        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', 'unknown')}",
+        "blas kernel": os.environ.get(KERNEL_VARIABLE, "chosen by itself"),
+        "compute threads": os.environ.get(THREAD_VARIABLES[0], "chosen by itself"),
+        "numba": _version("numba"),
+    }
+
+
+def differences(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Returns what differs, as text; empty when nothing does."""
+    names = sorted({*then, *now})
+    changed = [name for name in names if then.get(name) != now.get(name)]
+    return ", ".join(f"{name} was {then.get(name, NONE)} and is {now.get(name, NONE)}" for name in changed)
+
+
+def _blas() -> Mapping[str, Any]:
+    config: Any = np.show_config(mode="dicts")
+    found: Mapping[str, Any] = config.get("Build Dependencies", {}).get("blas", {})
+    return found
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return NONE

@@ -1,0 +1,79 @@
+"""Keeps a data directory to one server."""
+
+import errno
+import fcntl
+import os
+import shutil
+import time
+from pathlib import Path
+from types import TracebackType
+
+LOCK = "LOCK"
+SESSIONS = "sessions"
+DELETED = "deleted"
+SCRATCH = "scratch"
+
+PATIENCE_SECONDS = 5.0
+POLL_SECONDS = 0.05
+
+
+class DirectoryInUse(OSError):
+    """Another server has the data directory."""
+
+
+class DirectoryLock:
+    """A data directory that no other server may use until `release`, or until this process ends.
+
+    It is made where there is none, for this user alone, and files that nobody needs after a restart are removed.
+    Waits up to `patience` seconds for a server that is about to end, such as the workers of one that was killed. Raises
+    DirectoryInUse, and OSError when it cannot be made. `descriptor` may be passed on to processes that use the
+    directory too: then it is free when the last of them has ended.
+    """
+
+    def __init__(self, directory: str | Path, patience: float = PATIENCE_SECONDS) -> None:
+        root = Path(directory)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._take(root, patience)
+            shutil.rmtree(root / SCRATCH, ignore_errors=True)
+            for name in (SESSIONS, DELETED, SCRATCH):
+                (root / name).mkdir(mode=0o700, exist_ok=True)
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+
+    def release(self) -> None:
+        """Lets other servers have the directory."""
+        os.close(self.descriptor)
+
+    def __enter__(self) -> "DirectoryLock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _take(self, root: Path, patience: float) -> None:
+        deadline = time.monotonic() + patience
+        while not self._taken():
+            if time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+                continue
+            holder = os.pread(self.descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise DirectoryInUse(
+                errno.EWOULDBLOCK,
+                f"the data directory is in use by another server (process {holder}); end that one, or give this one "
+                "another --data-dir",
+                str(root),
+            )
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def _taken(self) -> bool:
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

@@ -1,0 +1,102 @@
+"""Makes the directories of new sessions, each wholly or not at all. See docs/storage.md."""
+
+import errno
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from backwire_server.sessions.calls import BranchCall
+from backwire_server.sessions.durable import Durability, Mutation
+from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.state import Image
+from backwire_server.storage import failpoints
+from backwire_server.storage.checkpointer import write_image
+from backwire_server.storage.checkpoints import automatic_stem
+from backwire_server.storage.disk import Usage, failed, new_directory, size_of, storage_errors, write_file
+from backwire_server.storage.journal import Journal
+from backwire_server.storage.manifest import MANIFEST, SUFFIX, Manifest
+
+DEFINITION = "session.binpb"
+
+
+def new_manifest(session_id: str, durability: Durability, key: RequestKey | None, definition: bytes) -> Manifest:
+    """Returns the manifest of a session that is created now."""
+    return Manifest(session_id, time.time(), durability, key, hashlib.sha256(definition).hexdigest())
+
+
+def branched(manifest: Manifest, session_id: str, key: RequestKey | None) -> Manifest:
+    """Returns the manifest of a session that branches now from the one of a manifest, without what has a name."""
+    return replace(
+        manifest,
+        session_id=session_id,
+        created=time.time(),
+        key=key,
+        checkpoints=manifest.automatic,
+        ancestors=(*manifest.ancestors, manifest.session_id),
+    )
+
+
+def make(root: Path, usage: Usage, manifest: Manifest, definition: bytes, image: Image | None) -> None:
+    """Makes a session that begins with an image, or with its definition alone.
+
+    Raises StorageFailed, DiskQuotaExceeded.
+    """
+    session_id, sync = manifest.session_id, _is_flushed(manifest)
+    with _directory(root, usage, manifest) as directory:
+        usage.take(session_id, len(definition))
+        write_file(directory / DEFINITION, [[definition]], "definition", sync=sync)
+        if image is not None:
+            path = directory / f"{automatic_stem(0)}{SUFFIX}"
+            manifest = replace(manifest, checkpoints=(write_image(path, image, 0, usage, session_id),))
+        _write_manifest(directory, usage, manifest)
+        journal = Journal(directory, session_id, (), usage, sync=sync)
+        journal.begin(1)
+        journal.close()
+
+
+def make_branch(root: Path, usage: Usage, manifest: Manifest, shared: Iterable[Path], record: int) -> None:
+    """Makes a session that shares files with another, and whose journal goes on after a record.
+
+    Raises StorageFailed, DiskQuotaExceeded.
+    """
+    session_id = manifest.session_id
+    with _directory(root, usage, manifest) as directory:
+        for path in shared:
+            os.link(path, directory / path.name)
+        usage.take(session_id, size_of(directory))
+        failpoints.hit("fork.linked")
+        _write_manifest(directory, usage, manifest)
+        journal = Journal(directory, session_id, manifest.ancestors, usage, sync=_is_flushed(manifest))
+        journal.begin(record + 1)
+        try:
+            journal.append(Mutation(BranchCall()))
+        finally:
+            journal.close()
+        failpoints.hit("fork.journal")
+
+
+@contextmanager
+def _directory(root: Path, usage: Usage, manifest: Manifest) -> Iterator[Path]:
+    session_id, failure = manifest.session_id, "the session could not be put on disk"
+    if (root / session_id).exists():
+        raise failed(failure, FileExistsError(errno.EEXIST, f"there is a session {session_id!r}"))
+    try:
+        with storage_errors(failure), new_directory(root, session_id, sync=_is_flushed(manifest)) as directory:
+            yield directory
+    except BaseException:
+        usage.forget(session_id)
+        raise
+
+
+def _write_manifest(directory: Path, usage: Usage, manifest: Manifest) -> None:
+    data = manifest.encode()
+    usage.take(manifest.session_id, len(data))
+    write_file(directory / MANIFEST, [[data]], "manifest", sync=_is_flushed(manifest))
+
+
+def _is_flushed(manifest: Manifest) -> bool:
+    return manifest.durability is Durability.FSYNC

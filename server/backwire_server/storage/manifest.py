@@ -1,0 +1,144 @@
+"""The manifest of a session: what it is, and which checkpoints count. See docs/storage.md."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from backwire_server.sessions.calls import CheckpointInfo
+from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.requests import RequestKey
+from backwire_server.storage.disk import damaged
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A checkpoint on disk.
+
+    Attributes:
+        file: The name of its file.
+        name: Its own, empty for one that the server made by itself.
+        record: The number of the last record that its state has.
+        step: The step of the state.
+        contributions: How many contributions it has accumulated.
+        settled: Whether nothing has changed since that step.
+        digest: The digest of the state.
+        created: When it was made, in seconds since 1970.
+        bytes: The size of its file.
+        sha256: The SHA-256 of its file.
+    """
+
+    file: str
+    name: str
+    record: int
+    step: int
+    contributions: int
+    settled: bool
+    digest: str
+    created: float
+    bytes: int
+    sha256: str
+
+    @property
+    def info(self) -> CheckpointInfo:
+        """What is told of it."""
+        return CheckpointInfo(self.name, self.step, self.digest, self.created, self.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a session is, and its checkpoints, oldest first.
+
+    Attributes:
+        session_id: Its id.
+        created: When it was created, in seconds since 1970.
+        durability: What its mutations outlive.
+        key: The request that created it.
+        definition_sha256: The SHA-256 of its definition.
+        checkpoints: Its checkpoints.
+        ancestors: The sessions that it branched from, whose segments it may have.
+    """
+
+    session_id: str
+    created: float
+    durability: Durability
+    key: RequestKey | None
+    definition_sha256: str
+    checkpoints: tuple[Stored, ...] = ()
+    ancestors: tuple[str, ...] = ()
+
+    @property
+    def automatic(self) -> tuple[Stored, ...]:
+        """The checkpoints that the server made by itself."""
+        return tuple(each for each in self.checkpoints if not each.name)
+
+    @property
+    def named(self) -> tuple[Stored, ...]:
+        """The checkpoints that were asked for."""
+        return tuple(each for each in self.checkpoints if each.name)
+
+    def find(self, name: str) -> Stored | None:
+        """Returns the checkpoint of a name."""
+        return next((each for each in self.named if each.name == name), None)
+
+    def encode(self) -> bytes:
+        """Returns the content of its file."""
+        key = self.key
+        content = {
+            "format": FORMAT,
+            "session_id": self.session_id,
+            "created": self.created,
+            "durability": self.durability.value,
+            "request": None if key is None else {"id": key.request_id, "fingerprint": key.fingerprint.hex()},
+            "definition_sha256": self.definition_sha256,
+            "checkpoints": [asdict(each) for each in self.checkpoints],
+            "ancestors": list(self.ancestors),
+        }
+        content["sha256"] = _digest(content)
+        return json.dumps(content, indent=1).encode() + b"\n"
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Returns the manifest of the session in a directory; raises SessionQuarantined, and OSError."""
+    path = directory / MANIFEST
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise damaged(path, "the file is missing") from None
+    try:
+        manifest = decode(data)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise damaged(path, f"it is not what was written ({error})") from None
+    if manifest.session_id != directory.name:
+        raise damaged(path, f"it belongs to another session, {manifest.session_id!r}")
+    return manifest
+
+
+def decode(data: bytes) -> Manifest:
+    """Returns what `Manifest.encode` wrote; raises ValueError, TypeError, KeyError or AttributeError for all else."""
+    content = json.loads(data)
+    if content.pop("sha256") != _digest(content):
+        raise ValueError("its checksum is wrong")
+    if content["format"] != FORMAT:
+        raise ValueError(f"it has format {content['format']}, and this version knows {FORMAT}")
+    request = content["request"]
+    return Manifest(
+        content["session_id"],
+        content["created"],
+        Durability(content["durability"]),
+        request and RequestKey(request["id"], bytes.fromhex(request["fingerprint"])),
+        content["definition_sha256"],
+        tuple(Stored(**each) for each in content["checkpoints"]),
+        tuple(content["ancestors"]),
+    )
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of the content but for that itself, as JSON with sorted keys and no spaces."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,25 @@
+"""Opens the data directory that a server was told of."""
+
+from collections.abc import Callable
+
+from backwire_server.config import Keeping
+from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.limits import Limits
+from backwire_server.storage.vault import FileVault
+
+
+def open_vault(keeping: Keeping, limits: Limits, owns: Callable[[str], bool]) -> FileVault | None:
+    """Returns the vault that has the sessions which this process owns; None for a server without a data directory.
+
+    Whoever starts the processes must hold a DirectoryLock on the directory.
+    """
+    if keeping.data_dir is None:
+        return None
+    return FileVault(
+        keeping.data_dir,
+        default=Durability(keeping.durability),
+        limits=limits,
+        max_disk_bytes=keeping.max_disk_bytes,
+        owns=owns,
+        checkpoint_bytes=keeping.checkpoint_bytes,
+    )

@@ -1,0 +1,151 @@
+"""All sessions in a data directory. See docs/storage.md."""
+
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+from backwire_server.sessions.durable import Durability, Entry
+from backwire_server.sessions.errors import SessionError, SessionNotFound
+from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.state import Image
+from backwire_server.storage import failpoints
+from backwire_server.storage.checkpointer import Checkpointer
+from backwire_server.storage.deletions import Deletions
+from backwire_server.storage.disk import GONE, UNFINISHED, Usage, size_of, storage_errors, sync_directory
+from backwire_server.storage.lock import DELETED, SCRATCH, SESSIONS
+from backwire_server.storage.making import new_manifest
+from backwire_server.storage.session_files import DUE_BYTES, FileSession, Place
+
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
+
+
+def everything(session_id: str) -> bool:
+    """Says of every session that it is this process's own."""
+    return bool(session_id)
+
+
+class FileVault:
+    """Implements `sessions.durable.Vault`: see there for what each method does.
+
+    Processes may share a directory when each session is owned by one of them, and another `DirectoryLock` keeps other
+    servers away.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        default: Durability,
+        limits: Limits,
+        max_disk_bytes: int | None = None,
+        owns: Callable[[str], bool] = everything,
+        checkpoint_bytes: int = DUE_BYTES,
+    ) -> None:
+        """Removes what an interruption left of the sessions that are owned; raises StorageFailed."""
+        root = Path(directory)
+        self.default = default
+        self.scratch = str(root / SCRATCH)
+        self._owns = owns
+        self._mutex = threading.Lock()
+        self._usage = Usage(max_disk_bytes)
+        self._place = Place(root / SESSIONS, limits, self._usage, Checkpointer(), checkpoint_bytes)
+        with storage_errors(f"the data directory {root} cannot be used"):
+            for name in (SESSIONS, DELETED, SCRATCH):
+                (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._deletions = Deletions(root / DELETED, owns)
+            self._finish()
+            if max_disk_bytes is not None:
+                for session_id in self._session_ids():
+                    self._usage.take(session_id, size_of(self._directory(session_id)), checked=False)
+
+    def entries(self) -> list[Entry]:
+        """Returns all sessions, oldest first; only their manifests are read."""
+        with storage_errors("the sessions could not be listed"):
+            found = [self._entry(session_id) for session_id in self._session_ids()]
+        return sorted(found, key=lambda each: each.created)
+
+    def deletions(self) -> list[tuple[str, RequestKey]]:
+        """Returns which sessions were deleted lately, and by which request, oldest first."""
+        with self._mutex:
+            return self._deletions.all()
+
+    def create(
+        self,
+        session_id: str,
+        spec: SessionSpec,
+        durability: Durability,
+        key: RequestKey | None = None,
+        image: Image | None = None,
+    ) -> FileSession:
+        """Returns the files of a new session, which begins with the image if there is one."""
+        with image or nullcontext():
+            manifest = new_manifest(session_id, durability, key, spec.definition)
+            return FileSession.create(self._place, manifest, spec.definition, image)
+
+    def open(self, session_id: str) -> FileSession:
+        """Returns the files of a session; raises SessionNotFound when there are none."""
+        if not (_ID.fullmatch(session_id) and self._directory(session_id).is_dir()):
+            raise SessionNotFound(
+                f"there is no session {session_id[:64]!r} on disk; create a new one", field="session_id"
+            )
+        return FileSession.open(self._place, session_id)
+
+    def delete(self, session_id: str, key: RequestKey | None = None) -> None:
+        """Removes all files of a session; raises StorageFailed, after which it may be deleted again."""
+        with storage_errors("the session could not be removed from the disk"):
+            if key is not None:
+                with self._mutex:
+                    self._deletions.add(session_id, key)
+            self._remove(session_id)
+
+    def close(self) -> None:
+        """Returns when all is written."""
+        self._place.checkpointer.close()
+
+    def _directory(self, session_id: str) -> Path:
+        return self._place.root / session_id
+
+    def _session_ids(self) -> list[str]:
+        names = sorted(os.listdir(self._place.root))
+        return [name for name in names if _ID.fullmatch(name) and self._owns(name)]
+
+    def _entry(self, session_id: str) -> Entry:
+        try:
+            files = FileSession.open(self._place, session_id)
+            step, contributions = files.standing
+            return Entry(session_id, files.created, files.key, files.dirty, files.durability, step, contributions)
+        except SessionError:
+            created = self._directory(session_id).stat().st_mtime
+            return Entry(session_id, created, None, True, self.default)
+
+    def _remove(self, session_id: str) -> None:
+        """Removes the directory of a session, if there is one; it is gone when it has another name."""
+        gone = self._place.root / f"{GONE}{session_id}"
+        if self._directory(session_id).exists():
+            shutil.rmtree(gone, ignore_errors=True)
+            os.rename(self._directory(session_id), gone)
+            sync_directory(self._place.root)
+        failpoints.hit("delete.renamed")
+        shutil.rmtree(gone, ignore_errors=True)
+        failpoints.hit("delete.removed")
+        self._usage.forget(session_id)
+
+    def _finish(self) -> None:
+        """Removes sessions that were being made or deleted when the server ended."""
+        for name in self._leftovers():
+            shutil.rmtree(self._place.root / name, ignore_errors=True)
+        for session_id, _ in self._deletions.all():
+            if self._directory(session_id).exists():
+                self._remove(session_id)
+
+    def _leftovers(self) -> Iterator[str]:
+        for name in os.listdir(self._place.root):
+            for prefix in (UNFINISHED, GONE):
+                if name.startswith(prefix) and self._owns(name.removeprefix(prefix)):
+                    yield name

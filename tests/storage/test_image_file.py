@@ -1,0 +1,162 @@
+"""A checkpoint is the image to the bit, or it is refused."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+from hypothesis import given
+from tests.storage.drawing import damaged, images, joined, told
+
+from backwire_server.sessions.calls import CountResult, ForwardCall, ForwardResult, LeaseCall
+from backwire_server.sessions.errors import SessionQuarantined
+from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.state import Image, PassImage, RequestImage, State
+from backwire_server.storage import image_file, state_file, tensorfile
+from backwire_server.storage.image_file import FORMAT, image_parts, read_image
+
+DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs/storage.md"
+W, C = np.array([1.5, -2.0], np.float32), np.array([[True]])
+STATE = State(3, 5, 1, 2.5, {"w": W, "c": C}, {"w": W * 2}, {"mean": {"w": W * 3}})
+OLD = {"w": W * 4, "c": C}
+
+
+def full() -> Image:
+    call = ForwardCall({"x": np.arange(3, dtype=ml_dtypes.bfloat16)}, ("y",), "p", chunked=True)
+    passes = [PassImage("p", call, 3, OLD), PassImage("q", call, 4, STATE.parameters), PassImage("r", call, 4, OLD)]
+    answers = [RequestImage(RequestKey("a", b"1"), ForwardResult("p", {"y": W}, 0.5, 2))]
+    answers += [RequestImage(RequestKey("b", b"2"), None), RequestImage(RequestKey("c", b"3"), CountResult(7))]
+    return Image(STATE, passes, answers, LeaseCall(2, "me", 1.5))
+
+
+def written(path: Path, image: Image, record: int = 9, created: float = 1.7e9) -> Path:
+    path.write_bytes(joined(image_parts(image, record, created)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("files") / "checkpoint"
+
+
+@given(image=images())
+def test_an_image_comes_back_with_the_same_bits(path: Path, image: Image) -> None:
+    found, metadata = read_image(written(path, image, 12, 1.7e9 + 0.1))
+    assert told(found) == told(image)
+    assert found.state.digest() == metadata["digest"] == image.state.digest()
+    assert (metadata["format"], metadata["record"], float(metadata["created"])) == (FORMAT, "12", 1.7e9 + 0.1)
+
+
+def test_parameters_that_passes_share_are_shared_again(tmp_path: Path) -> None:
+    found, _ = read_image(written(tmp_path / "file", full()))
+    first, second, third = found.passes
+    assert second.parameters is found.state.parameters
+    assert first.parameters is third.parameters
+    assert first.parameters["c"] is found.state.parameters["c"]
+
+
+def test_parameters_are_stored_once_for_all_who_share_them() -> None:
+    image = full()
+    alone = len(joined(image_parts(Image(STATE), 1, 0.0)))
+    big = {"w": np.zeros(50_000), "c": C}
+    state = replace(STATE, parameters=big)
+    passes = [replace(each, parameters={**big, "c": np.array([[each.number == 3]])}) for each in image.passes]
+    assert len(joined(image_parts(Image(state, passes), 1, 0.0))) < alone + 400_000 + 4_000
+
+
+def test_a_detached_image_comes_back_as_the_image(tmp_path: Path) -> None:
+    assert told(read_image(written(tmp_path / "file", full().detached()))[0]) == told(full())
+
+
+def test_the_digest_is_that_of_the_state_or_the_one_that_is_given(tmp_path: Path) -> None:
+    digest = STATE.digest()
+    assert joined(image_parts(full(), 1, 2.0, digest=digest)) == joined(image_parts(full(), 1, 2.0))
+    (tmp_path / "file").write_bytes(joined(image_parts(full(), 1, 2.0, digest="0" * 64)))
+    with pytest.raises(SessionQuarantined, match=f"has the digest {digest}, not 0000"):
+        read_image(tmp_path / "file")
+
+
+def test_a_public_library_reads_a_checkpoint(tmp_path: Path) -> None:
+    path = written(tmp_path / "file", replace_inputs(full()))
+    found = safetensors.numpy.load_file(path)
+    assert told(found["parameters/w"]) == told(W)
+    assert told(found["gradients/w"]) == told(W * 2)
+    assert told(found["optimizer/mean/w"]) == told(W * 3)
+    assert told(found["versions/1/w"]) == told(OLD["w"])
+    with safetensors.safe_open(path, "np") as file:
+        metadata = file.metadata()
+    assert (metadata["step"], metadata["forwards"], metadata["contributions"]) == ("3", "5", "1")
+    assert float.fromhex(metadata["total_weight"]) == 2.5
+
+
+def test_the_example_in_the_documentation_reads_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "checkpoint-00000000000000000042.safetensors", replace_inputs(full()))
+    section = DOCUMENTATION.read_text().split("## Checkpoints")[1].split("## ")[0]
+    (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    exec(example, {})
+    assert capsys.readouterr().out.splitlines() == ["step 3", "c bool (1, 1)", "w float32 (2,)"]
+
+
+def replace_inputs(image: Image) -> Image:
+    """The library knows bfloat16, but not its functions for numpy."""
+    passes = [replace(each, call=replace(each.call, inputs={"x": W})) for each in image.passes]
+    return replace(image, passes=passes)
+
+
+def test_a_checkpoint_that_is_cut_anywhere_or_has_any_bit_turned_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "file", full())
+    for what in damaged(path):
+        with pytest.raises(SessionQuarantined) as caught:
+            read_image(path)
+        assert str(caught.value).startswith(f"{path}: "), what
+        assert str(caught.value).endswith("or delete the session"), what
+
+
+def resealed(changed: dict[str, str], without: str = "") -> bytes:
+    """A file in which everything is in order but for these texts."""
+    others = image_file._others(full())
+    others.pop(without, None)
+    metadata = {"format": FORMAT, **state_file.state_metadata(STATE), "record": "1", "created": "2.0", **changed}
+    metadata["seal"] = state_file.seal(metadata, others)
+    return joined(tensorfile.tensor_parts({**state_file.state_arrays(STATE), **others}, metadata))
+
+
+@pytest.mark.parametrize(
+    ("changed", "without", "reason"),
+    [
+        ({"format": "backwire-checkpoint-2"}, "", "its format is 'backwire-checkpoint-2'"),
+        ({"step": "-1"}, "", "'-1' is no count"),
+        ({"step": "1_0"}, "", "is no count"),
+        ({"forwards": str(2**63)}, "", "is no count"),
+        ({"contributions": "9" * 5_000}, "", "is no count"),
+        ({"total_weight": "much"}, "", "do not tell the state"),
+        ({"step": "4"}, "", "has the digest"),
+        ({"total_weight": (2.25).hex()}, "", "has the digest"),
+        ({"digest": "none"}, "", "not none"),
+        ({}, "session", "does not tell of passes"),
+    ],
+)
+def test_a_checkpoint_without_sense_is_refused(
+    tmp_path: Path, changed: dict[str, str], without: str, reason: str
+) -> None:
+    (tmp_path / "file").write_bytes(resealed(changed, without))
+    with pytest.raises(SessionQuarantined, match=reason):
+        read_image(tmp_path / "file")
+
+
+def test_a_checkpoint_that_is_missing_is_an_error_of_the_system(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_image(tmp_path / "none")
+
+
+def test_a_checkpoint_takes_no_copies_of_arrays() -> None:
+    parts: list[Any] = [part for part in image_parts(full(), 1, 2.0) if not isinstance(part, bytes)]
+    assert sum(np.shares_memory(part, W) for part in parts) == 2  # the parameter, and the output that shares its memory
