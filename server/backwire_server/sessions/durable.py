@@ -9,7 +9,7 @@ from backwire_server.sessions.calls import CheckpointInfo
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.state import Image
+from backwire_server.sessions.state import Image, RequestImage
 
 
 class Durability(Enum):
@@ -118,14 +118,20 @@ class SessionFiles(Protocol):
         tells that it could not be; in the background a failure is logged, and the journal simply stays longer.
         """
 
-    def save(self, name: str, image: Image) -> CheckpointInfo:
-        """Writes a checkpoint that stays until it is deleted, in place of one of the same name; closes the image."""
+    def save(self, name: str, image: Image, key: RequestKey | None = None) -> CheckpointInfo:
+        """Writes a checkpoint that stays until it is deleted, in place of one of the same name; closes the image.
+
+        Remembers the request, if there is one, with its answer.
+        """
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """Returns the checkpoints that there are, oldest first."""
 
-    def delete_checkpoint(self, name: str) -> None:
-        """Removes what `save` wrote; raises CheckpointNotFound."""
+    def delete_checkpoint(self, name: str, key: RequestKey | None = None) -> None:
+        """Removes what `save` wrote, and remembers the request; raises CheckpointNotFound."""
+
+    def requests(self) -> Sequence[RequestImage]:
+        """Returns the requests that `save` and `delete_checkpoint` remember."""
 
     def load(self, name: str) -> Image:
         """Reads what `save` wrote and verifies it; raises CheckpointNotFound, SessionQuarantined."""

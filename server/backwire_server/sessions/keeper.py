@@ -75,6 +75,11 @@ class Keeper:
         return self._content is not None
 
     @property
+    def broken(self) -> bool:
+        """Whether files failed so that the content must be made from them again, since it may not be what they have."""
+        return self._files is not None and self._files.broken
+
+    @property
     def content(self) -> Content:
         """The content, made from the files if it is not in memory.
 
@@ -138,7 +143,7 @@ class Keeper:
         try:
             answer = content.perform(call, ready)
         except BaseException:
-            if written or (files is not None and files.broken):
+            if written or self.broken:
                 self.forget()  # memory lacks what the disk has: it is made from that again
             raise
         content.log.record(key, answer)
@@ -219,6 +224,9 @@ class Keeper:
             spec = files.spec()
             self._account.reserve(spec.state_bytes)
             self._content = self._made(spec, files.recover())
+            for each in files.requests():
+                if each.key.request_id not in self._content.log:
+                    self._content.log.know(each.key, each.answer)
             self._spec = spec.without_sources()
         except BaseException as error:
             if isinstance(error, SessionQuarantined):

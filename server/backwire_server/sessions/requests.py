@@ -46,6 +46,9 @@ class RequestLog:
         self._max_answer_bytes = max_answer_bytes
         self.nbytes = 0
 
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._entries
+
     def entries(self) -> Iterator[tuple[RequestKey, Any]]:
         """Yields the mutations that are known, oldest first, each with its answer; None where that was dropped."""
         for request_id, entry in self._entries.items():

@@ -83,8 +83,8 @@ class Residence:
             self._end()
 
     def wake(self, scope: CallScope) -> None:
-        """Has the session in memory, made from its files if need be."""
-        with self.my_turn(scope):
+        """Has the session in memory, made from its files if need be; waits for whoever does that already."""
+        with _Turn(self, scope, reading=False, patient=True):
             pass
 
     def touch(self) -> None:
@@ -159,15 +159,17 @@ class Residence:
             _LOG.warning("session %s stays in memory: %s", self.session_id, error)
             return False
 
-    def _begin(self, scope: CallScope, *, waking: bool) -> Keeper:
+    def _begin(self, scope: CallScope, *, waking: bool, patient: bool) -> Keeper:
         self.touch()
-        if waking and self._keeper.progress is not None:
+        if waking and not patient and self._keeper.progress is not None:
             raise self._recovering()
         self._turn.acquire(scope)
         try:
             if self._closed:
                 raise SessionNotFound(f"session {self.session_id!r} was deleted; create a new one", field="session_id")
             scope.check()
+            if self._keeper.broken:
+                self._keeper.forget()
             if waking and (not self._keeper.awake or self._keeper.content.trainer.passes.expire()):
                 _ = self._keeper.content
                 self._publish()
@@ -214,15 +216,22 @@ class Residence:
 
 
 class _Turn:
-    """A turn at a session. A class, since a generator as a context costs several times as much."""
+    """A turn at a session. A class, since a generator as a context costs several times as much.
 
-    __slots__ = ("_reading", "_scope", "_session", "_waking")
+    `reading` is as in `Residence.my_turn`; without `waking` the session stays where it is; who is `patient` waits while
+    it is recovered.
+    """
 
-    def __init__(self, session: Residence, scope: CallScope, *, reading: bool, waking: bool = True) -> None:
-        self._session, self._scope, self._reading, self._waking = session, scope, reading, waking
+    __slots__ = ("_patient", "_reading", "_scope", "_session", "_waking")
+
+    def __init__(
+        self, session: Residence, scope: CallScope, *, reading: bool, waking: bool = True, patient: bool = False
+    ) -> None:
+        self._session, self._scope = session, scope
+        self._reading, self._waking, self._patient = reading, waking, patient
 
     def __enter__(self) -> Keeper:
-        return self._session._begin(self._scope, waking=self._waking)
+        return self._session._begin(self._scope, waking=self._waking, patient=self._patient)
 
     def __exit__(self, *_: object) -> None:
         self._session._finish(reading=self._reading)

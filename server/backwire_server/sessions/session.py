@@ -161,7 +161,7 @@ class Session(Residence):
 
         def save(keeper: Keeper) -> CheckpointInfo:
             scope.check()
-            return keeper.files.save(name, keeper.content.image())
+            return keeper.files.save(name, keeper.content.image(), key)
 
         return self._change_files(scope, key, save)
 
@@ -175,7 +175,7 @@ class Session(Residence):
 
         def delete(keeper: Keeper) -> CountResult:
             scope.check()
-            keeper.files.delete_checkpoint(name)
+            keeper.files.delete_checkpoint(name, key)
             return CountResult(1)
 
         return self._change_files(scope, key, delete)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from backwire_server.sessions.errors import CheckpointNotFound, StorageFailed
+from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.state import Image
 from backwire_server.storage import failpoints
 from backwire_server.storage.checkpointer import write_image
@@ -130,23 +131,25 @@ class Checkpoints:
         """Returns the digest that the state must have so many mutations after a record, where a checkpoint tells it."""
         return {each.record - record: each.digest for each in self.manifest.checkpoints if each.record > record}
 
-    def add(self, image: Image, record: int, name: str = "", *, alone: bool = False) -> Stored:
-        """Writes a checkpoint and has it count; `alone`: instead of all others that have no name.
+    def add(
+        self, image: Image, record: int, name: str = "", *, key: RequestKey | None = None, alone: bool = False
+    ) -> Stored:
+        """Writes a checkpoint and has it count, as the request asked; `alone`: instead of all others without a name.
 
         Raises StorageFailed or DiskQuotaExceeded with nothing changed, unless `broken` was told.
         """
         with self._file(f"{NAMED}{name}" if name else automatic_stem(record)) as file:
             stored = write_image(self._directory / file, image, record, self._usage, self._directory.name, name)
             with self._mutex:
-                self._commit(_with(self.manifest, stored, alone=alone))
+                self._commit(_with(self.manifest, stored, alone=alone).after(key, stored))
         return stored
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, key: RequestKey | None = None) -> None:
         """Has the checkpoint of a name not count any more; raises CheckpointNotFound, StorageFailed."""
         with self._mutex:
             gone = self.find(name)
             kept = tuple(each for each in self.manifest.checkpoints if each is not gone)
-            self._commit(replace(self.manifest, checkpoints=kept))
+            self._commit(replace(self.manifest, checkpoints=kept).after(key))
 
     def prune(self) -> None:
         """Removes the files of checkpoints that do not count, and what interrupted writes left; raises OSError."""

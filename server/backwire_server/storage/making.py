@@ -37,6 +37,7 @@ def branched(manifest: Manifest, session_id: str, key: RequestKey | None) -> Man
         key=key,
         checkpoints=manifest.automatic,
         ancestors=(*manifest.ancestors, manifest.session_id),
+        requests=(),
     )
 
 

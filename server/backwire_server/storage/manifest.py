@@ -3,18 +3,21 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from backwire_server.sessions.calls import CheckpointInfo
+from backwire_server.sessions.calls import CheckpointInfo, CountResult
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.state import RequestImage
 from backwire_server.storage.disk import damaged
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 SUFFIX = ".safetensors"
+REQUESTS = 256
+"""How many requests a manifest remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,19 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """A request that changed the manifest, and the checkpoint that it saved; None for one that deleted some."""
+
+    key: RequestKey
+    saved: Stored | None = None
+
+    @property
+    def image(self) -> RequestImage:
+        """What a session remembers of it."""
+        return RequestImage(self.key, CountResult(1) if self.saved is None else self.saved.info)
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What a session is, and its checkpoints, oldest first.
 
@@ -63,6 +79,7 @@ class Manifest:
         definition_sha256: The SHA-256 of its definition.
         checkpoints: Its checkpoints.
         ancestors: The sessions that it branched from, whose segments it may have.
+        requests: The last requests that saved or deleted checkpoints, oldest first.
     """
 
     session_id: str
@@ -72,6 +89,7 @@ class Manifest:
     definition_sha256: str
     checkpoints: tuple[Stored, ...] = ()
     ancestors: tuple[str, ...] = ()
+    requests: tuple[Request, ...] = ()
 
     @property
     def automatic(self) -> tuple[Stored, ...]:
@@ -87,18 +105,24 @@ class Manifest:
         """Returns the checkpoint of a name."""
         return next((each for each in self.named if each.name == name), None)
 
+    def after(self, key: RequestKey | None, saved: Stored | None = None) -> "Manifest":
+        """Returns the same with one more request remembered, if there is one, and the oldest forgotten."""
+        return self if key is None else replace(self, requests=(*self.requests, Request(key, saved))[-REQUESTS:])
+
     def encode(self) -> bytes:
         """Returns the content of its file."""
-        key = self.key
         content = {
             "format": FORMAT,
             "session_id": self.session_id,
             "created": self.created,
             "durability": self.durability.value,
-            "request": None if key is None else {"id": key.request_id, "fingerprint": key.fingerprint.hex()},
+            "request": self.key and _encode_key(self.key),
             "definition_sha256": self.definition_sha256,
             "checkpoints": [asdict(each) for each in self.checkpoints],
             "ancestors": list(self.ancestors),
+            "requests": [
+                {**_encode_key(each.key), "saved": each.saved and asdict(each.saved)} for each in self.requests
+            ],
         }
         content["sha256"] = _digest(content)
         return json.dumps(content, indent=1).encode() + b"\n"
@@ -128,15 +152,25 @@ def decode(data: bytes) -> Manifest:
     if content["format"] != FORMAT:
         raise ValueError(f"it has format {content['format']}, and this version knows {FORMAT}")
     request = content["request"]
+    requests = [Request(_decode_key(each), each["saved"] and Stored(**each["saved"])) for each in content["requests"]]
     return Manifest(
         content["session_id"],
         content["created"],
         Durability(content["durability"]),
-        request and RequestKey(request["id"], bytes.fromhex(request["fingerprint"])),
+        request and _decode_key(request),
         content["definition_sha256"],
         tuple(Stored(**each) for each in content["checkpoints"]),
         tuple(content["ancestors"]),
+        tuple(requests),
     )
+
+
+def _encode_key(key: RequestKey) -> dict[str, Any]:
+    return {"id": key.request_id, "fingerprint": key.fingerprint.hex()}
+
+
+def _decode_key(content: Mapping[str, str]) -> RequestKey:
+    return RequestKey(content["id"], bytes.fromhex(content["fingerprint"]))
 
 
 def _digest(content: Mapping[str, Any]) -> str:

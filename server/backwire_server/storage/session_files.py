@@ -16,7 +16,7 @@ from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.state import Image
+from backwire_server.sessions.state import Image, RequestImage
 from backwire_server.storage.checkpointer import Checkpointer
 from backwire_server.storage.checkpoints import Checkpoints
 from backwire_server.storage.disk import Usage, damaged, storage_errors
@@ -175,21 +175,25 @@ class FileSession:
             if not self._has(record):
                 self._write(image, record)
 
-    def save(self, name: str, image: Image) -> CheckpointInfo:
+    def save(self, name: str, image: Image, key: RequestKey | None = None) -> CheckpointInfo:
         """Writes a checkpoint that stays."""
         with image:
             self._journal.check()
-            return self._write(image, self._journal.last, name).info
+            return self._write(image, self._journal.last, name, key).info
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """Returns the checkpoints that there are, oldest first."""
         return [each.info for each in self._checkpoints.manifest.checkpoints]
 
-    def delete_checkpoint(self, name: str) -> None:
+    def delete_checkpoint(self, name: str, key: RequestKey | None = None) -> None:
         """Removes what `save` wrote."""
         self._journal.check()
-        self._checkpoints.remove(name)
+        self._checkpoints.remove(name, key)
         self._prune()
+
+    def requests(self) -> list[RequestImage]:
+        """Returns the requests that saved and deleted checkpoints, as far as they are remembered."""
+        return [each.image for each in self._checkpoints.manifest.requests]
 
     def verify(self) -> int:
         """Reads all checkpoints and returns how many there are; raises SessionQuarantined for one that is damaged."""
@@ -211,9 +215,10 @@ class FileSession:
         """Returns the files of a new session, which share what is on disk of this one so far."""
         place, record = self._place, self._journal.rotate()
         with self._checkpoints.still() as own:
-            files = [DEFINITION, *(each.file for each in own.checkpoints)]
+            manifest = branched(own, session_id, key)
+            files = [DEFINITION, *(each.file for each in manifest.checkpoints)]
             shared = [*(self._directory / name for name in files), *self._journal.complete()]
-            make_branch(place.root, place.usage, branched(own, session_id, key), shared, record)
+            make_branch(place.root, place.usage, manifest, shared, record)
         return FileSession.open(place, session_id)
 
     def close(self) -> None:
@@ -251,9 +256,11 @@ class FileSession:
         image = self._checkpoints.read(base) if base else None
         return Recovery(image, replay.mutations, replay.count, self._checkpoints.digests_after(record))
 
-    def _write(self, image: Image, record: int, name: str = "", *, alone: bool = False) -> Stored:
+    def _write(
+        self, image: Image, record: int, name: str = "", key: RequestKey | None = None, *, alone: bool = False
+    ) -> Stored:
         try:
-            return self._checkpoints.add(image, record, name, alone=alone)
+            return self._checkpoints.add(image, record, name, key=key, alone=alone)
         finally:
             if not self.broken:
                 self._prune()
