@@ -280,6 +280,34 @@ def test_a_session_found_by_its_id_is_saved_with_its_graph(client: bw.Client, tm
     np.testing.assert_allclose(run(tmp_path / "model.onnx", x), run(perceptron(), x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("op", "taken", "attributes"),
+    [
+        *(("Split", taken, {"axis": 1, "num_outputs": 3}) for taken in "abc"),
+        *(("TopK", taken, {"axis": 1}) for taken in "ab"),
+        *(("Unique", taken, {}) for taken in "abcd"),
+        *(("LayerNormalization", taken, {}) for taken in "a"),
+    ],
+)
+def test_outputs_that_no_one_takes_are_left_out_where_the_operator_allows(
+    client: bw.Client, op: str, taken: str, attributes: dict[str, Any], tmp_path: Path
+) -> None:
+    second = {"TopK": "k", "LayerNormalization": "w"}.get(op, "")
+    counts = {"Split": 3, "TopK": 2, "Unique": 4, "LayerNormalization": 3}
+    nodes = [
+        helper.make_node(op, ["x", second] if second else ["x"], list("abcd"[: counts[op]]), **attributes),
+        helper.make_node("Cast", [taken], ["y"], to=TensorProto.FLOAT),
+    ]
+    made = model(nodes, [2, 6], opset=18, w=draw(6), k=np.array([2]))
+    session = client.create_session(backwire.onnx.load(made))
+    backwire.onnx.save(session, tmp_path / "model.onnx")
+    onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
+    np.testing.assert_allclose(run(tmp_path / "model.onnx", draw(2, 6)), run(made, draw(2, 6)), rtol=1e-6)
+    (node,) = (node for node in onnx.load(tmp_path / "model.onnx").graph.node if node.op_type == op)
+    kept = {"Split": 3, "TopK": 2, "Unique": "abcd".index(taken) + 1, "LayerNormalization": 1}
+    assert len(node.output) == kept[op]
+
+
 def test_large_parameters_go_beside_the_model(
     client: bw.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

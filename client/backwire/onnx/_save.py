@@ -113,7 +113,7 @@ class _Outline:
                 yield onnx.helper.make_node("Constant", [], [item.name], value=value)
 
     def _node(self, node: graph_pb2.Node) -> Iterator[onnx.NodeProto]:
-        inputs, outputs = list(node.inputs), [name if name in self._needed else "" for name in node.outputs]
+        inputs, outputs = list(node.inputs), self._kept(node)
         attributes = {name: _attribute(value) for name, value in node.attributes.items()}
         if node.op in _TRAINING_MODE:
             inputs = inputs[: _TRAINING_MODE[node.op]]
@@ -125,9 +125,14 @@ class _Outline:
             outputs = outputs[:1]
         while outputs and not outputs[-1]:
             outputs.pop()
-        if outputs:
+        if not self._needed.isdisjoint(outputs):
             name, domain = node.name or outputs[0], PREVIEWS.get(node.op)
             yield onnx.helper.make_node(node.op, inputs, outputs, name=name, domain=domain, **attributes)
+
+    def _kept(self, node: graph_pb2.Node) -> list[str]:
+        """Returns the outputs, those without a name that no one needs and that the operator can do without."""
+        names = enumerate(node.outputs)
+        return ["" if name not in self._needed and _is_optional(node.op, at) else name for at, name in names]
 
     def _identities(self) -> Iterator[onnx.NodeProto]:
         """Yields what gives outputs their names where they are not those of the values."""
@@ -158,6 +163,16 @@ def _opset(nodes: list[onnx.NodeProto]) -> int:
     """Returns the oldest operator set that has all operators with all their inputs, outputs and attributes."""
     known = [next((opset for opset in OPSETS if _knows(opset, node)), OPSETS[-1]) for node in nodes]
     return max(known, default=OPSETS[0])
+
+
+def _is_optional(op: str, place: int) -> bool:
+    """Tells whether a node may leave its output at the place out: an LSTM may, a Split or a TopK may not."""
+    try:
+        declared = onnx.defs.get_schema(op, domain=PREVIEWS.get(op, "")).outputs
+    except onnx.defs.SchemaError:
+        return False
+    optional: Any = onnx.defs.OpSchema.FormalParameterOption.Optional
+    return place < len(declared) and declared[place].option == optional
 
 
 def _knows(opset: int, node: onnx.NodeProto) -> bool:
