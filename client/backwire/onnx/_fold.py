@@ -19,14 +19,14 @@ def fold_sequences(graph: onnx.GraphProto, opset: int) -> bool:
     when anything but a look-up takes it, when a position is no constant, or when its sizes follow neither from a
     constant nor from the shape that inference found.
     """
-    constants = dict(_constants(graph))
+    known = dict(constants(graph))
     types = {info.name: info.type.tensor_type for info in (*graph.value_info, *graph.input, *graph.output)}
     replaced: dict[int, list[onnx.NodeProto]] = {}
     for index, node in enumerate(graph.node):
         if node.op_type != "SplitToSequence":
             continue
-        lookups = _lookups(graph, node.output[0], constants)
-        sizes = _sizes(node, constants, types.get(node.input[0]))
+        lookups = _lookups(graph, node.output[0], known)
+        sizes = _sizes(node, known, types.get(node.input[0]))
         if lookups and sizes and all(-len(sizes) <= at < len(sizes) for at in lookups.values()):
             squeezed = len(node.input) < 2 and _attribute(node, "keepdims", 1) == 0
             replaced[index] = _split(node, sizes, opset)
@@ -43,9 +43,10 @@ def fold_sequences(graph: onnx.GraphProto, opset: int) -> bool:
     return bool(replaced)
 
 
-def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, Array]]:
+def constants(graph: onnx.GraphProto) -> Iterator[tuple[str, Array]]:
+    """Yields the names and elements of what is constant in a graph and may be a size, a position or a condition."""
     for tensor in graph.initializer:
-        if tensor.data_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
+        if tensor.data_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.BOOL):
             yield tensor.name, numpy_helper.to_array(tensor)
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name in ("value", "value_int", "value_ints"):

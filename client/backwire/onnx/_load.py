@@ -55,11 +55,14 @@ def load(model: str | os.PathLike[str] | onnx.ModelProto, *, frozen: str | Itera
     the names that it gives them (`dim_param`), or that of the input and the axis, such as `x_0`.
 
     Dropout drops in train mode, and a BatchNormalization that the model has in training mode updates its running
-    statistics there. Functions that the model defines are inlined, and Gradient nodes (ai.onnx.preview.training)
-    differentiate within the graph. Export a model that is to be trained without what folds its parameters together:
+    statistics there. Functions that the model defines are inlined, an If whose condition follows from constants and
+    sizes becomes the branch that it takes, and Gradient nodes (ai.onnx.preview.training) differentiate within the
+    graph. Whether the server has an operator, it tells itself, when the session is created.
+
+    Export a model that is to be trained without what folds its parameters together:
     `torch.onnx.export(..., dynamo=True, optimize=False)`, or `dynamo=False` with `do_constant_folding=False`. What a
     module does not train (`requires_grad=False`, the row of an embedding's `padding_idx`) the file does not tell: name
-    such parameters in `frozen`. Whether the server has an operator, it tells itself, when the session is created.
+    such parameters in `frozen`.
 
     Args:
         model: The path of a file, with its external data beside it, or the model itself, which is not changed.
@@ -67,7 +70,7 @@ def load(model: str | os.PathLike[str] | onnx.ModelProto, *, frozen: str | Itera
 
     Raises:
         GraphError: The file is no valid model, its operator set is out of range, or it has what a graph cannot hold:
-            control flow, operators of other domains, sequences, optionals, texts, quantised and other types. One
+            other control flow, operators of other domains, sequences, optionals, texts, quantised and other types. One
             error lists every such part.
         UnknownNameError: A glob in `frozen` matches no parameter.
 

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from onnx import inliner, shape_inference, version_converter
 
 from backwire._errors import GraphError
-from backwire.onnx import _fold, _old, _supported
+from backwire.onnx import _branches, _fold, _old, _supported
 
 COMMON_OPSET = 21
 """Older models are converted to this one: since then operators were added and took further types, but none changed."""
@@ -54,7 +54,7 @@ def prepare(model: onnx.ModelProto) -> Prepared:
     if model.functions:
         model = inliner.inline_local_functions(model)
     model = _inferred(model)
-    while _fold.fold_sequences(model.graph, opset):
+    while _fold.fold_sequences(model.graph, opset) or _branches.take_branches(model.graph, opset):
         model = _inferred(model)
     _supported.check(model)
     _check(model)
