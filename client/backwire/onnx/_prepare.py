@@ -53,9 +53,7 @@ def prepare(model: onnx.ModelProto) -> Prepared:
     initializers, buffers = frozenset(tensor.name for tensor in model.graph.initializer), _buffers(model.graph)
     if model.functions:
         model = inliner.inline_local_functions(model)
-    model = _inferred(model)
-    while _fold.fold_sequences(model.graph, opset) or _branches.take_branches(model.graph, opset):
-        model = _inferred(model)
+    model = folded(model, opset)
     _supported.check(model)
     _check(model)
     _old.spread_slopes(model.graph, opset)
@@ -63,6 +61,14 @@ def prepare(model: onnx.ModelProto) -> Prepared:
         model, older, opset = _converted(model, opset), opset, COMMON_OPSET
         _old.name_resize_modes(model.graph, older)
     return Prepared(_inferred(model), opset, initializers, initializers & buffers)
+
+
+def folded(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """Returns the model with shapes inferred, and sequences and branches gone where sizes and constants decide them."""
+    model = _inferred(model)
+    while _fold.fold_sequences(model.graph, opset) or _branches.take_branches(model.graph, opset):
+        model = _inferred(model)
+    return model
 
 
 def _buffers(graph: onnx.GraphProto) -> frozenset[str]:
