@@ -102,6 +102,31 @@ def test_half_precision_is_normalised_in_single() -> None:
     assert y.dtype == np.float16
 
 
+@pytest.mark.parametrize(
+    ("op", "attributes", "slope"),
+    [
+        ("Relu", {}, 0.0),
+        ("Abs", {}, 0.0),
+        ("LeakyRelu", {"alpha": 0.2}, 0.2),
+        ("Elu", {"alpha": 0.3}, 0.3),
+        ("Selu", {"alpha": 2.0, "gamma": 3.0}, 6.0),
+        ("Celu", {"alpha": 0.3}, 1.0),
+        ("ThresholdedRelu", {"alpha": 0.0}, 0.0),
+    ],
+)
+def test_at_its_kink_an_activation_has_the_slope_that_pytorch_gives_it(
+    op: str, attributes: dict[str, Any], slope: float
+) -> None:
+    _, gradients = run(op, [0.0, -0.0], **attributes)
+    np.testing.assert_allclose(gradients["x0"], [slope, slope])
+
+
+def test_at_its_kink_prelu_has_the_slope_of_its_negative_side() -> None:
+    _, gradients = run("PRelu", [0.0, -0.0], [0.2, 0.3])
+    np.testing.assert_array_equal(gradients["x0"], [0.2, 0.3])
+    np.testing.assert_array_equal(gradients["x1"], [0.0, 0.0])
+
+
 def test_top_k_takes_the_first_of_equal_elements() -> None:
     (values, places), _ = run("TopK", [3.0, 5.0, 5.0, 1.0, 1.0], np.array([3]), outputs=2)
     np.testing.assert_array_equal(values, [5.0, 5.0, 3.0])

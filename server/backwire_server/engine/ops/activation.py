@@ -27,24 +27,24 @@ def _(g: Value, y: Value, x: Value) -> Value:
 
 @op("LeakyRelu", shape=same("f"), samples=[*SAMPLES, case(F(5, high=-0.1), alpha=0.3)])
 def leaky_relu(x: Array, *, alpha: float = 0.01) -> Array:
-    """x where x >= 0, alpha x elsewhere"""
+    """x where x >= 0, alpha x elsewhere; at 0 the gradient is alpha."""
     return np.where(x >= 0, x, x * x.dtype.type(alpha))
 
 
 @gradient("LeakyRelu")
 def _(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
-    return O.Where(x >= 0.0, g, g * alpha)
+    return O.Where(x > 0.0, g, g * alpha)
 
 
 @op("Elu", shape=same("f"), samples=[*SAMPLES, case(F(5, high=-0.1), alpha=0.5)])
 def elu(x: Array, *, alpha: float = 1.0) -> Array:
-    """x where x >= 0, alpha (e^x - 1) elsewhere (Clevert et al. 2016)"""
+    """x where x >= 0, alpha (e^x - 1) elsewhere (Clevert et al. 2016); at 0 the gradient is alpha."""
     return np.where(x >= 0, x, np.expm1(np.minimum(x, 0)) * x.dtype.type(alpha))
 
 
 @gradient("Elu")
 def _(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
-    return O.Where(x >= 0.0, g, g * (O.Exp(O.Min(x, x.like(0.0))) * alpha))
+    return O.Where(x > 0.0, g, g * (O.Exp(O.Min(x, x.like(0.0))) * alpha))
 
 
 @op("Sigmoid", shape=same("f"), samples=SAMPLES, elementwise=True)

@@ -38,10 +38,10 @@ def hard_swish(x: Value) -> Value:
 
 @function("PRelu", samples=[case(F(2, 3, low=0.1), F(3)), case(F(2, 3, high=-0.1), F(3)), case(F(2, high=-0.1), F())])
 def prelu(x: Value, slope: Value) -> Value:
-    """x where x >= 0, slope x elsewhere; the slope broadcasts to x (He et al. 2015)."""
+    """x where x > 0, slope x elsewhere; the slope broadcasts to x (He et al. 2015)."""
     if len(broadcast(x.shape, slope.shape)) > x.rank:
         raise ShapeMismatch(f"the slope has rank {slope.rank} and x {x.rank}; the slope must broadcast to x")
-    return O.Where(x < 0, slope * x, x)
+    return O.Where(x > 0, x, slope * x)
 
 
 @function("ThresholdedRelu", samples=[case(F(2, 3, low=1.1)), case(F(2, 3, high=0.9)), case(F(4, low=0.6), alpha=0.5)])
