@@ -116,7 +116,7 @@ class Builder:
                 raise
             given = ", ".join(str(self.types[value.name]) if value else "nothing" for value in inputs)
             raise error.within(f"{context} on ({given})", f"graph.nodes[{self.label}]" if self.label else "") from None
-        except (TypeError, ValueError, IndexError, OverflowError) as error:
+        except (TypeError, ValueError, IndexError, ArithmeticError) as error:
             wrong = GraphError(f"cannot take these inputs and attributes: {error}; see the operator's definition")
             raise wrong.within(context, f"graph.nodes[{self.label}]" if self.label else "") from error
 

@@ -81,8 +81,13 @@ def _columns(x: Array, window: Window, group: int) -> Array:
 
 def _rows(g: Array, group: int) -> Array:
     """Returns an array [batch, channels, *outputs] as matrices [group, batch * outputs, channels/group]."""
-    split = g.reshape(g.shape[0], group, g.shape[1] // group, -1)
-    return split.transpose(1, 0, 3, 2).reshape(group, -1, g.shape[1] // group)
+    batch, channels, places = g.shape[0], g.shape[1] // group, int(np.prod(g.shape[2:]))
+    return g.reshape(batch, group, channels, places).transpose(1, 0, 3, 2).reshape(group, batch * places, channels)
+
+
+def _kernels(w: Array, group: int) -> Array:
+    """Returns kernels as matrices [group, outputs/group, channels/group * kernel]."""
+    return w.reshape(group, w.shape[0] // group, int(np.prod(w.shape[1:])))
 
 
 def _product(a: Array, b: Array) -> Array:
@@ -94,9 +99,8 @@ def convolution(x: Array, w: Array, *, strides: Ints, pads: Ints, dilations: Int
     """Conv with everything explicit and no bias. Used by Conv."""
     window = Window(w.shape[2:], strides, pads, dilations)
     outputs = tuple(int(size) for size in window.output_sizes(x.shape[2:]))
-    kernels = w.reshape(group, w.shape[0] // group, -1)
-    found = _product(_columns(x, window, group), kernels.transpose(0, 2, 1))
-    found = found.reshape(group, x.shape[0], *outputs, -1)
+    found = _product(_columns(x, window, group), _kernels(w, group).transpose(0, 2, 1))
+    found = found.reshape(group, x.shape[0], *outputs, w.shape[0] // group)
     return np.moveaxis(np.moveaxis(found, -1, 1), 2, 0).reshape(x.shape[0], w.shape[0], *outputs)
 
 
@@ -152,7 +156,7 @@ def convolution_input_gradient(
     """The gradient of Convolution by x, of those spatial sizes."""
     window = Window(w.shape[2:], strides, pads, dilations)
     rank, outputs, channels = len(window.kernel), g.shape[2:], w.shape[1]
-    columns = _product(_rows(g, group), w.reshape(group, w.shape[0] // group, -1))
+    columns = _product(_rows(g, group), _kernels(w, group))
     columns = columns.reshape(group, g.shape[0], *outputs, channels, *window.kernel)
     order = (1, 0, 2 + rank, *range(2, 2 + rank), *range(3 + rank, 3 + 2 * rank))
     stacked = columns.transpose(order).reshape(g.shape[0], group * channels, *outputs, *window.kernel)

@@ -65,12 +65,14 @@ def _store_product(a: Array, b: Array, out: Array) -> None:
 
 def _suits_blas(x: Array) -> bool:
     """Tells whether BLAS takes the matrices of x as they lie; of others numpy multiplies element by element."""
+    if x.size <= 1:
+        return True
     if x.ndim < 2:
-        return x.strides[0] == x.itemsize or x.size <= 1
+        return x.strides[0] == x.itemsize
     (rows, columns), (row, column) = x.shape[-2:], x.strides[-2:]
     plain = column == x.itemsize and row % x.itemsize == 0 and row >= column * columns
     swapped = row == x.itemsize and column % x.itemsize == 0 and column >= row * rows
-    return plain or swapped or min(rows, columns) == 0
+    return plain or swapped
 
 
 def transposed(x: Value) -> Value:

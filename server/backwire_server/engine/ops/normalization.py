@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from backwire_server.engine.errors import InvalidAttribute
+from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
+from backwire_server.engine.ops.reduction import count
 from backwire_server.engine.registry import F, case, function
 from backwire_server.engine.shapes import axis_of, require, require_equal, require_rank
 from backwire_server.engine.values import O, Value
@@ -72,6 +73,8 @@ def batch_normalization(
     training = training_mode and x.builder.training
     if training:
         axes = [axis for axis in range(x.rank) if axis != 1]
+        if count(x, tuple(axes)) == 0:
+            raise ShapeMismatch("a batch without elements has no statistics; give at least one")
         mean, centered = _moments(x, axes)
         variance = O.ReduceMean(centered * centered, axes)
         input_mean = _blended(input_mean, mean, momentum)

@@ -73,7 +73,15 @@ def _gather_elements_type(x: Value, indices: Value, *, axis: int = 0) -> TensorT
     axis_of(axis, x.rank)
     if x.rank != indices.rank:
         raise ShapeMismatch(f"the indices have rank {indices.rank} and the data {x.rank}; they must be equal")
+    require_within(indices, x, axis)
     return TensorType(x.dtype, indices.shape)
+
+
+def require_within(indices: Value, x: Value, axis: int) -> None:
+    """Raises ShapeMismatch when indices along the axis of x reach beyond x along another axis."""
+    for place, (count, size) in enumerate(zip(indices.shape, x.shape, strict=True)):
+        if place != axis % x.rank and isinstance(count, int) and isinstance(size, int) and count > size:
+            raise ShapeMismatch(f"the indices have {count} places along axis {place} and the data {size}; use Slice")
 
 
 def along_axis(indices: Array, axis: int, size: int) -> tuple[Array, ...]:

@@ -118,7 +118,7 @@ def _(g: Value, y: Value, x: Value, **geometry: Ints) -> Value:
 def _winners(x: Array, y: Array, window: Window) -> Array:
     """Returns, for each window, the place in the kernel (counted in C order) of the first element not less than y."""
     views = window.views(window.padded(x, bounds(x.dtype)[0]))
-    flat = views.reshape(*y.shape, -1)
+    flat = views.reshape(*y.shape, int(np.prod(window.kernel)))
     return np.asarray(np.argmin(flat < y[..., None], axis=-1))
 
 
@@ -182,7 +182,7 @@ def max_pooling_select(
 ) -> Array:
     """The element of g where each window of x has its largest."""
     window = Window(kernel, strides, pads, dilations)
-    views = window.views(window.padded(g, 0.0)).reshape(*y.shape, -1)
+    views = window.views(window.padded(g, 0.0)).reshape(*y.shape, int(np.prod(window.kernel)))
     return np.take_along_axis(views, _winners(x, y, window)[..., None], -1)[..., 0]
 
 
@@ -192,6 +192,8 @@ def _(g: Value, h: Value, x: Value, data: Value, y: Value, **geometry: Ints) -> 
 
 
 def _indices_type(x: Value, *, column_major: int, **geometry: Ints) -> TensorType:
+    if any(size == 0 for size in x.shape[2:]):
+        raise ShapeMismatch("there are no elements whose index could be told; leave the second output out")
     return TensorType.of(np.int64, _pooled_type(x, **geometry).shape)
 
 

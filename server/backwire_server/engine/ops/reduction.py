@@ -228,6 +228,8 @@ def _arg_type(x: Value, *, axis: int = 0, keepdims: int = 1, select_last_index: 
     if not x.rank:
         raise ShapeMismatch("a scalar has no axis to search")
     over = (axis_of(axis, x.rank),)
+    if x.shape[over[0]] == 0:
+        raise ShapeMismatch(f"axis {over[0]} has no elements to search; leave such inputs out")
     kept = tuple(dim for each, dim in enumerate(x.shape) if each not in over)
     return TensorType.of(np.int64, _kept_shape(x, over) if keepdims else kept)
 

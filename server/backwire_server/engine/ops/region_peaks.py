@@ -76,7 +76,7 @@ def region_peaks(
             continue
         weights = row_weights[:, None, :, None] * column_weights[None, :, None, :]
         products = x[image][:, rows[:, None, :, None], columns[None, :, None, :]] * weights
-        flattened = products.reshape(channels, *cells, -1)
+        flattened = products.reshape(channels, *cells, rows.shape[1] * columns.shape[1])
         best = flattened.argmax(-1)
         i, j = np.divmod(best, columns.shape[1])
         row[region], column[region] = rows[p, i], columns[q, j]

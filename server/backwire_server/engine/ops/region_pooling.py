@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from backwire_server.engine.errors import InvalidAttribute
+from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.region_peaks import largest_share
 from backwire_server.engine.ops.region_sampling import image_index
@@ -85,6 +85,8 @@ def _check(x: Value, rois: Value, width: int, cells: Ints, scale: float) -> None
         raise InvalidAttribute(f"the cells of a region are {list(cells)}; give a height and a width of at least 1")
     if scale <= 0:
         raise InvalidAttribute(f"spatial_scale is {scale}; it must be above 0")
+    if any(size == 0 for size in x.shape[2:]):
+        raise ShapeMismatch("there are no elements in the images; regions need some")
 
 
 WHOLE = np.array([[1.0, 0.0, 1.0, 3.0, 3.0], [0.0, 2.2, 0.7, 9.0, 2.0]])
@@ -131,7 +133,8 @@ def region_maxima(x: Array, rois: Array, *, pooled_shape: Ints, spatial_scale: f
         for place in np.ndindex(*pooled_shape):
             (top, bottom), (left, right) = rows[place[0]], columns[place[1]]
             if top < bottom and left < right:
-                best = x[whole_image, :, top:bottom, left:right].reshape(channels, -1).argmax(1)
+                cell = x[whole_image, :, top:bottom, left:right]
+                best = cell.reshape(channels, (bottom - top) * (right - left)).argmax(1)
                 row, column = np.divmod(best, right - left)
                 flat = whole_image * channels * height * width + planes + (top + row) * width + left + column
                 result[(index, slice(None), *place)] = flat

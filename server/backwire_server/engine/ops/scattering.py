@@ -7,7 +7,7 @@ import numpy as np
 
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
-from backwire_server.engine.ops.picking import along_axis, checked_indices
+from backwire_server.engine.ops.picking import along_axis, checked_indices, require_within
 from backwire_server.engine.registry import F, I, case, gradient, op
 from backwire_server.engine.shapes import axis_of, common_dtype, require, require_equal, require_rank
 from backwire_server.engine.values import O, Value
@@ -70,6 +70,7 @@ def _scatter_elements_type(
     axis_of(axis, x.rank)
     require_rank(indices, x.rank, x.rank)
     require_rank(updates, x.rank, x.rank)
+    require_within(indices, x, axis)
     for place, (a, b) in enumerate(zip(indices.shape, updates.shape, strict=True)):
         require_equal(a, b, f"sizes of indices and updates along axis {place}")
     return TensorType(common_dtype([x, updates]), x.shape)

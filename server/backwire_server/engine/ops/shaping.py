@@ -17,14 +17,17 @@ def reshaped(x: Shape, target: list[int], allowzero: int) -> Shape:
         raise ShapeMismatch(f"the target shape {target} may have one -1 and no other negative size")
     if any(size == 0 and not allowzero and axis >= len(x) for axis, size in enumerate(target)):
         raise ShapeMismatch(f"the target shape {target} copies a dimension that {show(x)} does not have")
-    dims: list[Dim] = [x[axis] if size == 0 and not allowzero else size for axis, size in enumerate(target)]
+    copied = {axis for axis, size in enumerate(target) if size == 0 and not allowzero}
+    dims: list[Dim] = [x[axis] if axis in copied else size for axis, size in enumerate(target)]
     total = product(x)
-    rest = product(dim for dim in dims if dim != -1)
     if -1 in target:
-        if isinstance(total, int) and isinstance(rest, int) and (total % rest if rest else total):
-            raise ShapeMismatch(f"{total} elements do not fill shape {target}")
-        dims[target.index(-1)] = total // rest if rest != 0 else 0
-    elif isinstance(total, int) and isinstance(rest, int) and total != rest:
+        place = target.index(-1)
+        ours = product(dim for axis, dim in enumerate(x) if axis not in copied)  # what is copied cancels, even if 0
+        theirs = product(dim for axis, dim in enumerate(dims) if axis not in copied and axis != place)
+        if isinstance(ours, int) and isinstance(theirs, int) and (ours % theirs if theirs else ours):
+            raise ShapeMismatch(f"the elements of shape {show(x)} do not fill shape {target}")
+        dims[place] = ours // theirs if theirs != 0 else 0
+    elif isinstance(total, int) and isinstance(rest := product(dims), int) and total != rest:
         raise ShapeMismatch(f"shape {show(x)} has {total} elements and the target shape {target} has {rest}")
     return tuple(dims)
 
@@ -41,8 +44,7 @@ def _reshape_type(x: Value, shape: Value, *, allowzero: int = 0) -> TensorType:
 )
 def reshape(x: Array, shape: Array, *, allowzero: int = 0) -> Array:
     """x in another shape, in C order; 0 copies a dimension (unless `allowzero`), one -1 takes what is left."""
-    sizes = [x.shape[axis] if size == 0 and not allowzero else size for axis, size in enumerate(shape.tolist())]
-    return x.reshape(sizes)
+    return x.reshape(concrete(reshaped(x.shape, shape.tolist(), allowzero)))
 
 
 @gradient("Reshape")
