@@ -16,8 +16,8 @@ def fold_sequences(graph: onnx.GraphProto, opset: int) -> bool:
     """Replaces such splits by Split and Identity or Squeeze, in place, and tells whether it found any.
 
     When it did, infer shapes and call it again: sizes that were unknown may be known then. A sequence stays as it is
-    when anything but a look-up takes it, when a position is no constant, or when its sizes follow neither from a
-    constant nor from the shape that inference found.
+    when anything but a look-up takes it, when a position is no constant, or when its sizes are neither constants nor
+    follow from the shape that inference found.
     """
     known = dict(constants(graph))
     types = {info.name: info.type.tensor_type for info in (*graph.value_info, *graph.input, *graph.output)}

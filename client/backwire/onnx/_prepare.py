@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from onnx import inliner, shape_inference, version_converter
 
 from backwire._errors import GraphError
-from backwire.onnx import _branches, _fold, _old, _supported
+from backwire.onnx import _fold, _old, _sizes, _supported
 
 COMMON_OPSET = 21
 """Older models are converted to this one: since then operators were added and took further types, but none changed."""
@@ -66,7 +66,7 @@ def prepare(model: onnx.ModelProto) -> Prepared:
 def folded(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """Returns the model with shapes inferred, and sequences and branches gone where sizes and constants decide them."""
     model = _inferred(model)
-    while _fold.fold_sequences(model.graph, opset) or _branches.take_branches(model.graph, opset):
+    while _fold.fold_sequences(model.graph, opset) or _sizes.fold_sizes(model.graph, opset):
         model = _inferred(model)
     return model
 

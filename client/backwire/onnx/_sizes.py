@@ -1,4 +1,4 @@
-"""Takes the branch that an If always takes: exporters ask about ranks and sizes that shape inference knows."""
+"""Calculates what exporters calculate with ranks and sizes that are known, and takes the branches that this decides."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -22,13 +22,18 @@ _CALCULATIONS = {
 _LIMIT = 65536  # elements; what is larger is no calculation with sizes
 
 
-def take_branches(graph: onnx.GraphProto, opset: int) -> bool:
-    """Replaces each If whose condition is known by the nodes of its branch, in place, and tells whether it changed any.
+_DECIDED = {"If", "SplitToSequence"}
+"""The operators that a graph can have only where what decides them is known."""
 
-    Known is what follows from constants and from the sizes that inference found; it becomes constants, so that
-    inference finds more. When anything changed, infer shapes and call it again. A graph without an If stays as it is.
+
+def fold_sizes(graph: onnx.GraphProto, opset: int) -> bool:
+    """Puts constants for what follows from constants and from the sizes that inference found, in place.
+
+    An If whose condition is known then becomes the nodes of its branch. Tells whether anything changed: if so, infer
+    shapes and call it again, since more may be known then. A graph where this decides nothing, having neither an If nor
+    a split into a sequence, stays as it is.
     """
-    if all(node.op_type != "If" for node in graph.node):
+    if _DECIDED.isdisjoint(node.op_type for node in graph.node):
         return False
     sizes = _Sizes(graph, opset)
     replaced: dict[int, list[onnx.NodeProto]] = {}

@@ -1,4 +1,4 @@
-"""Which branch of an If is taken when a model is loaded, and when none can be."""
+"""What sizes decide when a model is loaded: which branch of an If is taken, and where a split cuts."""
 
 from collections.abc import Sequence
 
@@ -104,6 +104,27 @@ def test_what_a_taken_branch_tells_decides_the_next() -> None:
     asked = [("Shape", ["h"], "s"), ("Size", ["s"], "rank"), ("Equal", ["rank", "zero"], "c")]
     graph = loaded(first, *(helper.make_node(op, inputs, [output]) for op, inputs, output in asked), choice("c"))
     assert [node.op for node in graph.proto.nodes if node.op != "Identity"] == [THEN]
+
+
+def test_a_split_into_a_sequence_cuts_where_a_calculation_with_sizes_says() -> None:
+    """As PyTorch's exporter writes `chunk`: the size of a part is that of the axis, less one, divided by the parts."""
+    nodes = [
+        *(("Shape", ["x"], "s"), ("Gather", ["s", "one"], "size"), ("Add", ["size", "one"], "more")),
+        *(("Div", ["more", "two"], "part"), ("SplitToSequence", ["x", "part"], "parts")),
+        ("SequenceAt", ["parts", "one"], "y"),
+    ]
+    made = [helper.make_node(op, inputs, [output]) for op, inputs, output in nodes]
+    made[4].attribute.append(helper.make_attribute("axis", 1))
+    graph = loaded(*made)
+    assert [node.op for node in graph.proto.nodes] == ["Split", "Identity"]
+    assert graph.value("y").shape == ("n", 1)
+
+
+def test_without_a_decision_the_calculation_stays_for_the_server() -> None:
+    nodes = [("Shape", ["x"], "s"), ("Size", ["s"], "rank"), ("Cast", ["rank"], "y")]
+    made = [helper.make_node(op, inputs, [output]) for op, inputs, output in nodes]
+    made[2].attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
+    assert [node.op for node in loaded(*made).proto.nodes] == ["Shape", "Size", "Cast"]
 
 
 @pytest.mark.parametrize("condition", ["flag", "c"])
