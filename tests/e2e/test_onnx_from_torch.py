@@ -16,6 +16,9 @@ import backwire.onnx
 torch = pytest.importorskip("torch", reason="PyTorch is an extra; .ci/run installs it")
 nn: Any = torch.nn
 
+from tests.e2e import exported_models as others  # noqa: E402 - it needs PyTorch
+from tests.e2e.exported_models import Fitted  # noqa: E402
+
 
 def perceptron() -> tuple[Any, Any]:
     layers = [nn.Linear(5, 8), nn.GELU(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3)]
@@ -87,19 +90,6 @@ def batch_norm() -> tuple[Any, Any]:
     return module, torch.randn(3, 1, 4, 4)
 
 
-class Fitted(nn.Module):
-    """Modules of one name, and what is done with them."""
-
-    def __init__(self, compute: Callable[[Any, Any], Any], **modules: Any) -> None:
-        super().__init__()
-        self.compute = compute
-        for name, module in modules.items():
-            setattr(self, name, module)
-
-    def forward(self, x: Any) -> Any:
-        return self.compute(self, x)
-
-
 def grouped_queries() -> tuple[Any, Any]:
     def compute(m: Any, x: Any) -> Any:
         q, k, v = (layer(x).reshape(2, 5, -1, 2).transpose(1, 2) for layer in (m.q, m.k, m.v))
@@ -159,9 +149,11 @@ def masked_attention() -> tuple[Any, Any]:
 
 BOTH = [perceptron, convolutions, gates, attention, batch_norm]
 BOTH += [tracked_instances, lstm, shifted_windows, decoder_of_images, masked_attention]
+BOTH += [others.inverted_residuals, others.convolutional_lstm, others.dilated_causal, others.coupling_flow]
+BOTH += [others.rotary_block, others.messages, others.experts, others.warped, others.reduced]
 EXPORTS = [(make, dynamo) for make in BOTH for dynamo in (False, True)]
 EXPORTS.append((grouped_queries, True))  # the older exporter refuses them
-OPEN = (masked_attention, lstm)  # exported for any batch
+OPEN = (masked_attention, lstm, others.messages, others.experts)  # exported for any batch
 
 
 @pytest.fixture(scope="module")

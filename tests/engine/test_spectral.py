@@ -55,9 +55,11 @@ def test_energy_of_the_spectrum_has_the_gradient_that_parseval_says() -> None:
 
 
 @pytest.mark.parametrize("onesided", [0, 1])
-def test_short_time_transform_is_that_of_each_frame(onesided: int) -> None:
+@pytest.mark.parametrize("plain", [False, True])
+def test_short_time_transform_is_that_of_each_frame(onesided: int, plain: bool) -> None:
     x, window = real(2, 20), np.hanning(6)
-    found = complex_of(compute("STFT", x, np.array(4), window, onesided=onesided))
+    signal = x[..., 0] if plain else x
+    found = complex_of(compute("STFT", signal, np.array(4), window, onesided=onesided))
     frames = np.stack([x[:, at : at + 6, 0] * window for at in range(0, 15, 4)], 1)
     np.testing.assert_allclose(found, np.fft.rfft(frames) if onesided else np.fft.fft(frames), atol=1e-12)
 

@@ -15,7 +15,7 @@ _CALCULATIONS = {
     *("Add", "Sub", "Mul", "Div", "Mod", "Neg", "Min", "Max", "Cast", "Identity"),
     *("And", "Or", "Not", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Where"),
     *("Concat", "ConstantOfShape", "Expand", "Gather", "Range", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum"),
-    *("Reshape", "Shape", "Size", "Slice", "Squeeze", "Transpose", "Unsqueeze"),
+    *("Reshape", "Shape", "Size", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
 }
 """The operators that sizes are calculated with."""
 

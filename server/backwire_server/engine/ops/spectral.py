@@ -121,6 +121,7 @@ def _real_inverse(x: Value, axis: int, length: int) -> Value:
         case(F(2, 7, 1), np.array(2), F(4)),
         case(F(1, 6, 2), np.array(3), None, np.array(3), onesided=0),
         case(F(1, 4, 1), np.array(1)),
+        case(F(2, 5), np.array(2), F(3)),
     ],
 )
 def stft(
@@ -133,11 +134,14 @@ def stft(
 ) -> Value:
     """The DFT of each frame of the signal [batch, length, 1 or 2] times the window, as [batch, frames, bins, 2].
 
-    A frame begins every `frame_step` elements as long as it fits. Its length is that of the window, `frame_length` or
-    the whole signal; `onesided`, for real signals, keeps length // 2 + 1 bins.
+    A real signal may also be [batch, length], as PyTorch exports it. A frame begins every `frame_step` elements as long
+    as it fits. Its length is that of the window, `frame_length` or the whole signal; `onesided`, for real signals,
+    keeps length // 2 + 1 bins.
     """
     require(signal, "f")
-    require_rank(signal, 3, 3)
+    require_rank(signal, 2, 3)
+    if signal.rank == 2:
+        signal = O.Unsqueeze(signal, [2])
     total, step = int(signal.shape[1]), _number(frame_step)
     length = _frame_length(window, frame_length, total)
     if step < 1:
