@@ -129,6 +129,8 @@ def test_all_that_is_unsupported_is_one_error() -> None:
         helper.make_node("ConcatFromSequence", ["s"], ["y"], axis=0),
         helper.make_node("Constant", [], ["t"], value_string="text"),
         helper.make_node("Cast", ["x"], ["q"], to=TensorProto.FLOAT8E4M3FN),
+        helper.make_node("RegexFullMatch", ["words"], ["m"], pattern="a"),
+        helper.make_node("Rellu", ["x"], ["r"]),
     ]
     inputs = [info("x", [2]), info("c", [], TensorProto.BOOL), info("words", [1], TensorProto.STRING)]
     made = model(nodes, inputs, [info("y", [4])])
@@ -136,7 +138,7 @@ def test_all_that_is_unsupported_is_one_error() -> None:
     with pytest.raises(bw.GraphError) as caught:
         backwire.onnx.load(made)
     first, *rest = str(caught.value).splitlines()
-    assert first == "6 parts of the model are not supported; export the model without:"
+    assert first == "9 parts of the model are not supported; export the model without:"
     for line, expected in zip(
         rest,
         (
@@ -144,8 +146,11 @@ def test_all_that_is_unsupported_is_one_error() -> None:
             "node 0, If 'choice': attribute 'else_branch' is a graph: control flow; attribute 'then_branch'",
             "node 1, FusedThing 'f': it is of the domain 'com.example', not of the ONNX operator set",
             "node 2, SequenceConstruct 's': 's' is a sequence",
+            "node 3, ConcatFromSequence 'y': 's' is a sequence",
             "node 4, Constant 't': it is a text",
             "node 5, Cast 'q': 'q' is a tensor of float8e4m3fn",
+            "node 6, RegexFullMatch 'm': 'words' is a tensor of string",
+            "node 7, Rellu 'r': ONNX has no operator of that name",
         ),
         strict=True,
     ):

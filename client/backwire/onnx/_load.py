@@ -55,9 +55,10 @@ def load(model: str | os.PathLike[str] | onnx.ModelProto, *, frozen: str | Itera
     the names that it gives them (`dim_param`), or that of the input and the axis, such as `x_0`.
 
     Dropout drops in train mode, and a BatchNormalization that the model has in training mode updates its running
-    statistics there. Functions that the model defines are inlined, an If whose condition follows from constants and
-    sizes becomes the branch that it takes, and Gradient nodes (ai.onnx.preview.training) differentiate within the
-    graph. Whether the server has an operator, it tells itself, when the session is created.
+    statistics there, with the variance of the batch as it is (PyTorch takes n / (n - 1) of it). Functions that the
+    model defines are inlined, an If whose condition follows from constants and sizes becomes the branch that it takes,
+    and Gradient nodes (ai.onnx.preview.training) differentiate within the graph. Whether the server has an operator, it
+    tells itself, when the session is created.
 
     Export a model that is to be trained without what folds its parameters together:
     `torch.onnx.export(..., dynamo=True, optimize=False)`, or `dynamo=False` with `do_constant_folding=False`. What a

@@ -71,12 +71,14 @@ def _in_declarations(graph: onnx.GraphProto) -> Iterator[str]:
 
 
 def _in_nodes(graph: onnx.GraphProto) -> Iterator[str]:
-    types = {info.name: info.type for info in graph.value_info}
+    types = {info.name: info.type for info in (*graph.value_info, *graph.input, *graph.output)}
     for index, node in enumerate(graph.node):
         where = f"node {index}, {node.op_type} {node.name or next(filter(None, node.output), '')!r}"
         reasons = [*_of_node(node)]
         reasons += [
-            f"{name!r} is {reason}" for name in node.output if name in types and (reason := _of_type(types[name]))
+            f"{name!r} is {reason}"
+            for name in dict.fromkeys((*node.input, *node.output))
+            if name in types and (reason := _of_type(types[name]))
         ]
         if reasons:
             yield f"{where}: {'; '.join(reasons)}"
@@ -87,6 +89,8 @@ def _of_node(node: onnx.NodeProto) -> Iterator[str]:
         yield f"it is of the domain {node.domain!r}, not of the ONNX operator set"
     elif node.op_type in _OUT_OF_SCOPE:
         yield _OUT_OF_SCOPE[node.op_type]
+    elif node.op_type not in PREVIEWS and not onnx.defs.has(node.op_type):
+        yield "ONNX has no operator of that name"
     for attribute in node.attribute:
         if attribute.type in _SUBGRAPHS:
             yield f"attribute {attribute.name!r} is a graph: control flow"
