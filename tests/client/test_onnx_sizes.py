@@ -127,6 +127,16 @@ def test_without_a_decision_the_calculation_stays_for_the_server() -> None:
     assert [node.op for node in loaded(*made).proto.nodes] == ["Shape", "Size", "Cast"]
 
 
+@pytest.mark.parametrize(
+    ("op", "inputs"), [("Gather", ["s", "three"]), ("Div", ["one", "zero"]), ("Reshape", ["one", "three"])]
+)
+def test_a_calculation_that_cannot_be_is_left_for_others_to_tell(op: str, inputs: list[str]) -> None:
+    shape = helper.make_node("Shape", ["x"], ["s"])
+    asked = [helper.make_node(op, inputs, ["size"]), helper.make_node("Equal", ["size", "one"], ["c"])]
+    with pytest.raises(bw.GraphError, match=r"If 'y': .*control flow|shapes of the model do not fit"):
+        loaded(shape, *asked, choice("c"))
+
+
 @pytest.mark.parametrize("condition", ["flag", "c"])
 def test_a_condition_that_differs_from_pass_to_pass_is_control_flow(condition: str) -> None:
     asked = [("Shape", ["x"], "s"), ("Gather", ["s", "zero"], "size"), ("Equal", ["size", "one"], "c")]

@@ -1,6 +1,7 @@
 """Calculates what exporters calculate with ranks and sizes that are known, and takes the branches that this decides."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 
 import numpy as np
 import onnx
@@ -39,7 +40,7 @@ def fold_sizes(graph: onnx.GraphProto, opset: int) -> bool:
     replaced: dict[int, list[onnx.NodeProto]] = {}
     for index, node in enumerate(graph.node):
         if node.op_type == "If":
-            if (condition := sizes.known.get(node.input[0])) is not None:
+            if (condition := sizes.known.get(node.input[0])) is not None and condition.size == 1:
                 replaced[index] = [*_branch(node, taken=bool(condition.item()))]
         elif (value := sizes.value(node)) is not None:
             sizes.known[node.output[0]] = value
@@ -65,15 +66,14 @@ class _Sizes:
 
     def value(self, node: onnx.NodeProto) -> Array | None:
         """Returns what a node always gives, or None when that is not known or no calculation with sizes."""
-        if node.op_type not in _CALCULATIONS:
+        if node.op_type not in _CALCULATIONS or not (node.input and node.output):
             return None
-        source = node.input[0]
+        source, rest = node.input[0], node.input[1:]
         if node.op_type in ("Shape", "Size") and source in self._shapes:
             return self._measured(node, self._shapes[source])
-        if node.op_type == "Gather" and source in self._told and node.input[1] in self.known:
-            places = self.known[node.input[1]]
-            return _all_known([self._told[source][place] for place in places.ravel().tolist()], places.shape)
-        if all(name in self.known for name in node.input if name):
+        if node.op_type == "Gather" and source in self._told and rest and rest[0] in self.known:
+            return self._picked(self._told[source], self.known[rest[0]])
+        if all(name in self.known for name in node.input if name) and not self._is_large(node.output[0]):
             return self._evaluated(node)
         return None
 
@@ -85,13 +85,23 @@ class _Sizes:
         told = self._told[node.output[0]] = shape[bounds.get("start", 0) : bounds.get("end", len(shape))]
         return _all_known(told, (len(told),))
 
+    def _picked(self, told: Sequence[Dim], places: Array) -> Array | None:
+        if any(not -len(told) <= place < len(told) for place in places.ravel().tolist()):
+            return None
+        return _all_known([told[place] for place in places.ravel().tolist()], places.shape)
+
+    def _is_large(self, name: str) -> bool:
+        sizes = [dim for dim in self._shapes.get(name, ()) if isinstance(dim, int)]
+        return prod(sizes) > _LIMIT
+
     def _evaluated(self, node: onnx.NodeProto) -> Array | None:
         given = [numpy_helper.from_array(self.known[name], name) for name in dict.fromkeys(filter(None, node.input))]
         outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
-        evaluator = ReferenceEvaluator(helper.make_graph([node], "node", [], outputs, given), {"": self._opset})
+        graph = helper.make_graph([node], "node", [], outputs, given)
         try:
-            (result,) = evaluator.run(None, {})
-        except (TypeError, ValueError, IndexError, RuntimeError):
+            with np.errstate(all="raise"):
+                (result,) = ReferenceEvaluator(graph, {"": self._opset}).run(None, {})
+        except (TypeError, ValueError, IndexError, ArithmeticError, RuntimeError):
             return None  # the checker will say what is wrong with the node
         value = np.asarray(result)
         return value if value.dtype.kind in "iub" and value.size <= _LIMIT else None
