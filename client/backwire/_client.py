@@ -33,6 +33,7 @@ def connect(
     tls: TLS | bool | None = None,
     timeout: float | None = None,
     retry: Retry | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
 ) -> "Client":
     """Returns a client of the server at `target`.
 
@@ -48,6 +49,8 @@ def connect(
         tls: True to encrypt and trust the system's authorities, or a `TLS`; None or False for plain text.
         timeout: The default deadline of every call in seconds; None means 60, `math.inf` none.
         retry: How calls are repeated that the server could not take; None means `Retry()`.
+        data_dir: Where an embedded server keeps sessions, which then outlive it, and are there for the next that is
+            given the same directory; None for one that keeps them in memory.
 
     Example:
         >>> w = bw.parameter("w", [1.0, 2.0])
@@ -64,12 +67,17 @@ def connect(
         return Transport(channel, token=token, timeout=timeout, retry=retry or Retry())
 
     if target != EMBEDDED:
+        if data_dir is not None:
+            raise InvalidRequestError(
+                "only an embedded server is told where to keep sessions; start the other one with --data-dir",
+                field="data_dir",
+            )
         channel = open_channel(target, token=token, tls=tls)
         routes = Routes(with_port(target), channel, send, token=token, tls=tls)
         return Client(send(channel), routes=routes)
     if token is not None or tls:
         raise InvalidRequestError("the embedded server is private already; leave out token and tls")
-    server = EmbeddedServer()
+    server = EmbeddedServer(data_dir)
     return Client(send(open_channel(server.target, token=None, tls=None)), server)
 
 

@@ -29,12 +29,15 @@ class EmbeddedServer:
     is killed: then its standard input, which this process holds, reaches its end.
     """
 
-    def __init__(self) -> None:
-        """Starts the server and waits until it serves; raises ServerStartError, with its standard error, otherwise."""
+    def __init__(self, data_dir: str | os.PathLike[str] | None = None) -> None:
+        """Starts the server and waits until it serves; raises ServerStartError, with its standard error, otherwise.
+
+        With a directory, it keeps sessions there.
+        """
         directory = _private_directory()
         self.target = f"unix:{directory / 'sock'}"
         self._log = directory / "server.log"
-        self._process = _start(self.target, self._log)
+        self._process = _start(self.target, self._log, data_dir)
         self._stop = weakref.finalize(self, _stop, self._process, directory, os.getpid())
         try:
             self._wait_until_serving()
@@ -89,8 +92,9 @@ def _remove_abandoned(parent: Path) -> None:
                 shutil.rmtree(log.parent)
 
 
-def _start(target: str, log: Path) -> "subprocess.Popen[bytes]":
+def _start(target: str, log: Path, data_dir: str | os.PathLike[str] | None) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "backwire_server", "--listen", target, "--workers", "1", "--exit-with-parent"]
+    command += [] if data_dir is None else ["--data-dir", os.path.abspath(data_dir)]
     stderr: IO[bytes]
     with log.open("wb") as stderr:
         fcntl.flock(stderr, fcntl.LOCK_EX)  # the server inherits the lock with the file, and loses it when it ends

@@ -188,3 +188,19 @@ def test_the_message_of_a_missing_server_names_the_module(
     with pytest.raises(bw.ServerStartError, match=re.compile("No module named numpy")):
         bw.connect("embedded")
     monkeypatch.undo()
+
+
+def test_sessions_in_a_directory_are_there_for_the_next_server(tmp_path: Path) -> None:
+    loss = bw.squared_error(bw.parameter("p", 1.0), 2.0)
+    with bw.connect("embedded", data_dir=tmp_path / "data") as client:
+        session = client.create_session(loss, bw.SGD(0.1))
+        session.train_step({})
+        digest = session.digest()
+    with bw.connect("embedded", data_dir=tmp_path / "data") as client:
+        assert [each.id for each in client.sessions()] == [session.id]
+        assert client.session(session.id).digest() == digest
+
+
+def test_another_server_is_not_told_where_to_keep_sessions(tmp_path: Path) -> None:
+    with pytest.raises(bw.InvalidRequestError, match="--data-dir"):
+        bw.connect("127.0.0.1:1", data_dir=tmp_path)

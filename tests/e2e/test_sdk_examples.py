@@ -10,8 +10,8 @@ import backwire as bw
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[bw.Client]:
-    with bw.connect("embedded") as connected:
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bw.Client]:
+    with bw.connect("embedded", data_dir=tmp_path_factory.mktemp("data")) as connected:
         yield connected
 
 
@@ -24,6 +24,10 @@ def client() -> Iterator[bw.Client]:
         bw.Session.train_step,
         bw.Session.parameters,
         bw.Session.check_gradients,
+        bw.Session.digest,
+        bw.Session.attach,
+        bw.Session.save_checkpoint,
+        bw.Session.fork,
         bw.Forward.backward,
     ],
     ids=lambda each: each.__qualname__,

@@ -1,5 +1,6 @@
 """Puts the service, its health and its limits on an address."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -82,11 +83,13 @@ class Server:
         """Refuses new calls, waits up to `grace` seconds for those in progress, ends; tells whether all came to an end.
 
         Until the last call has ended, health answers NOT_SERVING, and new calls are told that the server shuts down.
+        Durable sessions hibernate in what is left of that time.
         """
+        deadline = time.monotonic() + grace
         self._health.enter_graceful_shutdown()
         drained = self.admission.drain(grace)
         self._server.stop(None if drained else 0).wait()
-        self._store.close()
+        self._store.close(deadline - time.monotonic())
         for pool in (*self._pools.values(), self._others):
             pool.shutdown(wait=False, cancel_futures=True)
         return drained

@@ -1,6 +1,7 @@
 """Which durable sessions are in memory, and which of them go when it gets tight."""
 
 import threading
+import time
 from collections import OrderedDict
 from itertools import islice
 
@@ -51,7 +52,9 @@ class AwakeSessions:
                 return True
         return False
 
-    def shut(self) -> None:
-        """Has all let go of their files, before the process ends."""
+    def shut(self, seconds: float) -> None:
+        """Has all let go of their files, before the process ends; those hibernate for which so much time suffices."""
+        deadline = time.monotonic() + seconds
         for session in list(self._sessions.values()):
-            session.shut()
+            if time.monotonic() >= deadline or not session.hibernate():
+                session.shut()

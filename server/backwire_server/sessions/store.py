@@ -203,12 +203,15 @@ class SessionStore:
                 self._log.record(key, CountResult(1))
             self._awake.remove(session_id)
 
-    def close(self) -> None:
-        """Ends the threads and closes files; what is not durable ends with the process."""
+    def close(self, seconds: float = 0.0) -> None:
+        """Ends the threads and closes files; what is not durable ends with the process.
+
+        Durable sessions hibernate, as far as so much time suffices, so that nothing need be replayed later.
+        """
         self._closing.set()
         for thread in self._threads:
             thread.join()
-        self._awake.shut()
+        self._awake.shut(seconds)
         if self._vault is not None:
             self._vault.close()
 
