@@ -12,6 +12,7 @@ from backwire_server.engine import chains, frame, frames, model
 from backwire_server.engine.errors import InvalidValue
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
 from backwire_server.engine.model import Model, Pass
+from backwire_server.engine.registry import OPS
 
 Array = NDArray[Any]
 
@@ -182,3 +183,25 @@ def test_ways_to_differentiate_a_pass_do_not_fill_memory(monkeypatch: pytest.Mon
         twins.planned.backward(found, {name: np.ones_like(array)})
         assert len(found.lease._frames.backward) == 1
     np.testing.assert_array_equal(twins.planned.backward(found).parameters["w"], first)
+
+
+def test_convolutions_of_inputs_are_prepared_once_for_all_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame, "SMALL_BYTES", 0)
+    prepared: list[str] = []
+    for name in ("Convolution", "ConvolutionKernelGradient"):
+        monkeypatch.setattr(OPS[name], "prepare", _noting(prepared, name, OPS[name].prepare))
+    twins = Twins(WINDOWS, 0)
+    for _ in range(3):
+        prepared.clear()
+        found = twins.planned.forward(twins.inputs(17), twins.parameters, training=True)
+        twins.planned.backward(found, {"y": np.ones_like(found.outputs["y"])}, into=twins.sums)
+        del found  # so that the next pass has its memory
+    assert prepared == []
+
+
+def _noting(prepared: list[str], name: str, prepare: Any) -> Any:
+    def noted(*arrays: Array, **options: Any) -> Any:
+        prepared.append(name)
+        return prepare(*arrays, **options)
+
+    return noted

@@ -142,6 +142,7 @@ class _Planner:
         schedule.homes = {slot: self._roots[slot].final().home for slot in map(self._slot, targets)}
         kept = {name: self._outlines[self._slot(name)] for name in targets if name in self._kept}
         schedule.outlines = {**self._feeds, **kept}
+        schedule.lasting = frozenset(name for name in kept if schedule.homes[self._slot(name)] is Home.KEPT)
         schedule.dependents = _dependents(schedule, self._roots)
         return schedule
 

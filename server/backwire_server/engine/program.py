@@ -64,8 +64,9 @@ class Program:
         plain = {name: outline(type_.dtype, concrete(type_.shape)) for name, type_ in types.items()}
         outlines = self._source.schedule.outlines if self._source else {}
         feeds = {name: outlines.get(name, array) for name, array in plain.items()}
+        steady = self._source.schedule.lasting if self._source else ()
         kept = {self.targets[place] for place in self._kept}
-        return make_schedule(self.nodes, self.types, self._constants, feeds, outlines.keys(), self.targets, kept)
+        return make_schedule(self.nodes, self.types, self._constants, feeds, steady, self.targets, kept)
 
     def frame(self, workspace: Workspace, passing: Container[str] = ()) -> Frame:
         """Returns the program made ready to run many times; the feeds named `passing` are other arrays in each run."""

@@ -85,6 +85,7 @@ class Schedule:
         constants: The arrays that never change, by slot.
         homes: Whose memory each target lies in, by slot.
         outlines: How the values that the frame is given and those that it keeps lie in memory, by name.
+        lasting: The names of the values that lie in the frame, in the same place after each run.
         dependents: The steps that touch a feed or a result, by the slot of that.
         work_bytes: The memory that is in use only while the program runs.
         kept_bytes: The memory of a frame.
@@ -96,6 +97,7 @@ class Schedule:
     constants: dict[int, Array] = field(default_factory=dict)
     homes: dict[int, Home] = field(default_factory=dict)
     outlines: dict[str, Array] = field(default_factory=dict)
+    lasting: frozenset[str] = frozenset()
     dependents: dict[int, tuple[int, ...]] = field(default_factory=dict)
     work_bytes: int = 0
     kept_bytes: int = 0

@@ -127,7 +127,10 @@ def _prepared(name: str, kernel: Rule, method: str) -> None:
         getattr(preparation, method)(out, a, b)
         return preparation.calls
 
-    prepared(name, order=None if method == "by_kernel" else (lambda a, b, **_: order(a)), settled={0: order})(prepare)
+    if method == "by_kernel":
+        prepared(name, settled={0: order, 1: order})(prepare)
+    else:
+        prepared(name, order=lambda a, b, **_: order(a), settled={0: order})(prepare)
 
 
 _prepared("Convolution", convolution, "forward")
