@@ -31,6 +31,9 @@ def test_numerical_libraries_get_one_thread_unless_told_otherwise() -> None:
     ("found", "given", "expected"),
     [
         ({"vendor_id": "AuthenticAMD", "flags": AVX512}, {}, "SkylakeX"),
+        ({"vendor_id": "AuthenticAMD", "cpu family": "26", "flags": AVX512}, {}, "SkylakeX"),
+        ({"vendor_id": "AuthenticAMD", "cpu family": "25", "flags": AVX512}, {}, "Haswell"),
+        ({"vendor_id": "AuthenticAMD", "cpu family": "25", "flags": "fpu avx2"}, {}, None),
         ({"vendor_id": "AuthenticAMD", "flags": AVX512}, {"OPENBLAS_CORETYPE": "Zen"}, "Zen"),
         ({"vendor_id": "AuthenticAMD", "flags": "fpu avx2 avx512f"}, {}, None),
         ({"vendor_id": "GenuineIntel", "flags": AVX512}, {}, None),
