@@ -11,24 +11,30 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import figures, floor, machine, memory, payloads, plot, report, scaling, steps, values
+from tests.benchmarks import figures, floor, machine, memory, payloads, plot, products, report, scaling, steps, values
 
-STEPS = tuple(steps.GROUPS)
-SECTIONS: dict[str, Callable[..., dict[str, Any]]] = {
+import backwire as bw
+
+STEPS, PRODUCTS = tuple(steps.GROUPS), "products"
+Section = Callable[..., dict[str, Any]]
+SECTIONS: dict[str, Section] = {
     "floor": floor.measure,
     "payloads": payloads.measure,
     "scaling": scaling.measure,
     "memory": memory.measure,
 }
+NAMES = (*STEPS, PRODUCTS, *SECTIONS)
 QUICK_MODELS = ("S", "M", "LeNet", "transformer")
 
 
 def main() -> int:
     """Measures what was asked for, prints tables, and writes JSON and a plot."""
     options = _options()
+    bw.tune_allocator()  # as the README advises clients that send large tensors; the sections are clients
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notes on connections that servers close are no news
     settings = {"rounds": options.rounds, "burst": options.burst, "quick": options.quick}
     results: dict[str, Any] = {"machine": machine.facts(options.peers), "settings": settings}
@@ -52,13 +58,14 @@ def _measure(options: argparse.Namespace, results: dict[str, Any]) -> Iterator[s
         plan = steps.Plan(options.models, kinds, options.peers, options.rounds, options.burst)
         results["steps"] = steps.measure(plan, _say)
         yield report.steps_table(results["steps"]) + report.profile_lines(results["steps"])
-    for name, measure in SECTIONS.items():
+    sections: dict[str, Section] = {PRODUCTS: partial(products.measure, options.peers), **SECTIONS}
+    for name, measure in sections.items():
         if name in options.only:
             results[name] = _measured(name, measure, quick=options.quick)
             yield report.section(results[name])
 
 
-def _measured(name: str, measure: Callable[..., dict[str, Any]], *, quick: bool) -> dict[str, Any]:
+def _measured(name: str, measure: Section, *, quick: bool) -> dict[str, Any]:
     """Returns the figures of a section; one that fails is told of, and does not lose the others."""
     try:
         return measure(quick=quick, say=_say)
@@ -71,10 +78,10 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--only",
-        type=_listed((*STEPS, *SECTIONS)),
-        default=(*STEPS, *SECTIONS),
+        type=_listed(NAMES),
+        default=NAMES,
         metavar="NAMES",
-        help=f"what to measure: {', '.join((*STEPS, *SECTIONS))} (default: all)",
+        help=f"what to measure: {', '.join(NAMES)} (default: all)",
     )
     parser.add_argument(
         "--models",

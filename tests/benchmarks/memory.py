@@ -1,4 +1,4 @@
-"""What idle sessions hold, and whether training makes the process grow."""
+"""What idle sessions hold, what the allocator keeps, and whether training makes the process grow."""
 
 import math
 import os
@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from tests.benchmarks import figures, values
 from tests.benchmarks.conductor import Kind, Unavailable, Worker
 from tests.benchmarks.contender_remote import new_session
@@ -13,11 +14,13 @@ from tests.benchmarks.server_process import backwire_server, resident_bytes
 
 import backwire as bw
 
-KiB = 1 << 10
+KiB, MiB = 1 << 10, 1 << 20
 TINY = "tiny"
 MOST_BYTES, MOST_OBJECTS = 4.0, 0.01
 """The most that memory may grow for each step. The smallest object has 16 bytes; resident memory comes and goes by some
 hundred kilobytes, which is a few bytes for each of MANY steps, and hides everything in fewer."""
+
+LARGE_BYTES, LARGE_CALLS = 64 * MiB, 8
 
 MANY = 100_000
 PARTS = 20
@@ -30,6 +33,8 @@ def measure(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     say("memory of idle sessions")
     count = 20 if quick else 200
     rows = [_idle(TINY, count, trained=False), _idle("S", count, trained=False), _idle("S", count, trained=True)]
+    if not quick:
+        rows += [_after_large_calls("tuned"), _after_large_calls("left as it is", "--no-tune-allocator")]
     steps = 5_000 if quick else MANY
     say(f"memory over {steps:,} steps")
     rows += [*_engine_growth(steps), *_remote_growth(steps)]
@@ -45,6 +50,22 @@ def _idle(model: str, count: int, *, trained: bool) -> figures.Row:
         parameters = sum(math.prod(each.shape) * each.dtype.itemsize for each in sessions[0].info().parameters)
     name = f"session of {model} ({parameters / KiB:,.1f} KiB of parameters), {'trained' if trained else 'new'}, idle"
     return figures.row(name, held / KiB, "KiB")
+
+
+def _after_large_calls(allocator: str, *flags: str) -> figures.Row:
+    """Returns what a server keeps after it has worked on large messages."""
+    data = np.ones(LARGE_BYTES // 4, np.float32)
+    with (
+        backwire_server("--workers", "1", "--max-message-bytes", "1Gi", *flags) as server,
+        bw.connect(server.address, timeout=600) as client,
+        client.create_session(bw.graph(outputs={"y": bw.input("x", ("elements",))[:1]})) as session,
+    ):
+        session.forward({"x": data[:1]}, "eval")
+        before = resident_bytes(server.pid)
+        for _ in range(LARGE_CALLS):
+            session.forward({"x": data}, "eval")
+        held = resident_bytes(server.pid) - before
+    return figures.row(f"server, allocator {allocator}, after {LARGE_CALLS} calls of 64 MiB", held / MiB, "MiB")
 
 
 def _session(client: bw.Client, model: str, *, trained: bool) -> bw.Session:

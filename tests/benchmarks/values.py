@@ -50,6 +50,12 @@ def parameter(name: str, shape: tuple[int, ...]) -> Array:
     return drawn.astype(np.float32)
 
 
+def matrix(rows: int, columns: int) -> Array:
+    """Returns a matrix to multiply."""
+    drawn: Array = np.random.default_rng(0).normal(size=(rows, columns)).astype(np.float32)
+    return drawn
+
+
 def batch(model: str) -> Batch:
     """Returns the inputs of a model by name."""
     rng = np.random.default_rng(0)
