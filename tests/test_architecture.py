@@ -51,7 +51,7 @@ FOREIGN = {
     "backwire_server.config": set(),
     "backwire_server.lifetime": set(),
     "backwire_server.messages": NUMBERS | PROTOBUF,
-    "backwire_server.storage": NUMBERS | PROTOBUF | {"safetensors"},
+    "backwire_server.storage": NUMBERS | PROTOBUF,
     "backwire_server.rpc": NUMBERS | GRPC,
     "backwire_server.workers": GRPC,
     "backwire_server.__main__": NUMBERS | GRPC,
