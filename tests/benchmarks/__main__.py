@@ -15,7 +15,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import figures, floor, machine, memory, payloads, plot, products, report, scaling, steps, values
+from tests.benchmarks import (
+    durability,
+    figures,
+    floor,
+    hibernation,
+    machine,
+    memory,
+    payloads,
+    plot,
+    products,
+    report,
+    scaling,
+    snapshots,
+    steps,
+    values,
+)
 
 import backwire as bw
 
@@ -26,6 +41,9 @@ SECTIONS: dict[str, Section] = {
     "payloads": payloads.measure,
     "scaling": scaling.measure,
     "memory": memory.measure,
+    "durability": durability.measure,
+    "snapshots": snapshots.measure,
+    "hibernation": hibernation.measure,
 }
 NAMES = (*STEPS, PRODUCTS, *SECTIONS)
 QUICK_MODELS = ("S", "M", "LeNet", "transformer")
@@ -46,6 +64,9 @@ def main() -> int:
     sys.stdout.write(f"{report.machine_lines(results['machine'])}written to {options.output}\n")
     if "steps" in results:
         sys.stdout.write(plot.draw(results["steps"], options.output.with_suffix(".png")))
+    if sections := [results[name] for name in SECTIONS if name in results]:
+        path = options.output.with_name(f"{options.output.stem}-sections.png")
+        sys.stdout.write(plot.draw_sections(sections, path))
     return 0
 
 

@@ -1,12 +1,14 @@
 """Training through the SDK on a server of its own, over TCP on this machine."""
 
 import itertools
-from typing import Any
+from typing import Any, Literal
 
 from tests.benchmarks import backwire_models, values
 from tests.benchmarks.server_process import backwire_server
 
 import backwire as bw
+
+Durability = Literal["memory", "journal", "fsync"]
 
 
 class Contender:
@@ -51,9 +53,10 @@ class Contender:
             pass
 
 
-def new_session(client: bw.Client, model: str) -> bw.Session:
+def new_session(client: bw.Client, model: str, durability: Durability | None = None) -> bw.Session:
     """Returns a session of a model with the values that every implementation begins with."""
-    session = client.create_session(backwire_models.graph(model), bw.Adam(values.LEARNING_RATE))
+    optimizer = bw.Adam(values.LEARNING_RATE)
+    session = client.create_session(backwire_models.graph(model), optimizer, durability=durability)
     shapes = {item.name: item.shape for item in session.info().parameters if not item.frozen}
     session.set_parameters({name: values.parameter(name, shape) for name, shape in shapes.items()})
     return session
