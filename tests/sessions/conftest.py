@@ -42,6 +42,9 @@ class Scope:
     def remaining(self) -> float | None:
         return self._seconds
 
+    def before_answer(self, wait: Callable[[], None]) -> None:
+        wait()
+
 
 @pytest.fixture
 def scope() -> type[Scope]:

@@ -10,7 +10,7 @@ import pytest
 
 from backwire_server.sessions.errors import Cancelled, DeadlineExceeded
 from backwire_server.sessions.locks import FairLock, KeyedLocks
-from backwire_server.sessions.scope import UNBOUNDED
+from backwire_server.sessions.scope import UNBOUNDED, Unbounded
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -77,7 +77,7 @@ def test_a_waiter_whose_call_ends_leaves_the_queue(scope: Any, settings: Any, er
 def test_a_turn_that_comes_as_its_waiter_gives_up_goes_to_the_next() -> None:
     lock = FairLock()
 
-    class Late:
+    class Late(Unbounded):
         def remaining(self) -> float:
             return 0.0
 

@@ -83,7 +83,7 @@ class Run:
     def save(self, name: str, label: str) -> None:
         history = self.model[name]["history"]
         self._do(
-            lambda: self._files[name].save(label, image(history)),
+            lambda: self._files[name].save(label, image(history)).result(),
             lambda model: model[name]["saved"].update({label: history}),
         )
 

@@ -1,5 +1,6 @@
 """Checkpoints: which are written, which are kept, and what a failure leaves."""
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -129,7 +130,7 @@ def test_a_checkpoint_is_due_when_the_journal_has_as_many_bytes_as_it_may_and_as
     append(made, *range(100))
     assert made.due
     checkpoint(made, *range(1000))
-    append(made, *range(50))
+    append(made, *range(90))
     assert not made.due, "the checkpoint has 8,000 bytes"
     append(made, *range(200))
     assert made.due
@@ -168,6 +169,54 @@ def test_a_checkpoint_that_cannot_be_begun_in_the_background_is_logged_and_not_t
     assert history(reopened(tmp_path).recover()) == [1, 2, 3]
 
 
+def test_a_checkpoint_that_failed_is_due_again_when_the_journal_has_grown_as_much_again(
+    tmp_path: Path, arm: Arm
+) -> None:
+    made = vault(tmp_path, checkpoint_bytes=1000).create("a", spec(), Durability.JOURNAL, KEY)
+    append(made, *range(100))
+    assert made.due
+    arm("checkpoint.written=ENOSPC,segment.created=ENOSPC")
+    made.checkpoint(image(range(100)), background=True)
+    append(made, 100)
+    assert not made.due, "a segment could not be begun"
+    append(made, *range(101, 200))
+    assert made.due
+    made.checkpoint(image(range(200)), background=True)
+    append(made, 200)
+    made._drain()
+    assert not made.due, "the checkpoint could not be written"
+    append(made, *range(201, 300))
+    assert made.due
+    assert history(reopened(tmp_path).recover()) == [*range(300)]
+
+
+def test_whether_a_checkpoint_is_due_is_known_without_a_look_at_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault(tmp_path).create("a", spec(), Durability.JOURNAL, KEY).append(mutation(1))
+    made = vault(tmp_path, checkpoint_bytes=3000).open("a")
+    append(made, *range(10))
+    due = [made.due]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a file was looked at")
+
+    for name in ("stat", "listdir", "scandir", "fstat"):
+        monkeypatch.setattr(os, name, refuse)
+    for value in range(100):
+        append(made, value)
+        due.append(made.due)
+    monkeypatch.undo()
+    assert (due[0], due[-1], due) == (False, True, sorted(due))
+
+
+def test_a_checkpoint_is_due_when_the_journal_that_an_earlier_process_wrote_has_grown_far(tmp_path: Path) -> None:
+    append(create(tmp_path), *range(100))
+    made = vault(tmp_path, checkpoint_bytes=3000).open("a")
+    append(made, 100)
+    assert made.due
+
+
 @pytest.mark.parametrize("place", ["checkpoint.half", "checkpoint.renamed", "manifest.half", "manifest.synced"])
 def test_a_checkpoint_that_cannot_be_written_changes_nothing(tmp_path: Path, arm: Arm, place: str) -> None:
     home = vault(tmp_path, max_disk_bytes=1 << 20)
@@ -181,7 +230,7 @@ def test_a_checkpoint_that_cannot_be_written_changes_nothing(tmp_path: Path, arm
         made.checkpoint(image([1, 2], [lambda: closed.append(True)]), background=False)
     arm(f"{place}=ENOSPC")
     with pytest.raises(StorageFailed):
-        made.save("best", image([1, 2]))
+        made.save("best", image([1, 2])).result()
     assert closed == [True]
     assert not made.broken
     assert [each.step for each in made.checkpoints()] == [1]
@@ -206,10 +255,10 @@ def test_files_are_broken_when_nobody_knows_which_manifest_counts(tmp_path: Path
 def test_saved_checkpoints_stay_and_can_be_replaced_and_deleted(tmp_path: Path) -> None:
     made = create(tmp_path)
     append(made, 1)
-    first = made.save("best", image([1]))
+    first = made.save("best", image([1])).result()
     append(made, 2)
-    made.save("x", image([1, 2]))
-    second = made.save("best", image([1, 2]))
+    made.save("x", image([1, 2])).result()
+    second = made.save("best", image([1, 2])).result()
     assert (first.step, second.step, second.name) == (1, 2, "best")
     found = reopened(tmp_path)
     assert found.checkpoints() == made.checkpoints()
@@ -227,7 +276,7 @@ def test_the_digest_that_a_later_checkpoint_tells_is_known_to_who_replays(tmp_pa
     append(made, 1)
     checkpoint(made, 1)
     append(made, 2)
-    digest = made.save("best", image([1, 2])).digest
+    digest = made.save("best", image([1, 2])).result().digest
     append(made, 3)
     assert reopened(tmp_path).recover().digests == {1: digest}
 
@@ -237,20 +286,32 @@ def test_the_quota_holds_for_checkpoints(tmp_path: Path) -> None:
     made = home.create("a", spec(), Durability.JOURNAL, KEY)
     append(made, 1)
     with pytest.raises(DiskQuotaExceeded):
-        made.save("best", image(range(1000)))
+        made.save("best", image(range(1000))).result()
     assert home._usage.total == size_of(tmp_path / "sessions" / "a")
-    made.save("small", image([1]))
+    made.save("small", image([1])).result()
     made.delete_checkpoint("small")
     made.restart(image([1]))
     assert home._usage.total == size_of(tmp_path / "sessions" / "a")
 
 
+def test_a_checkpoint_of_the_same_state_but_another_moment_is_refused(tmp_path: Path) -> None:
+    made = create(tmp_path)
+    append(made, 1)
+    first, second = made.save("a", image([1])).result(), made.save("b", image([1])).result()
+    assert first.digest == second.digest
+    assert made.verify() == 2
+    directory = tmp_path / "sessions" / "a"
+    (directory / "saved-b.safetensors").write_bytes((directory / "saved-a.safetensors").read_bytes())
+    with pytest.raises(SessionQuarantined, match="another checkpoint"):
+        made.verify()
+
+
 def test_a_checkpoint_in_the_place_of_another_is_refused(tmp_path: Path) -> None:
     made = create(tmp_path)
     append(made, 1)
-    made.save("a", image([1]))
+    made.save("a", image([1])).result()
     append(made, 2)
-    made.save("b", image([1, 2]))
+    made.save("b", image([1, 2])).result()
     directory = tmp_path / "sessions" / "a"
     (directory / "saved-b.safetensors").write_bytes((directory / "saved-a.safetensors").read_bytes())
     with pytest.raises(SessionQuarantined, match="another checkpoint"):

@@ -26,6 +26,9 @@ class Gone:
     def remaining(self) -> float | None:
         return None
 
+    def before_answer(self, wait: Callable[[], None]) -> None:
+        wait()
+
 
 class Flushes:
     """Holds up the first flush until `go`, and counts them all."""

@@ -1,6 +1,8 @@
 """A checkpoint is the image to the bit, or it is refused."""
 
+import json
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,13 @@ import safetensors.numpy
 from hypothesis import given
 from tests.storage.drawing import damaged, images, joined, told
 
+from backwire_api.tensors import Bytes
 from backwire_server.sessions.calls import CountResult, ForwardCall, ForwardResult, LeaseCall
 from backwire_server.sessions.errors import SessionQuarantined
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.state import Image, PassImage, RequestImage, State
 from backwire_server.storage import image_file, state_file, tensorfile
-from backwire_server.storage.image_file import FORMAT, image_parts, read_image
+from backwire_server.storage.image_file import FORMAT, image_content, read_image
 
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs/storage.md"
 W, C = np.array([1.5, -2.0], np.float32), np.array([[True]])
@@ -34,8 +37,12 @@ def full() -> Image:
     return Image(STATE, passes, answers, LeaseCall(2, "me", 1.5))
 
 
+def parts(image: Image, record: int, created: float) -> Iterator[Bytes]:
+    return tensorfile.tensor_parts(*image_content(image, record, created))
+
+
 def written(path: Path, image: Image, record: int = 9, created: float = 1.7e9) -> Path:
-    path.write_bytes(joined(image_parts(image, record, created)))
+    path.write_bytes(joined(parts(image, record, created)))
     return path
 
 
@@ -62,23 +69,15 @@ def test_parameters_that_passes_share_are_shared_again(tmp_path: Path) -> None:
 
 def test_parameters_are_stored_once_for_all_who_share_them() -> None:
     image = full()
-    alone = len(joined(image_parts(Image(STATE), 1, 0.0)))
+    alone = len(joined(parts(Image(STATE), 1, 0.0)))
     big = {"w": np.zeros(50_000), "c": C}
     state = replace(STATE, parameters=big)
     passes = [replace(each, parameters={**big, "c": np.array([[each.number == 3]])}) for each in image.passes]
-    assert len(joined(image_parts(Image(state, passes), 1, 0.0))) < alone + 400_000 + 4_000
+    assert len(joined(parts(Image(state, passes), 1, 0.0))) < alone + 400_000 + 4_000
 
 
 def test_a_detached_image_comes_back_as_the_image(tmp_path: Path) -> None:
     assert told(read_image(written(tmp_path / "file", full().detached()))[0]) == told(full())
-
-
-def test_the_digest_is_that_of_the_state_or_the_one_that_is_given(tmp_path: Path) -> None:
-    digest = STATE.digest()
-    assert joined(image_parts(full(), 1, 2.0, digest=digest)) == joined(image_parts(full(), 1, 2.0))
-    (tmp_path / "file").write_bytes(joined(image_parts(full(), 1, 2.0, digest="0" * 64)))
-    with pytest.raises(SessionQuarantined, match=f"has the digest {digest}, not 0000"):
-        read_image(tmp_path / "file")
 
 
 def test_a_public_library_reads_a_checkpoint(tmp_path: Path) -> None:
@@ -120,6 +119,65 @@ def test_a_checkpoint_that_is_cut_anywhere_or_has_any_bit_turned_is_refused(tmp_
         assert str(caught.value).endswith("or delete the session"), what
 
 
+def rewritten(path: Path, change: Callable[[dict[str, Any]], object], *, indent: int | None = None) -> None:
+    """Writes a file again with what was changed in its header."""
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    changed = change(header)
+    text = json.dumps(header if changed is None else changed, indent=indent).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+
+
+def swapped(header: dict[str, Any], one: str, other: str, key: str) -> None:
+    header[one][key], header[other][key] = header[other][key], header[one][key]
+
+
+def reordered(header: dict[str, Any], last: str) -> dict[str, Any]:
+    return {**{name: entry for name, entry in header.items() if name != last}, last: header[last]}
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "parameters in another order": lambda header: reordered(header, "parameters/w"),
+    "other tensors in another order": lambda header: reordered(header, "passes/1/x"),
+    "a parameter of another dtype": lambda header: header["parameters/w"].update(dtype="I32"),
+    "a parameter of another shape": lambda header: header["parameters/w"].update(shape=[2, 1]),
+    "an answer of another dtype": lambda header: header["answers/1/y"].update(dtype="U32"),
+    "an answer of another shape": lambda header: header["answers/1/y"].update(shape=[1, 2]),
+    "the places of two tensors swapped": lambda header: swapped(header, "parameters/w", "gradients/w", "data_offsets"),
+    "a parameter of another name": lambda header: header.update({"parameters/v": header.pop("parameters/w")}),
+    "a gradient as what the optimizer remembers": lambda header: header.update(
+        {"optimizer/mean/v": header.pop("gradients/w")}
+    ),
+    "a tensor that is not told": lambda header: header.pop("gradients/w") and None,
+    "another text": lambda header: header["__metadata__"].update(created="3.0"),
+    "one more text": lambda header: header["__metadata__"].update(more=""),
+    "a text fewer": lambda header: header["__metadata__"].pop("record") and None,
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_header_that_tells_anything_else_is_refused(tmp_path: Path, what: str) -> None:
+    path = written(tmp_path / "file", full())
+    rewritten(path, CHANGES[what])
+    with pytest.raises(SessionQuarantined):
+        read_image(path)
+
+
+def test_bytes_behind_the_last_tensor_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "file", full())
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(SessionQuarantined, match="follow the header"):
+        read_image(path)
+
+
+def test_the_same_header_in_other_words_tells_the_same(tmp_path: Path) -> None:
+    path = written(tmp_path / "file", full())
+    before = read_image(path)
+    rewritten(path, lambda header: reordered(header, "__metadata__"), indent=3)
+    assert told(read_image(path)) == told(before)
+
+
 def resealed(changed: dict[str, str], without: str = "") -> bytes:
     """A file in which everything is in order but for these texts."""
     others = image_file._others(full())
@@ -158,5 +216,5 @@ def test_a_checkpoint_that_is_missing_is_an_error_of_the_system(tmp_path: Path) 
 
 
 def test_a_checkpoint_takes_no_copies_of_arrays() -> None:
-    parts: list[Any] = [part for part in image_parts(full(), 1, 2.0) if not isinstance(part, bytes)]
-    assert sum(np.shares_memory(part, W) for part in parts) == 2  # the parameter, and the output that shares its memory
+    views: list[Any] = [part for part in parts(full(), 1, 2.0) if not isinstance(part, bytes)]
+    assert sum(np.shares_memory(view, W) for view in views) == 2  # the parameter, and the output that shares its memory

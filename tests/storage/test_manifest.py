@@ -18,7 +18,7 @@ from backwire_server.storage.manifest import MANIFEST, Manifest, Stored, decode,
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 counts = st.integers(0, 2**63 - 1)
 times = st.floats(0, 1e11)
-stored = st.builds(Stored, texts, texts, counts, counts, texts, times, counts, texts)
+stored = st.builds(Stored, texts, texts, counts, counts, counts, st.booleans(), texts, texts, times, counts)
 manifests = st.builds(
     Manifest,
     texts,
@@ -36,8 +36,8 @@ SOME = Manifest(
     RequestKey("r", b"\x01"),
     "ab",
     (
-        Stored("checkpoint-1", "", 1, 1, 0, True, "d", 1e9, 10, "e"),
-        Stored("saved-best", "best", 1, 1, 0, True, "d", 1e9, 10, "e"),
+        Stored("checkpoint-1", "", 1, 1, 0, True, "d", "e", 1e9, 10),
+        Stored("saved-best", "best", 1, 1, 0, True, "d", "e", 1e9, 10),
     ),
 )
 

@@ -93,7 +93,7 @@ def test_a_restart_makes_the_image_what_there_is_and_keeps_what_was_saved(tmp_pa
     made = create(tmp_path)
     append(made, 1)
     checkpoint(made, 1)
-    made.save("best", image([1]))
+    made.save("best", image([1])).result()
     closed: list[bool] = []
     made.restart(image([7], [lambda: closed.append(True)]))
     assert closed == [True]
@@ -112,7 +112,7 @@ def test_a_branch_shares_the_files_and_nothing_that_comes_after(tmp_path: Path) 
     append(made, 1)
     checkpoint(made, 1)
     append(made, 2)
-    made.save("best", image([1, 2]))
+    made.save("best", image([1, 2])).result()
     branch = made.fork("b", None)
     twig = branch.fork("c", KEY)
     append(made, 3)
@@ -178,7 +178,7 @@ def test_damaged_files_are_refused_when_they_are_needed(tmp_path: Path, name: st
     made = create(tmp_path)
     append(made, 1)
     checkpoint(made, 1)
-    made.save("best", image([1]))
+    made.save("best", image([1])).result()
     path = tmp_path / "sessions" / "a" / name
     data = path.read_bytes()
     if damage == "missing":

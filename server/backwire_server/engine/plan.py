@@ -1,5 +1,6 @@
 """Compiles a graph for concrete input shapes: one program forward, one backward for each way to differentiate."""
 
+import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,13 +16,15 @@ from backwire_server.engine.replay import replay
 from backwire_server.engine.values import NeedsValue, Value
 
 CACHED_BACKWARD = 16  # ways to differentiate a plan; a client uses one or two, and a hostile one gains nothing
+NODE_BYTES = 2_048  # what a node takes in a plan, measured: itself, its calls, its places in memory
 
 
 class BackwardPlan:
-    """A program that turns seeds and what a pass kept into gradients."""
+    """A program that turns seeds and what a pass kept into gradients; `nbytes` is about what it holds."""
 
-    def __init__(self, program: Program, names: Sequence[str]) -> None:
+    def __init__(self, program: Program, names: Sequence[str], element_bytes: int) -> None:
         self.program = program
+        self.nbytes = len(program.nodes) * NODE_BYTES + element_bytes
         self._places = {name: place for place, name in enumerate(names)}
 
     def run(
@@ -42,10 +45,13 @@ class BackwardPlan:
 class Plan:
     """The forward program for one set of input shapes, and the backward programs that go with it.
 
+    Once linked it may be used by several threads at once.
+
     Attributes:
         program: The forward program, once `link` has made it.
         residuals: The names of the values that a pass keeps; none unless in training.
         usual: How a pass is expected to be differentiated, as the arguments of `backward`; None when it cannot be.
+        nbytes: About the bytes that it holds, with the backward programs that are kept.
     """
 
     def __init__(
@@ -55,9 +61,11 @@ class Plan:
         self._graph = graph
         self._values = values
         self._backward: dict[object, BackwardPlan] = {}
+        self._mutex = threading.Lock()
         self.residuals: tuple[str, ...] = ()
         self.usual: tuple[tuple[str, ...], tuple[str, ...]] | None = None
         self.program: Program
+        self.nbytes = 0
         self._names: tuple[str, ...] = ()
         self._updates = graph.updates if training else {}
         self._forward_values = frozenset(builder.types)
@@ -74,6 +82,8 @@ class Plan:
         wanted.update((name, name) for name in self.residuals)
         self._names = tuple(wanted)
         self.program = Program(self._builder, tuple(wanted.values()), self._leaves, kept)
+        elements = sum(array.nbytes for array in self._builder.known.values())
+        self.nbytes = self._forward_bytes = len(self._builder.nodes) * NODE_BYTES + elements
 
     def run(self, feeds: Mapping[str, Array], frame: Frame | None = None) -> dict[str, Array]:
         """Returns outputs and loss by output name, updates by `update_name`, and residuals by value name."""
@@ -91,12 +101,15 @@ class Plan:
     def backward(self, seeds: tuple[str, ...], wrt: tuple[str, ...]) -> BackwardPlan:
         """Returns the program for gradients of the seeded outputs (none: of the loss) with respect to leaves."""
         key = (seeds, wrt)
-        if key not in self._backward:
+        if (found := self._backward.get(key)) is not None:
+            return found
+        made = self._differentiate(seeds, wrt, self._leaves | set(self.residuals), self.program)
+        with self._mutex:
             if len(self._backward) >= CACHED_BACKWARD:
-                self._backward.clear()
-            given = self._leaves | set(self.residuals)
-            self._backward[key] = self._differentiate(seeds, wrt, given, self.program)
-        return self._backward[key]
+                self._backward = {each: way for each, way in self._backward.items() if each == self.usual}
+            found = self._backward.setdefault(key, made)
+            self.nbytes = self._forward_bytes + sum(way.nbytes for way in self._backward.values())
+            return found
 
     def _keep_residuals(self, trainable: Sequence[str]) -> None:
         """Decides what the pass keeps: what the usual backward program needs. Others compute the rest again."""
@@ -137,7 +150,8 @@ class Plan:
         flowing = {name: value.name for name, value in gradients.items() if value is not None}
         seeds_given = {seed_name(name) for name in seeds}
         program = Program(builder, tuple(flowing.values()), given | seeds_given, source=source)
-        return BackwardPlan(program, tuple(flowing))
+        added = builder.known.keys() - self._builder.known.keys()
+        return BackwardPlan(program, tuple(flowing), sum(builder.known[name].nbytes for name in added))
 
 
 def compile_plan(

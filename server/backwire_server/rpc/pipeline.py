@@ -3,7 +3,9 @@
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -15,16 +17,19 @@ from backwire_server.rpc.errors import status_of
 from backwire_server.rpc.pipeline_calls import answer, refusal
 from backwire_server.rpc.pipeline_dependencies import Dependencies
 from backwire_server.rpc.pipeline_requests import Reader, Work
-from backwire_server.rpc.scope import RpcScope
-from backwire_server.sessions.errors import Cancelled, DeadlineExceeded, Overloaded, Recovering, ShuttingDown
+from backwire_server.rpc.pipeline_window import Window
+from backwire_server.rpc.scope import PipelineScope
+from backwire_server.sessions.errors import Cancelled, DeadlineExceeded, Recovering, ShuttingDown
 from backwire_server.sessions.store import SessionStore
 
 _ACCESS = logging.getLogger("backwire.access")
 
-PATIENCE = 5.0  # seconds that a stream stops reading, while others hold too much, before it refuses a request
 _POLL_SECONDS = 0.02
 
 _END = None
+
+MOST_UNFLUSHED = 16
+"""How many requests a stream does ahead of the one that is being flushed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,23 @@ class Incoming:
     ticket: Ticket
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a request: a result or an error; and what flushes it, if it must be before it is told."""
+
+    work: Work
+    started: float
+    result: object = None
+    error: Exception | None = None
+    flush: Future[None] | None = None
+
+    def settled(self) -> "Outcome":
+        """Waits for the flush; raises StorageFailed, after which the stream cannot go on: nobody knows what is done."""
+        if self.flush is not None:
+            self.flush.result()
+        return self
+
+
 class PipelineStream:
     """A stream in progress. What its requests hold is counted from when they are read until they are answered."""
 
@@ -42,8 +64,8 @@ class PipelineStream:
         self._store = store
         self._incoming = incoming
         self._context = context
-        self._scope = RpcScope(context)
-        self._window = _Window(incoming.ticket, store.limits.max_pipeline_bytes)
+        self._scope = PipelineScope(context)
+        self._window = Window(incoming.ticket, store.limits.max_pipeline_bytes)
         self._queue: SimpleQueue[Work | Exception | None] = SimpleQueue()
         self._dependencies = Dependencies()
 
@@ -53,13 +75,36 @@ class PipelineStream:
         self._incoming.ticket.on_drain(self._drain)
         threading.Thread(target=self._read, name="backwire-pipeline-reader", daemon=True).start()
         try:
-            while (item := self._queue.get()) is not _END:
-                if isinstance(item, Exception):
-                    raise item
-                yield from self._answers(item)
-                self._window.give(item.nbytes)
+            for outcome in self._outcomes():
+                yield from self._answers(outcome)
+                self._window.give(outcome.work.nbytes)
         finally:
             self._window.close()
+            self._scope.close()
+
+    def _outcomes(self) -> Iterator[Outcome]:
+        """Does the requests and yields what came of them, once it is as durable as it is to be.
+
+        Meanwhile it goes on with those that follow, up to MOST_UNFLUSHED of them.
+        """
+        waiting: deque[Outcome] = deque()
+        end: Exception | None = None
+        ended = False
+        while not ended or waiting:
+            if waiting and (ended or len(waiting) > MOST_UNFLUSHED or self._queue.empty()):
+                yield waiting.popleft().settled()
+                continue
+            item = self._queue.get()
+            if item is _END or isinstance(item, Exception):
+                ended, end = True, item
+                continue
+            outcome = self._do(item)
+            if outcome.flush is None and not waiting:
+                yield outcome
+            else:
+                waiting.append(outcome)
+        if end is not None:
+            raise end
 
     def _read(self) -> None:
         reader = Reader(self._store.limits, self._window.take)
@@ -79,22 +124,15 @@ class PipelineStream:
         else:
             self._queue.put(_END)
 
-    def _answers(self, work: Work) -> Iterator[bytes]:
-        started = time.perf_counter()
-        reason = "OK"
-        try:
-            result = self._do(work)
-        except (Cancelled, DeadlineExceeded):  # of the whole stream
-            raise
-        except Exception as error:
-            self._dependencies.failed(work, error)
-            status, reason = status_of(error)
-            yield refusal(work.id, status)
+    def _answers(self, outcome: Outcome) -> Iterator[bytes]:
+        work, reason = outcome.work, "OK"
+        if outcome.error is None:
+            yield from answer(work.id, work.kind, outcome.result, work.max_response_bytes)
         else:
-            self._dependencies.done(work)
-            yield from answer(work.id, work.kind, result, work.max_response_bytes)
+            status, reason = status_of(outcome.error)
+            yield refusal(work.id, status)
         if _ACCESS.isEnabledFor(logging.INFO):
-            self._log(work, reason, time.perf_counter() - started)
+            self._log(work, reason, time.perf_counter() - outcome.started)
 
     def _log(self, work: Work, reason: str, seconds: float) -> None:
         data = {
@@ -107,7 +145,19 @@ class PipelineStream:
         }
         _ACCESS.info("request", extra={"data": data})
 
-    def _do(self, work: Work) -> object:
+    def _do(self, work: Work) -> Outcome:
+        started = time.perf_counter()
+        try:
+            result = self._act(work)
+        except (Cancelled, DeadlineExceeded):  # of the whole stream
+            raise
+        except Exception as error:
+            self._dependencies.failed(work, error)
+            return Outcome(work, started, error=error, flush=self._scope.take_flush())
+        self._dependencies.done(work)
+        return Outcome(work, started, result, flush=self._scope.take_flush())
+
+    def _act(self, work: Work) -> object:
         self._dependencies.begin(work)
         act, work.act = work.act, None  # its tensors are let go when it is done
         if act is None:
@@ -131,58 +181,3 @@ class PipelineStream:
     def _abandon(self) -> None:
         self._window.close()
         self._queue.put(_END)
-
-
-class _Window:
-    """The bytes of requests that were read and not answered."""
-
-    def __init__(self, ticket: Ticket, limit: int) -> None:
-        self._ticket = ticket
-        self._limit = limit
-        self._held = 0
-        self._unanswered = 0
-        self._changed = threading.Condition()
-        self._closed = False
-
-    def take(self, nbytes: int) -> None:
-        """Counts bytes of a request; raises Overloaded when other calls hold too much for too long."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self._take(nbytes)
-                return
-            except Overloaded:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(_POLL_SECONDS)
-
-    def _take(self, nbytes: int) -> None:
-        with self._changed:
-            if self._closed:  # and the ticket may have been given back
-                raise Cancelled("the stream has ended")
-            self._ticket.take(nbytes)
-            self._held += nbytes
-
-    def begin(self) -> None:
-        """Notes that a request was read, and is to be answered."""
-        with self._changed:
-            self._unanswered += 1
-
-    def give(self, nbytes: int) -> None:
-        """Ends the count of a request's bytes: it was answered."""
-        self._ticket.give(nbytes)
-        with self._changed:
-            self._held -= nbytes
-            self._unanswered -= 1
-            self._changed.notify()
-
-    def wait(self) -> None:
-        """Waits until less is held than the limit, nothing but a request half read, or `close` was called."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._held < self._limit or not self._unanswered or self._closed)
-
-    def close(self) -> None:
-        """Ends all waiting."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()

@@ -28,7 +28,7 @@ class AwakeSessions:
         with self._mutex:
             self._sessions[session.session_id] = session
             self._sessions.move_to_end(session.session_id)
-        while len(self._sessions) > self._most and self.put_away():
+        while len(self._sessions) > self._most and self.put_away(sparing=session):
             pass
 
     def remove(self, session_id: str) -> None:
@@ -42,10 +42,10 @@ class AwakeSessions:
             for session_id in [name for name, session in self._sessions.items() if not session.awake]:
                 del self._sessions[session_id]
 
-    def put_away(self) -> bool:
-        """Has the longest unused session hibernate that is idle; tells whether there was one."""
+    def put_away(self, sparing: Session | None = None) -> bool:
+        """Has the longest unused session hibernate that is idle, but for one; tells whether there was one."""
         with self._mutex:
-            candidates = list(islice(self._sessions.values(), CANDIDATES))
+            candidates = [each for each in islice(self._sessions.values(), CANDIDATES) if each is not sparing]
         for session in candidates:
             if not session.awake or session.hibernate():
                 self.remove(session.session_id)

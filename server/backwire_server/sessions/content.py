@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from backwire_server.engine.model import Model
 from backwire_server.sessions import imaging
 from backwire_server.sessions.budget import Account, Budget
 from backwire_server.sessions.calls import Answered, BranchCall, CountResult, LeaseCall
@@ -12,6 +11,7 @@ from backwire_server.sessions.durable import Mutation, Recovery
 from backwire_server.sessions.errors import SessionError, SessionQuarantined
 from backwire_server.sessions.lease import WriterLease
 from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.models import model_of
 from backwire_server.sessions.parameters import ParameterStore
 from backwire_server.sessions.requests import RequestLog
 from backwire_server.sessions.spec import SessionSpec
@@ -35,7 +35,7 @@ class Content:
     @classmethod
     def new(cls, spec: SessionSpec, limits: Limits, account: Account) -> "Content":
         """Returns that of a new session, with the parameters drawn; raises EngineError for a graph that is wrong."""
-        return cls(Trainer(spec, Model(spec.graph), limits, account))
+        return cls(Trainer(spec, model_of(spec.graph), limits, account))
 
     @classmethod
     def of(cls, spec: SessionSpec, image: Image, limits: Limits, account: Account) -> "Content":
@@ -45,7 +45,7 @@ class Content:
         """
         imaging.check_fits(spec, image.state)
         store = ParameterStore(spec.graph, image.state.parameters)
-        content = cls(Trainer(spec, Model(spec.graph), limits, account, store), lease=WriterLease(image.lease))
+        content = cls(Trainer(spec, model_of(spec.graph), limits, account, store), lease=WriterLease(image.lease))
         imaging.restore(content.trainer, image)
         for each in image.requests:
             content.log.know(each.key, each.answer)
@@ -78,9 +78,10 @@ class Content:
 
     def branch(self, spec: SessionSpec, limits: Limits, account: Account) -> "Content":
         """Returns that of a branch, which shares memory with this one until either of them changes it."""
-        values = self.trainer.parameters
+        values, memory = self.trainer.parameters, self.trainer.memory.current
         store = ParameterStore(spec.graph, values.arrays, values.current)
-        content = Content(Trainer(spec, Model(spec.graph), limits, account, store))
+        memory.share()
+        content = Content(Trainer(spec, model_of(spec.graph), limits, account, store, memory))
         imaging.share(content.trainer, self.trainer)
         return content
 

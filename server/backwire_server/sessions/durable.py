@@ -1,6 +1,7 @@
 """What a session needs from whoever keeps it on disk; `storage` has the one that does."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -118,10 +119,12 @@ class SessionFiles(Protocol):
         tells that it could not be; in the background a failure is logged, and the journal simply stays longer.
         """
 
-    def save(self, name: str, image: Image, key: RequestKey | None = None) -> CheckpointInfo:
-        """Writes a checkpoint that stays until it is deleted, in place of one of the same name; closes the image.
+    def save(self, name: str, image: Image, key: RequestKey | None = None) -> "Future[CheckpointInfo]":
+        """Has a checkpoint written that stays until it is deleted, in place of one of the same name.
 
-        Remembers the request, if there is one, with its answer.
+        Takes over the image, and closes it soon. What is done afterwards comes after it. Remembers the request, if
+        there is one, with its answer. The future has that when it is on the disk, or StorageFailed or DiskQuotaExceeded
+        when there is nothing of it.
         """
 
     def checkpoints(self) -> list[CheckpointInfo]:

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backwire_server.optim import FlatLayout, OptimizerState, init
+from backwire_server.optim import FlatLayout, Optimizer, OptimizerState
+from backwire_server.optim.optimizer import AVERAGE
 from backwire_server.sessions.parameters import ParameterStore, shape_of, trainable_layout
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Arrays, Image, PassImage, State
-from backwire_server.sessions.versions import Array, Shared, Versioned
+from backwire_server.sessions.versions import Array, Shared, Version
 
 if TYPE_CHECKING:
     from backwire_server.sessions.trainer import Trainer
+
+ArrayType = tuple[np.dtype[Any], tuple[int, ...]]
 
 
 def state_of(trainer: "Trainer") -> State:
@@ -52,11 +55,11 @@ def check_fits(spec: SessionSpec, state: State) -> None:
     layout = trainable_layout(graph)
     trainable = {name: (slot.dtype, slot.shape) for name, slot in layout.slots.items()}
     _check("gradient", state.gradients, trainable if state.contributions else {})
-    memory = _by_name(layout, init(spec.optimizer, layout) if spec.optimizer else {})
+    memory = _memory_types(spec.optimizer, layout) if spec.optimizer else {}
     if state.memory.keys() != memory.keys():
         raise ValueError(f"the optimizer remembers {sorted(memory)}, not {sorted(state.memory)}")
-    for name, arrays in memory.items():
-        _check(name, state.memory[name], {each: (array.dtype, array.shape) for each, array in arrays.items()})
+    for name, types in memory.items():
+        _check(name, state.memory[name], types)
 
 
 def restore(trainer: "Trainer", image: Image) -> None:
@@ -69,28 +72,41 @@ def restore(trainer: "Trainer", image: Image) -> None:
             slot = trainer.layout.slots[parameter]
             slot.view(trainer.memory.current.state[slot.dtype][name])[...] = array
     stores = {id(state.parameters): trainer.parameters}
+    versions = {_identities(trainer.layout, state.parameters): trainer.parameters.current}
     for each in image.passes:
         if id(each.parameters) not in stores:
-            stores[id(each.parameters)] = ParameterStore(trainer.graph, each.parameters)
+            trainable = _identities(trainer.layout, each.parameters)
+            stores[id(each.parameters)] = store = _old(trainer, each.parameters, versions.get(trainable))
+            versions[trainable] = store.current
         trainer.remake(each, stores[id(each.parameters)])
 
 
 def share(trainer: "Trainer", source: "Trainer") -> None:
-    """Makes a new trainer, which has the source's parameters, go on from where the source is, without its passes."""
+    """Makes a new trainer go on from where the source is, whose parameters and memory it has; without its passes."""
     sums = source.accumulator
     trainer.step, trainer.forwards, trainer.settled = source.step, source.forwards, source.settled
     trainer.accumulator.restore(sums.current.arrays, sums.contributions, sums.total_weight)
-    source.memory.current.share()
-    trainer.memory = Versioned(source.memory.current)
 
 
-def _check(what: str, arrays: Arrays, wanted: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+def _check(what: str, arrays: Arrays, wanted: Mapping[str, ArrayType]) -> None:
     if differing := arrays.keys() ^ wanted.keys():
         raise ValueError(f"each {what} must be there once, and no other; see to {sorted(differing)}")
     for name, (dtype, shape) in wanted.items():
         if (arrays[name].dtype, arrays[name].shape) != (dtype, shape):
             found = f"{arrays[name].dtype.name}{list(arrays[name].shape)}"
             raise ValueError(f"{what} {name!r} is {found}, not {dtype.name}{list(shape)}")
+
+
+def _memory_types(optimizer: Optimizer, layout: FlatLayout) -> Mapping[str, dict[str, ArrayType]]:
+    """Returns dtype and shape of all that an optimizer remembers, as `State.memory` has it; takes no memory for it."""
+    names = {dtype: {AVERAGE} if optimizer.average_decay is not None else set[str]() for dtype in layout.sizes}
+    for part in optimizer.segments(layout):
+        names[part.dtype] |= part.rule.init(np.empty(0, part.dtype)).keys()
+    found: dict[str, dict[str, ArrayType]] = {}
+    for parameter, slot in layout.slots.items():
+        for name in names[slot.dtype]:
+            found.setdefault(name, {})[parameter] = slot.dtype, slot.shape
+    return found
 
 
 def _by_name(layout: FlatLayout, state: OptimizerState) -> Mapping[str, Arrays]:
@@ -100,6 +116,19 @@ def _by_name(layout: FlatLayout, state: OptimizerState) -> Mapping[str, Arrays]:
         for name, vector in state.get(slot.dtype, {}).items():
             found.setdefault(name, {})[parameter] = slot.view(vector)
     return found
+
+
+def _identities(layout: FlatLayout, arrays: Arrays) -> tuple[int, ...]:
+    """Returns what tells the trainable ones among arrays apart: passes share them where only frozen ones changed."""
+    return tuple(id(arrays[name]) for name in layout.slots)
+
+
+def _old(trainer: "Trainer", values: Arrays, shared: Version | None) -> ParameterStore:
+    """Returns the parameters that passes were made with, which hold them by themselves."""
+    store = ParameterStore(trainer.graph, values, shared)
+    if shared is not None:
+        shared.leave()
+    return store
 
 
 def _release(version: Shared, *, briefly: bool) -> Callable[[], None]:

@@ -12,6 +12,7 @@ from backwire_server.sessions.durable import Durability, Mutation, Recovery, Ses
 from backwire_server.sessions.errors import CheckpointNotFound, NotDurable, SessionQuarantined
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.saving import Saving
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import RequestImage
@@ -46,6 +47,7 @@ class Keeper:
         self._content: Content | None = None
         self._spec: SessionSpec | None = None
         self._files: SessionFiles | None = None
+        self._saving: Saving | None = None
         self._open: Open | None = None
         self.damage: SessionQuarantined | None = None
 
@@ -85,7 +87,11 @@ class Keeper:
 
         Raises SessionQuarantined when they are damaged, StorageFailed when they cannot be read, and OutOfMemory.
         """
-        return self._content or self._wake()
+        content = self._content or self._wake()
+        if self._saving is not None and self._saving.done:
+            self._saving.record(content.log)
+            self._saving = None
+        return content
 
     @property
     def spec(self) -> SessionSpec:
@@ -151,11 +157,29 @@ class Keeper:
             files.checkpoint(content.image(briefly=True), background=True)
         return answer
 
+    @property
+    def flushed(self) -> bool:
+        """Whether mutations are flushed to the disk before they are acknowledged, for which `wait` waits."""
+        return self.durability is Durability.FSYNC
+
     def wait(self, number: int, scope: CallScope) -> None:
-        """Returns when a record of the journal, and all before it, are as durable as they are to be."""
+        """Returns when a record of the journal, and all before it, are on the disk; raises StorageFailed."""
         files = self._files
-        if files is not None and self.durability is Durability.FSYNC:
+        if files is not None:
             files.wait(number, scope)
+
+    @property
+    def saving(self) -> Saving | None:
+        """What `save` has begun and was not done when `content` was last looked at."""
+        return self._saving
+
+    def save(self, name: str, key: RequestKey | None) -> Saving:
+        """Has the content of now written to disk under a name, while it goes on; only when nothing else is `saving`.
+
+        The request is remembered once that is done. Raises NotDurable, StorageFailed.
+        """
+        self._saving = Saving(key, self.files.save(name, self.content.image(briefly=True), key))
+        return self._saving
 
     def go_back(self, name: str, step: int | None, key: RequestKey | None) -> CheckpointInfo:
         """Makes the content that of a checkpoint, or that of right after a step; the name is empty then.
@@ -196,7 +220,7 @@ class Keeper:
             return False
         files = self._opened()
         if files.dirty:
-            files.checkpoint(self._content.image(), background=False)
+            files.checkpoint(self.content.image(), background=False)
         self.forget()
         return True
 
@@ -207,7 +231,7 @@ class Keeper:
         if content is not None:
             content.leave()
         if files is not None:
-            files.close()
+            files.close()  # what is being saved is on the disk then, and the request remembered there
         self._account.settle(0)
 
     def _opened(self) -> SessionFiles:

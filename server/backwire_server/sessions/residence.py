@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from backwire_server.sessions.errors import Recovering, SessionError, SessionNotFound
+from backwire_server.sessions.errors import Recovering, SessionError, SessionNotFound, SessionQuarantined
 from backwire_server.sessions.info import SessionInfo, Standing
 from backwire_server.sessions.keeper import Keeper
 from backwire_server.sessions.limits import Limits
@@ -45,9 +45,11 @@ class Residence:
 
         Raises Recovering while that is not known, SessionQuarantined when it cannot be.
         """
+        if (damage := self._keeper.damage) is not None:
+            raise SessionQuarantined(str(damage))
         spec, standing = self._keeper.spec, self._standing
         if standing is None:
-            raise self._keeper.damage or self._recovering()
+            raise self._recovering()
         oldest = time.monotonic() - self._limits.pass_ttl
         return SessionInfo(
             session_id=self.session_id,

@@ -1,5 +1,6 @@
 """How long a call may go on."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -12,6 +13,9 @@ class CallScope(Protocol):
     def remaining(self) -> float | None:
         """The seconds until the deadline, at least zero; None when there is none."""
 
+    def before_answer(self, wait: Callable[[], None]) -> None:
+        """Has `wait` return before the call is answered: it is called at once, or by whoever sends the answer."""
+
 
 class Unbounded:
     """The scope of a call that nobody can cancel and that has all the time of the world."""
@@ -22,6 +26,10 @@ class Unbounded:
     def remaining(self) -> float | None:
         """None."""
         return None
+
+    def before_answer(self, wait: Callable[[], None]) -> None:
+        """Calls `wait`."""
+        wait()
 
 
 UNBOUNDED = Unbounded()

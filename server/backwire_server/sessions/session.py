@@ -157,13 +157,24 @@ class Session(Residence):
         return self._once(scope, key, lambda keeper: keeper.content.lease.ending(number))
 
     def save_checkpoint(self, scope: CallScope, name: str, key: RequestKey | None = None) -> CheckpointInfo:
-        """Writes the state to disk under a name; raises NotDurable, StorageFailed, DiskQuotaExceeded."""
+        """Writes the state to disk under a name, one such at a time, while others go on.
 
-        def save(keeper: Keeper) -> CheckpointInfo:
-            scope.check()
-            return keeper.files.save(name, keeper.content.image(), key)
-
-        return self._change_files(scope, key, save)
+        It is written and remembered also when its caller does not wait for that. Raises NotDurable, StorageFailed,
+        DiskQuotaExceeded.
+        """
+        while True:
+            with self.my_turn(scope, reading=True) as keeper:
+                keeper.check_durable()
+                if answer := keeper.content.log.find(key):
+                    return cast(CheckpointInfo, answer)
+                before = keeper.saving
+                if before is None:
+                    scope.check()
+                    saving = keeper.save(name, key)
+                    break
+            before.wait(scope)  # with the same key it may be this very request
+        saving.wait(scope)
+        return saving.result()
 
     def checkpoints(self, scope: CallScope) -> list[CheckpointInfo]:
         """Returns the checkpoints on disk, oldest first; none for a session that is kept in memory alone."""
@@ -199,7 +210,8 @@ class Session(Residence):
                 keeper.content.lease.check(lease)
                 answer = keeper.perform(call, key, scope)
             number = keeper.written
-        keeper.wait(number, scope)
+        if keeper.flushed:
+            scope.before_answer(lambda: keeper.wait(number, scope))
         return cast(A, answer)
 
     def _once(self, scope: CallScope, key: RequestKey | None, prepare: Callable[[Keeper], Mutating]) -> LeaseResult:
@@ -208,7 +220,8 @@ class Session(Residence):
             if answer is None:
                 answer = keeper.perform(prepare(keeper), key, scope)
             number = keeper.written
-        keeper.wait(number, scope)
+        if keeper.flushed:
+            scope.before_answer(lambda: keeper.wait(number, scope))
         return cast(LeaseResult, answer)
 
     def _change_files(self, scope: CallScope, key: RequestKey | None, act: Callable[[Keeper], A]) -> A:

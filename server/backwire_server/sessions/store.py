@@ -14,6 +14,7 @@ from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.calls import CountResult
 from backwire_server.sessions.durable import Carrier, Durability, Vault
 from backwire_server.sessions.errors import (
+    Recovering,
     SessionError,
     SessionNotFound,
     SessionQuarantined,
@@ -110,8 +111,10 @@ class SessionStore:
 
     def fork(self, scope: CallScope, session_id: str, key: RequestKey | None = None) -> SessionInfo:
         """Returns a branch of a session; raises SessionNotFound, LimitExceeded."""
-        source = self.get(session_id)
-        make = partial(source.branch, scope, lambda parent: self._maker.branch(scope, parent, key))
+
+        def make() -> Session:
+            return self.get(session_id).branch(scope, lambda parent: self._maker.branch(scope, parent, key))
+
         return self._once(scope, key, make)
 
     def import_session(
@@ -168,8 +171,8 @@ class SessionStore:
     def list(self, page_size: int = 0, page_token: str = "") -> Page:
         """Returns a page of sessions: at most `page_size`, 100 for 0, and fewer when they would not fit one message.
 
-        Those whose files are damaged are left out. Raises InvalidRequest for a negative size, InvalidPageToken for a
-        token that `list` did not issue.
+        Those that cannot be made from their files are left out. Raises Recovering while they are being made,
+        InvalidRequest for a negative size, InvalidPageToken for a token that `list` did not issue.
         """
         size = page_limit(page_size)
         after = self._tokens.read(page_token) if page_token else -1
@@ -182,6 +185,10 @@ class SessionStore:
             try:
                 info = session.info()
             except (SessionQuarantined, StorageFailed):
+                continue
+            except Recovering:
+                if self.recovering:
+                    raise
                 continue
             room -= info.nbytes
             if found and room < 0:

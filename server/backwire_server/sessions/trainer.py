@@ -78,8 +78,12 @@ class Trainer:
         limits: Limits,
         account: Account,
         parameters: ParameterStore | None = None,
+        memory: MemoryVersion | None = None,
     ) -> None:
-        """Draws the parameters unless they are given. What the state holds has been reserved before."""
+        """Draws the parameters and begins with an empty memory, unless they are given.
+
+        What the state holds has been reserved before.
+        """
         self.step = 0
         self.settled = True
         self.forwards = 0
@@ -94,7 +98,9 @@ class Trainer:
         self._account = account
         self.layout = self.parameters.layout
         self._state_bytes = spec.state_bytes
-        self.memory = Versioned(MemoryVersion(optim.init(spec.optimizer, self.layout) if spec.optimizer else {}))
+        if memory is None:
+            memory = MemoryVersion(optim.init(spec.optimizer, self.layout) if spec.optimizer else {})
+        self.memory = Versioned(memory)
         self._stepper = optim.Stepper(spec.optimizer, self.layout) if spec.optimizer else None
 
     @property

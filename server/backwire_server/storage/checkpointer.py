@@ -1,19 +1,23 @@
 """Writes checkpoints, and does so in the background."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
-from backwire_api.tensors import Bytes, buffer
+from backwire_api.tensors import Bytes
 from backwire_server.sessions.errors import SessionError
 from backwire_server.sessions.state import Image
 from backwire_server.storage.disk import Usage, storage_errors, sync_directory, write_file
-from backwire_server.storage.image_file import image_parts
+from backwire_server.storage.image_file import image_content
 from backwire_server.storage.manifest import Stored
+from backwire_server.storage.state_file import SEAL
+from backwire_server.storage.tensorfile import tensor_parts
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger("backwire.storage")
 
@@ -30,10 +34,18 @@ class Checkpointer:
         self._copying = ThreadPoolExecutor(1, "backwire-copies")
         self._writing = ThreadPoolExecutor(1, "backwire-checkpoints")
 
-    def submit(self, image: Image, write: Callable[[Image], object]) -> "Future[None]":
-        """Has a copy of the image written soon, and closes the image; what goes wrong is logged."""
+    def submit(self, image: Image, write: Callable[[Image], T]) -> "Future[T]":
+        """Has a copy of the image written soon, after all before it, and closes the image.
+
+        The future has what `write` returns, or what went wrong.
+        """
         copy = self._copying.submit(_copied, image)
-        return self._writing.submit(_write, copy, write)
+        return self._writing.submit(lambda: write(copy.result()))
+
+    def attempt(self, image: Image, write: Callable[[Image], object]) -> "Future[None]":
+        """Does what `submit` does; what goes wrong is logged."""
+        copy = self._copying.submit(_copied, image)
+        return self._writing.submit(_attempt, copy, write)
 
     def close(self) -> None:
         """Returns when all is written."""
@@ -46,13 +58,12 @@ def write_image(path: Path, image: Image, record: int, usage: Usage, session_id:
 
     It is on the disk at return. Raises StorageFailed or DiskQuotaExceeded and leaves nothing behind.
     """
-    created, digest = time.time(), image.state.digest()
+    created = time.time()
+    arrays, metadata = image_content(image, record, created)
     counter = _Counter(usage, session_id)
     try:
         with storage_errors(f"the checkpoint {path.name} could not be written"):
-            write_file(
-                path, counter.batches(image_parts(image, record, created, digest=digest)), "checkpoint", sync=True
-            )
+            write_file(path, counter.batches(tensor_parts(arrays, metadata)), "checkpoint", sync=True)
             sync_directory(path.parent)
     except BaseException:
         with suppress(OSError):
@@ -66,26 +77,20 @@ def write_image(path: Path, image: Image, record: int, usage: Usage, session_id:
         image.state.step,
         image.state.contributions,
         image.settled,
-        digest,
+        metadata["digest"],
+        metadata[SEAL],
         created,
         counter.nbytes,
-        counter.sha256,
     )
 
 
 class _Counter:
-    """Sees the pieces of a file on their way: counts their bytes as the session's, and hashes them."""
+    """Counts the bytes of a file on their way as the session's."""
 
     def __init__(self, usage: Usage, session_id: str) -> None:
         self.nbytes = 0
         self._usage = usage
         self._session_id = session_id
-        self._hash = hashlib.sha256()
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of all pieces."""
-        return self._hash.hexdigest()
 
     def batches(self, pieces: Iterator[Bytes]) -> Iterator[list[Bytes]]:
         """Yields the pieces, many at a time; raises DiskQuotaExceeded before those that are too many."""
@@ -93,7 +98,6 @@ class _Counter:
         for piece in pieces:
             self._usage.take(self._session_id, len(piece))
             self.nbytes += len(piece)
-            self._hash.update(buffer(piece))
             batch.append(piece)
             if len(batch) == _BATCH:
                 yield batch
@@ -110,7 +114,7 @@ def _copied(image: Image) -> Image:
         return image.detached()
 
 
-def _write(copy: "Future[Image]", write: Callable[[Image], object]) -> None:
+def _attempt(copy: "Future[Image]", write: Callable[[Image], object]) -> None:
     try:
         write(copy.result())
     except (SessionError, MemoryError) as error:

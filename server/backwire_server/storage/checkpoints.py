@@ -1,6 +1,5 @@
 """The checkpoints of a session and its manifest, which says which of them count. See docs/storage.md."""
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from backwire_server.storage.disk import (
 )
 from backwire_server.storage.image_file import read_image
 from backwire_server.storage.manifest import MANIFEST, SUFFIX, Manifest, Stored
+from backwire_server.storage.state_file import SEAL
 
 KEPT = 2
 """How many checkpoints that the server made by itself are kept."""
@@ -66,13 +66,7 @@ class Checkpoints:
     def check(self) -> None:
         """Raises SessionQuarantined when a file is missing, or not as large as it was, that a replay may begin with."""
         for each in self.manifest.automatic:
-            path = self._directory / each.file
-            try:
-                found = path.stat().st_size
-            except FileNotFoundError:
-                raise damaged(path, "the file is missing") from None
-            if found != each.bytes:
-                raise damaged(path, f"it has {found:,} bytes, but {each.bytes:,} were written")
+            self._check_size(each)
 
     def read(self, stored: Stored) -> Image:
         """Returns what is in a checkpoint, verified; raises SessionQuarantined, StorageFailed."""
@@ -82,7 +76,7 @@ class Checkpoints:
                 image, metadata = read_image(path)
             except FileNotFoundError:
                 raise damaged(path, "the file is missing") from None
-        if (metadata.get("digest"), metadata.get("record")) != (stored.digest, str(stored.record)):
+        if (metadata.get("digest"), metadata.get(SEAL)) != (stored.digest, stored.seal):
             raise damaged(path, "it is another checkpoint than the one that was written under this name")
         image.settled = stored.settled
         return image
@@ -90,11 +84,8 @@ class Checkpoints:
     def verify(self) -> int:
         """Reads all files and returns how many there are; raises SessionQuarantined, StorageFailed."""
         for each in self.manifest.checkpoints:
-            path = self._directory / each.file
-            with storage_errors(f"{path} could not be read"), path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != each.sha256:
-                raise damaged(path, "its checksum is not the one that the manifest tells")
+            with storage_errors(f"{self._directory / each.file} could not be read"):
+                self._check_size(each)
             self.read(each).close()
         return len(self.manifest.checkpoints)
 
@@ -158,6 +149,15 @@ class Checkpoints:
             for name in sorted(os.listdir(self._directory)):
                 if name not in counting and (name.startswith((AUTOMATIC, NAMED)) or name.endswith(TEMPORARY)):
                     self._unlink(self._directory / name)
+
+    def _check_size(self, stored: Stored) -> None:
+        path = self._directory / stored.file
+        try:
+            found = path.stat().st_size
+        except FileNotFoundError:
+            raise damaged(path, "the file is missing") from None
+        if found != stored.bytes:
+            raise damaged(path, f"it has {found:,} bytes, but {stored.bytes:,} were written")
 
     def _unlink(self, path: Path) -> None:
         failpoints.hit("prune.checkpoint")

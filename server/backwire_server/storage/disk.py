@@ -27,9 +27,9 @@ def damaged(path: Path, what: str, offset: int | None = None) -> SessionQuaranti
     """Returns the error that says what is wrong with a file of a session, and at which byte."""
     place = f"{path}" if offset is None else f"{path}, byte {offset}"
     folder = path if path.is_dir() else path.parent
+    verify = f"`backwire verify {folder.parent.parent} {folder.name}`"
     return SessionQuarantined(
-        f"{place}: {what}; see what `backwire verify {folder}` finds, restore the session's directory from a copy, or "
-        "delete the session"
+        f"{place}: {what}; see what {verify} finds, restore the session's directory from a copy, or delete the session"
     )
 
 
@@ -59,6 +59,15 @@ def write_all(descriptor: int, pieces: Sequence[Bytes], offset: int) -> int:
             offset += written
             rest = _after(rest, written)
     return offset
+
+
+def sync_file(path: Path) -> None:
+    """Returns when all that is in a file is on the disk, whoever wrote it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(path: Path) -> None:

@@ -1,14 +1,13 @@
 """Checkpoints: everything that a session is at one moment, as a file."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from backwire_api.tensors import Bytes
 from backwire_api.v1 import storage_pb2
 from backwire_server.sessions.state import Arrays, Image, PassImage, State
 from backwire_server.storage import state_file
@@ -16,24 +15,23 @@ from backwire_server.storage.answers import decode_request, encode_request
 from backwire_server.storage.damage import Damaged
 from backwire_server.storage.disk import damaged
 from backwire_server.storage.mutations import forward_from_proto, forward_to_proto, lease_from_proto, lease_to_proto
-from backwire_server.storage.tensorfile import TensorFile, tensor_parts
+from backwire_server.storage.tensorfile import TensorFile
 
 FORMAT = "backwire-checkpoint-1"
 SESSION = "session"
 
 
-def image_parts(image: Image, record: int, created: float, *, digest: str = "") -> Iterator[Bytes]:
-    """Yields a checkpoint of the image in pieces, most of them views of its arrays, which must stay as they are.
+def image_content(image: Image, record: int, created: float) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the tensors and the metadata of a checkpoint of the image, as `tensor_parts` takes them.
 
-    `record` is the number of the last record of the journal that the image contains, `created` is in seconds since
-    1970, and the digest of the state is computed unless it is given. Raises StorageFailed for an image that no file in
-    the format can hold.
+    Most tensors are the image's own arrays, which must stay as they are. `record` is the number of the last record of
+    the journal that the image contains, and `created` is in seconds since 1970.
     """
-    metadata = {"format": FORMAT, **state_file.state_metadata(image.state, digest)}
+    metadata = {"format": FORMAT, **state_file.state_metadata(image.state)}
     metadata |= {"record": str(record), "created": repr(created)}
     others = _others(image)
     metadata[state_file.SEAL] = state_file.seal(metadata, others)
-    yield from tensor_parts({**state_file.state_arrays(image.state), **others}, metadata)
+    return {**state_file.state_arrays(image.state), **others}, metadata
 
 
 def read_image(path: str | os.PathLike[str]) -> tuple[Image, dict[str, str]]:

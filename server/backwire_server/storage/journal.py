@@ -11,10 +11,10 @@ from pathlib import Path
 from backwire_api.v1 import storage_pb2
 from backwire_server.sessions.durable import Mutation
 from backwire_server.sessions.errors import StorageFailed
-from backwire_server.sessions.scope import CallScope
+from backwire_server.sessions.scope import UNBOUNDED, CallScope
 from backwire_server.storage import failpoints
 from backwire_server.storage.damage import Damaged
-from backwire_server.storage.disk import Usage, damaged, failed, storage_errors, sync_directory
+from backwire_server.storage.disk import Usage, damaged, failed, storage_errors, sync_directory, sync_file
 from backwire_server.storage.environment import differences, environment
 from backwire_server.storage.group_commit import GroupCommit
 from backwire_server.storage.mutations import decode_mutation, encode_mutation
@@ -36,6 +36,9 @@ class Journal:
     """All segments of one session. For one thread at a time, but for `wait` and `prune`.
 
     Files are opened when they are needed, and a torn tail is cut then. With `sync` records are flushed by `wait`.
+
+    Attributes:
+        grown: The bytes of all records that this process has appended.
     """
 
     def __init__(self, directory: Path, session_id: str, ancestors: Sequence[str], usage: Usage, *, sync: bool) -> None:
@@ -51,6 +54,7 @@ class Journal:
         self._segment: Segment | None = None
         self._last: int | None = None  # the number of the last record, and where it ends, once that is known
         self._end = 0
+        self.grown = 0
 
     @property
     def broken(self) -> bool:
@@ -88,6 +92,7 @@ class Journal:
                 raise failed("the mutation could not be written to the journal", error) from error
             raise
         self._last = number
+        self.grown += nbytes
         self._commit.wrote(number)
         return number
 
@@ -96,6 +101,19 @@ class Journal:
         self.check()
         if self._sync:
             self._commit.wait(number, self._flush, scope)
+
+    def secure(self, record: int) -> None:
+        """Returns when the records up to this number are on the disk, also where `wait` does not see to that.
+
+        What is kept for longer than the journal counts on them: a later record must never get the number of one that
+        was lost. Raises StorageFailed. For a thread beside which nobody prunes.
+        """
+        if self._sync:
+            self.wait(record, UNBOUNDED)
+            return
+        with storage_errors("the journal could not be flushed"):
+            for first in [each for each in self._firsts if each <= record]:
+                sync_file(self._path(first))
 
     @property
     def last(self) -> int:

@@ -32,8 +32,14 @@ class DirectoryLock:
 
     def __init__(self, directory: str | Path, patience: float = PATIENCE_SECONDS) -> None:
         root = Path(directory)
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            remedy = "give a directory that this user can write to, such as a volume"
+            raise OSError(
+                error.errno, f"the data directory cannot be used: {error.strerror}; {remedy}", str(root)
+            ) from error
         try:
             self._take(root, patience)
             shutil.rmtree(root / SCRATCH, ignore_errors=True)

@@ -32,9 +32,9 @@ class Stored:
         contributions: How many contributions it has accumulated.
         settled: Whether nothing has changed since that step.
         digest: The digest of the state.
+        seal: The seal over all else in the file; see `state_file.seal`.
         created: When it was made, in seconds since 1970.
         bytes: The size of its file.
-        sha256: The SHA-256 of its file.
     """
 
     file: str
@@ -44,9 +44,9 @@ class Stored:
     contributions: int
     settled: bool
     digest: str
+    seal: str
     created: float
     bytes: int
-    sha256: str
 
     @property
     def info(self) -> CheckpointInfo:

@@ -6,6 +6,7 @@ from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.messages.session import session_spec
@@ -61,7 +62,9 @@ class FileSession:
         self._journal = Journal(directory, manifest.session_id, manifest.ancestors, place.usage, sync=sync)
         self._checkpoints = Checkpoints(directory, manifest, place.usage, self._journal.fail)
         self._attempted = self._base_record
+        self._grown: int | None = None  # what the journal had grown to at that record, once it is known
         self._writing: Future[None] | None = None
+        self._latest: Future[Any] | None = None  # of all that is written in the background, one after another
 
     @classmethod
     def create(cls, place: Place, manifest: Manifest, definition: bytes, image: Image | None = None) -> "FileSession":
@@ -113,11 +116,13 @@ class FileSession:
         """Whether the journal has grown far since the last attempt at a checkpoint, and none is going on."""
         if self._writing is not None and not self._writing.done():
             return False
-        if self._journal.last - self._attempted >= DUE_RECORDS:
+        journal = self._journal
+        if self._grown is None:
+            self._grown = journal.grown - journal.bytes_after(self._attempted)
+        if journal.last - self._attempted >= DUE_RECORDS:
             return True
-        newest = self._checkpoints.newest
-        grown = self._journal.bytes_after(self._attempted)
-        return grown >= max(self._place.due_bytes, newest.bytes if newest else 0)
+        grown = journal.grown - self._grown
+        return grown >= self._place.due_bytes and grown >= self._base_bytes
 
     @property
     def dirty(self) -> bool:
@@ -171,15 +176,25 @@ class FileSession:
             return
         with image:
             self._drain()
-            record = self._attempted = self._journal.rotate()
+            record = self._journal.rotate()
+            self._attempt()
             if not self._has(record):
                 self._write(image, record)
 
-    def save(self, name: str, image: Image, key: RequestKey | None = None) -> CheckpointInfo:
-        """Writes a checkpoint that stays."""
-        with image:
+    def save(self, name: str, image: Image, key: RequestKey | None = None) -> "Future[CheckpointInfo]":
+        """Has a checkpoint written that stays."""
+        with ExitStack() as otherwise:
+            otherwise.enter_context(image)
             self._journal.check()
-            return self._write(image, self._journal.last, name, key).info
+            record = self._journal.last
+
+            def write(copy: Image) -> CheckpointInfo:
+                self._journal.secure(record)
+                return self._write(copy, record, name, key).info
+
+            self._latest = saving = self._place.checkpointer.submit(image, write)
+            otherwise.pop_all()
+            return saving
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """Returns the checkpoints that there are, oldest first."""
@@ -187,6 +202,7 @@ class FileSession:
 
     def delete_checkpoint(self, name: str, key: RequestKey | None = None) -> None:
         """Removes what `save` wrote."""
+        self._drain()
         self._journal.check()
         self._checkpoints.remove(name, key)
         self._prune()
@@ -201,6 +217,7 @@ class FileSession:
 
     def load(self, name: str) -> Image:
         """Reads what `save` wrote and verifies it."""
+        self._drain()
         return self._checkpoints.read(self._checkpoints.find(name))
 
     def restart(self, image: Image) -> None:
@@ -209,10 +226,10 @@ class FileSession:
             self._drain()
             record = self._journal.rotate()
             self._write(image, record, alone=True)
-            self._attempted = record
+            self._attempt()
 
     def fork(self, session_id: str, key: RequestKey | None) -> "FileSession":
-        """Returns the files of a new session, which share what is on disk of this one so far."""
+        """Returns the files of a new session, which share what is on disk of this one, but for what has a name."""
         place, record = self._place, self._journal.rotate()
         with self._checkpoints.still() as own:
             manifest = branched(own, session_id, key)
@@ -231,6 +248,15 @@ class FileSession:
         newest = self._checkpoints.newest
         return newest.record if newest else 0
 
+    @property
+    def _base_bytes(self) -> int:
+        newest = self._checkpoints.newest
+        return newest.bytes if newest else 0
+
+    def _attempt(self) -> None:
+        """Notes that a checkpoint of now is made, or that it was tried."""
+        self._attempted, self._grown = self._journal.last, self._journal.grown
+
     def _has(self, record: int) -> bool:
         """Tells whether the newest checkpoint is that of a record."""
         newest = self._checkpoints.newest
@@ -239,15 +265,17 @@ class FileSession:
     def _checkpoint_later(self, image: Image) -> None:
         with ExitStack() as otherwise:
             otherwise.enter_context(image)
-            self._drain()
-            self._attempted = self._journal.last
+            if self._writing is not None:
+                wait([self._writing])
+            self._attempt()
             try:
                 record = self._journal.rotate()
             except StorageFailed as error:
                 _LOG.warning("no checkpoint of %s could be begun, and its journal goes on: %s", self._directory, error)
                 return
             if not self._has(record):
-                self._writing = self._place.checkpointer.submit(image, lambda copy: self._write(copy, record))
+                self._writing = self._place.checkpointer.attempt(image, lambda copy: self._write(copy, record))
+                self._latest = self._writing
                 otherwise.pop_all()
 
     def _recovery(self, base: Stored | None) -> Recovery:
@@ -280,6 +308,6 @@ class FileSession:
 
     def _drain(self) -> None:
         """Returns when nothing is written in the background, and lets go of that."""
-        if self._writing is not None:
-            wait([self._writing])
-            self._writing = None
+        if self._latest is not None:
+            wait([self._latest])
+            self._writing = self._latest = None

@@ -25,14 +25,14 @@ def state_arrays(state: State) -> dict[str, Any]:
     return found
 
 
-def state_metadata(state: State, digest: str = "") -> dict[str, str]:
-    """Returns all else of the state, with its digest, which is computed unless it is given."""
+def state_metadata(state: State) -> dict[str, str]:
+    """Returns all else of the state, with its digest, for which all of it is read."""
     return {
         "step": str(state.step),
         "forwards": str(state.forwards),
         "contributions": str(state.contributions),
         "total_weight": state.total_weight.hex(),
-        "digest": digest or state.digest(),
+        "digest": state.digest(),
     }
 
 

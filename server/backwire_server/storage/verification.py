@@ -10,6 +10,7 @@ from pathlib import Path
 
 from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.content import BOUNDLESS, recovered
+from backwire_server.sessions.errors import SessionQuarantined
 from backwire_server.sessions.imaging import state_of
 from backwire_server.sessions.limits import Limits
 from backwire_server.storage.checkpointer import Checkpointer
@@ -44,6 +45,9 @@ def verify_session(directory: Path, session_id: str, limits: Limits) -> Verdict:
         checkpointer = Checkpointer()
         try:
             return _verdict(FileSession.open(Place(root, limits, Usage(), checkpointer), session_id), limits)
+        except SessionQuarantined as error:
+            real = str(error).replace(str(root), str(directory / SESSIONS)).replace(str(root.parent), str(directory))
+            raise SessionQuarantined(real) from error
         finally:
             checkpointer.close()
 

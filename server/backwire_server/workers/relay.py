@@ -17,6 +17,9 @@ DEATH_SECONDS = 2.0
 ENDED = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
 """What writing to a call raises that is over."""
 
+BROKE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}
+"""What a call ends with whose connection broke: INTERNAL where it was being written to."""
+
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
@@ -101,7 +104,7 @@ async def noticing_the_end(worker: WorkerProcess) -> AsyncIterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         details = dict(error.trailing_metadata() or ())
-        broke = error.code() is grpc.StatusCode.UNAVAILABLE and STATUS_DETAILS not in details
+        broke = error.code() in BROKE and STATUS_DETAILS not in details
         if broke and await worker.has_ended(DEATH_SECONDS):
             raise WorkerEnded from None
         raise
