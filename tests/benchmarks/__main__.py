@@ -46,6 +46,7 @@ SECTIONS: dict[str, Section] = {
     "hibernation": hibernation.measure,
 }
 NAMES = (*STEPS, PRODUCTS, *SECTIONS)
+QUICK_NAMES = (*STEPS, "floor", "payloads", "durability")
 QUICK_MODELS = ("S", "M", "LeNet", "transformer")
 
 
@@ -100,9 +101,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         type=_listed(NAMES),
-        default=NAMES,
         metavar="NAMES",
-        help=f"what to measure: {', '.join(NAMES)} (default: all)",
+        help=f"what to measure: {', '.join(NAMES)} (default: all; {', '.join(QUICK_NAMES)} when quick)",
     )
     parser.add_argument(
         "--models",
@@ -118,6 +118,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=Path("out/bench.json"), help="(default: %(default)s)")
     options = parser.parse_args()
+    options.only = options.only or (QUICK_NAMES if options.quick else NAMES)
     options.models = options.models or (QUICK_MODELS if options.quick else values.MODELS)
     options.rounds = options.rounds or (7 if options.quick else 21)
     options.burst = options.burst or (0.05 if options.quick else 0.1)
