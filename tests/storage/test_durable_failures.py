@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.storage.durable import TOUR, Disk, Gone, backward, create, do, forward, key_of, killed, standing, step
+from tests.storage.durable import TOUR, Disk, Gone, backward, batch, create, do, forward, key_of, killed, standing, step
 
 from backwire_server.engine.errors import EngineError
 from backwire_server.sessions import errors
@@ -16,7 +16,7 @@ from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.lease import WriterLease
 from backwire_server.sessions.parameters import ParameterStore
 from backwire_server.sessions.passes import PassTable
-from backwire_server.sessions.scope import UNBOUNDED
+from backwire_server.sessions.scope import UNBOUNDED, Unbounded
 from backwire_server.sessions.session import Session
 from backwire_server.storage import failpoints
 
@@ -151,6 +151,27 @@ def test_a_flush_that_failed_leaves_nobody_guessing(disk: Disk, arm: Callable[[s
     assert do(session, "train again") == do(undisturbed, "train", "train again")[1:]
     assert standing(session) == standing(undisturbed)
     assert standing(killed(disk, session)) == standing(undisturbed)
+
+
+def test_what_was_not_flushed_is_not_acknowledged_though_others_went_on_meanwhile(
+    disk: Disk, arm: Callable[[str], object]
+) -> None:
+    """An answer may wait for its flush while another call finds that it failed, and makes the session anew."""
+    waiting: list[Callable[[], None]] = []
+
+    class Later(Unbounded):
+        def before_answer(self, wait: Callable[[], None]) -> None:
+            waiting.append(wait)
+
+    session = create(disk.open(Durability.FSYNC))
+    session.train_step(Later(), TrainCall(batch(1)))
+    arm("journal.flush=EIO")
+    with pytest.raises(errors.StorageFailed):
+        do(session, "train again")
+    failpoints.disarm()
+    do(session, "train again")
+    with pytest.raises(errors.StorageFailed):
+        waiting[0]()
 
 
 def test_a_quota_of_the_disk_refuses_what_would_go_beyond_it_until_there_is_room(disk: Disk) -> None:

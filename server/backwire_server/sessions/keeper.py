@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from backwire_server.engine.graph import Parameter
 from backwire_server.sessions.budget import Account
@@ -26,7 +27,7 @@ Open = Callable[[], SessionFiles]
 class Keeper:
     """The content of a session and its files.
 
-    For one thread at a time, but for `wait`, `spec`, `durability`, `progress` and `awake`.
+    For one thread at a time, but for `spec`, `durability`, `progress` and `awake`.
 
     Attributes:
         session_id: The session's id.
@@ -157,16 +158,15 @@ class Keeper:
             files.checkpoint(content.image(briefly=True), background=True)
         return answer
 
-    @property
-    def flushed(self) -> bool:
-        """Whether mutations are flushed to the disk before they are acknowledged, for which `wait` waits."""
-        return self.durability is Durability.FSYNC
+    def flush(self, scope: CallScope) -> Callable[[], None] | None:
+        """Returns what returns when all that the journal has by now is on the disk; None where nobody waits for that.
 
-    def wait(self, number: int, scope: CallScope) -> None:
-        """Returns when a record of the journal, and all before it, are on the disk; raises StorageFailed."""
-        files = self._files
-        if files is not None:
-            files.wait(number, scope)
+        It may be called by another thread, whatever becomes of the content meanwhile; it raises StorageFailed.
+        """
+        files, number = self._files, self.written
+        if files is None or self.durability is not Durability.FSYNC:
+            return None
+        return partial(files.wait, number, scope)
 
     @property
     def saving(self) -> Saving | None:

@@ -209,9 +209,9 @@ class Session(Residence):
             if answer is None:
                 keeper.content.lease.check(lease)
                 answer = keeper.perform(call, key, scope)
-            number = keeper.written
-        if keeper.flushed:
-            scope.before_answer(lambda: keeper.wait(number, scope))
+            flush = keeper.flush(scope)
+        if flush is not None:
+            scope.before_answer(flush)
         return cast(A, answer)
 
     def _once(self, scope: CallScope, key: RequestKey | None, prepare: Callable[[Keeper], Mutating]) -> LeaseResult:
@@ -219,9 +219,9 @@ class Session(Residence):
             answer = keeper.content.log.find(key)
             if answer is None:
                 answer = keeper.perform(prepare(keeper), key, scope)
-            number = keeper.written
-        if keeper.flushed:
-            scope.before_answer(lambda: keeper.wait(number, scope))
+            flush = keeper.flush(scope)
+        if flush is not None:
+            scope.before_answer(flush)
         return cast(LeaseResult, answer)
 
     def _change_files(self, scope: CallScope, key: RequestKey | None, act: Callable[[Keeper], A]) -> A:
