@@ -1,9 +1,8 @@
-"""Runs a Pipeline stream: one thread reads and checks requests ahead, another does them in order and answers."""
+"""Runs a Pipeline stream: one thread reads and checks requests ahead, one does them in order, and one answers."""
 
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -28,8 +27,8 @@ _POLL_SECONDS = 0.02
 
 _END = None
 
-MOST_UNFLUSHED = 16
-"""How many requests a stream does ahead of the one that is being flushed."""
+MOST_AHEAD = 16
+"""How many requests a stream does ahead of the one whose answer is being flushed or sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,44 +66,27 @@ class PipelineStream:
         self._scope = PipelineScope(context)
         self._window = Window(incoming.ticket, store.limits.max_pipeline_bytes)
         self._queue: SimpleQueue[Work | Exception | None] = SimpleQueue()
+        self._outcomes: SimpleQueue[Outcome | Exception | None] = SimpleQueue()
+        self._ahead = threading.Semaphore(MOST_AHEAD)
+        self._abandoned = False
         self._dependencies = Dependencies()
 
     def run(self) -> Iterator[bytes]:
         """Yields the serialized answers; raises what ends the stream early."""
         self._context.add_callback(self._abandon)
         self._incoming.ticket.on_drain(self._drain)
-        threading.Thread(target=self._read, name="backwire-pipeline-reader", daemon=True).start()
+        for work, name in ((self._read, "reader"), (self._compute, "compute")):
+            threading.Thread(target=work, name=f"backwire-pipeline-{name}", daemon=True).start()
         try:
-            for outcome in self._outcomes():
-                yield from self._answers(outcome)
+            while (outcome := self._outcomes.get()) is not _END:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                yield from self._answers(outcome.settled())
                 self._window.give(outcome.work.nbytes)
+                self._ahead.release()
         finally:
-            self._window.close()
+            self._abandon()
             self._scope.close()
-
-    def _outcomes(self) -> Iterator[Outcome]:
-        """Does the requests and yields what came of them, once it is as durable as it is to be.
-
-        Meanwhile it goes on with those that follow, up to MOST_UNFLUSHED of them.
-        """
-        waiting: deque[Outcome] = deque()
-        end: Exception | None = None
-        ended = False
-        while not ended or waiting:
-            if waiting and (ended or len(waiting) > MOST_UNFLUSHED or self._queue.empty()):
-                yield waiting.popleft().settled()
-                continue
-            item = self._queue.get()
-            if item is _END or isinstance(item, Exception):
-                ended, end = True, item
-                continue
-            outcome = self._do(item)
-            if outcome.flush is None and not waiting:
-                yield outcome
-            else:
-                waiting.append(outcome)
-        if end is not None:
-            raise end
 
     def _read(self) -> None:
         reader = Reader(self._store.limits, self._window.take)
@@ -123,6 +105,22 @@ class PipelineStream:
             self._queue.put(error)
         else:
             self._queue.put(_END)
+
+    def _compute(self) -> None:
+        """Does the requests one after another, while earlier answers are flushed and sent, up to MOST_AHEAD of them."""
+        try:
+            while (item := self._queue.get()) is not _END:
+                if isinstance(item, Exception):
+                    raise item
+                self._ahead.acquire()
+                if self._abandoned:
+                    return
+                self._outcomes.put(self._do(item))
+                del item
+        except Exception as error:
+            self._outcomes.put(error)
+        finally:
+            self._outcomes.put(_END)
 
     def _answers(self, outcome: Outcome) -> Iterator[bytes]:
         work, reason = outcome.work, "OK"
@@ -179,5 +177,7 @@ class PipelineStream:
         self._queue.put(ShuttingDown("the server is shutting down; open a stream on another", retry_after=1.0))
 
     def _abandon(self) -> None:
+        self._abandoned = True
         self._window.close()
         self._queue.put(_END)
+        self._ahead.release()
