@@ -187,12 +187,9 @@ class FileSession:
             otherwise.enter_context(image)
             self._journal.check()
             record = self._journal.last
-
-            def write(copy: Image) -> CheckpointInfo:
-                self._journal.secure(record)
-                return self._write(copy, record, name, key).info
-
-            self._latest = saving = self._place.checkpointer.submit(image, write)
+            self._latest = saving = self._place.checkpointer.submit(
+                image, lambda copy: self._write_after_records(copy, record, name, key).info
+            )
             otherwise.pop_all()
             return saving
 
@@ -274,7 +271,9 @@ class FileSession:
                 _LOG.warning("no checkpoint of %s could be begun, and its journal goes on: %s", self._directory, error)
                 return
             if not self._has(record):
-                self._writing = self._place.checkpointer.attempt(image, lambda copy: self._write(copy, record))
+                self._writing = self._place.checkpointer.attempt(
+                    image, lambda copy: self._write_after_records(copy, record)
+                )
                 self._latest = self._writing
                 otherwise.pop_all()
 
@@ -283,6 +282,11 @@ class FileSession:
         replay = self._journal.replay(record)
         image = self._checkpoints.read(base) if base else None
         return Recovery(image, replay.mutations, replay.count, self._checkpoints.digests_after(record))
+
+    def _write_after_records(self, image: Image, record: int, name: str = "", key: RequestKey | None = None) -> Stored:
+        """Does as `_write`, once the records that lead to the image are on the disk; in the background."""
+        self._journal.secure(record)
+        return self._write(image, record, name, key)
 
     def _write(
         self, image: Image, record: int, name: str = "", key: RequestKey | None = None, *, alone: bool = False
