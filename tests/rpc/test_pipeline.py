@@ -284,9 +284,11 @@ class TestCapacity:
         told = refused(lambda: converse(api).answers())
         assert (told.reason, told.quota) == ("OVERLOADED", "max_concurrent_pipelines")
 
-    def test_a_flood_is_held_back_at_the_window(self, serve: Any) -> None:
+    def test_a_flood_is_held_back_at_the_window(self, serve: Any, until: Any) -> None:
         api = serve(max_pipeline_bytes=200_000)
         session = api.create()
+        turn = api.server._store.get(session)._turn
+        assert turn.try_acquire(), "nothing is done as long as the test has it"
         inputs = {"x": tensors.encode(np.ones(3))}
         other = pb.ForwardRequest(session_id=session, inputs=inputs, mode=pb.MODE_EVAL, outputs=["y"] * 1_000)
         held: list[int] = []
@@ -299,9 +301,12 @@ class TestCapacity:
             sent.set()
 
         call = api.stub.Pipeline(flood(), timeout=20)
+        until(lambda: api.server.admission._request_bytes >= 200_000)
+        held.append(api.server.admission._request_bytes)
+        turn.release()
         assert sum(1 for _ in call) == 2_000
         assert sent.is_set()
-        assert 100_000 < max(held) <= 200_000 + len(other.SerializeToString()) + 2_000
+        assert 200_000 <= max(held) <= 200_000 + len(other.SerializeToString()) + 2_000
 
     def test_calls_and_health_are_answered_while_streams_are_flooded(self, api: Any) -> None:
         busy, calm = api.create(), api.create()
