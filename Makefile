@@ -13,7 +13,7 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults check format proto serve bench bench-quick conformance image docker-verify clean
+.PHONY: help demo test faults fuzz soak check format proto serve bench bench-quick conformance image docker-verify clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ test: $(INSTALLED) ## Run all tests, in parallel; ARGS="-k name" narrows them
 
 faults: $(INSTALLED) ## Kill, cut off and starve servers in thousands of rounds; ARGS="--rounds 100 --seed 7" chooses
 	$(BIN)/python -m tests.faults $(ARGS)
+
+fuzz: $(INSTALLED) ## Feed the server hostile bytes, guided by coverage with atheris; ARGS="--seconds 600 --target graph" chooses
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+soak: $(INSTALLED) ## Soak a server with clients that cancel, disconnect and are killed; ARGS="--minutes 60" chooses
+	$(BIN)/python -m tests.soak $(ARGS)
 
 check: $(INSTALLED) $(GENERATOR) ## Check format, lint, types, generated code and the contract's style
 	$(BIN)/ruff format --check

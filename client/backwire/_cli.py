@@ -1,4 +1,4 @@
-"""The command line: `backwire serve`, `demo`, `describe`, `check-gradients`, `health`, `ops`, `sessions` and more."""
+"""The command line: `backwire serve`, `demo`, `describe`, `check-gradients`, `health`, `ops`, `sessions`, `token`..."""
 
 import argparse
 import contextlib
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import backwire
-from backwire import _channel, _cli_check, _cli_describe, _cli_options, _cli_sessions, _health
+from backwire import _channel, _cli_check, _cli_describe, _cli_options, _cli_sessions, _cli_tokens, _health
 from backwire._errors import BackwireError
 
 _SERVER_COMMANDS = {"serve": "backwire_server", "verify": "backwire_server.storage.verify"}
@@ -25,6 +25,8 @@ exit codes:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code, which `backwire --help` lists; `serve` and `verify` do not return."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:2] == ["config", "check"]:
+        _become("backwire_server", ["--check-config", *given[2:]])
     if given[:1] and given[0] in _SERVER_COMMANDS:
         _become(_SERVER_COMMANDS[given[0]], given[1:])
     options = _parser().parse_args(given)
@@ -116,6 +118,21 @@ def _parser() -> argparse.ArgumentParser:
         add_help=False,
     )
 
+    config = commands.add_parser(
+        "config",
+        help="`backwire config check` prints every setting of a server and where it comes from",
+        description="Checks the configuration of a server without starting it; takes the options of `backwire serve`.",
+    )
+    config.add_argument("check", choices=["check"])
+
+    token = commands.add_parser(
+        "token",
+        help="make, list and revoke the tokens that let clients in",
+        description="Makes, lists and revokes the tokens of a file that `backwire serve --tokens FILE` reads.",
+    )
+    _cli_tokens.add_options(token)
+    token.set_defaults(run=_tokens)
+
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_print_version)
     return parser
@@ -156,7 +173,7 @@ def _check_gradients(options: argparse.Namespace) -> int:
 
 
 def _print_health(options: argparse.Namespace) -> int:
-    channel = _channel.open_channel(options.target, token=None, tls=None)
+    channel = _channel.open_channel(options.target, **_cli_options.credentials(options))
     with contextlib.closing(channel):
         status = _health.health(channel, timeout=options.timeout)
     print(status)
@@ -170,7 +187,7 @@ def _print_sessions(options: argparse.Namespace) -> int:
 
 
 def _print_ops(options: argparse.Namespace) -> int:
-    with backwire.connect(options.target, timeout=options.timeout) as client:
+    with backwire.connect(options.target, timeout=options.timeout, **_cli_options.credentials(options)) as client:
         ops = client.ops()
     if not options.names:
         for op in ops.values():
@@ -183,6 +200,15 @@ def _print_ops(options: argparse.Namespace) -> int:
         if name in ops:
             print(f"{ops[name]}\n")
     return 1 if unknown else 0
+
+
+def _tokens(options: argparse.Namespace) -> int:
+    printed = _cli_tokens.run(options)
+    for line in printed.err:
+        print(line, file=sys.stderr)
+    for line in printed.out:
+        print(line)
+    return 0
 
 
 def _print_version(options: argparse.Namespace) -> int:  # noqa: ARG001

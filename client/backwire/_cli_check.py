@@ -68,7 +68,7 @@ def check(options: argparse.Namespace) -> Outcome:
     if all(item.frozen for item in model.proto.parameters):
         raise GraphError("the model has no parameter that trains, so there is no gradient to check; give one that has")
     data = _data(model, options)
-    with backwire.connect(options.target, timeout=options.timeout) as client:
+    with backwire.connect(options.target, timeout=options.timeout, **_cli_options.credentials(options)) as client:
         weigh = _Weighting(client, data, options.seed)
         graph, loss = _cli_models.with_loss(model, options.loss, weigh, "weighted_mean")
         with client.create_session(graph, seed=options.seed) as session:

@@ -61,7 +61,7 @@ def report(options: argparse.Namespace) -> str:
     sizes = _cli_models.sizes_of(model, dict(options.shape), otherwise=1)
     graph, loss = _cli_models.with_loss(model, options.loss, lambda _, value: _functions_math.mean(value), "mean")
     optimizer = None if options.optimizer == NO_OPTIMIZER else OPTIMIZERS[options.optimizer](learning_rate=1e-3)
-    with backwire.connect(options.target, timeout=options.timeout) as client:
+    with backwire.connect(options.target, timeout=options.timeout, **_cli_options.credentials(options)) as client:
         found = client.describe(graph, sizes.shapes, optimizer)
     made = _Report(_cli_models.title(options.model), graph, loss, options.optimizer, sizes, found)
     return _cli_options.as_json(_document(made)) if options.json else "\n".join(_lines(made, values=options.values))

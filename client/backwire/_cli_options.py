@@ -3,12 +3,25 @@
 import argparse
 import json
 import math
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from backwire import _channel, _client
+from backwire._errors import InvalidRequestError
 
 Shape = tuple[int, ...]
+
+TOKEN_VARIABLE = "BACKWIRE_TOKEN"
+"""The environment variable that has the token of all commands: in the arguments, other users could see it."""
+
+
+class Credentials(TypedDict):
+    """What identifies both ends of a connection."""
+
+    token: str | None
+    tls: _channel.TLS | None
+
 
 RUNNING = f"localhost:{_channel.DEFAULT_PORT}"
 """The target of commands that are about a server that runs."""
@@ -20,7 +33,7 @@ PRIVATE = _client.EMBEDDED
 def add_target(
     parser: argparse.ArgumentParser, default: str, *, timeout: float | None, inherited: bool = False
 ) -> None:
-    """Adds `--target` and `--timeout`; `inherited` where the parser's parent has them too, and the defaults."""
+    """Adds the options of a connection; `inherited` where the parser's parent has them too, and the defaults."""
     usual = "start a private server" if default == PRIVATE else default
     waits = "what the command usually takes" if timeout is None else f"{timeout:g}"
     parser.add_argument(
@@ -35,6 +48,43 @@ def add_target(
         metavar="SECONDS",
         help=f"how long to wait (default: {waits})",
     )
+    unset = argparse.SUPPRESS if inherited else None
+    for flag, metavar, text in (
+        ("--ca", "FILE", "connect encrypted, and trust these authorities (PEM) to vouch for the server"),
+        ("--server-name", "NAME", "the name that the server's certificate bears, where it is not the target's"),
+        ("--certificate", "FILE", "this client's certificate (PEM), for servers that ask for one; goes with --key"),
+        ("--key", "FILE", "the key of this client's certificate (PEM)"),
+    ):
+        parser.add_argument(flag, metavar=metavar, default=unset, help=text)
+
+
+def credentials(options: argparse.Namespace) -> Credentials:
+    """Returns how to connect as the options of `add_target` say, with the token of the environment, for `connect`.
+
+    Raises InvalidRequestError for files that cannot be read or do not go together.
+    """
+    if options.target == PRIVATE:
+        return {"token": None, "tls": None}
+    token = os.environ.get(TOKEN_VARIABLE) or None
+    files = [getattr(options, name) for name in ("ca", "key", "certificate")]
+    if not (any(files) or options.server_name):
+        return {"token": token, "tls": None}
+    authorities, key, certificate = (path and _read(path) for path in files)
+    tls = _channel.TLS(
+        root_certificates=authorities,
+        private_key=key,
+        certificate_chain=certificate,
+        server_name=options.server_name,
+    )
+    return {"token": token, "tls": tls}
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise InvalidRequestError(f"{path} cannot be read: {error.strerror}; name a PEM file") from None
 
 
 def positive(text: str) -> int:

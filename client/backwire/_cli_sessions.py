@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def lines(options: argparse.Namespace) -> Iterator[str]:
     """Does what the command says, and yields what is to be printed."""
     seconds = options.timeout or (_TRANSFER_SECONDS if options.command in (_export, _import) else 10.0)
-    with backwire.connect(options.target, timeout=seconds) as client:
+    with backwire.connect(options.target, timeout=seconds, **_cli_options.credentials(options)) as client:
         yield from options.command(client, options)
 
 

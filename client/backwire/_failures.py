@@ -119,6 +119,8 @@ BY_REASON: dict[Reason, type[BackwireError]] = {
     Reason.OUT_OF_MEMORY: ResourceExhaustedError,
     Reason.DISK_QUOTA_EXCEEDED: DiskQuotaExceededError,
     Reason.OVERLOADED: OverloadedError,
+    Reason.UNAUTHENTICATED: AuthenticationError,
+    Reason.PERMISSION_DENIED: PermissionDeniedError,
     Reason.SHUTTING_DOWN: UnavailableError,
     Reason.NO_WORKER: UnavailableError,
     Reason.RECOVERING: RecoveringError,

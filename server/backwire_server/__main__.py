@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 
 from backwire_server import config, lifetime, machine
+from backwire_server.config_values import ConfigError
 
 _LOG = logging.getLogger("backwire.server")
 
@@ -27,7 +28,7 @@ def main() -> int:
     try:
         with _data_directory(settings) as descriptor:
             drained = _serve(settings, stop, descriptor)
-    except OSError as error:
+    except (OSError, ConfigError) as error:
         sys.stderr.write(f"backwire: {error}\n")
         return 1
     _LOG.info("ended" if drained else "ended before all calls had")
@@ -59,12 +60,16 @@ def _serve(settings: config.Config, stop: threading.Event, descriptor: int | Non
 
         return serve(settings, stop, _announce, descriptor)
     from backwire_server.rpc.server import Server
+    from backwire_server.telemetry.endpoint import serving
 
-    server = Server(settings.listen, settings.limits, settings.capacity, keeping=settings.keeping)
-    _announce(server.address)
-    stop.wait()
-    _LOG.info("shutting down")
-    return server.stop(settings.grace)
+    server = Server(
+        settings.listen, settings.limits, settings.capacity, keeping=settings.keeping, access=settings.access
+    )
+    with serving(settings, server.metrics.exposition):
+        _announce(server.address)
+        stop.wait()
+        _LOG.info("shutting down")
+        return server.stop(settings.grace)
 
 
 def _announce(address: str) -> None:

@@ -1,35 +1,30 @@
-"""How a server is configured: flags first, then environment variables, then defaults.
+"""How a server is configured: flags first, then environment variables, then a file, then defaults.
 
 Importing this module imports no numpy, so that the process can still be prepared for it.
 """
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from ipaddress import ip_address
 from typing import Any
 
+from backwire_server.config_file import read_settings
+from backwire_server.config_options import OPTIONS, PREFIX, Option
 from backwire_server.config_values import (
-    DURABILITIES,
-    LOG_LEVELS,
     UNITS,
     ConfigError,
-    read_address,
     read_bytes,
-    read_count,
-    read_directory,
-    read_durability,
     read_flag,
-    read_log_level,
     read_optional_seconds,
-    read_port,
-    read_seconds,
 )
 from backwire_server.machine import Tuning, usable_cores
 from backwire_server.sessions.limits import Limits
 
-PREFIX = "BACKWIRE_"
+FILE_VARIABLE = f"{PREFIX}CONFIG"
 
 LEAST_MESSAGE_BYTES = 4 << 20  # a chunk may have 2 MiB, and has a name and a shape besides
 
@@ -42,6 +37,23 @@ class Capacity:
     max_concurrent_streams: int = 16
     max_concurrent_pipelines: int = 128
     max_request_bytes: int = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may come in. All are paths of files.
+
+    Attributes:
+        tls_certificate: The server's certificate and those above it; None for traffic that is not encrypted.
+        tls_key: The key of that certificate.
+        client_ca: The authorities that the certificates of clients must come from; None asks clients for none.
+        tokens: The tokens that let clients in; None lets everybody in.
+    """
+
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    client_ca: str | None = None
+    tokens: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +84,11 @@ class Config:
         exit_with_parent: Whether to end when standard input does.
         log_level: From which level on to log.
         access_log: Whether to log every call.
+        metrics_listen: `HOST:PORT` to serve metrics on; None for nowhere.
         workers: How many processes share the sessions; None for one per core.
         worker_port: The first of the ports on which workers are reached directly from other machines; None for none.
         tuning: How each process uses the machine.
+        access: Who may come in.
         keeping: How sessions are kept on disk.
         limits: What sessions are held to.
         capacity: What is taken on at a time.
@@ -86,19 +100,35 @@ class Config:
     exit_with_parent: bool = False
     log_level: str = "info"
     access_log: bool = False
+    metrics_listen: str | None = None
     workers: int | None = None
     worker_port: int | None = None
     tuning: Tuning = field(default_factory=Tuning)
+    access: Access = field(default_factory=Access)
     keeping: Keeping = field(default_factory=Keeping)
     limits: Limits = field(default_factory=Limits)
     capacity: Capacity = field(default_factory=Capacity)
 
     def __post_init__(self) -> None:
-        if not _is_private(self.listen) and not self.allow_plaintext:
+        encrypted = self.access.tls_certificate is not None
+        if encrypted != (self.access.tls_key is not None):
+            raise ConfigError("--tls-certificate and --tls-key go together; give both, or neither")
+        if self.access.client_ca is not None and not encrypted:
+            raise ConfigError("--client-ca takes --tls-certificate and --tls-key; give them, too")
+        if not (encrypted or _is_private(self.listen) or self.allow_plaintext):
             raise ConfigError(
-                f"--listen {self.listen} can be reached from other machines, and the traffic is not encrypted; listen "
-                "on 127.0.0.1 or a unix socket behind something that encrypts, or say --allow-plaintext"
+                f"--listen {self.listen} can be reached from other machines, and the traffic is not encrypted; give "
+                "--tls-certificate and --tls-key, listen on 127.0.0.1 or a unix socket, or say --allow-plaintext"
             )
+        if self.metrics_listen is not None and not (
+            encrypted or _is_private(self.metrics_listen) or self.allow_plaintext
+        ):
+            raise ConfigError(
+                f"--metrics-listen {self.metrics_listen} can be reached from other machines, and is not encrypted; "
+                "give --tls-certificate and --tls-key, listen on 127.0.0.1, or say --allow-plaintext"
+            )
+        if encrypted and self.worker_port is not None:
+            raise ConfigError("--worker-port does not go with --tls-certificate: workers' ports are not encrypted")
         if self.limits.max_message_bytes < LEAST_MESSAGE_BYTES:
             raise ConfigError(
                 f"--max-message-bytes {self.limits.max_message_bytes} is less than {LEAST_MESSAGE_BYTES}; chunks of "
@@ -118,134 +148,60 @@ class Config:
         return min(self.workers or usable_cores(), self.limits.max_sessions)
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """A setting: its name as in Config, Tuning, Keeping, Limits or Capacity, how its text is read, and what it means.
-
-    `unset` is what the help calls a default of None.
-    """
-
-    name: str
-    read: Callable[[str], Any]
-    metavar: str
-    help: str
-    unset: str = "never"
-
-    @property
-    def flag(self) -> str:
-        """The command-line flag."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return PREFIX + self.name.upper()
-
-
-OPTIONS: Mapping[str, Sequence[Option]] = {
-    "the server": [
-        Option("listen", read_address, "ADDRESS", "HOST:PORT or unix:PATH to serve on; port 0 finds a free one"),
-        Option("allow_plaintext", read_flag, "", "serve without encryption where other machines can connect"),
-        Option("grace", read_seconds, "TIME", "how long calls in progress may go on after a signal to end"),
-        Option("exit_with_parent", read_flag, "", "end when standard input reaches its end"),
-        Option("log_level", read_log_level, "LEVEL", f"from which level on to log: {', '.join(LOG_LEVELS)}"),
-        Option("access_log", read_flag, "", "log every call"),
-    ],
-    "processes and the machine": [
-        Option(
-            "workers",
-            read_count,
-            "N",
-            "how many processes share the sessions, behind the one address; 1 serves from a single process. Each takes "
-            "an equal share of --max-sessions, --max-total-bytes and --max-request-bytes; other limits hold in each",
-            unset="one per core",
-        ),
-        Option(
-            "worker_port",
-            read_port,
-            "PORT",
-            "the first of as many ports as there are workers, on which clients on other machines reach them directly",
-            unset="none: only clients on this machine do",
-        ),
-        Option(
-            "compute_threads",
-            read_count,
-            "N",
-            "the threads of numerical libraries in each process",
-            unset="what OMP_NUM_THREADS and its like say, or 1",
-        ),
-        Option("tune_blas", read_flag, "", "choose OpenBLAS kernels where OpenBLAS itself misjudges the CPU"),
-        Option("tune_allocator", read_flag, "", "keep freed memory, up to 512MiB in each process, for large messages"),
-    ],
-    "sessions on disk": [
-        Option(
-            "data_dir",
-            read_directory,
-            "DIR",
-            "keep sessions in this directory, so that they outlive the process; one server at a time may use it",
-            unset="none: sessions are kept in memory alone",
-        ),
-        Option(
-            "durability",
-            read_durability,
-            "LEVEL",
-            "what acknowledged changes outlive unless a session asks for another level: "
-            f"{', '.join(DURABILITIES)}, for nothing, the process and the machine; takes --data-dir",
-        ),
-        Option(
-            "max_disk_bytes", read_bytes, "BYTES", "the most bytes of files that sessions have together", unset="none"
-        ),
-        Option("checkpoint_bytes", read_bytes, "BYTES", "how much journal leads to another checkpoint of a session"),
-        Option("hibernate_after", read_seconds, "TIME", "how long a session stays in memory after its last use"),
-        Option("max_awake_sessions", read_count, "N", "the most sessions in memory; the longest unused go first"),
-    ],
-    "limits on what clients may ask for": [
-        Option("max_message_bytes", read_bytes, "BYTES", "the largest message that is accepted and sent"),
-        Option(
-            "max_pipeline_bytes", read_bytes, "BYTES", "the most bytes of requests that a Pipeline holds unanswered"
-        ),
-        Option("max_graph_nodes", read_count, "N", "the most nodes of a graph"),
-        Option("max_parameters", read_count, "N", "the most parameters of a graph"),
-        Option("max_parameter_bytes", read_bytes, "BYTES", "the most bytes of parameters and constants in a graph"),
-        Option("max_passes", read_count, "N", "the most passes that a session keeps; the oldest expires"),
-        Option("max_pass_bytes", read_bytes, "BYTES", "the most bytes that the passes of a session hold"),
-        Option("pass_ttl", read_seconds, "TIME", "how long a pass is kept"),
-        Option("max_sessions", read_count, "N", "the most sessions at a time"),
-        Option("max_total_bytes", read_bytes, "BYTES", "the most bytes that all sessions hold together"),
-        Option(
-            "idle_ttl",
-            read_optional_seconds,
-            "TIME",
-            "how long a session that is not durable is kept after its last use, or never",
-        ),
-    ],
-    "limits on what is done at a time": [
-        Option("max_concurrent_calls", read_count, "N", "the most unary calls in progress"),
-        Option("max_concurrent_streams", read_count, "N", "the most streams in progress, Pipelines not counted"),
-        Option("max_concurrent_pipelines", read_count, "N", "the most Pipelines open"),
-        Option("max_request_bytes", read_bytes, "BYTES", "the most bytes of requests in progress"),
-    ],
-}
-"""All settings, by the heading that the help has them under."""
-
-
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
     """Returns the configuration; prints to standard error and exits with 2 for one that is wrong.
 
-    `--help` and `--version` print and exit with 0. An empty environment variable counts as unset.
+    `--help` and `--version` print and exit with 0; so does `--check-config`, after it has printed each setting and its
+    origin. An empty environment variable counts as unset.
     """
     parser = _parser()
     given = vars(parser.parse_args(arguments))
+    path, checking = given.pop("config", None), given.pop("check_config", False)
+    options = [option for group in OPTIONS.values() for option in group]
+    origins = dict.fromkeys(given, "flag")
     try:
-        for option in (option for group in OPTIONS.values() for option in group):
-            text = environment.get(option.variable, "")
-            if option.name not in given and text:
-                given[option.name] = _read(option, text, option.variable)
-        limits, capacity = Limits(**_take(given, Limits)), Capacity(**_take(given, Capacity))
-        tuning, keeping = Tuning(**_take(given, Tuning)), Keeping(**_take(given, Keeping))
-        return Config(**given, tuning=tuning, keeping=keeping, limits=limits, capacity=capacity)
+        path = path or environment.get(FILE_VARIABLE, "")
+        written = read_settings(path, [option.name for option in options]) if path else {}
+        for option in options:
+            for text, place in (
+                (environment.get(option.variable, ""), option.variable),
+                (written.get(option.name), path),
+            ):
+                if option.name not in given and text:
+                    given[option.name] = _read(option, text, place if place != path else f"{path}: {option.name}")
+                    origins[option.name] = place
+        config = _made(given)
     except ConfigError as error:
         parser.error(str(error))
+    if checking:
+        sys.stdout.write("".join(f"{line}\n" for line in _told(config, options, origins)))
+        parser.exit()
+    return config
+
+
+def _made(given: dict[str, Any]) -> Config:
+    given = dict(given)
+    limits, capacity = Limits(**_take(given, Limits)), Capacity(**_take(given, Capacity))
+    tuning, keeping = Tuning(**_take(given, Tuning)), Keeping(**_take(given, Keeping))
+    access = Access(**_take(given, Access))
+    return Config(**given, tuning=tuning, access=access, keeping=keeping, limits=limits, capacity=capacity)
+
+
+def _told(config: Config, options: Sequence[Option], origins: Mapping[str, str]) -> Iterator[str]:
+    """Yields each setting as a line that a configuration file could have, with where it comes from."""
+    parts = (config, config.tuning, config.access, config.keeping, config.limits, config.capacity)
+    for option in options:
+        value = next(getattr(part, option.name) for part in parts if hasattr(part, option.name))
+        origin = origins.get(option.name, "default")
+        if value is None and option.read is read_optional_seconds:
+            yield f'{option.name} = "never"  # {origin}'
+        elif value is None:
+            yield f"# {option.name} = {option.unset}  # {origin}"
+        else:
+            text = (
+                str(value).lower() if isinstance(value, bool | int | float) else json.dumps(value, ensure_ascii=False)
+            )
+            yield f"{option.name} = {text}  # {origin}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -253,11 +209,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m backwire_server",
         description="Keeps computation graphs with their state and trains them over gRPC.",
         epilog="BYTES are written like 4096, 64MB or 256MiB, a TIME like 2.5, 90s, 10m or 1d. Every flag has an "
-        "environment variable; the flag wins.",
+        "environment variable, and may be in the file of --config; the flag wins, then the variable.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"backwire {_version()}")
+    parser.add_argument("--config", metavar="FILE", help=f'a TOML file of lines like grace = "20s" [{FILE_VARIABLE}]')
+    parser.add_argument("--check-config", action="store_true", help="print every setting and its origin, and end")
     for heading, options in OPTIONS.items():
         group = parser.add_argument_group(heading)
         for option in options:
@@ -281,7 +239,9 @@ def _add(group: Any, option: Option) -> None:
 
 
 def _default(option: Option) -> str:
-    owner: Any = next(kind() for kind in (Config, Tuning, Keeping, Limits, Capacity) if option.name in _names(kind))
+    owner: Any = next(
+        kind() for kind in (Config, Tuning, Access, Keeping, Limits, Capacity) if option.name in _names(kind)
+    )
     value = getattr(owner, option.name)
     if option.read is read_bytes and value is not None:
         unit = next(unit for unit in ("Gi", "Mi", "Ki", "") if value % UNITS[unit] == 0)

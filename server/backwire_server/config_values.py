@@ -82,6 +82,20 @@ def read_directory(text: str) -> str:
     return os.path.abspath(text)
 
 
+def read_file(text: str) -> str:
+    """Reads the path of a file that can be read."""
+    if text.startswith("bw_") or "-----BEGIN" in text or "\0" in text:
+        raise ConfigError(
+            "this is what such a file has in it, and not the path of one; write it to a file, and name that"
+        )
+    path = os.path.abspath(text)
+    try:
+        with open(path, "rb"):
+            return path
+    except OSError as error:
+        raise ConfigError(f"{text!r} is no file that can be read: {error.strerror}") from None
+
+
 def read_address(text: str) -> str:
     """Reads `HOST:PORT`, an IPv6 address in brackets, or `unix:PATH`."""
     if text.startswith("unix:"):
@@ -94,6 +108,13 @@ def read_address(text: str) -> str:
             f"{text!r} is no address; write it like 127.0.0.1:50051, [::1]:50051 or unix:/run/backwire.sock"
         )
     return text
+
+
+def read_host_port(text: str) -> str:
+    """Reads `HOST:PORT`, or an IPv6 address in brackets and a port."""
+    if text.startswith("unix:"):
+        raise ConfigError(f"{text!r} is no HOST:PORT; write it like 127.0.0.1:9464")
+    return read_address(text)
 
 
 def socket_path(listen: str) -> str:

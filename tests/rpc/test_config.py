@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from backwire_server.config import OPTIONS, Capacity, Config, Keeping, Option, parse
+from backwire_server.config import Access, Capacity, Config, Keeping, parse
+from backwire_server.config_options import OPTIONS, Option
 from backwire_server.config_values import ConfigError, read_bytes, read_seconds
 from backwire_server.machine import Tuning, usable_cores
 from backwire_server.sessions.limits import GiB, Limits, MiB
@@ -43,6 +44,11 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "exit_with_parent": ("1", True),
     "log_level": ("DEBUG", "debug"),
     "access_log": ("on", True),
+    "metrics_listen": ("127.0.0.1:9464", "127.0.0.1:9464"),
+    "tls_certificate": (__file__, __file__),
+    "tls_key": (__file__, __file__),
+    "client_ca": (__file__, __file__),
+    "tokens": (__file__, __file__),
     "workers": ("3", 3),
     "worker_port": ("50052", 50052),
     "compute_threads": ("2", 2),
@@ -72,20 +78,28 @@ SAMPLES: dict[str, tuple[str, Any]] = {
 }
 
 
+TOGETHER = dict.fromkeys(("tls_certificate", "tls_key", "client_ca"), ("tls_certificate", "tls_key"))
+"""What must be set beside a setting."""
+
+
 @pytest.mark.parametrize("option", ALL, ids=lambda option: option.name)
 def test_every_setting_has_a_flag_and_a_variable(option: Option) -> None:
     text, value = SAMPLES[option.name]
     flags = [option.flag, text]
+    others = [name for name in TOGETHER.get(option.name, ()) if name != option.name]
     if isinstance(value, bool):
         flags = [option.flag if value else option.flag.replace("--", "--no-", 1)]
-    for config in (parse(flags, {}), parse([], {option.variable: text})):
+    needed = {f"BACKWIRE_{name.upper()}": SAMPLES[name][0] for name in others}
+    for config in (parse(flags, needed), parse([], {option.variable: text, **needed})):
         owners = [
             each
-            for each in (config, config.tuning, config.keeping, config.limits, config.capacity)
+            for each in (config, config.tuning, config.access, config.keeping, config.limits, config.capacity)
             if hasattr(each, option.name)
         ]
         assert [getattr(owner, option.name) for owner in owners] == [value]
-    default = next(each for each in (Config(), Tuning(), Keeping(), Limits(), Capacity()) if hasattr(each, option.name))
+    default = next(
+        each for each in (Config(), Tuning(), Access(), Keeping(), Limits(), Capacity()) if hasattr(each, option.name)
+    )
     assert value != getattr(default, option.name), "a sample that is the default proves nothing"
 
 
@@ -187,3 +201,27 @@ def test_bytes_are_written_in_the_usual_ways(text: str, value: int) -> None:
 @pytest.mark.parametrize(("text", "value"), [("2.5", 2.5), ("250ms", 0.25), ("90s", 90.0), ("2h", 7200.0)])
 def test_times_are_written_in_the_usual_ways(text: str, value: float) -> None:
     assert read_seconds(text) == value
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--tls-certificate", __file__], "--tls-certificate and --tls-key go together"),
+        (["--tls-key", __file__], "--tls-certificate and --tls-key go together"),
+        (["--client-ca", __file__], "--client-ca takes --tls-certificate"),
+        (["--tokens", "/nowhere/tokens.toml"], "is no file that can be read"),
+        (["--tokens", "bw_secret"], "this is what such a file has in it"),
+        (["--tls-certificate", __file__, "--tls-key", __file__, "--worker-port", "50052"], "not encrypted"),
+    ],
+)
+def test_what_lets_clients_in_must_go_together(flags: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(flags, {})
+    said = capsys.readouterr().err
+    assert told in said
+    assert "bw_secret" not in said
+
+
+def test_an_encrypted_address_may_be_reached_from_other_machines() -> None:
+    encrypted = ["--tls-certificate", __file__, "--tls-key", __file__]
+    assert parse(["--listen", "0.0.0.0:0", *encrypted], {}).listen == "0.0.0.0:0"

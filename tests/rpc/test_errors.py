@@ -309,7 +309,10 @@ OF_FILES = {
 }
 """Told only where sessions are kept on disk: see tests/storage, tests/e2e/test_sdk_durability.py and tests/faults."""
 
-TOLD = sorted({*Reason} - {Reason.CANCELLED, Reason.DEADLINE_EXCEEDED} - OF_WORKERS - OF_STREAMS - OF_FILES)
+OF_TOKENS = {Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED}
+"""Told only where callers need a token: see test_tenants.py."""
+
+TOLD = sorted({*Reason} - {Reason.CANCELLED, Reason.DEADLINE_EXCEEDED} - OF_WORKERS - OF_STREAMS - OF_FILES - OF_TOKENS)
 FIELDS = {
     "SESSION_NOT_FOUND": "session_id",
     "PASS_NOT_FOUND": "forward_id",

@@ -12,7 +12,7 @@ from backwire_server import optim
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
 from backwire_server.sessions.errors import Cancelled, DeadlineExceeded
 from backwire_server.sessions.limits import Limits
-from backwire_server.sessions.scope import UNBOUNDED
+from backwire_server.sessions.scope import UNBOUNDED, Unbounded
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.store import SessionStore
@@ -23,10 +23,11 @@ MakeSession = Callable[..., Session]
 START = np.array([1.0, 2.0, 3.0])
 
 
-class Scope:
+class Scope(Unbounded):
     """A call that a test can end: at once, or when it is checked for the n-th time."""
 
     def __init__(self, *, checks: int | None = None, seconds: float | None = None) -> None:
+        super().__init__()
         self.cancelled = threading.Event()
         self._checks = checks
         self._seconds = seconds
@@ -41,9 +42,6 @@ class Scope:
 
     def remaining(self) -> float | None:
         return self._seconds
-
-    def before_answer(self, wait: Callable[[], None]) -> None:
-        wait()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.scope import UNBOUNDED
+from backwire_server.sessions.scope import UNBOUNDED, Unbounded
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.store import HERE, SessionStore
@@ -241,10 +241,11 @@ def killed(disk: Disk, session: Session, **how: Any) -> Session:
     return disk.open(**how).get(session.session_id)
 
 
-class Gone:
+class Gone(Unbounded):
     """A call whose caller has gone when it is asked for the n-th time."""
 
     def __init__(self, error: Exception, checks: int) -> None:
+        super().__init__()
         self._error = error
         self._checks = checks
 
@@ -252,9 +253,3 @@ class Gone:
         self._checks -= 1
         if self._checks < 0:
             raise self._error
-
-    def remaining(self) -> float | None:
-        return None
-
-    def before_answer(self, wait: Callable[[], None]) -> None:
-        wait()

@@ -43,6 +43,7 @@ class Waiting(Unbounded):
     """The scope of a call, which tells when it waits for another."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.begun = threading.Event()
 
     def remaining(self) -> float | None:

@@ -12,22 +12,16 @@ from backwire_server.sessions.errors import (
     Cancelled,
     StorageFailed,
 )
-from backwire_server.sessions.scope import UNBOUNDED
+from backwire_server.sessions.scope import UNBOUNDED, Unbounded
 
 Arm = Callable[[str], object]
 
 
-class Gone:
+class Gone(Unbounded):
     """The scope of a caller who is gone."""
 
     def check(self) -> None:
         raise Cancelled("gone")
-
-    def remaining(self) -> float | None:
-        return None
-
-    def before_answer(self, wait: Callable[[], None]) -> None:
-        wait()
 
 
 class Flushes:

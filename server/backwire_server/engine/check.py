@@ -11,6 +11,7 @@ from backwire_server.engine.binding import bind_inputs
 from backwire_server.engine.errors import EngineError
 from backwire_server.engine.graph import Array, Attribute, DType, Graph, Node, TensorType
 from backwire_server.engine.model import Model, Pass
+from backwire_server.engine.stopping import NEVER, Stop
 
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 COPIES = 4  # float64 is twice as large, and one parameter at a time is copied again
@@ -85,12 +86,14 @@ def check_gradients(
     key: Key,
     ready: Ready = lambda: None,
     reserve: Reserve = lambda _: None,
+    stop: Stop = NEVER,
 ) -> GradientCheck:
     """Compares the gradient of the loss with central differences, in float64 where the graph can be widened to it.
 
     Passes are made in training with this `key`, so Dropout drops the same in all of them; nothing given is changed.
     `reserve` is told how many bytes are about to be used, and `ready` is called before each pass; what they raise ends
-    the check. Raises EngineError when the inputs do not fit the graph.
+    the check. Raises EngineError when the inputs do not fit the graph, and Stopped between two kernels when that is
+    wanted.
     """
     bind_inputs({item.name: item for item in graph.inputs}, inputs)
     reserve(COPIES * sum(array.nbytes for array in (*inputs.values(), *parameters.values())))
@@ -98,9 +101,9 @@ def check_gradients(
         model = Model(widened(graph))
         values = {name: wide(array) for name, array in parameters.items()}
         given = {name: wide(array) for name, array in inputs.items()}
-        return _Check(model, given, values, key, ready, reserve).run(sampling)
+        return _Check(model, given, values, key, ready, reserve, stop).run(sampling)
     except EngineError:
-        return _Check(Model(graph), inputs, parameters, key, ready, reserve).run(sampling)
+        return _Check(Model(graph), inputs, parameters, key, ready, reserve, stop).run(sampling)
 
 
 class _Check:
@@ -112,6 +115,7 @@ class _Check:
         key: Key,
         ready: Ready,
         reserve: Reserve,
+        stop: Stop,
     ) -> None:
         self._model = model
         self._inputs = inputs
@@ -119,11 +123,12 @@ class _Check:
         self._key = key
         self._ready = ready
         self._reserve = reserve
+        self._stop = stop
 
     def run(self, sampling: Sampling) -> GradientCheck:
         found = self._pass({})
         self._reserve(2 * found.nbytes)  # this pass, and that of one element
-        gradients = self._model.backward(found).parameters
+        gradients = self._model.backward(found, stop=self._stop).parameters
         loss = _loss_of(found)
         dtypes = [self._parameters[name].dtype for name in sampling.names]
         dtype = min(dtypes, key=lambda each: each.itemsize, default=DOUBLE)
@@ -161,7 +166,7 @@ class _Check:
     def _pass(self, changed: Mapping[str, Array]) -> Pass:
         self._ready()
         values = {**self._parameters, **changed}
-        return self._model.forward(self._inputs, values, training=True, outputs=(), key=self._key)
+        return self._model.forward(self._inputs, values, training=True, outputs=(), key=self._key, stop=self._stop)
 
 
 def _loss_of(found: Pass) -> float:

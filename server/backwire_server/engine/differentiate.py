@@ -11,6 +11,7 @@ from backwire_server.engine.builder import Builder, Emitted
 from backwire_server.engine.contributions import total
 from backwire_server.engine.errors import DtypeMismatch, NotDifferentiable
 from backwire_server.engine.graph import DType, TensorType
+from backwire_server.engine.stopping import NEVER, Stop, Stopped
 from backwire_server.engine.values import O, Value
 
 
@@ -19,17 +20,21 @@ def is_float(dtype: DType) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
-def differentiate(builder: Builder, seeds: Mapping[str, Value], wrt: Sequence[str]) -> dict[str, Value | None]:
+def differentiate(
+    builder: Builder, seeds: Mapping[str, Value], wrt: Sequence[str], stop: Stop = NEVER
+) -> dict[str, Value | None]:
     """Adds the gradient nodes to the builder and returns the gradient of each value in `wrt`, None where none flows.
 
     `seeds` maps the name of each value that is differentiated to the gradient of the final result with respect to it
     (for a loss: a one of its shape). Only paths from `seeds` to `wrt` are built. Raises NotDifferentiable when such a
-    path goes through an operator without a gradient.
+    path goes through an operator without a gradient, and Stopped between two nodes when that is wanted.
     """
     nodes = tuple(builder.nodes)
     active = _reached(builder, nodes, wrt)
     gradients = {name: [seed] for name, seed in seeds.items() if name in active}
     for node in reversed(nodes):
+        if stop.wanted:
+            raise Stopped
         if not gradients.keys().isdisjoint(node.outputs) and not active.isdisjoint(node.inputs):
             builder.label = f"gradient of {node.label}"
             incoming = [total(gradients[name]) if name in gradients else None for name in node.outputs]

@@ -13,6 +13,7 @@ from backwire_server.engine.graph import Array
 from backwire_server.engine.memory import ALIGNMENT
 from backwire_server.engine.registry import N_OUTPUTS, Call, takes_n_outputs, takes_out
 from backwire_server.engine.schedule import Chain, Home, Schedule, Spot, Step
+from backwire_server.engine.stopping import NEVER, Stop, Stopped
 
 SMALL_BYTES = 16_384  # up to here it is cheaper to copy an array than to bind another one in its place
 
@@ -65,11 +66,12 @@ class Frame:
         self._places: list[slice] = []
         self.kept_bytes = schedule.kept_bytes
 
-    def run(self, values: Mapping[str, Array], into: Mapping[int, Array] = _NOTHING) -> list[Array]:
+    def run(self, values: Mapping[str, Array], into: Mapping[int, Array] = _NOTHING, stop: Stop = NEVER) -> list[Array]:
         """Returns the targets, in order; raises EngineError naming the node when an element is not acceptable.
 
         `into` gives arrays in C order to leave targets in, by their place. Other targets are new arrays, except those
-        that are kept, which lie in the frame until its next run, and views of what was given.
+        that are kept, which lie in the frame until its next run, and views of what was given. Raises
+        Stopped before the next call of a kernel when that is wanted; the frame can be run again, whatever was raised.
         """
         try:
             self._bind(self._exchange(values, into))
@@ -80,6 +82,8 @@ class Frame:
         try:
             with np.errstate(all="ignore"):
                 for call in self._calls:
+                    if stop.wanted:
+                        raise Stopped
                     call()
         except EngineError as error:
             node = self._node_of(call)

@@ -23,6 +23,7 @@ from backwire_server.engine.frames import FramePool, Lease
 from backwire_server.engine.graph import LOSS, Array, Graph
 from backwire_server.engine.plan import Plan, update_name
 from backwire_server.engine.plan_cache import CACHED_PLANS, Place, PlanCache
+from backwire_server.engine.stopping import NEVER, Stop
 
 WARM_PLANS = 4  # of these the memory is kept: training and evaluation, and the last batch of each, which is smaller
 SPECIAL_BYTES = 16 << 20  # of elements that plans are specialised on; past them the oldest go, down to WARM_PLANS
@@ -97,18 +98,20 @@ class Model:
         training: bool,
         outputs: Sequence[str] | None = None,
         key: tuple[int, int] = (0, 0),
+        stop: Stop = NEVER,
     ) -> Pass:
         """Computes the named outputs (all when None) and the loss; in training also what `backward` needs.
 
         `parameters` holds every parameter by name. `key` is what random numbers are drawn from: a seed and the number
-        of the pass. Raises EngineError when names, shapes or types are wrong, or an element is not acceptable.
+        of the pass. Raises EngineError when names, shapes or types are wrong, or an element is not acceptable, and
+        Stopped between two kernels, or two nodes that are compiled, when that is wanted.
         """
         place = self._shared.admit(inputs, outputs, training)
         _, names, with_loss, _ = place
         feeds = {**inputs, **parameters, RANDOM_KEY: np.array(key, np.uint64)}
-        plan = self._plan(feeds, place)
+        plan = self._plan(feeds, place, stop)
         lease = self._pool(plan).lease() if self._planned else None
-        values = plan.run(feeds, lease.forward if lease else None)
+        values = plan.run(feeds, lease.forward if lease else None, stop)
         found = {name: _detached(values[name], parameters) for name in names}
         loss = float(values[LOSS].reshape(())) if with_loss else None
         if not training:
@@ -123,13 +126,15 @@ class Model:
         output_gradients: Mapping[str, Array] | None = None,
         wrt: Sequence[str] = (),
         into: Mapping[str, Array] | None = None,
+        stop: Stop = NEVER,
     ) -> Gradients:
         """Computes gradients through a pass made in training, which is left as it was.
 
         `output_gradients` gives the gradient with respect to outputs, by name; None or empty differentiates the loss.
         `wrt` names inputs. `into` names arrays in C order to leave gradients of parameters in. Raises EngineError when
         a name is unknown, a shape or type differs from the output's, an input is not floating-point, or a path has no
-        gradient.
+        gradient. Raises Stopped as `forward` does; the pass can be differentiated again, and what is in `into` has no
+        meaning then.
         """
         seeds = dict(output_gradients or {})
         for name in wrt:
@@ -141,9 +146,9 @@ class Model:
                     f"input {name!r} is {dtype}; only floating-point inputs have gradients", field="wrt"
                 )
         self._check_seeds(forward.plan, seeds)
-        found = forward.plan.backward(tuple(sorted(seeds)), (*self.trainable, *dict.fromkeys(wrt)))
+        found = forward.plan.backward(tuple(sorted(seeds)), (*self.trainable, *dict.fromkeys(wrt)), stop)
         frame = forward.lease.backward(found.program) if forward.lease else None
-        arrays = found.run({**forward.feeds, **forward.residuals}, seeds, frame, into)
+        arrays = found.run({**forward.feeds, **forward.residuals}, seeds, frame, into, stop)
         inputs = {name: arrays[name] if name in arrays else np.zeros_like(forward.feeds[name]) for name in wrt}
         return Gradients({name: arrays[name] for name in self.trainable if name in arrays}, inputs)
 
@@ -162,14 +167,14 @@ class Model:
             self._warm.popitem(last=False)[1].clear()
         return pool
 
-    def _plan(self, feeds: Mapping[str, Array], place: Place) -> Plan:
+    def _plan(self, feeds: Mapping[str, Array], place: Place, stop: Stop) -> Plan:
         while True:
             special = self._specialised.get(place, _NOTHING)
             key = (place, tuple([(name, feeds[name].tobytes()) for name in sorted(special)]) if special else ())
             if (plan := self._plans.get(key)) is not None:
                 self._plans.move_to_end(key)
                 return plan
-            outcome = self._shared.plan(place, feeds, {name: feeds[name].copy() for name in special})
+            outcome = self._shared.plan(place, feeds, {name: feeds[name].copy() for name in special}, stop)
             if isinstance(outcome, Plan):
                 self._plans[key] = outcome
                 self._bound()

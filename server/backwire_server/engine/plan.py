@@ -13,6 +13,7 @@ from backwire_server.engine.frame import Frame
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
 from backwire_server.engine.program import Program
 from backwire_server.engine.replay import replay
+from backwire_server.engine.stopping import NEVER, Stop, Stopped
 from backwire_server.engine.values import NeedsValue, Value
 
 CACHED_BACKWARD = 16  # ways to differentiate a plan; a client uses one or two, and a hostile one gains nothing
@@ -33,13 +34,14 @@ class BackwardPlan:
         seeds: Mapping[str, Array],
         frame: Frame | None = None,
         into: Mapping[str, Array] | None = None,
+        stop: Stop = NEVER,
     ) -> dict[str, Array]:
         """Returns the gradients by name; those that do not flow are absent. With a frame, some of them go `into`."""
         values = {**kept, **{seed_name(name): seed for name, seed in seeds.items()}}
         if frame is None:
-            return dict(zip(self._places, self.program.run(values), strict=True))
+            return dict(zip(self._places, self.program.run(values, stop), strict=True))
         places = {self._places[name]: array for name, array in (into or {}).items() if name in self._places}
-        return dict(zip(self._places, frame.run(values, places), strict=True))
+        return dict(zip(self._places, frame.run(values, places, stop), strict=True))
 
 
 class Plan:
@@ -55,7 +57,13 @@ class Plan:
     """
 
     def __init__(
-        self, builder: Builder, values: Mapping[str, Value], graph: Graph, trainable: Sequence[str], training: bool
+        self,
+        builder: Builder,
+        values: Mapping[str, Value],
+        graph: Graph,
+        trainable: Sequence[str],
+        training: bool,
+        stop: Stop = NEVER,
     ) -> None:
         self._builder = builder
         self._graph = graph
@@ -71,7 +79,7 @@ class Plan:
         self._forward_values = frozenset(builder.types)
         self._leaves = frozenset([RANDOM_KEY, *(i.name for i in graph.inputs), *(p.name for p in graph.parameters)])
         if training:
-            self._keep_residuals(trainable)
+            self._keep_residuals(trainable, stop)
 
     def link(self, names: Sequence[str]) -> None:
         """Makes the forward program that returns the named outputs, the updates and the residuals."""
@@ -85,9 +93,10 @@ class Plan:
         elements = sum(array.nbytes for array in self._builder.known.values())
         self.nbytes = self._forward_bytes = len(self._builder.nodes) * NODE_BYTES + elements
 
-    def run(self, feeds: Mapping[str, Array], frame: Frame | None = None) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array], frame: Frame | None = None, stop: Stop = NEVER) -> dict[str, Array]:
         """Returns outputs and loss by output name, updates by `update_name`, and residuals by value name."""
-        return dict(zip(self._names, frame.run(feeds) if frame else self.program.run(feeds), strict=True))
+        found = frame.run(feeds, stop=stop) if frame else self.program.run(feeds, stop)
+        return dict(zip(self._names, found, strict=True))
 
     def types(self) -> dict[str, TensorType]:
         """Returns the type of each value of the graph that can be computed from the inputs."""
@@ -98,12 +107,12 @@ class Plan:
         value = self._values.get(self._graph.targets([name])[name])
         return None if value is None else value.type
 
-    def backward(self, seeds: tuple[str, ...], wrt: tuple[str, ...]) -> BackwardPlan:
+    def backward(self, seeds: tuple[str, ...], wrt: tuple[str, ...], stop: Stop = NEVER) -> BackwardPlan:
         """Returns the program for gradients of the seeded outputs (none: of the loss) with respect to leaves."""
         key = (seeds, wrt)
         if (found := self._backward.get(key)) is not None:
             return found
-        made = self._differentiate(seeds, wrt, self._leaves | set(self.residuals), self.program)
+        made = self._differentiate(seeds, wrt, self._leaves | set(self.residuals), self.program, stop)
         with self._mutex:
             if len(self._backward) >= CACHED_BACKWARD:
                 self._backward = {each: way for each, way in self._backward.items() if each == self.usual}
@@ -111,11 +120,11 @@ class Plan:
             self.nbytes = self._forward_bytes + sum(way.nbytes for way in self._backward.values())
             return found
 
-    def _keep_residuals(self, trainable: Sequence[str]) -> None:
+    def _keep_residuals(self, trainable: Sequence[str], stop: Stop) -> None:
         """Decides what the pass keeps: what the usual backward program needs. Others compute the rest again."""
         self.usual = self._usual(trainable)
         if self.usual is not None:
-            found = self._differentiate(*self.usual, self._forward_values)
+            found = self._differentiate(*self.usual, self._forward_values, stop=stop)
             outside = self._forward_values - self._leaves
             self.residuals = tuple(name for name in found.program.feeds if name in outside)
 
@@ -134,6 +143,7 @@ class Plan:
         wrt: Sequence[str],
         given: frozenset[str] | set[str],
         source: Program | None = None,
+        stop: Stop = NEVER,
     ) -> BackwardPlan:
         builder = self._builder.fork()
         of: dict[str, Value] = {}
@@ -146,7 +156,7 @@ class Plan:
                 seed = builder.constant(np.ones(value.sizes, type_.dtype))
             of[value.name] = of[value.name] + seed if value.name in of else seed
         present = tuple(name for name in wrt if name in builder.types)
-        gradients = differentiate(builder, of, present)
+        gradients = differentiate(builder, of, present, stop)
         flowing = {name: value.name for name, value in gradients.items() if value is not None}
         seeds_given = {seed_name(name) for name in seeds}
         program = Program(builder, tuple(flowing.values()), given | seeds_given, source=source)
@@ -162,31 +172,35 @@ def compile_plan(
     names: Sequence[str],
     with_loss: bool,
     training: bool,
+    stop: Stop = NEVER,
 ) -> Plan | frozenset[str]:
     """Compiles for the shapes of `feeds`, specialised on the elements in `known`.
 
     Returns the names of further leaves to specialise on when a shape turns out to depend on their elements.
+    Raises Stopped between two nodes when that is wanted.
     """
     builder = Builder(training=training, known=known)
     try:
-        values = _replay(builder, graph, feeds)
+        values = _replay(builder, graph, feeds, stop)
         if with_loss:
             assert graph.loss is not None
             _check_one_element(graph.loss, values[graph.loss])
         if training:
             check_updates(graph, {name: value.type for name, value in values.items()})
-        plan = Plan(builder, values, graph, trainable, training)
+        plan = Plan(builder, values, graph, trainable, training, stop)
         plan.link([*names, *([LOSS] if with_loss else [])])
     except NeedsValue as needed:
         return _leaves_below(builder, needed.names)
     return plan
 
 
-def _replay(builder: Builder, graph: Graph, feeds: Mapping[str, Array | TensorType]) -> dict[str, Value]:
+def _replay(builder: Builder, graph: Graph, feeds: Mapping[str, Array | TensorType], stop: Stop) -> dict[str, Value]:
     """Emits every node whose inputs can be computed from the feeds."""
     values = {name: builder.leaf(name, TensorType(feed.dtype, feed.shape)) for name, feed in feeds.items()}
     values.update((name, builder.constant(array)) for name, array in graph.constants.items())
     for node in graph.topological_nodes:
+        if stop.wanted:
+            raise Stopped
         if all(name in values for name in node.sources):
             replay(builder, node, values)
     builder.label = ""

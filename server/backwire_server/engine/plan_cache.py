@@ -13,6 +13,7 @@ from backwire_server.engine.errors import GraphError, MissingInput, NotDifferent
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
 from backwire_server.engine.plan import Plan, check_updates, compile_plan, seed_name
 from backwire_server.engine.replay import replay
+from backwire_server.engine.stopping import NEVER, Stop
 
 CACHED_PLANS = (
     64  # a plan is a list of kernel calls; shapes vary little in training, and a hostile client gains nothing
@@ -72,27 +73,32 @@ class PlanCache:
                 self._admitted[key] = place
         return place
 
-    def plan(self, place: Place, feeds: Mapping[str, Array], known: Mapping[str, Array]) -> Plan | frozenset[str]:
+    def plan(
+        self, place: Place, feeds: Mapping[str, Array], known: Mapping[str, Array], stop: Stop = NEVER
+    ) -> Plan | frozenset[str]:
         """Returns the plan for a place, specialised on the elements in `known`; one that is so is the caller's alone.
 
         Returns the names of further feeds to specialise on when a shape turns out to depend on their elements.
+        Raises Stopped when that is wanted; nothing of what was begun is kept.
         """
         if known:
-            return self._compile(place, feeds, known)
+            return self._compile(place, feeds, known, stop)
         with self._mutex:
             if (found := self._plans.get(place)) is not None:
                 self._plans.move_to_end(place)
                 return found
-        made = self._compile(place, feeds, known)  # others need not wait for it; who comes second takes the first
+        made = self._compile(place, feeds, known, stop)  # others need not wait for it; who comes second takes the first
         with self._mutex:
             found = self._plans.setdefault(place, made)
             if len(self._plans) > CACHED_PLANS:
                 self._plans.popitem(last=False)
             return found
 
-    def _compile(self, place: Place, feeds: Mapping[str, Array], known: Mapping[str, Array]) -> Plan | frozenset[str]:
+    def _compile(
+        self, place: Place, feeds: Mapping[str, Array], known: Mapping[str, Array], stop: Stop
+    ) -> Plan | frozenset[str]:
         _, names, with_loss, training = place
-        return compile_plan(self.graph, self.trainable, feeds, known, names, with_loss, training)
+        return compile_plan(self.graph, self.trainable, feeds, known, names, with_loss, training, stop)
 
     def _needs_loss(self, names: Sequence[str], feeds: Set[str], training: bool) -> bool:
         if self.graph.loss is None:

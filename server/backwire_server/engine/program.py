@@ -14,6 +14,7 @@ from backwire_server.engine.geometry import outline
 from backwire_server.engine.graph import Array
 from backwire_server.engine.planner import make_schedule
 from backwire_server.engine.schedule import Schedule
+from backwire_server.engine.stopping import NEVER, Stop, Stopped
 
 PLANNED_BYTES = 1 << 40  # more is not planned, since it could not run
 
@@ -72,14 +73,16 @@ class Program:
         """Returns the program made ready to run many times; the feeds named `passing` are other arrays in each run."""
         return Frame(self.schedule, self.feeds, self.targets, self._kept, workspace, passing)
 
-    def run(self, values: Mapping[str, Array]) -> list[Array]:
+    def run(self, values: Mapping[str, Array], stop: Stop = NEVER) -> list[Array]:
         """Returns the targets, in order, by calling kernel after kernel: what a frame must agree with.
 
-        Raises EngineError naming the node when an element is not acceptable.
+        Raises EngineError naming the node when an element is not acceptable, and Stopped when that is wanted.
         """
         found: dict[str, Array | None] = {"": None, **self._constants, **{name: values[name] for name in self.feeds}}
         with np.errstate(all="ignore"):
             for node in self.nodes:
+                if stop.wanted:
+                    raise Stopped
                 results = run_kernel(node, [found[name] for name in node.inputs])
                 found.update(zip(node.outputs, results, strict=True))
         return [array for name in self.targets if (array := found[name]) is not None]

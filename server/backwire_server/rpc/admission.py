@@ -11,13 +11,19 @@ CALLS, STREAMS, PIPELINES = "max_concurrent_calls", "max_concurrent_streams", "m
 
 
 class Ticket:
-    """A place among the calls in progress; `quota` names the limit that it counts for."""
+    """A place among the calls in progress; `quota` names the limit that it counts for.
 
-    __slots__ = ("_admission", "quota", "request_bytes")
+    Attributes:
+        request_bytes: The bytes of its requests that it holds.
+        total_bytes: The bytes of its requests in all.
+    """
+
+    __slots__ = ("_admission", "quota", "request_bytes", "total_bytes")
 
     def __init__(self, admission: "Admission", quota: str) -> None:
         self.quota = quota
         self.request_bytes = 0
+        self.total_bytes = 0
         self._admission = admission
 
     def take(self, nbytes: int) -> None:
@@ -86,6 +92,7 @@ class Admission:
                 limit = f"{self._max_request_bytes:,}"
                 raise _overloaded(f"the requests in progress hold the limit of {limit} bytes", "max_request_bytes")
             ticket.request_bytes += nbytes
+            ticket.total_bytes += nbytes
             self._request_bytes += nbytes
 
     def give(self, ticket: Ticket, nbytes: int) -> None:

@@ -63,6 +63,8 @@ TABLE: dict[type[BaseException], tuple[grpc.StatusCode, Reason]] = {
     sessions.OutOfMemory: (Code.RESOURCE_EXHAUSTED, Reason.OUT_OF_MEMORY),
     sessions.DiskQuotaExceeded: (Code.RESOURCE_EXHAUSTED, Reason.DISK_QUOTA_EXCEEDED),
     sessions.Overloaded: (Code.RESOURCE_EXHAUSTED, Reason.OVERLOADED),
+    sessions.Unauthenticated: (Code.UNAUTHENTICATED, Reason.UNAUTHENTICATED),
+    sessions.PermissionDenied: (Code.PERMISSION_DENIED, Reason.PERMISSION_DENIED),
     sessions.ShuttingDown: (Code.UNAVAILABLE, Reason.SHUTTING_DOWN),
     sessions.NoWorker: (Code.UNAVAILABLE, Reason.NO_WORKER),
     sessions.Recovering: (Code.UNAVAILABLE, Reason.RECOVERING),

@@ -1,98 +1,28 @@
-"""What happens around every call of the service: admission, decoding, errors and the access log.
+"""What happens around every call of the service: who makes it, admission, decoding, errors, and what is told of it.
 
 Each handler is replaced by one that reads raw messages from a stream, which on the wire is the same. So a call is
 admitted before its request is read, a malformed request gets a typed error, and a client that opens calls and sends
 nothing takes places among the calls in progress, but never all threads.
 """
 
-import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc_status import rpc_status
 
 from backwire_api.wire import Framed
-from backwire_server.rpc.admission import CALLS, PIPELINES, STREAMS, Admission, Ticket
-from backwire_server.rpc.errors import status_of
+from backwire_server.rpc.admission import CALLS, PIPELINES, STREAMS, Ticket
+from backwire_server.rpc.call import Call, Reception
 from backwire_server.rpc.pipeline import Incoming
-from backwire_server.sessions.errors import Cancelled, InvalidRequest
-
-_ACCESS = logging.getLogger("backwire.access")
+from backwire_server.sessions.errors import InvalidRequest
 
 Messages = Iterator[bytes]
 
 PASSING = {"ImportSession"}
 """Streams whose messages are not kept in memory once the next is asked for, and so count no longer then."""
-
-
-class Call:
-    """A call in progress, as a context: admitted in its beginning, its failure told and its line logged at its end."""
-
-    __slots__ = (
-        "_admission",
-        "_quota",
-        "_reason",
-        "_started",
-        "_ticket",
-        "context",
-        "method",
-        "response_bytes",
-        "session",
-    )
-
-    def __init__(self, method: str, context: grpc.ServicerContext, admission: Admission, quota: str) -> None:
-        self.method = method
-        self.context = context
-        self.session = ""
-        self.response_bytes = 0
-        self._reason = "OK"
-        self._admission = admission
-        self._quota = quota
-        self._started = time.perf_counter()
-
-    def __enter__(self) -> Ticket:
-        try:
-            self._ticket = self._admission.enter(self._quota)
-        except Exception as error:
-            self._end(error, 0)
-        if not self.context.add_callback(self._ticket.finish):
-            self._ticket.finish()  # the call is over already
-        return self._ticket
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        request_bytes = self._ticket.request_bytes
-        self._ticket.leave()
-        self._end(error, request_bytes)
-
-    def _end(self, error: BaseException | None, request_bytes: int) -> None:
-        try:
-            if isinstance(error, Exception):
-                gone = isinstance(error, grpc.RpcError)  # the client went while its messages were read
-                status, self._reason = status_of(Cancelled("the call was cancelled") if gone else error)
-                self.context.abort_with_status(rpc_status.to_status(status))
-        finally:
-            if _ACCESS.isEnabledFor(logging.INFO):
-                self._log(request_bytes)
-
-    def _log(self, request_bytes: int) -> None:
-        data = {
-            "method": self.method,
-            "reason": self._reason,
-            "milliseconds": round((time.perf_counter() - self._started) * 1e3, 3),
-            "request_bytes": request_bytes,
-            "response_bytes": self.response_bytes,
-            "session": self.session,
-            "peer": self.context.peer(),
-        }
-        _ACCESS.info("call", extra={"data": data})
 
 
 class CallInterceptor(grpc.ServerInterceptor):
@@ -101,9 +31,9 @@ class CallInterceptor(grpc.ServerInterceptor):
     `pools` has one for every kind of call, each larger than what is admitted, so that a refusal never waits.
     """
 
-    def __init__(self, service: str, admission: Admission, pools: Mapping[str, ThreadPoolExecutor]) -> None:
+    def __init__(self, service: str, reception: Reception, pools: Mapping[str, ThreadPoolExecutor]) -> None:
         self._prefix = f"/{service}/"
-        self._admission = admission
+        self._reception = reception
         self._pools = pools
         self._wrapped: dict[str, Any] = {}
 
@@ -121,27 +51,26 @@ class CallInterceptor(grpc.ServerInterceptor):
         quota = _quota(handler)
 
         def respond(messages: Messages, context: grpc.ServicerContext) -> bytes:
-            call = Call(method, context, self._admission, quota)
+            call = Call(method, context, self._reception, quota)
             with call as ticket:
                 response = self._answer(handler, call, ticket, messages)
-                call.response_bytes = len(response)
-                return response
+                call.tell_time()
+                return call.answered(response)
 
         def stream(messages: Messages, context: grpc.ServicerContext) -> Iterator[bytes]:
-            call = Call(method, context, self._admission, quota)
+            call = Call(method, context, self._reception, quota)
             with call as ticket:
                 request = _only(handler, call, ticket, messages)
-                for response in handler.unary_stream(request, context):
-                    data: bytes = handler.response_serializer(response)
-                    call.response_bytes += len(data)
-                    yield data
+                for response in handler.unary_stream(request, call.scope):
+                    yield call.answered(handler.response_serializer(response))
+                call.tell_time()
 
         def converse(messages: Messages, context: grpc.ServicerContext) -> Iterator[bytes]:
-            call = Call(method, context, self._admission, quota)
+            call = Call(method, context, self._reception, quota)
             with call as ticket:
-                for data in handler.stream_stream(Incoming(messages, ticket), context):
-                    call.response_bytes += len(data)
-                    yield data
+                for data in handler.stream_stream(Incoming(messages, ticket, self._reception.metrics), call.scope):
+                    yield call.answered(data)
+                call.tell_time()
 
         behaviour: Any = {CALLS: respond, PIPELINES: converse}.get(quota) or (
             stream if handler.response_streaming else respond
@@ -155,9 +84,9 @@ class CallInterceptor(grpc.ServerInterceptor):
         if handler.request_streaming:
             read = _passing if call.method in PASSING else _keeping
             requests = read(handler, call, ticket, messages)
-            response = handler.stream_unary(requests, call.context)
+            response = handler.stream_unary(requests, call.scope)
         else:
-            response = handler.unary_unary(_only(handler, call, ticket, messages), call.context)
+            response = handler.unary_unary(_only(handler, call, ticket, messages), call.scope)
         data: bytes = handler.response_serializer(response)
         return data
 
@@ -187,8 +116,7 @@ def _read(handler: Any, call: Call, ticket: Ticket, message: bytes) -> Any:
     except DecodeError as error:
         raise InvalidRequest(f"the request is no {call.method}Request: {error}; encode it by the contract") from None
     if not call.session:
-        plain = request.message if isinstance(request, Framed) else request
-        call.session = getattr(plain, "session_id", "")[:8]
+        call.name(request.message if isinstance(request, Framed) else request)
     return request
 
 

@@ -4,14 +4,21 @@ import contextlib
 import os
 import socket
 import stat
+from pathlib import Path
 from typing import Any
 
+import grpc
+
+from backwire_server.access.credentials import server_credentials
+from backwire_server.config import Access
 from backwire_server.config_values import socket_path
 from backwire_server.sessions.limits import Limits
 
 
-def bind(server: Any, listen: str) -> str:
-    """Has a gRPC server, threaded or asynchronous, listen on `HOST:PORT` or `unix:PATH`, without encryption.
+def bind(server: Any, listen: str, credentials: grpc.ServerCredentials | None = None) -> str:
+    """Has a gRPC server, threaded or asynchronous, listen on `HOST:PORT` or `unix:PATH`.
+
+    It encrypts where there are credentials, but for a unix socket, which only this user can open.
 
     Returns the address, with the port that was found when 0 was asked for. Raises OSError when it cannot be had.
     """
@@ -20,12 +27,23 @@ def bind(server: Any, listen: str) -> str:
         _check_free(socket_path(listen))
     mask = os.umask(0o177)  # only this user may open a socket in the file system
     try:
-        port = server.add_insecure_port(listen)
+        if credentials is None or local:
+            port = server.add_insecure_port(listen)
+        else:
+            port = server.add_secure_port(listen, credentials)
     except RuntimeError as error:
         raise OSError(f"cannot listen on {listen}: {error}; choose another address") from None
     finally:
         os.umask(mask)
     return listen if local else f"{listen.rpartition(':')[0]}:{port}"
+
+
+def credentials_of(access: Access) -> grpc.ServerCredentials | None:
+    """Returns what encrypts, if anything does; raises OSError or ConfigError for files that cannot be used."""
+    if access.tls_certificate is None or access.tls_key is None:
+        return None
+    authority = None if access.client_ca is None else Path(access.client_ca)
+    return server_credentials(Path(access.tls_certificate), Path(access.tls_key), authority)
 
 
 def _check_free(path: str) -> None:

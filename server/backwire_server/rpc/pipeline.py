@@ -10,16 +10,21 @@ from functools import partial
 from queue import SimpleQueue
 
 import grpc
+from google.rpc import code_pb2
 
+from backwire_server.access import permissions
 from backwire_server.rpc.admission import Ticket
 from backwire_server.rpc.errors import status_of
 from backwire_server.rpc.pipeline_calls import answer, refusal
 from backwire_server.rpc.pipeline_dependencies import Dependencies
 from backwire_server.rpc.pipeline_requests import Reader, Work
 from backwire_server.rpc.pipeline_window import Window
-from backwire_server.rpc.scope import PipelineScope
+from backwire_server.rpc.scope import PipelineScope, RpcScope
 from backwire_server.sessions.errors import Cancelled, DeadlineExceeded, Recovering, ShuttingDown
+from backwire_server.sessions.spent import Spent
 from backwire_server.sessions.store import SessionStore
+from backwire_server.telemetry.facts import CallFacts
+from backwire_server.telemetry.metrics import Metrics
 
 _ACCESS = logging.getLogger("backwire.access")
 
@@ -33,10 +38,11 @@ MOST_AHEAD = 16
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """The serialized messages of a stream, and its place among the calls in progress."""
+    """The serialized messages of a stream, its place among the calls in progress, and what counts its requests."""
 
     messages: Iterator[bytes]
     ticket: Ticket
+    metrics: Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class Outcome:
 
     work: Work
     started: float
+    spent: Spent
     result: object = None
     error: Exception | None = None
     flush: Future[None] | None = None
@@ -52,18 +59,20 @@ class Outcome:
     def settled(self) -> "Outcome":
         """Waits for the flush; raises StorageFailed, after which the stream cannot go on: nobody knows what is done."""
         if self.flush is not None:
+            began = time.perf_counter()
             self.flush.result()
+            self.spent.journal += time.perf_counter() - began
         return self
 
 
 class PipelineStream:
     """A stream in progress. What its requests hold is counted from when they are read until they are answered."""
 
-    def __init__(self, store: SessionStore, incoming: Incoming, context: grpc.ServicerContext) -> None:
+    def __init__(self, store: SessionStore, incoming: Incoming, scope: RpcScope) -> None:
         self._store = store
         self._incoming = incoming
-        self._context = context
-        self._scope = PipelineScope(context)
+        self._whole = scope
+        self._scope = PipelineScope(scope)
         self._window = Window(incoming.ticket, store.limits.max_pipeline_bytes)
         self._queue: SimpleQueue[Work | Exception | None] = SimpleQueue()
         self._outcomes: SimpleQueue[Outcome | Exception | None] = SimpleQueue()
@@ -73,7 +82,7 @@ class PipelineStream:
 
     def run(self) -> Iterator[bytes]:
         """Yields the serialized answers; raises what ends the stream early."""
-        self._context.add_callback(self._abandon)
+        self._whole.context.add_callback(self._abandon)
         self._incoming.ticket.on_drain(self._drain)
         for work, name in ((self._read, "reader"), (self._compute, "compute")):
             threading.Thread(target=work, name=f"backwire-pipeline-{name}", daemon=True).start()
@@ -123,23 +132,49 @@ class PipelineStream:
             self._outcomes.put(_END)
 
     def _answers(self, outcome: Outcome) -> Iterator[bytes]:
-        work, reason = outcome.work, "OK"
+        work, code, reason, nbytes = outcome.work, "OK", "OK", 0
         if outcome.error is None:
-            yield from answer(work.id, work.kind, outcome.result, work.max_response_bytes)
+            for data in answer(work.id, work.kind, outcome.result, work.max_response_bytes):
+                nbytes += len(data)
+                yield data
         else:
             status, reason = status_of(outcome.error)
+            code = code_pb2.Code.Name(status.code)
             yield refusal(work.id, status)
-        if _ACCESS.isEnabledFor(logging.INFO):
-            self._log(work, reason, time.perf_counter() - outcome.started)
+        self._tell(outcome, code, reason, nbytes)
 
-    def _log(self, work: Work, reason: str, seconds: float) -> None:
+    def _tell(self, outcome: Outcome, code: str, reason: str, nbytes: int) -> None:
+        work, spent, whole = outcome.work, outcome.spent, self._whole.spent
+        whole.queue += spent.queue
+        whole.compute += spent.compute
+        whole.journal += spent.journal
+        facts = CallFacts(
+            method=f"Pipeline/{work.kind or 'unknown'}",
+            code=code,
+            reason=reason,
+            seconds=time.perf_counter() - outcome.started,
+            spent=spent,
+            request_bytes=work.nbytes,
+            response_bytes=nbytes,
+            tenant=self._scope.caller.tenant,
+            streaming=True,
+        )
+        self._incoming.metrics.ended(facts)
+        if _ACCESS.isEnabledFor(logging.INFO):
+            self._log(work, facts)
+
+    def _log(self, work: Work, facts: CallFacts) -> None:
         data = {
-            "method": f"Pipeline/{work.kind}",
-            "reason": reason,
-            "milliseconds": round(seconds * 1e3, 3),
-            "request_bytes": work.nbytes,
+            "method": facts.method,
+            "reason": facts.reason,
+            "milliseconds": round(facts.seconds * 1e3, 3),
+            "server_timing": facts.spent.header(),
+            "request_bytes": facts.request_bytes,
+            "response_bytes": facts.response_bytes,
             "session": work.session_id[:8],
-            "peer": self._context.peer(),
+            "caller": self._scope.caller.name,
+            "tenant": facts.tenant,
+            "peer": self._whole.context.peer(),
         }
         _ACCESS.info("request", extra={"data": data})
 
@@ -151,9 +186,9 @@ class PipelineStream:
             raise
         except Exception as error:
             self._dependencies.failed(work, error)
-            return Outcome(work, started, error=error, flush=self._scope.take_flush())
+            return Outcome(work, started, self._scope.take_spent(), error=error, flush=self._scope.take_flush())
         self._dependencies.done(work)
-        return Outcome(work, started, result, flush=self._scope.take_flush())
+        return Outcome(work, started, self._scope.take_spent(), result, flush=self._scope.take_flush())
 
     def _act(self, work: Work) -> object:
         self._dependencies.begin(work)
@@ -162,7 +197,8 @@ class PipelineStream:
             assert work.error is not None
             raise work.error
         self._dependencies.check(work)
-        return self._when_recovered(partial(act, self._store.get(work.session_id), self._scope))
+        permissions.check(self._scope.caller, "Pipeline", training=work.mutates)
+        return self._when_recovered(partial(act, self._store.get(work.session_id, self._scope.caller), self._scope))
 
     def _when_recovered(self, act: Callable[[], object]) -> object:
         """Returns what `act` does, after the session was recovered: what follows must not be done before it."""

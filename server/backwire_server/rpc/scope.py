@@ -1,45 +1,67 @@
-"""How long a gRPC call may go on."""
+"""Who makes a gRPC call, how long it may go on, and where its time goes."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import grpc
 
+from backwire_server.engine.stopping import Stop
+from backwire_server.sessions.caller import ANYONE, Caller
 from backwire_server.sessions.errors import Cancelled, DeadlineExceeded
+from backwire_server.sessions.spent import Spent
 
 _FOREVER = 1e9  # seconds; gRPC says "no deadline" by one in the far future
 
 
 class RpcScope:
-    """The deadline and the cancellation of a call, as `sessions.scope.CallScope`."""
+    """A call, as `sessions.scope.CallScope`.
+
+    Attributes:
+        context: What gRPC knows of the call.
+        caller: Who calls; anyone until that is known.
+        spent: Where its time goes.
+        stop: Is wanted from when the client is gone or the deadline has passed.
+    """
 
     def __init__(self, context: grpc.ServicerContext) -> None:
-        self._context = context
+        self.context = context
+        self.caller: Caller = ANYONE
+        self.spent = Spent()
+        self.stop = Stop()
+
+    def end(self) -> None:
+        """Notes that the call is over for the client."""
+        self.stop.wanted = True
 
     def remaining(self) -> float | None:
         """The seconds until the deadline, at least zero; None when there is none."""
-        seconds = self._context.time_remaining()
+        seconds = self.context.time_remaining()
         return None if seconds > _FOREVER else max(seconds, 0.0)
 
     def before_answer(self, wait: Callable[[], None]) -> None:
         """Calls `wait`."""
+        began = time.perf_counter()
         wait()
+        self.spent.journal += time.perf_counter() - began
 
     def check(self) -> None:
         """Raises DeadlineExceeded when the time is up, Cancelled when the client has gone."""
-        if self._context.time_remaining() <= 0:
+        if self.context.time_remaining() <= 0:
             raise DeadlineExceeded(
                 "the deadline passed before the call was done; nothing was changed, give it more time"
             )
-        if not self._context.is_active():
+        if not self.context.is_active():
             raise Cancelled("the call was cancelled before it was done; nothing was changed")
 
 
 class PipelineScope(RpcScope):
     """The scope of the requests on a stream, whose answers wait for what they must while others are done."""
 
-    def __init__(self, context: grpc.ServicerContext) -> None:
-        super().__init__(context)
+    def __init__(self, call: RpcScope) -> None:
+        """Is a part of the stream's own scope."""
+        super().__init__(call.context)
+        self.caller, self.stop = call.caller, call.stop
         self._flush: Future[None] | None = None
         self._flusher: ThreadPoolExecutor | None = None
 
@@ -53,6 +75,11 @@ class PipelineScope(RpcScope):
         """Returns what was begun by `before_answer` since the last time; None for nothing."""
         flush, self._flush = self._flush, None
         return flush
+
+    def take_spent(self) -> Spent:
+        """Returns where the time went since the last time."""
+        spent, self.spent = self.spent, Spent()
+        return spent
 
     def close(self) -> None:
         """Ends the thread, once it has nothing to do."""

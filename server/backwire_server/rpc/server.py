@@ -2,14 +2,17 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from backwire_server.config import Capacity, Keeping
+from backwire_server.access.keyring import Keyring
+from backwire_server.config import Access, Capacity, Keeping
 from backwire_server.rpc.admission import CALLS, PIPELINES, STREAMS, Admission
+from backwire_server.rpc.call import Reception, let_in
 from backwire_server.rpc.interceptor import CallInterceptor
-from backwire_server.rpc.listening import bind, options
+from backwire_server.rpc.listening import bind, credentials_of, options
 from backwire_server.rpc.methods import SERVICE, handlers
 from backwire_server.rpc.servicer import GradientServicer
 from backwire_server.sessions.info import Home
@@ -17,8 +20,10 @@ from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.store import HERE, SessionStore
 from backwire_server.storage.carrier import FileCarrier
 from backwire_server.storage.opening import open_vault
+from backwire_server.telemetry.metrics import Metrics, Sources
 
 IN_MEMORY = Keeping()
+OPEN = Access()
 SPARE_THREADS = 8  # for refusals beside the calls that are admitted, and for health
 
 
@@ -27,6 +32,7 @@ class Server:
 
     Attributes:
         address: What clients connect to; with the port that was found when 0 was asked for.
+        metrics: What is counted of its calls and sessions.
     """
 
     def __init__(
@@ -36,14 +42,17 @@ class Server:
         capacity: Capacity,
         home: Home = HERE,
         keeping: Keeping = IN_MEMORY,
+        access: Access = OPEN,
     ) -> None:
-        """Binds `HOST:PORT` or `unix:PATH`, without encryption; raises OSError when that is not possible.
+        """Binds `HOST:PORT` or `unix:PATH`; raises OSError when that is not possible.
 
         `home` is what its sessions tell of where they are. With a data directory, which the process must have for
         itself, it has the sessions in there that are its own.
         """
         self.admission = Admission(capacity)
         self._store = SessionStore(limits, home, open_vault(keeping, limits, home.owns), FileCarrier(limits))
+        self.metrics = Metrics()
+        self.metrics.watch(_sources(self._store))
         self._health = health.HealthServicer()
         self._pools = {
             CALLS: ThreadPoolExecutor(capacity.max_concurrent_calls + SPARE_THREADS, "backwire-call"),
@@ -51,13 +60,15 @@ class Server:
             PIPELINES: ThreadPoolExecutor(capacity.max_concurrent_pipelines + SPARE_THREADS, "backwire-pipeline"),
         }
         self._others = ThreadPoolExecutor(SPARE_THREADS, "backwire-health")
-        interceptor = CallInterceptor(SERVICE.full_name, self.admission, self._pools)
+        identify = Keyring(Path(access.tokens)).identify if access.tokens else let_in
+        reception = Reception(self.admission, self.metrics, identify)
+        interceptor = CallInterceptor(SERVICE.full_name, reception, self._pools)
         self._server = grpc.server(self._others, interceptors=[interceptor], options=options(limits))
         methods = handlers(GradientServicer(self._store))
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, methods),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         try:
-            self.address = bind(self._server, listen)
+            self.address = bind(self._server, listen, credentials_of(access))
         except OSError:
             self._store.close()
             raise
@@ -93,3 +104,12 @@ class Server:
         for pool in (*self._pools.values(), self._others):
             pool.shutdown(wait=False, cancel_futures=True)
         return drained
+
+
+def _sources(store: SessionStore) -> Sources:
+    return Sources(
+        sessions=lambda: store.tenants,
+        recovering=lambda: store.recovering,
+        used_bytes=lambda: store.budget.used,
+        most_bytes=store.budget.limit,
+    )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from backwire_server.engine.stopping import NEVER, Stop
 from backwire_server.sessions import imaging
 from backwire_server.sessions.budget import Account, Budget
 from backwire_server.sessions.calls import Answered, BranchCall, CountResult, LeaseCall
@@ -56,7 +57,7 @@ class Content:
         """The bytes that all of it holds."""
         return self.trainer.nbytes + self.log.nbytes
 
-    def perform(self, call: Mutating, ready: Ready) -> Answered:
+    def perform(self, call: Mutating, ready: Ready, stop: Stop = NEVER) -> Answered:
         """Does what a mutating call of any kind asks for, and returns its answer; see `sessions.trainer`."""
         if isinstance(call, LeaseCall):
             ready()
@@ -66,7 +67,7 @@ class Content:
             self.trainer.passes.clear()
             self.log, self.lease = RequestLog(), WriterLease()
             return CountResult(self.trainer.step)
-        answer: Answered = self.trainer.perform(call, ready)
+        answer: Answered = self.trainer.perform(call, ready, stop)
         return answer
 
     def image(self, *, briefly: bool = False) -> Image:

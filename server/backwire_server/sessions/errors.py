@@ -35,6 +35,8 @@
     │   ├── DiskQuotaExceeded
     │   └── Overloaded
     ├── StorageFailed
+    ├── Unauthenticated
+    ├── PermissionDenied
     ├── ShuttingDown
     ├── NoWorker
     ├── Recovering
@@ -204,6 +206,14 @@ class DiskQuotaExceeded(LimitExceeded):
 
 class Overloaded(LimitExceeded):
     """The server has as much to do as it may; later it will have less."""
+
+
+class Unauthenticated(SessionError):
+    """The caller does not say who it is, or cannot prove it."""
+
+
+class PermissionDenied(SessionError):
+    """The caller is known, and may not do this."""
 
 
 class ShuttingDown(SessionError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from backwire_server.engine.graph import Input, Parameter
 from backwire_server.optim import Optimizer
+from backwire_server.sessions.caller import DEFAULT_TENANT, suffix_of
 from backwire_server.sessions.calls import LeaseCall
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.limits import Limits
@@ -35,13 +36,13 @@ class Home:
     index: int = 0
     count: int = 1
 
-    def new_id(self, *, durable: bool, request_id: str = "", parent: str = "") -> str:
-        """Returns an id that no session has.
+    def new_id(self, *, durable: bool, request_id: str = "", parent: str = "", tenant: str = DEFAULT_TENANT) -> str:
+        """Returns an id that no session has, nobody can guess, and that tells the tenant.
 
         That of a durable session has the slot of its parent, so that a branch stays where that is; or the slot that
         follows from the request that creates it, so that its repetition comes here, if that slot is this process's.
         """
-        unique = secrets.token_urlsafe(18)
+        unique = secrets.token_urlsafe(18) + suffix_of(tenant)
         if not durable:
             return f"{self.id_prefix}{unique}"
         slot = slot_of(parent)

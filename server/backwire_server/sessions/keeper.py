@@ -2,15 +2,18 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
+from backwire_server.engine.check import GradientCheck
 from backwire_server.engine.graph import Parameter
+from backwire_server.engine.stopping import Stopped
 from backwire_server.sessions.budget import Account
-from backwire_server.sessions.calls import Answered, CheckpointInfo
+from backwire_server.sessions.calls import Answered, CheckCall, CheckpointInfo, ForwardCall, ForwardResult
 from backwire_server.sessions.content import Content, Until, recovered
 from backwire_server.sessions.durable import Durability, Mutation, Recovery, SessionFiles
-from backwire_server.sessions.errors import CheckpointNotFound, NotDurable, SessionQuarantined
+from backwire_server.sessions.errors import Cancelled, CheckpointNotFound, NotDurable, SessionQuarantined
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.saving import Saving
@@ -133,6 +136,18 @@ class Keeper:
         """States what the content holds."""
         self._account.settle(self.content.nbytes if self.awake else 0)
 
+    def evaluate(self, call: ForwardCall, scope: CallScope) -> ForwardResult:
+        """Computes outputs and loss in eval mode, as long as the caller waits for them."""
+        content = self.content
+        with _heeding(scope):
+            return content.trainer.evaluate(call, scope.stop)
+
+    def check_gradients(self, call: CheckCall, scope: CallScope) -> GradientCheck:
+        """Compares the gradient of the loss with central differences, as long as the caller waits for that."""
+        content = self.content
+        with _heeding(scope):
+            return content.trainer.check_gradients(call, scope.check, scope.stop)
+
     def perform(self, call: Mutating, key: RequestKey | None, scope: CallScope) -> Answered:
         """Does a mutation: computes, writes it to the journal, then changes the state. All of it, or nothing."""
         content, files = self.content, self._files
@@ -148,7 +163,8 @@ class Keeper:
             dropped.clear()
 
         try:
-            answer = content.perform(call, ready)
+            with _heeding(scope):
+                answer = content.perform(call, ready, scope.stop)
         except BaseException:
             if written or self.broken:
                 self.forget()  # memory lacks what the disk has: it is made from that again
@@ -272,3 +288,13 @@ class Keeper:
             return recovered(spec, recovery, self._limits, self._account, progress=tell, until=until)
         finally:
             self.progress = None
+
+
+@contextmanager
+def _heeding(scope: CallScope) -> Iterator[None]:
+    """Raises what `scope.check` raises, or else Cancelled, when the block is stopped."""
+    try:
+        yield
+    except Stopped:
+        scope.check()
+        raise Cancelled("the call was cancelled before it was done; nothing was changed") from None

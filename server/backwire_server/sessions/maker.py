@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from backwire_server.sessions.budget import Account, Budget
+from backwire_server.sessions.caller import tenant_of
 from backwire_server.sessions.content import Content
 from backwire_server.sessions.durable import Carrier, Durability, Entry, SessionFiles, Vault
 from backwire_server.sessions.errors import InvalidExport, NotDurable
@@ -108,7 +109,9 @@ class SessionMaker:
     ) -> Session:
         durable = level is not Durability.MEMORY
         request_id = key.request_id if key else ""
-        keeper = self._keeper(self._home.new_id(durable=durable, request_id=request_id, parent=parent), level)
+        tenant = tenant_of(parent) if parent else scope.caller.tenant
+        session_id = self._home.new_id(durable=durable, request_id=request_id, parent=parent, tenant=tenant)
+        keeper = self._keeper(session_id, level)
         made = keeper.begin(spec, content)
         created = time.time()
         try:

@@ -165,7 +165,9 @@ class Residence:
         self.touch()
         if waking and not patient and self._keeper.progress is not None:
             raise self._recovering()
+        asked = time.perf_counter()
         self._turn.acquire(scope)
+        scope.spent.queue += time.perf_counter() - asked
         try:
             if self._closed:
                 raise SessionNotFound(f"session {self.session_id!r} was deleted; create a new one", field="session_id")
@@ -224,7 +226,7 @@ class _Turn:
     it is recovered.
     """
 
-    __slots__ = ("_patient", "_reading", "_scope", "_session", "_waking")
+    __slots__ = ("_began", "_patient", "_reading", "_scope", "_session", "_waking")
 
     def __init__(
         self, session: Residence, scope: CallScope, *, reading: bool, waking: bool = True, patient: bool = False
@@ -233,7 +235,11 @@ class _Turn:
         self._reading, self._waking, self._patient = reading, waking, patient
 
     def __enter__(self) -> Keeper:
-        return self._session._begin(self._scope, waking=self._waking, patient=self._patient)
+        keeper = self._session._begin(self._scope, waking=self._waking, patient=self._patient)
+        self._began = time.perf_counter() - self._scope.spent.journal
+        return keeper
 
     def __exit__(self, *_: object) -> None:
+        spent = self._scope.spent
+        spent.compute += time.perf_counter() - spent.journal - self._began
         self._session._finish(reading=self._reading)

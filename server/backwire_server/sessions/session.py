@@ -49,12 +49,12 @@ class Session(Residence):
     def evaluate(self, scope: CallScope, call: ForwardCall) -> ForwardResult:
         """Computes outputs and loss in eval mode."""
         with self.my_turn(scope, reading=True) as keeper:
-            return keeper.content.trainer.evaluate(call)
+            return keeper.evaluate(call, scope)
 
     def check_gradients(self, scope: CallScope, call: CheckCall) -> GradientCheck:
         """Compares the gradient of the loss with central differences; changes nothing."""
         with self.my_turn(scope) as keeper:
-            return keeper.content.trainer.check_gradients(call, scope.check)
+            return keeper.check_gradients(call, scope)
 
     def forward(
         self, scope: CallScope, call: ForwardCall, key: RequestKey | None = None, *, lease: int = 0

@@ -4,13 +4,16 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import overload
 
 from backwire_server.sessions.awake import AwakeSessions
 from backwire_server.sessions.budget import Budget
+from backwire_server.sessions.caller import ANYONE, Caller, tenant_of
 from backwire_server.sessions.calls import CountResult
 from backwire_server.sessions.durable import Carrier, Durability, Vault
 from backwire_server.sessions.errors import (
@@ -43,6 +46,17 @@ class Page:
 
     sessions: list[SessionInfo]
     next_token: str
+
+
+@overload
+def _owned(key: RequestKey, tenant: str) -> RequestKey: ...
+@overload
+def _owned(key: None, tenant: str) -> None: ...
+@overload
+def _owned(key: RequestKey | None, tenant: str) -> RequestKey | None: ...
+def _owned(key: RequestKey | None, tenant: str) -> RequestKey | None:
+    """Returns the key by which a tenant's request is remembered among those of all; each tenant has ids of its own."""
+    return None if key is None else RequestKey(f"{tenant}/{key.request_id}", key.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +127,8 @@ class SessionStore:
         """Returns a branch of a session; raises SessionNotFound, LimitExceeded."""
 
         def make() -> Session:
-            return self.get(session_id).branch(scope, lambda parent: self._maker.branch(scope, parent, key))
+            found = self.get(session_id, scope.caller)
+            return found.branch(scope, lambda parent: self._maker.branch(scope, parent, key))
 
         return self._once(scope, key, make)
 
@@ -126,7 +141,7 @@ class SessionStore:
 
     def export(self, scope: CallScope, session_id: str) -> Iterator[bytes]:
         """Yields a session as a file; raises SessionNotFound."""
-        return self.get(session_id).export(scope, self._maker.carrier)
+        return self.get(session_id, scope.caller).export(scope, self._maker.carrier)
 
     @contextmanager
     def scratch(self) -> Iterator[str]:
@@ -152,11 +167,17 @@ class SessionStore:
         with self._mutex:
             return len(self._sessions), self._created
 
-    def get(self, session_id: str) -> Session:
-        """Returns the session and notes its use; raises SessionNotFound."""
+    @property
+    def tenants(self) -> Mapping[str, int]:
+        """How many sessions each tenant has."""
+        with self._mutex:
+            return Counter(map(tenant_of, self._sessions))
+
+    def get(self, session_id: str, caller: Caller = ANYONE) -> Session:
+        """Returns the session and notes its use; raises SessionNotFound, also for one that is not the caller's."""
         with self._mutex:
             found = self._sessions.get(session_id)
-        if found is None:
+        if found is None or not caller.owns(session_id):
             raise SessionNotFound(
                 f"there is no session {session_id[:64]!r}: it never was, it was deleted, or it was not durable and the "
                 "server restarted; create a new one",
@@ -168,8 +189,8 @@ class SessionStore:
             self._awake.used(session)
         return session
 
-    def list(self, page_size: int = 0, page_token: str = "") -> Page:
-        """Returns a page of sessions: at most `page_size`, 100 for 0, and fewer when they would not fit one message.
+    def list(self, page_size: int = 0, page_token: str = "", caller: Caller = ANYONE) -> Page:
+        """Returns a page of the caller's sessions: at most `page_size`, 100 for 0, and fewer when one message is full.
 
         Those that cannot be made from their files are left out. Raises Recovering while they are being made,
         InvalidRequest for a negative size, InvalidPageToken for a token that `list` did not issue.
@@ -177,7 +198,11 @@ class SessionStore:
         size = page_limit(page_size)
         after = self._tokens.read(page_token) if page_token else -1
         with self._mutex:
-            rest = [(number, session) for number, session in self._sessions.values() if number > after]
+            rest = [
+                (number, session)
+                for session_id, (number, session) in self._sessions.items()
+                if number > after and caller.owns(session_id)
+            ]
         found: list[SessionInfo] = []
         room = self.limits.max_message_bytes // 2
         for number, session in rest[:size]:
@@ -202,12 +227,12 @@ class SessionStore:
         with self._answered(key, scope) as answer:
             if answer is not None:
                 return
-            session = self.get(session_id)
+            session = self.get(session_id, scope.caller)
             vault = self._vault if session.durable else None
             session.close(scope, partial(vault.delete, session_id, key) if vault else lambda: None)
             with self._mutex:
                 self._sessions.pop(session_id, None)
-                self._log.record(key, CountResult(1))
+                self._log.record(_owned(key, scope.caller.tenant), CountResult(1))
             self._awake.remove(session_id)
 
     def close(self, seconds: float = 0.0) -> None:
@@ -242,11 +267,11 @@ class SessionStore:
             self._sessions[entry.session_id] = self._created, session
             self._created += 1
             if entry.key is not None:
-                self._log.know(entry.key, _Made(entry.session_id))
+                self._log.know(_owned(entry.key, tenant_of(entry.session_id)), _Made(entry.session_id))
             if entry.dirty:
                 dirty.append(session)
-        for _, key in self._vault.deletions():
-            self._log.know(key, CountResult(1))
+        for session_id, key in self._vault.deletions():
+            self._log.know(_owned(key, tenant_of(session_id)), CountResult(1))
         return dirty
 
     def _recover(self, sessions: Sequence[Session]) -> None:
@@ -275,7 +300,7 @@ class SessionStore:
                 with self._mutex:
                     self._sessions[session.session_id] = self._created, session
                     self._created += 1
-                    self._log.record(key, info)
+                    self._log.record(_owned(key, scope.caller.tenant), info)
             if session.durable:
                 self._awake.used(session)
             return info
@@ -283,6 +308,7 @@ class SessionStore:
     @contextmanager
     def _answered(self, key: RequestKey | None, scope: CallScope) -> Iterator[object]:
         """Keeps requests of the same id apart; gives the answer to the first, or None when there was none."""
+        key = _owned(key, scope.caller.tenant)
         if key is None:
             yield None
             return

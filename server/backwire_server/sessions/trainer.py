@@ -1,7 +1,8 @@
 """The state of one model in training, and the transitions between its states.
 
 Every transition computes first, then asks `ready` whether the caller still waits, then changes the state in one go that
-cannot fail: whatever it raises, it has changed nothing.
+cannot fail: whatever it raises, it has changed nothing. What runs a graph is told by `stop` when nobody waits any more,
+and raises Stopped then.
 """
 
 import math
@@ -12,6 +13,7 @@ from typing import Any
 from backwire_server import optim
 from backwire_server.engine.check import GradientCheck, Sampling, check_gradients
 from backwire_server.engine.model import Model, Pass
+from backwire_server.engine.stopping import NEVER, Stop
 from backwire_server.sessions.accumulator import Accumulator
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.calls import (
@@ -108,24 +110,27 @@ class Trainer:
         """The bytes that the state and the live passes hold."""
         return self._state_bytes + self.passes.nbytes(self.parameters.buffers)
 
-    def perform(self, call: Mutating, ready: Ready) -> Any:
+    def perform(self, call: Mutating, ready: Ready, stop: Stop = NEVER) -> Any:
         """Does what a mutating call of any kind asks for that changes the state, and returns its answer."""
         before = self.step
-        answer = _ACTS[type(call)](self, call, ready)
+        if (compute := _COMPUTING.get(type(call))) is not None:
+            answer = compute(self, call, ready, stop)
+        else:
+            answer = _CHANGING[type(call)](self, call, ready)
         self.settled = self.step > before
         return answer
 
-    def evaluate(self, call: ForwardCall) -> ForwardResult:
+    def evaluate(self, call: ForwardCall, stop: Stop = NEVER) -> ForwardResult:
         """Computes outputs and loss without a trace."""
         if call.forward_id:
             raise InvalidRequest("a pass in eval mode has no forward_id; leave it empty", field="forward_id")
-        found = self._forward(call, training=False)
+        found = self._forward(call, stop, training=False)
         return ForwardResult("", found.outputs, found.loss, self.step)
 
-    def forward(self, call: ForwardCall, ready: Ready) -> ForwardResult:
+    def forward(self, call: ForwardCall, ready: Ready, stop: Stop = NEVER) -> ForwardResult:
         """Computes outputs and loss, and keeps the pass."""
         self.passes.check_name(call.forward_id)
-        found = self._forward(call, training=True)
+        found = self._forward(call, stop, training=True)
         nbytes = found.nbytes
         self.passes.check_size(nbytes)
         self._account.reserve(nbytes)
@@ -135,14 +140,14 @@ class Trainer:
         self._finish_pass(found)
         return ForwardResult(name, found.outputs, found.loss, self.step)
 
-    def backward(self, call: BackwardCall, ready: Ready) -> BackwardResult:
+    def backward(self, call: BackwardCall, ready: Ready, stop: Stop = NEVER) -> BackwardResult:
         """Accumulates the gradients of the parameters and returns those of inputs."""
         kept = self.passes.find(call.forward_id)
         _check_weight(call.weight)
         if not call.output_gradients:
             self._require_loss("give output_gradients")
         room = self.accumulator.room(call.weight)
-        found = self._model.backward(kept.value, call.output_gradients, call.wrt, room)
+        found = self._model.backward(kept.value, call.output_gradients, call.wrt, room, stop)
         gradients = {name: kept.version.detached(array) for name, array in found.inputs.items()}
         self._check_answer(gradients, chunked=call.chunked)
         self.accumulator.check(call.weight)
@@ -156,16 +161,16 @@ class Trainer:
         """Applies the accumulated gradients, and clears them."""
         return self._told(self._apply(options, ready), options)
 
-    def train(self, call: TrainCall, ready: Ready) -> TrainResult:
+    def train(self, call: TrainCall, ready: Ready, stop: Stop = NEVER) -> TrainResult:
         """Does `forward`, `backward` and `apply` in one, with the same results to the bit."""
         self._check_step(call.options)
         self._require_loss("train it by Forward, Backward with output_gradients, and Step")
         _check_weight(call.weight)
-        found = self._forward(ForwardCall(call.inputs, call.outputs, chunked=call.chunked), training=True)
+        found = self._forward(ForwardCall(call.inputs, call.outputs, chunked=call.chunked), stop, training=True)
         nbytes = found.nbytes
         self.passes.check_size(nbytes)
         self._account.reserve(nbytes)
-        gradients = self._model.backward(found, into=self.accumulator.room(call.weight)).parameters
+        gradients = self._model.backward(found, into=self.accumulator.room(call.weight), stop=stop).parameters
         with self.accumulator.tentative():
             self.accumulator.add(gradients, call.weight)
             result = self._apply(call.options, ready)
@@ -208,7 +213,7 @@ class Trainer:
         found = optim.averages(self.memory.current.state)
         return self.layout.views(found) if found and self.step else self.parameters.current.arrays
 
-    def check_gradients(self, call: CheckCall, ready: Ready) -> GradientCheck:
+    def check_gradients(self, call: CheckCall, ready: Ready, stop: Stop = NEVER) -> GradientCheck:
         """Compares the gradient of the loss with central differences, as the next pass in training would find it."""
         self._require_loss("set one")
         if call.max_elements < 0:
@@ -225,6 +230,7 @@ class Trainer:
             key=(self._seed, self.forwards),
             ready=ready,
             reserve=self._account.reserve,
+            stop=stop,
         )
 
     def zero_gradients(self, _: ZeroCall, ready: Ready) -> CountResult:
@@ -264,13 +270,14 @@ class Trainer:
         """Returns the result of a step that is complete, with the digest if it is wanted."""
         return replace(result, digest=state_of(self).digest()) if options.digest else result
 
-    def _forward(self, call: ForwardCall, *, training: bool) -> Pass:
+    def _forward(self, call: ForwardCall, stop: Stop, *, training: bool) -> Pass:
         found = self._model.forward(
             call.inputs,
             self.parameters.arrays,
             training=training,
             outputs=call.outputs,
             key=(self._seed, self.forwards),
+            stop=stop,
         )
         self._check_answer(found.outputs, chunked=call.chunked)
         return found
@@ -339,11 +346,13 @@ class Trainer:
             )
 
 
-_ACTS: Mapping[type, Callable[[Trainer, Any, Ready], Any]] = {
+_COMPUTING: Mapping[type, Callable[[Trainer, Any, Ready, Stop], Any]] = {
     ForwardCall: Trainer.forward,
     BackwardCall: Trainer.backward,
-    StepOptions: Trainer.apply,
     TrainCall: Trainer.train,
+}
+_CHANGING: Mapping[type, Callable[[Trainer, Any, Ready], Any]] = {
+    StepOptions: Trainer.apply,
     SetCall: Trainer.set_parameters,
     ZeroCall: Trainer.zero_gradients,
 }

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from backwire_server.config import Capacity, Config, Keeping
+from backwire_server.config import Access, Capacity, Config, Keeping
 from backwire_server.machine import Tuning
 from backwire_server.sessions.limits import Limits
 
@@ -26,6 +26,7 @@ class Assignment:
     access_log: bool
     tuning: Tuning
     keeping: Keeping
+    access: Access
     limits: Limits
     capacity: Capacity
 
@@ -37,13 +38,20 @@ class Assignment:
     def from_json(cls, line: str) -> "Assignment":
         """Returns what `to_json` wrote."""
         data: dict[str, Any] = json.loads(line)
-        kinds: dict[str, Any] = {"tuning": Tuning, "keeping": Keeping, "limits": Limits, "capacity": Capacity}
+        kinds: dict[str, Any] = {
+            "tuning": Tuning,
+            "keeping": Keeping,
+            "access": Access,
+            "limits": Limits,
+            "capacity": Capacity,
+        }
         return cls(**{name: kinds[name](**value) if name in kinds else value for name, value in data.items()})
 
 
 def assign(settings: Config, listen: str, address: str, tag: str, index: int) -> Assignment:
     """Returns the assignment of one of the server's workers, counted from 0.
 
+    It knows callers by their tokens; what encrypts is before it, in the process that has the server's address.
     Sessions and bytes are shared out, so that together they are what the server may have; a message always fits.
     """
     limits, capacity, count = settings.limits, settings.capacity, settings.worker_count
@@ -58,6 +66,7 @@ def assign(settings: Config, listen: str, address: str, tag: str, index: int) ->
         log_level=settings.log_level,
         access_log=settings.access_log,
         tuning=settings.tuning,
+        access=Access(tokens=settings.access.tokens),
         keeping=replace(keeping, max_disk_bytes=None if disk is None else _share(disk, index, count)),
         limits=replace(
             limits,

@@ -17,7 +17,7 @@ from backwire_server.config import Config
 from backwire_server.messages.request_keys import MAX_ID_BYTES
 from backwire_server.rpc.admission import CALLS, PIPELINES, STREAMS, Admission
 from backwire_server.rpc.errors import status_of
-from backwire_server.rpc.listening import bind, options
+from backwire_server.rpc.listening import bind, credentials_of, options
 from backwire_server.sessions.errors import InvalidRequest
 from backwire_server.sessions.paging import PageTokens, page_limit
 from backwire_server.sessions.requests import WINDOW
@@ -66,7 +66,7 @@ class Front(grpc.GenericRpcHandler):
             "ListOps": self._anywhere,
         }
         self._handlers = {path: self._handler(path, method) for path, method in METHODS.items()}
-        self.address = bind(self._server, settings.listen)
+        self.address = bind(self._server, settings.listen, credentials_of(settings.access))
         self._supervisor = Supervisor(settings, descriptor)
         self._supervisor.on_change = self._tell_health
 
@@ -74,6 +74,12 @@ class Front(grpc.GenericRpcHandler):
         """Starts the workers, and serves once all of them do; raises OSError when one does not."""
         await self._supervisor.start()
         await self._server.start()
+
+    async def metrics(self) -> dict[str, str]:
+        """Returns the metrics of every worker in Prometheus' text format, by its number; none of one that is mute."""
+        workers = self._supervisor.by_number
+        told = await asyncio.gather(*(worker.metrics() for worker in workers.values()))
+        return {str(index): text for index, text in zip(workers, told, strict=True) if text}
 
     async def stop(self, grace: float) -> bool:
         """As `rpc.server.Server.stop`; ends the workers too."""

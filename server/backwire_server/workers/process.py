@@ -15,6 +15,9 @@ from backwire_server.workers.assignment import Assignment
 
 START_SECONDS = 60.0
 CLOSE_SECONDS = 5.0
+METRICS_SECONDS = 2.0
+LONGEST_LINE = 64 << 20
+"""The most bytes of one report: metrics of many tenants are long."""
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -52,6 +55,7 @@ class WorkerProcess:
         self._census = {"sessions": 0, "created": 0, "recovering": 0}
         self._on_report = on_report
         self._process = process
+        self._asking: list[asyncio.Future[str]] = []
         self._tasks = [asyncio.create_task(self._read_reports()), asyncio.create_task(self._await_end())]
 
     @classmethod
@@ -70,6 +74,7 @@ class WorkerProcess:
             *(sys.executable, "-m", "backwire_server.workers.worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            limit=LONGEST_LINE,
             pass_fds=() if descriptor is None else (descriptor,),
             start_new_session=True,  # an interrupt at the terminal is for the front, which ends its workers in order
         )
@@ -114,6 +119,19 @@ class WorkerProcess:
         """Counts a session that the worker said it has created, until the worker's own count has it."""
         self._acknowledged += 1
 
+    async def metrics(self) -> str:
+        """Returns its metrics in Prometheus' text format; nothing when it does not tell them in METRICS_SECONDS."""
+        asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._asking.append(asked)
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(b"metrics\n")
+            return await asyncio.wait_for(asked, METRICS_SECONDS)
+        except (OSError, TimeoutError):
+            return ""
+        finally:
+            self._asking.remove(asked)
+
     async def has_ended(self, within: float) -> bool:
         """Waits up to so many seconds for the process to end, and tells whether it has."""
         with contextlib.suppress(TimeoutError):
@@ -140,8 +158,14 @@ class WorkerProcess:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             with contextlib.suppress(ValueError):
-                self._census.update(json.loads(line))
-                self._on_report()
+                told = json.loads(line)
+                if (metrics := told.pop("metrics", None)) is not None:
+                    for asked in self._asking:
+                        if not asked.done():
+                            asked.set_result(metrics)
+                else:
+                    self._census.update(told)
+                    self._on_report()
 
     async def _await_end(self) -> None:
         await self._process.wait()

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from backwire_server.config import Config
+from backwire_server.telemetry.endpoint import serving
+from backwire_server.telemetry.merging import merged
 from backwire_server.workers.front import Front
 
 _LOG = logging.getLogger("backwire.server")
@@ -36,7 +38,15 @@ async def _serve(
     threading.Thread(target=pass_on, name="backwire-end", daemon=True).start()
     front = Front(settings, descriptor)
     await front.start()
-    announce(front.address)
-    await ending.wait()
-    _LOG.info("shutting down")
-    return await front.stop(settings.grace)
+
+    def expose() -> bytes:
+        return merged(asyncio.run_coroutine_threadsafe(front.metrics(), loop).result())
+
+    try:
+        with serving(settings, expose):
+            announce(front.address)
+            await ending.wait()
+    finally:
+        _LOG.info("shutting down")
+        drained = await front.stop(settings.grace)
+    return drained

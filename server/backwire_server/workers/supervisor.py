@@ -56,6 +56,11 @@ class Supervisor:
         """Those that serve."""
         return list(self._workers.values())
 
+    @property
+    def by_number(self) -> dict[int, WorkerProcess]:
+        """Those that serve, by their numbers from 0."""
+        return {index: self._workers[tag] for index, tag in sorted(self._tags.items()) if tag in self._workers}
+
     async def start(self) -> None:
         """Starts all workers and waits until they serve; raises OSError when one does not."""
         count = self._settings.worker_count

@@ -1,9 +1,9 @@
 """A worker process: a server of its own, which the front starts and which ends with it.
 
 It reads its assignment from standard input, and writes lines of JSON to standard output: that it serves, or why it
-cannot; and from then on how many sessions it keeps, and how many are still to be recovered, whenever that changed.
-Standard input stays open: when it ends, so has the front, however that came, and the worker ends at once. SIGTERM ends
-it when the calls in progress are done.
+cannot; and from then on how many sessions it keeps, and how many are still to be recovered, whenever that changed; and
+its metrics, for each further line that it reads. Standard input stays open: when it ends, so has the front, however
+that came, and the worker ends at once. SIGTERM ends it when the calls in progress are done.
 """
 
 import contextlib
@@ -12,10 +12,11 @@ import logging
 import os
 import sys
 import threading
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from backwire_server import lifetime, machine
-from backwire_server.config_values import socket_path
+from backwire_server.config_values import ConfigError, socket_path
 from backwire_server.workers.assignment import Assignment
 
 if TYPE_CHECKING:
@@ -23,16 +24,17 @@ if TYPE_CHECKING:
 
 REPORT_SECONDS = 0.1
 
+_TELLING = threading.Lock()
+
 _LOG = logging.getLogger("backwire.worker")
 
 
 def main() -> int:
     """Serves until SIGTERM, and returns the exit status: 0 after an orderly end, 1 when it cannot listen."""
     assignment = Assignment.from_json(sys.stdin.readline())
-    stop, orphaned = threading.Event(), threading.Event()
+    stop, asked = threading.Event(), SimpleQueue[None]()
     lifetime.end_on_signal(stop)
-    lifetime.end_with_input(orphaned)
-    threading.Thread(target=_end_with_front, args=(orphaned, assignment.listen), daemon=True).start()
+    threading.Thread(target=_heed_front, args=(asked, assignment.listen), daemon=True).start()
     machine.prepare(assignment.tuning, os.environ)
     from backwire_server.rpc import logs
     from backwire_server.rpc.server import Server
@@ -46,11 +48,13 @@ def main() -> int:
             assignment.capacity,
             home(assignment.tag, assignment.address, assignment.index, assignment.count),
             assignment.keeping,
+            assignment.access,
         )
-    except OSError as error:
+    except (OSError, ConfigError) as error:
         _tell(error=str(error))
         return 1
     _tell(serving=True, recovering=server.recovering)
+    threading.Thread(target=_tell_metrics, args=(server, asked), daemon=True).start()
     _report(server, stop)
     if not server.stop(assignment.grace):
         logging.shutdown()
@@ -68,14 +72,23 @@ def _report(server: "Server", stop: threading.Event) -> None:
             last = report
 
 
+def _tell_metrics(server: "Server", asked: "SimpleQueue[None]") -> None:
+    while True:
+        asked.get()
+        _tell(metrics=server.metrics.exposition().decode())
+
+
 def _tell(**facts: object) -> None:
-    with contextlib.suppress(OSError):  # the front is gone, and soon so is this process
-        sys.stdout.write(json.dumps(facts) + "\n")
+    line = json.dumps(facts) + "\n"
+    with contextlib.suppress(OSError), _TELLING:  # if the front is gone, so is this process soon
+        sys.stdout.write(line)
         sys.stdout.flush()
 
 
-def _end_with_front(orphaned: threading.Event, listen: str) -> None:
-    orphaned.wait()
+def _heed_front(asked: "SimpleQueue[None]", listen: str) -> None:
+    with contextlib.suppress(OSError):
+        while sys.stdin.readline():
+            asked.put(None)
     if listen.startswith("unix:"):
         with contextlib.suppress(OSError):
             os.unlink(socket_path(listen))

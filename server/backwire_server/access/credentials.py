@@ -1,0 +1,87 @@
+"""Certificates of a server, and of the authority that its clients' must come from, taken up again when they change."""
+
+import contextlib
+import logging
+import ssl
+import threading
+from pathlib import Path
+
+import grpc
+
+from backwire_server.access.files import stamp, warn_if_exposed
+from backwire_server.config_values import ConfigError
+
+_LOG = logging.getLogger("backwire.tls")
+
+
+def server_credentials(certificate: Path, key: Path, client_ca: Path | None = None) -> grpc.ServerCredentials:
+    """Returns credentials for one port of a server, threaded or asynchronous.
+
+    The files are PEM: the server's certificate with those that lead to its authority, its key, and the certificates of
+    the authorities that clients' certificates must come from. With these, a client without a certificate is refused.
+    Before each connection the files are looked at: the connection gets what they have, or, when that cannot be used,
+    what they had before, and an error is logged. Connections that exist go on. gRPC opens no second port with the same
+    credentials.
+
+    Raises ConfigError for files that do not go together, and OSError for one that cannot be read.
+    """
+    files = _Files(certificate, key, client_ca)
+    first = files.read()
+    # The type of the callback in the stubs leaves out None, which means that nothing changed.
+    return grpc.dynamic_ssl_server_credentials(
+        first,
+        files.fetch,  # type: ignore[arg-type]
+        require_client_authentication=client_ca is not None,
+    )
+
+
+class _Files:
+    """The files of one port, which tell whether they have changed."""
+
+    def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._client_ca = client_ca
+        self._paths = [certificate, key, *([] if client_ca is None else [client_ca])]
+        self._lock = threading.Lock()
+        self._stamp = stamp(self._paths)
+
+    def fetch(self) -> grpc.ServerCertificateConfiguration | None:
+        """Returns what the files have if they have changed and can be used, and otherwise None."""
+        with self._lock:
+            found = stamp(self._paths)
+            if found == self._stamp:
+                return None
+            self._stamp = found
+            try:
+                changed = self.read()
+            except (OSError, ValueError) as error:
+                _LOG.error("the certificates stay as they were, since the changed files cannot be used: %s", error)
+                return None
+            _LOG.info("%s: new connections get the new certificate", self._certificate)
+            return changed
+
+    def read(self) -> grpc.ServerCertificateConfiguration:
+        """Returns what the files have, after OpenSSL has found that it goes together."""
+        contents = [path.read_bytes() for path in self._paths]
+        self._check()
+        if contents != [path.read_bytes() for path in self._paths]:
+            raise ConfigError(f"{self._certificate} and its key changed while they were read; leave them as they are")
+        warn_if_exposed(self._key, _LOG)
+        certificate, key, *roots = contents
+        return grpc.ssl_server_certificate_configuration([(key, certificate)], *roots)
+
+    def _check(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self._certificate, self._key, password="")  # never ask for one at a terminal
+        except (ssl.SSLError, ValueError):
+            raise ConfigError(
+                f"{self._certificate} and {self._key} are no certificate and its key; both must be PEM, belong "
+                "together, and not be encrypted"
+            ) from None
+        if self._client_ca is not None:
+            with contextlib.suppress(ssl.SSLError):
+                context.load_verify_locations(self._client_ca)
+            if not context.cert_store_stats()["x509"]:
+                raise ConfigError(f"{self._client_ca} has no certificate of an authority; it must be PEM")

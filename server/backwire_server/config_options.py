@@ -1,0 +1,167 @@
+"""The settings of a server: their names, how their texts are read, and what they mean."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backwire_server.config_values import (
+    DURABILITIES,
+    LOG_LEVELS,
+    read_address,
+    read_bytes,
+    read_count,
+    read_directory,
+    read_durability,
+    read_file,
+    read_flag,
+    read_host_port,
+    read_log_level,
+    read_optional_seconds,
+    read_port,
+    read_seconds,
+)
+
+PREFIX = "BACKWIRE_"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A setting: its name as in Config, Tuning, Keeping, Limits or Capacity, how its text is read, and what it means.
+
+    `unset` is what the help calls a default of None.
+    """
+
+    name: str
+    read: Callable[[str], Any]
+    metavar: str
+    help: str
+    unset: str = "never"
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.name.upper()
+
+
+OPTIONS: Mapping[str, Sequence[Option]] = {
+    "the server": [
+        Option("listen", read_address, "ADDRESS", "HOST:PORT or unix:PATH to serve on; port 0 finds a free one"),
+        Option("allow_plaintext", read_flag, "", "serve without encryption where other machines can connect"),
+        Option("grace", read_seconds, "TIME", "how long calls in progress may go on after a signal to end"),
+        Option("exit_with_parent", read_flag, "", "end when standard input reaches its end"),
+        Option("log_level", read_log_level, "LEVEL", f"from which level on to log: {', '.join(LOG_LEVELS)}"),
+        Option("access_log", read_flag, "", "log every call"),
+        Option(
+            "metrics_listen",
+            read_host_port,
+            "HOST:PORT",
+            "serve metrics for Prometheus on http://HOST:PORT/metrics, or https where the server is encrypted",
+            unset="none",
+        ),
+    ],
+    "who may come in": [
+        Option(
+            "tls_certificate",
+            read_file,
+            "FILE",
+            "the server's certificate and those above it, PEM; it is read again when it changes",
+            unset="none: the traffic is not encrypted",
+        ),
+        Option("tls_key", read_file, "FILE", "the key of that certificate, PEM", unset="none"),
+        Option(
+            "client_ca",
+            read_file,
+            "FILE",
+            "let in only clients with a certificate of these authorities, PEM",
+            unset="none: clients need no certificate",
+        ),
+        Option(
+            "tokens",
+            read_file,
+            "FILE",
+            "let in only calls with a token of this file, which `backwire token` makes; it is read again when it "
+            "changes",
+            unset="none: everybody is let in",
+        ),
+    ],
+    "processes and the machine": [
+        Option(
+            "workers",
+            read_count,
+            "N",
+            "how many processes share the sessions, behind the one address; 1 serves from a single process. Each takes "
+            "an equal share of --max-sessions, --max-total-bytes and --max-request-bytes; other limits hold in each",
+            unset="one per core",
+        ),
+        Option(
+            "worker_port",
+            read_port,
+            "PORT",
+            "the first of as many ports as there are workers, on which clients on other machines reach them directly",
+            unset="none: only clients on this machine do",
+        ),
+        Option(
+            "compute_threads",
+            read_count,
+            "N",
+            "the threads of numerical libraries in each process",
+            unset="what OMP_NUM_THREADS and its like say, or 1",
+        ),
+        Option("tune_blas", read_flag, "", "choose OpenBLAS kernels where OpenBLAS itself misjudges the CPU"),
+        Option("tune_allocator", read_flag, "", "keep freed memory, up to 512MiB in each process, for large messages"),
+    ],
+    "sessions on disk": [
+        Option(
+            "data_dir",
+            read_directory,
+            "DIR",
+            "keep sessions in this directory, so that they outlive the process; one server at a time may use it",
+            unset="none: sessions are kept in memory alone",
+        ),
+        Option(
+            "durability",
+            read_durability,
+            "LEVEL",
+            "what acknowledged changes outlive unless a session asks for another level: "
+            f"{', '.join(DURABILITIES)}, for nothing, the process and the machine; takes --data-dir",
+        ),
+        Option(
+            "max_disk_bytes", read_bytes, "BYTES", "the most bytes of files that sessions have together", unset="none"
+        ),
+        Option("checkpoint_bytes", read_bytes, "BYTES", "how much journal leads to another checkpoint of a session"),
+        Option("hibernate_after", read_seconds, "TIME", "how long a session stays in memory after its last use"),
+        Option("max_awake_sessions", read_count, "N", "the most sessions in memory; the longest unused go first"),
+    ],
+    "limits on what clients may ask for": [
+        Option("max_message_bytes", read_bytes, "BYTES", "the largest message that is accepted and sent"),
+        Option(
+            "max_pipeline_bytes", read_bytes, "BYTES", "the most bytes of requests that a Pipeline holds unanswered"
+        ),
+        Option("max_graph_nodes", read_count, "N", "the most nodes of a graph"),
+        Option("max_parameters", read_count, "N", "the most parameters of a graph"),
+        Option("max_parameter_bytes", read_bytes, "BYTES", "the most bytes of parameters and constants in a graph"),
+        Option("max_passes", read_count, "N", "the most passes that a session keeps; the oldest expires"),
+        Option("max_pass_bytes", read_bytes, "BYTES", "the most bytes that the passes of a session hold"),
+        Option("pass_ttl", read_seconds, "TIME", "how long a pass is kept"),
+        Option("max_sessions", read_count, "N", "the most sessions at a time"),
+        Option("max_total_bytes", read_bytes, "BYTES", "the most bytes that all sessions hold together"),
+        Option(
+            "idle_ttl",
+            read_optional_seconds,
+            "TIME",
+            "how long a session that is not durable is kept after its last use, or never",
+        ),
+    ],
+    "limits on what is done at a time": [
+        Option("max_concurrent_calls", read_count, "N", "the most unary calls in progress"),
+        Option("max_concurrent_streams", read_count, "N", "the most streams in progress, Pipelines not counted"),
+        Option("max_concurrent_pipelines", read_count, "N", "the most Pipelines open"),
+        Option("max_request_bytes", read_bytes, "BYTES", "the most bytes of requests in progress"),
+    ],
+}
+"""All settings, by the heading that the help has them under."""

@@ -1,0 +1,1 @@
+"""What is counted and measured of a server, and how it is told."""

@@ -1,0 +1,56 @@
+"""A server in plain text on the loopback, certificates for it, and ports that are free."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.deploy.files import CERTIFICATES, DOCKER, ROOT
+
+PREFIX = "backwire listening on "
+PACKAGES = os.pathsep.join(str(ROOT / folder) for folder in ("proto", "client", "server"))
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a directory with what docker/certificates makes."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    directory = tmp_path_factory.mktemp("certificates")
+    subprocess.run([DOCKER / "certificates", directory, "other.example"], check=True, capture_output=True)
+    assert {path.name for path in directory.iterdir()} == CERTIFICATES
+    return directory
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[str]:
+    """Returns the address of a server, which ends with the fixture."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BACKWIRE_")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "backwire_server", "--listen", "127.0.0.1:0", "--workers", "1", "--exit-with-parent"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**environment, "PYTHONPATH": PACKAGES},
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith(PREFIX), line
+        yield line.removeprefix(PREFIX).strip()
+        process.terminate()
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Returns a function that finds a port of the loopback where nothing listens."""
+
+    def find() -> int:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            return int(sock.getsockname()[1])
+
+    return find

@@ -1,0 +1,166 @@
+"""A client trains through HAProxy and Envoy, which end TLS, and a server that does not serve gets no calls."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
+from tests.deploy.files import DOCKER, adapted
+
+import backwire as bw
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+LISTEN = "127.0.0.1:50051"
+"""Where the configurations look for the server."""
+
+
+def tool(name: str) -> str:
+    """Returns the path of a program beside the interpreter or on the path; skips the test without it."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+FAST = {"inter 2s": "inter 100ms", "timeout check 2s": "timeout check 500ms"}
+
+
+class Haproxy:
+    """The configuration of HAProxy, for a server and a port of this machine and with less time between checks."""
+
+    def __init__(self, directory: Path, certificates: Path, backend: str, port: int) -> None:
+        pair = directory / "backwire.pem"
+        pair.write_bytes((certificates / "tls.crt").read_bytes() + (certificates / "tls.key").read_bytes())
+        self.program = tool("haproxy")
+        self.path = directory / "haproxy.cfg"
+        self.path.write_text(
+            adapted(
+                DOCKER / "haproxy.cfg",
+                {"/etc/haproxy/backwire.pem": str(pair), "0.0.0.0:443": f"127.0.0.1:{port}", LISTEN: backend, **FAST},
+            )
+        )
+
+    @property
+    def check(self) -> list[str]:
+        return [self.program, "-c", "-f", str(self.path)]
+
+    @property
+    def run(self) -> list[str]:
+        return [self.program, "-db", "-f", str(self.path)]
+
+
+class Envoy:
+    """The same of Envoy."""
+
+    def __init__(self, directory: Path, certificates: Path, backend: str, port: int) -> None:
+        host, _, backend_port = backend.rpartition(":")
+        self.program = tool("envoy")
+        self.path = directory / "envoy.yaml"
+        self.path.write_text(
+            adapted(
+                DOCKER / "envoy.yaml",
+                {
+                    "/etc/envoy/": f"{certificates}/",
+                    "address: 0.0.0.0, port_value: 443": f"address: 127.0.0.1, port_value: {port}",
+                    "address: 127.0.0.1, port_value: 50051": f"address: {host}, port_value: {backend_port}",
+                    "port_value: 9901": "port_value: 0",
+                    "interval: 2s": "interval: 0.1s",
+                },
+            )
+        )
+
+    @property
+    def check(self) -> list[str]:
+        return [self.program, "--mode", "validate", "--config-path", str(self.path)]
+
+    @property
+    def run(self) -> list[str]:
+        return [
+            *[self.program, "--config-path", str(self.path), "--use-dynamic-base-id"],
+            *["--concurrency", "1", "--log-level", "warning"],
+        ]
+
+
+KINDS = [pytest.param(Haproxy, id="haproxy"), pytest.param(Envoy, id="envoy")]
+
+
+@contextmanager
+def running(proxy: Haproxy | Envoy) -> Iterator[None]:
+    with subprocess.Popen(proxy.run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_configuration_is_valid(kind: type[Haproxy | Envoy], certificates: Path, tmp_path: Path) -> None:
+    proxy = kind(tmp_path, certificates, LISTEN, 443)
+    ended = subprocess.run(proxy.check, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "[WARNING]" not in ended.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_client_trains_through_it(
+    kind: type[Haproxy | Envoy], certificates: Path, backend: str, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    trust = bw.TLS(root_certificates=(certificates / "ca.crt").read_bytes())
+    x = bw.input("x", ("batch", 3))
+    graph = bw.graph(loss=bw.squared_error(bw.dense(x, 1, name="line"), bw.input("y", ("batch", 1))))
+    data = {"x": np.ones((64, 3), np.float32), "y": np.ones((64, 1), np.float32)}
+    with running(kind(tmp_path, certificates, backend, port)), bw.connect(f"localhost:{port}", tls=trust) as client:
+        session = client.create_session(graph, optimizer=bw.SGD(0.1), seed=1)
+        calls = [session.train_step(data).loss for _ in range(5)]
+        with session.pipeline() as pipeline:
+            streamed = [pipeline.train_step(data) for _ in range(5)]
+        losses = [*calls, *(each.result().loss for each in streamed)]
+        session.close()
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_a_server_that_serves_gets_calls(
+    kind: type[Haproxy | Envoy], certificates: Path, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    server, health = grpc.server(ThreadPoolExecutor(4)), HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    backend = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    target, trust = free_port(), grpc.ssl_channel_credentials((certificates / "ca.crt").read_bytes())
+    with (
+        running(kind(tmp_path, certificates, backend, target)),
+        grpc.secure_channel(f"localhost:{target}", trust) as channel,
+    ):
+        for status in (SERVING, NOT_SERVING, SERVING):
+            health.set("", status)
+            wait_until(partial(answers, channel), status == SERVING)
+    server.stop(None).wait()
+
+
+def answers(channel: grpc.Channel) -> bool:
+    """Tells whether a call gets through; the server itself would answer it whatever its status."""
+    call = health_pb2_grpc.HealthStub(channel).Check.future(health_pb2.HealthCheckRequest(), timeout=30)
+    code = call.code()  # waits for the end
+    assert code in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)
+    return bool(code == grpc.StatusCode.OK)
+
+
+def wait_until(state: Callable[[], bool], wanted: bool) -> None:
+    for _ in range(600):
+        if state() == wanted:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"it is not {wanted} after a minute")

@@ -1,0 +1,136 @@
+"""A soak: a server, clients that do all to it that clients do, and what came out."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tests.faults.actor import PATIENT
+from tests.faults.launchers import Launcher, Process
+from tests.faults.server import Server
+from tests.soak.board import CALLS, GOOD, HAPPENINGS, REFUSALS, STORIES, Board
+from tests.soak.clients import Clients, Crew, new_ending
+from tests.soak.memory import Curve, Holding, holding
+
+import backwire as bw
+from backwire._info import Durability
+
+SAMPLE_SECONDS = 0.25
+SETTLE_SECONDS = 15.0
+DRAIN_SECONDS = 20.0
+GRACE = "300s"
+"""Longer than DRAIN_SECONDS, so that a call that is left in progress shows."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How long and how much."""
+
+    seconds: float
+    sessions: int = 32
+    clients: int = 6
+    workers: int = 1
+    durability: Durability = "journal"
+    seed: int = 0
+    kill_seconds: float = 4.0
+
+
+@dataclass
+class Outcome:
+    """What came out: counts by name, memory, and what was wrong."""
+
+    seconds: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
+    refusals: dict[str, int] = field(default_factory=dict)
+    curve: Curve = field(default_factory=Curve)
+    before: Holding | None = None
+    after: Holding | None = None
+    wrong: list[str] = field(default_factory=list)
+
+
+class SoakedServer(Server):
+    """A server whose processes are looked at, and which is asked to end."""
+
+    @property
+    def process(self) -> Process:
+        """Its first process."""
+        assert self._process is not None, "it does not run"
+        return self._process
+
+    def drains(self) -> bool:
+        """Asks it to end, and tells whether it does before the calls in progress are cut off."""
+        signal.pidfd_send_signal(self.process.descriptor, signal.SIGTERM)
+        return self.process.has_ended(DRAIN_SECONDS)
+
+
+def soak(launcher: Launcher, directory: Path, size: Size) -> Outcome:
+    """Soaks a server with files in the directory, and judges it."""
+    out, board = Outcome(), Board(size.clients)
+    flags = ("--durability", size.durability, "--grace", GRACE)
+    with _started(launcher, directory / "soaked", size.workers, flags) as server:
+        with _started(launcher, directory / "quiet", 1, ()) as quiet:
+            crew = _crew(size, server.address, quiet.address, directory, board)
+            with bw.connect(server.address, retry=PATIENT) as client:
+                out.before = _looked_at(server, client)
+                _run(crew, size, server, out)
+                _judge_rest(out, server, client)
+        if not server.drains():
+            out.wrong.append(f"the server did not end in {DRAIN_SECONDS:.0f} s: calls are in progress")
+        if "Traceback" in server.log:
+            out.wrong.append(f"the server logged a traceback, the end of which is\n{server.log[-2000:]}")
+    out.counts |= board.totals((CALLS, GOOD, STORIES, *HAPPENINGS))
+    out.refusals = board.totals(REFUSALS)
+    out.wrong += [path.read_text() for path in sorted(directory.glob("*.wrong"))]
+    return out
+
+
+@contextlib.contextmanager
+def _started(launcher: Launcher, directory: Path, workers: int, flags: tuple[str, ...]) -> Iterator[SoakedServer]:
+    directory.mkdir()
+    with SoakedServer(launcher, directory, *flags, workers=workers) as server:
+        server.start()
+        yield server
+
+
+def _crew(size: Size, address: str, quiet: str, directory: Path, board: Board) -> Crew:
+    slots = -(-size.sessions // size.clients)
+    return Crew(address, quiet, directory, board, new_ending(), size.seed, slots, size.durability)
+
+
+def _run(crew: Crew, size: Size, server: SoakedServer, out: Outcome) -> None:
+    draw, began = np.random.default_rng([size.seed, os.getpid()]), time.monotonic()
+    with Clients(crew, size.clients) as clients:
+        next_kill = began + float(draw.exponential(size.kill_seconds))
+        while (now := time.monotonic()) < began + size.seconds:
+            out.curve.add(crew.board.total(CALLS), holding(server.process).resident)
+            if now > next_kill:
+                clients.kill(draw)
+                next_kill = now + float(draw.exponential(size.kill_seconds))
+            time.sleep(SAMPLE_SECONDS)
+    out.counts["clients killed"] = clients.kills
+    out.seconds = time.monotonic() - began
+
+
+def _looked_at(server: SoakedServer, client: bw.Client) -> Holding:
+    assert not list(client.sessions()), "a new server has sessions"
+    return holding(server.process)
+
+
+def _judge_rest(out: Outcome, server: SoakedServer, client: bw.Client) -> None:
+    """Waits for what clients have left behind to go: sessions, and the descriptors of connections."""
+    assert out.before is not None, "it was looked at before"
+    until = time.monotonic() + SETTLE_SECONDS
+    while True:
+        left = [each.id for each in client.sessions()]
+        out.after = holding(server.process)
+        if (not left and out.after.descriptors <= out.before.descriptors) or time.monotonic() > until:
+            break
+        time.sleep(SAMPLE_SECONDS)
+    if left:
+        out.wrong.append(f"sessions are left that nobody has: {left}")
+    if out.after.descriptors > out.before.descriptors:
+        out.wrong.append(f"the server has {out.after.descriptors} descriptors, not {out.before.descriptors} as before")

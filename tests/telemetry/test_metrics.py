@@ -1,0 +1,122 @@
+"""Metrics as Prometheus reads them: what is counted, merged over workers, and served."""
+
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from backwire_server.config import Access
+from backwire_server.sessions.spent import Spent
+from backwire_server.telemetry.endpoint import MOST_CLIENTS, MetricsEndpoint
+from backwire_server.telemetry.facts import CallFacts
+from backwire_server.telemetry.merging import merged
+from backwire_server.telemetry.metrics import Metrics, Sources
+
+TLS = Path(__file__).parent.parent / "client/tls"
+
+
+def samples(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def facts(method: str = "Step", reason: str = "OK", *, streaming: bool = False) -> CallFacts:
+    spent = Spent()
+    spent.queue, spent.compute, spent.journal = 0.25, 0.5, 0.125
+    code = "OK" if reason == "OK" else "RESOURCE_EXHAUSTED"
+    return CallFacts(method, code, reason, 1.0, spent, 10, 20, "acme", streaming)
+
+
+def test_calls_are_counted_with_their_bytes_and_times() -> None:
+    metrics = Metrics()
+    metrics.started("Step")
+    metrics.ended(facts())
+    metrics.started("Step")
+    metrics.ended(facts(reason="OVERLOADED"))
+    metrics.started("Step")
+    found = samples(metrics.exposition())
+    assert found["backwire_calls_total", (("code", "OK"), ("method", "Step"), ("tenant", "acme"))] == 1
+    assert found["backwire_errors_total", (("reason", "OVERLOADED"),)] == 1
+    assert found["backwire_received_bytes_total", (("method", "Step"), ("tenant", "acme"))] == 20
+    assert found["backwire_sent_bytes_total", (("method", "Step"), ("tenant", "acme"))] == 40
+    assert found["backwire_call_seconds_sum", (("method", "Step"),)] == 2.0
+    assert found["backwire_compute_seconds_sum", (("method", "Step"),)] == 1.0
+    assert found["backwire_queue_seconds_sum", ()] == 0.5
+    assert found["backwire_journal_seconds_sum", ()] == 0.25
+    assert found["backwire_calls_in_progress", (("method", "Step"),)] == 1
+
+
+def test_a_request_on_a_pipeline_is_no_call_in_progress() -> None:
+    metrics = Metrics()
+    metrics.started("Pipeline")
+    metrics.ended(facts("Pipeline/step", streaming=True))
+    found = samples(metrics.exposition())
+    assert found["backwire_calls_in_progress", (("method", "Pipeline"),)] == 1
+    assert found["backwire_call_seconds_count", (("method", "Pipeline/step"),)] == 1
+
+
+def test_figures_of_sessions_are_those_of_the_moment() -> None:
+    metrics, sessions = Metrics(), {"acme": 2}
+    metrics.watch(Sources(lambda: sessions, lambda: 3, lambda: 512, 1024))
+    sessions["umbrella"] = 1
+    found = samples(metrics.exposition())
+    assert found["backwire_sessions", (("tenant", "acme"),)] == 2
+    assert found["backwire_sessions", (("tenant", "umbrella"),)] == 1
+    assert [found[f"backwire_{name}", ()] for name in ("recovering", "session_bytes", "session_bytes_limit")] == [
+        *(3, 512, 1024)
+    ]
+
+
+def test_metrics_of_workers_differ_by_a_label_alone() -> None:
+    one, two = Metrics(), Metrics()
+    for metrics in (one, two, two):
+        metrics.started("Step")
+        metrics.ended(facts())
+    found = samples(merged({"0": one.exposition().decode(), "1": two.exposition().decode()}))
+    name, labels = "backwire_calls_total", (("code", "OK"), ("method", "Step"), ("tenant", "acme"))
+    assert found[name, (*labels, ("worker", "0"))] == 1
+    assert found[name, (*labels, ("worker", "1"))] == 2
+    bucket = ("backwire_call_seconds_bucket", (("le", "+Inf"), ("method", "Step"), ("worker", "1")))
+    assert found[bucket] == 2
+
+
+@pytest.fixture
+def endpoint() -> Iterator[MetricsEndpoint]:
+    made = MetricsEndpoint("127.0.0.1:0", lambda: b"up 1\n", Access())
+    yield made
+    made.close()
+
+
+def test_metrics_are_fetched_and_nothing_else(endpoint: MetricsEndpoint) -> None:
+    with urllib.request.urlopen(f"http://{endpoint.address}/metrics", timeout=10) as answer:
+        assert answer.read() == b"up 1\n"
+        assert answer.headers["Content-Type"].startswith("text/plain")
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"http://{endpoint.address}/", timeout=10)
+
+
+def test_clients_that_send_nothing_do_not_take_more_than_their_places(endpoint: MetricsEndpoint) -> None:
+    host, _, port = endpoint.address.rpartition(":")
+    idle = [socket.create_connection((host, int(port)), timeout=10) for _ in range(MOST_CLIENTS)]
+    with socket.create_connection((host, int(port)), timeout=10) as late:
+        assert late.recv(1) == b"", "one too many is sent away at once"
+    for each in idle:
+        each.close()
+
+
+def test_metrics_are_encrypted_where_the_server_is() -> None:
+    access = Access(tls_certificate=str(TLS / "server.pem"), tls_key=str(TLS / "server.key"))
+    endpoint = MetricsEndpoint("127.0.0.1:0", lambda: b"up 1\n", access)
+    context = ssl.create_default_context(cafile=str(TLS / "server.pem"))
+    context.check_hostname = False
+    with urllib.request.urlopen(f"https://{endpoint.address}/metrics", timeout=10, context=context) as answer:
+        assert answer.read() == b"up 1\n"
+    endpoint.close()
