@@ -103,8 +103,8 @@ async def noticing_the_end(worker: WorkerProcess) -> AsyncIterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        details = dict(error.trailing_metadata() or ())
-        broke = error.code() in BROKE and STATUS_DETAILS not in details
+        told = any(key == STATUS_DETAILS for key, _ in error.trailing_metadata() or ())
+        broke = error.code() in BROKE and not told
         if broke and await worker.has_ended(DEATH_SECONDS):
             raise WorkerEnded from None
         raise
