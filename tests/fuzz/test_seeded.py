@@ -71,6 +71,6 @@ def test_an_equation_that_is_no_text_is_refused_with_its_field() -> None:
     )
     message.nodes[0].attributes["equation"].integer = 3
     graph, _ = graph_from_proto(message, LIMITS)
-    with pytest.raises(InvalidAttribute, match="must be a text such as 'ij,jk->ik'; give one") as caught:
+    with pytest.raises(InvalidAttribute, match="attribute 'equation' is 3, but must be of kind str") as caught:
         PlanCache(graph)
     assert caught.value.field == "graph.nodes[b]"

@@ -15,10 +15,13 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, TypeVar
+from numbers import Integral
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin
 
 import numpy as np
 
+from backwire_server.engine.dims import Symbolic
 from backwire_server.engine.errors import GraphError, InvalidAttribute, UnknownOp
 from backwire_server.engine.graph import Array, Attribute
 
@@ -99,19 +102,32 @@ class Op:
         for name, value in bound.items():
             if value is REQUIRED:
                 raise InvalidAttribute(f"needs the attribute {name!r}")
-            bound[name] = _coerced(name, value, self.attributes[name])
+            bound[name] = _coerced(name, value, self.signature.parameters[name].annotation)
         return bound
 
 
-def _coerced(name: str, value: Any, default: Any) -> Any:
-    """Returns the value as the kind of the default, where that says a kind; an int may stand for a float."""
+def _coerced(name: str, value: Any, annotation: Any) -> Any:
+    """Returns the value as one of the kinds that a kernel says it takes; an int may stand for a float."""
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     if isinstance(value, list):
         value = tuple(value)
-    if isinstance(default, float) and isinstance(value, int):
+    if float in kinds and isinstance(value, int):
         return float(value)
-    if default is REQUIRED or default is None or isinstance(value, type(default)):
+    if any(_is(value, kind) for kind in kinds):
         return value
-    raise InvalidAttribute(f"attribute {name!r} is {value!r}, but must be of kind {type(default).__name__}")
+    told = " or ".join(str(kind) if get_args(kind) else kind.__name__ for kind in kinds if kind is not NoneType)
+    raise InvalidAttribute(f"attribute {name!r} is {value!r}, but must be of kind {told}")
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Tells whether a value is of a kind; a dimension that is not known yet may stand for an int."""
+    if kind is Any:
+        return True
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is(each, get_args(kind)[0]) for each in value)
+    if kind is int:
+        return isinstance(value, Integral | Symbolic)
+    return isinstance(value, float | int if kind is float else kind)
 
 
 OPS: dict[str, Op] = {}

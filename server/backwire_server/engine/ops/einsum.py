@@ -30,8 +30,6 @@ def einsum(*inputs: Value, equation: str) -> Value:
     As in numpy: `ij,jk->ik` is the matrix product, a letter named twice takes a diagonal, `...` stands for further
     axes, and without an arrow the result has the letters that are named once, in alphabetical order.
     """
-    if not isinstance(equation, str):
-        raise InvalidAttribute(f"equation is {equation!r}, but must be a text such as 'ij,jk->ik'; give one")
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(inputs):
