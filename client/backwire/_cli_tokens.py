@@ -22,7 +22,7 @@ Command = Callable[[argparse.Namespace], "Printed"]
 Entry = dict[str, Any]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,47}", re.ASCII)
-_TENANT = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
+_TENANT = re.compile(r"[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?", re.ASCII)
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_500)
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> Printed:
 def tenant(text: str) -> str:
     """Returns a name that a tenant may have."""
     if not _TENANT.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no tenant; use 1 to 32 of a-z, 0-9 and, within, -")
+        raise argparse.ArgumentTypeError(f"{text!r} is no tenant; use 1 to 24 of a-z, 0-9 and, within, -")
     return text
 
 

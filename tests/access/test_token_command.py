@@ -10,7 +10,7 @@ from tests.access.conftest import entry, new_token
 
 from backwire import InvalidRequestError, _cli_tokens
 from backwire_server.access.keyring import Keyring
-from backwire_server.sessions.caller import Caller, Scope
+from backwire_server.sessions.caller import Caller, Scope, is_tenant
 from backwire_server.sessions.errors import Unauthenticated
 
 
@@ -108,6 +108,14 @@ def test_a_name_stands_for_all_tokens_that_have_it(file: Path) -> None:
     assert run("revoke", "--file", file, "old").out == tuple(f"revoked {token[3:19]}" for token in gone)
     assert identify(file, stays).name == "young"
     assert len(run("list", "--file", file).out) == 2
+
+
+def test_the_longest_tenant_is_one_to_the_server_too_and_a_longer_one_to_neither(file: Path) -> None:
+    longest = "a" * 24
+    assert identify(file, run("new", "--tenant", longest, "--scope", "read", "--file", file).out[0]).tenant == longest
+    with pytest.raises(SystemExit):
+        run("new", "--tenant", f"{longest}a", "--scope", "read", "--file", file)
+    assert not is_tenant(f"{longest}a")
 
 
 def test_a_name_of_several_tenants_is_not_enough(file: Path) -> None:
