@@ -158,7 +158,9 @@ class Keeper:
             nonlocal written
             scope.check()
             if files is not None:
+                began = time.perf_counter()
                 self.written = files.append(Mutation(call, key, tuple(dropped)))
+                scope.spent.journal += time.perf_counter() - began
                 written = True
             dropped.clear()
 

@@ -2,7 +2,7 @@
 
 It reads its assignment from standard input, and writes lines of JSON to standard output: that it serves, or why it
 cannot; and from then on how many sessions it keeps, and how many are still to be recovered, whenever that changed; and
-its metrics, for each further line that it reads. Standard input stays open: when it ends, so has the front, however
+its metrics, when it reads anything further. Standard input stays open: when it ends, so has the front, however
 that came, and the worker ends at once. SIGTERM ends it when the calls in progress are done.
 """
 
@@ -87,7 +87,7 @@ def _tell(**facts: object) -> None:
 
 def _heed_front(asked: "SimpleQueue[None]", listen: str) -> None:
     with contextlib.suppress(OSError):
-        while sys.stdin.readline():
+        while os.read(0, 4096):  # not sys.stdin, which a thread that waits in it would keep from being closed
             asked.put(None)
     if listen.startswith("unix:"):
         with contextlib.suppress(OSError):
