@@ -148,6 +148,16 @@ class Config:
         return min(self.workers or usable_cores(), self.limits.max_sessions)
 
 
+PARTS: Mapping[str, type[Any]] = {
+    "tuning": Tuning,
+    "access": Access,
+    "keeping": Keeping,
+    "limits": Limits,
+    "capacity": Capacity,
+}
+"""The parts of a configuration that have settings of their own, by their names in Config."""
+
+
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
     """Returns the configuration; prints to standard error and exits with 2 for one that is wrong.
 
@@ -179,17 +189,16 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
     return config
 
 
-def _made(given: dict[str, Any]) -> Config:
-    given = dict(given)
-    limits, capacity = Limits(**_take(given, Limits)), Capacity(**_take(given, Capacity))
-    tuning, keeping = Tuning(**_take(given, Tuning)), Keeping(**_take(given, Keeping))
-    access = Access(**_take(given, Access))
-    return Config(**given, tuning=tuning, access=access, keeping=keeping, limits=limits, capacity=capacity)
+def _made(given: Mapping[str, Any]) -> Config:
+    parts = {
+        part: kind(**{name: given[name] for name in _names(kind) if name in given}) for part, kind in PARTS.items()
+    }
+    return Config(**{name: given[name] for name in _names(Config) if name in given}, **parts)
 
 
 def _told(config: Config, options: Sequence[Option], origins: Mapping[str, str]) -> Iterator[str]:
     """Yields each setting as a line that a configuration file could have, with where it comes from."""
-    parts = (config, config.tuning, config.access, config.keeping, config.limits, config.capacity)
+    parts = (config, *(getattr(config, part) for part in PARTS))
     for option in options:
         value = next(getattr(part, option.name) for part in parts if hasattr(part, option.name))
         origin = origins.get(option.name, "default")
@@ -239,9 +248,8 @@ def _add(group: Any, option: Option) -> None:
 
 
 def _default(option: Option) -> str:
-    owner: Any = next(
-        kind() for kind in (Config, Tuning, Access, Keeping, Limits, Capacity) if option.name in _names(kind)
-    )
+    kinds: list[type[Any]] = [Config, *PARTS.values()]
+    owner: Any = next(kind() for kind in kinds if option.name in _names(kind))
     value = getattr(owner, option.name)
     if option.read is read_bytes and value is not None:
         unit = next(unit for unit in ("Gi", "Mi", "Ki", "") if value % UNITS[unit] == 0)
@@ -256,10 +264,6 @@ def _read(option: Option, text: str, place: str) -> Any:
         return option.read(text)
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from None
-
-
-def _take(given: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
-    return {name: given.pop(name) for name in _names(kind) if name in given}
 
 
 def _names(kind: type[Any]) -> list[str]:

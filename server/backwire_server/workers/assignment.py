@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from backwire_server.config import Access, Capacity, Config, Keeping
+from backwire_server.config import PARTS, Access, Capacity, Config, Keeping
 from backwire_server.machine import Tuning
 from backwire_server.sessions.limits import Limits
 
@@ -38,14 +38,7 @@ class Assignment:
     def from_json(cls, line: str) -> "Assignment":
         """Returns what `to_json` wrote."""
         data: dict[str, Any] = json.loads(line)
-        kinds: dict[str, Any] = {
-            "tuning": Tuning,
-            "keeping": Keeping,
-            "access": Access,
-            "limits": Limits,
-            "capacity": Capacity,
-        }
-        return cls(**{name: kinds[name](**value) if name in kinds else value for name, value in data.items()})
+        return cls(**{name: PARTS[name](**value) if name in PARTS else value for name, value in data.items()})
 
 
 def assign(settings: Config, listen: str, address: str, tag: str, index: int) -> Assignment:
