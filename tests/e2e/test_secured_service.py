@@ -1,6 +1,7 @@
 """A server as operators run it for tenants they do not trust: encrypted, with tokens, watched, in several processes."""
 
 import re
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -8,12 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.conftest import ServerProcess
 
 import backwire as bw
+from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_api.v1 import gradient_service_pb2_grpc as service
 
 TLS = Path(__file__).parent.parent / "client/tls"
 CA = TLS / "server.pem"
@@ -38,6 +42,19 @@ def loss() -> Any:
     return bw.squared_error(bw.parameter("w", np.zeros(3)), bw.input("target", (3,)))
 
 
+def fetched(server: ServerProcess) -> dict[str, Any]:
+    url = re.search(r"metrics on (\S+?/metrics)", "".join(server.errors))
+    assert url is not None
+    context = ssl.create_default_context(cafile=str(CA))
+    context.check_hostname = False
+    with urllib.request.urlopen(f"https://{url[1]}", context=context, timeout=20) as answer:
+        return {each.name: each for each in text_string_to_metric_families(answer.read().decode())}
+
+
+def family_sum(server: ServerProcess, name: str) -> float:
+    return float(sum(each.value for each in fetched(server)[name].samples if each.name == f"{name}_sum"))
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_tenants_train_encrypted_and_apart_and_the_operator_sees_it(
     start_server: Start, tmp_path: Path, workers: str
@@ -58,6 +75,7 @@ def test_tenants_train_encrypted_and_apart_and_the_operator_sees_it(
             other.session(session.id)
         assert [each.id for each in client.sessions()] == [session.id]
         assert [each.id for each in other.sessions()] == [foreign.id]
+    assert family_sum(server, "backwire_journal_seconds") > 0.0, "a durable step was written"
     with bw.connect(address, tls=tls) as nobody, pytest.raises(bw.AuthenticationError, match="token"):
         nobody.create_session(loss())
 
@@ -67,33 +85,18 @@ def test_tenants_train_encrypted_and_apart_and_the_operator_sees_it(
     assert session.id in listed.stdout
     assert foreign.id not in listed.stdout
 
-    url = re.search(r"metrics on (\S+?/metrics)", "".join(server.errors))
-    assert url is not None
-    with urllib.request.urlopen(f"https://{url[1]}", context=_context(), timeout=20) as answer:
-        families = {each.name: each for each in text_string_to_metric_families(answer.read().decode())}
+    families = fetched(server)
     steps = [each for each in families["backwire_calls"].samples if each.labels["method"] == "TrainStep"]
     assert [(each.labels["tenant"], each.labels["code"], each.value) for each in steps] == [("acme", "OK", 1.0)]
     sessions = {each.labels["tenant"]: each.value for each in families["backwire_sessions"].samples}
     assert sessions == {"acme": 1.0, "umbrella": 1.0}
     server.signal()
     assert server.wait() == 0
+    assert "Fatal Python error" not in "".join(server.errors), "a worker ended in disorder"
     assert acme not in "".join(server.errors)
 
 
-def _context() -> Any:
-    import ssl
-
-    context = ssl.create_default_context(cafile=str(CA))
-    context.check_hostname = False
-    return context
-
-
 def test_a_call_tells_where_its_time_went(start_server: Start) -> None:
-    import grpc
-
-    from backwire_api.v1 import gradient_service_pb2 as pb
-    from backwire_api.v1 import gradient_service_pb2_grpc as service
-
     with grpc.insecure_channel(start_server("--workers", "2").wait_until_ready()) as channel:
         _, call = service.GradientServiceStub(channel).ListOps.with_call(pb.ListOpsRequest(), timeout=20)
     told = str(dict(call.trailing_metadata())["server-timing"])

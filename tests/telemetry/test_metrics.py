@@ -1,5 +1,6 @@
 """Metrics as Prometheus reads them: what is counted, merged over workers, and served."""
 
+import contextlib
 import socket
 import ssl
 import urllib.error
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.access.conftest import Authority, Pair
 
 from backwire_server.config import Access
 from backwire_server.sessions.spent import Spent
@@ -110,6 +112,54 @@ def test_clients_that_send_nothing_do_not_take_more_than_their_places(endpoint: 
         assert late.recv(1) == b"", "one too many is sent away at once"
     for each in idle:
         each.close()
+
+
+def test_a_client_that_sends_byte_after_byte_is_cut_off_and_its_place_comes_free() -> None:
+    endpoint = MetricsEndpoint("127.0.0.1:0", lambda: b"up 1\n", Access(), patience=0.2)
+    host, _, port = endpoint.address.rpartition(":")
+    for _ in range(2 * MOST_CLIENTS):
+        with socket.create_connection((host, int(port)), timeout=10) as slow, contextlib.suppress(OSError):
+            while True:
+                slow.sendall(b"G")
+                slow.settimeout(0.05)
+                with contextlib.suppress(TimeoutError):
+                    if slow.recv(1) == b"":
+                        break
+    with urllib.request.urlopen(f"http://{endpoint.address}/metrics", timeout=10) as answer:
+        assert answer.read() == b"up 1\n"
+    endpoint.close()
+
+
+def replace(pair: Pair, certificate: Path, key: Path) -> None:
+    key.write_bytes(pair.key)
+    certificate.write_bytes(pair.certificate)
+
+
+def fetched(endpoint: MetricsEndpoint, trusted: Authority) -> bytes:
+    context = ssl.create_default_context(cadata=trusted.certificate.decode())
+    context.check_hostname = False
+    with urllib.request.urlopen(f"https://{endpoint.address}/metrics", timeout=10, context=context) as answer:
+        found: bytes = answer.read()
+        return found
+
+
+def test_a_certificate_that_changes_is_taken_up_and_a_wrong_one_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    first, second = Authority("first"), Authority("second")
+    replace(first.issue("metrics"), certificate, key)
+    access = Access(tls_certificate=str(certificate), tls_key=str(key))
+    endpoint = MetricsEndpoint("127.0.0.1:0", lambda: b"up 1\n", access)
+    assert fetched(endpoint, first) == b"up 1\n"
+    certificate.write_text("no certificate")
+    assert fetched(endpoint, first) == b"up 1\n"
+    assert "stays as it was" in caplog.text
+    replace(second.issue("metrics"), certificate, key)
+    assert fetched(endpoint, second) == b"up 1\n"
+    with pytest.raises(urllib.error.URLError, match="certificate verify failed"):
+        fetched(endpoint, first)
+    endpoint.close()
 
 
 def test_metrics_are_encrypted_where_the_server_is() -> None:

@@ -2,19 +2,23 @@
 
 import contextlib
 import logging
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from backwire_server.access.files import stamp
 from backwire_server.config import Access, Config
 from backwire_server.config_values import ConfigError
 
 PATH = "/metrics"
-PATIENCE = 5.0
-"""Seconds that a client may take to send its request and to take each part of the answer."""
+PATIENCE = 10.0
+"""Seconds from when a client connects until it must have been answered."""
 
 MOST_CLIENTS = 8
 
@@ -42,21 +46,19 @@ class MetricsEndpoint:
         address: `HOST:PORT`, with the port that was found when 0 was asked for.
     """
 
-    def __init__(self, listen: str, expose: Callable[[], bytes], access: Access) -> None:
-        """Serves what `expose` returns, which is called by several threads; raises OSError, ConfigError."""
+    def __init__(self, listen: str, expose: Callable[[], bytes], access: Access, *, patience: float = PATIENCE) -> None:
+        """Serves what `expose` returns, which is called by several threads; raises OSError, ConfigError.
+
+        The files of the certificate are looked at for each client, as those of the server are.
+        """
         host, _, port = listen.rpartition(":")
+        secure = None
+        if access.tls_certificate is not None and access.tls_key is not None:
+            secure = _Secure(Path(access.tls_certificate), Path(access.tls_key))
         try:
-            self._server = _Server((host.strip("[]"), int(port)), _handler(expose))
+            self._server = _Server((host.strip("[]"), int(port)), _handler(expose), secure, patience)
         except OSError as error:
             raise OSError(f"cannot serve metrics on {listen}: {error}; choose another --metrics-listen") from None
-        if access.tls_certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            try:
-                context.load_cert_chain(access.tls_certificate, access.tls_key, password="")
-            except (ssl.SSLError, ValueError) as error:
-                self._server.server_close()
-                raise ConfigError(f"metrics cannot be encrypted with {access.tls_certificate}: {error}") from None
-            self._server.context = context
         self.address = f"{host}:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, name="backwire-metrics", daemon=True).start()
 
@@ -66,44 +68,98 @@ class MetricsEndpoint:
         self._server.server_close()
 
 
+class _Secure:
+    """Encrypts connections by a certificate, taken up again when it changes."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._certificate, self._key = certificate, key
+        self._paths = [certificate, key]
+        self._lock = threading.Lock()
+        self._stamp = stamp(self._paths)
+        self._context = self._load()
+
+    def wrap(self, request: socket.socket) -> ssl.SSLSocket:
+        """Returns the connection, encrypted; raises OSError when the client does not agree."""
+        with self._lock:
+            found = stamp(self._paths)
+            if found != self._stamp:
+                self._stamp = found
+                try:
+                    self._context = self._load()
+                except ConfigError as error:
+                    _LOG.error("the certificate for metrics stays as it was: %s", error)
+            context = self._context
+        return context.wrap_socket(request, server_side=True)
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self._certificate, self._key, password="")
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"metrics cannot be encrypted with {self._certificate}: {error}") from None
+        return context
+
+
 class _Server(ThreadingHTTPServer):
-    """Has a thread for each of a few clients, none of which can keep it for long."""
+    """Has a thread for each of a few clients, none of which can keep it for longer than its time."""
 
     daemon_threads = True
-    context: ssl.SSLContext | None = None
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        handler: type[BaseHTTPRequestHandler],
+        secure: _Secure | None,
+        patience: float,
+    ) -> None:
         self._room = threading.Semaphore(MOST_CLIENTS)
+        self._secure = secure
+        self._patience = patience
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         super().__init__(address, handler)
 
-    def process_request(self, request: object, client_address: object) -> None:
+    def process_request(self, request: Any, client_address: Any) -> None:
         if not self._room.acquire(blocking=False):
-            self.shutdown_request(request)  # type: ignore[arg-type]
+            self.shutdown_request(request)
             return
-        super().process_request(request, client_address)  # type: ignore[arg-type]
-
-    def process_request_thread(self, request: object, client_address: object) -> None:
         try:
-            super().process_request_thread(request, client_address)  # type: ignore[arg-type]
+            super().process_request(request, client_address)
+        except BaseException:
+            self._room.release()  # there is no thread that would
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        connection = request.dup()
+        late = threading.Timer(self._patience, _cut, [connection])
+        late.daemon = True
+        late.start()
+        try:
+            super().process_request_thread(request, client_address)
         finally:
+            late.cancel()
+            connection.close()
             self._room.release()
 
-    def finish_request(self, request: object, client_address: object) -> None:
-        request.settimeout(PATIENCE)  # type: ignore[attr-defined]
-        if self.context is None:
-            super().finish_request(request, client_address)  # type: ignore[arg-type]
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self._secure is None:
+            super().finish_request(request, client_address)
             return
-        with self.context.wrap_socket(request, server_side=True) as secured:  # type: ignore[arg-type]
+        with self._secure.wrap(request) as secured:
             super().finish_request(secured, client_address)
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Leaves a client alone that went, or spoke no HTTP."""
+
+
+def _cut(connection: socket.socket) -> None:
+    """Ends a connection, whoever waits for it."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _handler(expose: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        timeout = PATIENCE
-
         def do_GET(self) -> None:
             if self.path.partition("?")[0] != PATH:
                 self.send_error(404, f"there is only {PATH}")

@@ -50,6 +50,8 @@ class Metrics:
         self._journal = histogram("journal_seconds", "How long calls waited for the journal")
         self._open = Gauge("backwire_calls_in_progress", "Calls that were begun", ["method"], registry=self._registry)
         self._children = cache(self._resolve)
+        self._in_progress = cache(self._open.labels)
+        self._refused = cache(self._refusals.labels)
         ProcessCollector(registry=self._registry)
 
     def watch(self, sources: Sources) -> None:
@@ -58,7 +60,7 @@ class Metrics:
 
     def started(self, method: str) -> None:
         """Counts a call that begins; `ended` must follow."""
-        self._open.labels(method).inc()
+        self._in_progress(method).inc()
 
     def ended(self, facts: CallFacts) -> None:
         """Counts what ended: a call that `started`, or a request on a Pipeline."""
@@ -71,9 +73,13 @@ class Metrics:
         self._queue.observe(facts.spent.queue)
         self._journal.observe(facts.spent.journal)
         if facts.reason != "OK":
-            self._refusals.labels(facts.reason).inc()
+            self.refused(facts.reason)
         if not facts.streaming:
-            self._open.labels(facts.method).dec()
+            self._in_progress(facts.method).dec()
+
+    def refused(self, reason: str) -> None:
+        """Counts a call that failed for this reason."""
+        self._refused(reason).inc()
 
     def exposition(self) -> bytes:
         """Returns all figures in Prometheus' text format."""

@@ -21,6 +21,7 @@ from backwire_server.rpc.listening import bind, credentials_of, options
 from backwire_server.sessions.errors import InvalidRequest
 from backwire_server.sessions.paging import PageTokens, page_limit
 from backwire_server.sessions.requests import WINDOW
+from backwire_server.telemetry.metrics import Metrics
 from backwire_server.workers import listing, routing
 from backwire_server.workers.assignment import of_all
 from backwire_server.workers.pipes import Pipe
@@ -50,6 +51,7 @@ class Front(grpc.GenericRpcHandler):
         """
         self._limits = settings.limits
         self._admission = Admission(of_all(settings))
+        self._metrics = Metrics()
         self._mutations: OrderedDict[str, str] = OrderedDict()
         self._tokens = PageTokens()
         self._health = health.aio.HealthServicer()
@@ -76,10 +78,11 @@ class Front(grpc.GenericRpcHandler):
         await self._server.start()
 
     async def metrics(self) -> dict[str, str]:
-        """Returns the metrics of every worker in Prometheus' text format, by its number; none of one that is mute."""
+        """Returns the metrics of each process in Prometheus' text format, by its name; none of a mute worker."""
         workers = self._supervisor.by_number
         told = await asyncio.gather(*(worker.metrics() for worker in workers.values()))
-        return {str(index): text for index, text in zip(workers, told, strict=True) if text}
+        found = {str(index): text for index, text in zip(workers, told, strict=True) if text}
+        return {"front": self._metrics.exposition().decode(), **found}
 
     async def stop(self, grace: float) -> bool:
         """As `rpc.server.Server.stop`; ends the workers too."""
@@ -113,7 +116,8 @@ class Front(grpc.GenericRpcHandler):
             trailing = ordinary(error.trailing_metadata() or (), details=True)
             refusal = (error.code(), error.details() or "", trailing)
         except Exception as error:
-            status, _ = status_of(error)
+            status, reason = status_of(error)
+            self._metrics.refused(reason)
             told = rpc_status.to_status(status)
             refusal = (told.code, told.details, told.trailing_metadata)
         await context.abort(*refusal)
