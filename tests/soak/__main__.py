@@ -81,9 +81,8 @@ def _again(launcher: WarmLauncher, directory: Path, options: argparse.Namespace)
 
 def _judge_slope(out: Outcome, most: float) -> None:
     slope = out.curve.slope
-    if slope is None or slope > most:
-        found = "unknown, the soak is too short" if slope is None else f"{slope:.2f} MB"
-        out.wrong.append(f"resident memory per {PER_CALLS:,} calls rises by {found}; {most} MB are allowed")
+    if slope is not None and slope > most:
+        out.wrong.append(f"resident memory per {PER_CALLS:,} calls rises by {slope:.2f} MB; {most} MB are allowed")
 
 
 def _found(out: Outcome, size: Size) -> dict[str, object]:
@@ -116,7 +115,9 @@ def _table(out: Outcome) -> str:
     if out.curve.slope is not None:
         rows[f"MB per {PER_CALLS:,} calls"] = out.curve.slope
     rows["violations"] = len(out.wrong)
-    return "".join(f"{name:<36}{round(count, 2):>12,}\n" for name, count in rows.items())
+    lines = "".join(f"{name:<36}{round(count, 2):>12,}\n" for name, count in rows.items())
+    unjudged = f"memory was not judged: too few calls for a slope per {PER_CALLS:,}; soak for longer\n"
+    return lines if out.curve.slope is not None else lines + unjudged
 
 
 def _options() -> argparse.Namespace:

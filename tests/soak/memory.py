@@ -35,13 +35,14 @@ class Curve:
 
     @property
     def slope(self) -> float | None:
-        """The MB that come with PER_CALLS calls after the warm-up, by least squares; None for too few samples."""
-        if not self.calls:
-            return None
+        """The MB that come with PER_CALLS calls after the warm-up, by least squares; None after fewer calls than these.
+
+        In shorter runs the allocator is still filling its arenas, and the slope says nothing about later ones.
+        """
         calls, resident = np.array(self.calls, float), np.array(self.resident)
-        warm = calls >= calls[-1] * WARM_UP
-        if len(np.unique(calls[warm])) < 3:
+        if not len(calls) or calls[-1] * (1 - WARM_UP) < PER_CALLS:
             return None
+        warm = calls >= calls[-1] * WARM_UP
         return float(np.polyfit(calls[warm] / PER_CALLS, resident[warm], 1)[0])
 
 
