@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.stopping import After
 
 from backwire_server.engine.check import Sampling, check_gradients
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
@@ -15,20 +16,6 @@ from backwire_server.engine.model import Gradients, Model, Pass
 from backwire_server.engine.stopping import Stop, Stopped
 
 Array = NDArray[Any]
-
-
-class After(Stop):
-    """Is wanted from when it was looked at so many times; counts how often that was."""
-
-    __slots__ = ("looks", "most")
-
-    def __init__(self, most: int) -> None:
-        self.looks, self.most = 0, most
-
-    @property
-    def wanted(self) -> bool:  # type: ignore[override]
-        self.looks += 1
-        return self.looks > self.most
 
 
 NETWORK = Graph(

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.stopping import After
 
 from backwire_server import optim
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
-from backwire_server.engine.stopping import Stop
 from backwire_server.sessions.calls import BackwardCall, CheckCall, ForwardCall, TrainCall
 from backwire_server.sessions.errors import Cancelled, DeadlineExceeded
 from backwire_server.sessions.requests import RequestKey
@@ -23,20 +23,6 @@ Act = Callable[[Session, CallScope, RequestKey], object]
 DRAW = np.random.default_rng(8)
 X = DRAW.normal(size=(6, 4)).astype(np.float32)
 IMAGES = DRAW.normal(size=(3, 2, 5, 5)).astype(np.float32)
-
-
-class After(Stop):
-    """Is wanted from when it was looked at so many times; counts how often that was."""
-
-    __slots__ = ("looks", "most")
-
-    def __init__(self, most: int) -> None:
-        self.looks, self.most = 0, most
-
-    @property
-    def wanted(self) -> bool:  # type: ignore[override]
-        self.looks += 1
-        return self.looks > self.most
 
 
 class Leaving(Unbounded):
