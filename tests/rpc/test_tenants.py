@@ -205,4 +205,5 @@ def test_the_log_names_the_caller_and_never_the_token(connect: Connect, caplog: 
     connect(token(9)).refused("ListSessions", pb.ListSessionsRequest())
     seen = [record.__dict__.get("data", {}) for record in caplog.records if record.name == "backwire.access"]
     assert {"caller": "acme-write", "tenant": "acme"}.items() <= seen[0].items()
+    assert {"caller": "", "tenant": ""}.items() <= seen[-1].items(), "it is nobody's until the token is known"
     assert "s" * 43 not in "".join(f"{record.getMessage()}{record.__dict__}" for record in caplog.records)

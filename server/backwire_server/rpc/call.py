@@ -59,6 +59,7 @@ class Call:
         self.session = ""
         self.request_id = ""
         self.response_bytes = 0
+        self._tenant = ""  # as long as nobody knows who calls
         self._ticket: Ticket | None = None
         self._quota = quota
         self._reception = reception
@@ -69,6 +70,7 @@ class Call:
         context = self.scope.context
         try:
             self.scope.caller = self._reception.identify(context.invocation_metadata())
+            self._tenant = self.scope.caller.tenant
             permissions.check(self.scope.caller, self.method)
             ticket = self._ticket = self._reception.admission.enter(self._quota)
         except Exception as error:
@@ -131,7 +133,7 @@ class Call:
                 spent=self.scope.spent,
                 request_bytes=request_bytes,
                 response_bytes=self.response_bytes,
-                tenant=caller.tenant,
+                tenant=self._tenant,
                 streaming=False,
             )
         )
@@ -146,7 +148,7 @@ class Call:
                 "session": self.session,
                 "request_id": self.request_id,
                 "caller": caller.name,
-                "tenant": caller.tenant,
+                "tenant": self._tenant,
                 "peer": self.scope.context.peer(),
             }
             _ACCESS.info("call", extra={"data": data})
