@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import sys
 import threading
 import time
 import traceback
@@ -23,6 +24,7 @@ from backwire._info import Durability
 
 END_SECONDS = 120.0
 SPAWN = multiprocessing.get_context("spawn")
+ROOT = str(Path(__file__).resolve().parents[2])
 
 
 @dataclass(frozen=True)
@@ -130,4 +132,6 @@ class Clients:
         assert not any(each.is_alive() for each in self._threads), "a client hangs: a call of it is not answered"
 
     def _process(self, index: int) -> Any:
+        if ROOT not in sys.path:
+            sys.path.append(ROOT)  # the process gets this path, and must find this module there
         return SPAWN.Process(target=play, args=(self._crew, index), daemon=True)
