@@ -70,7 +70,12 @@ FOREIGN = {
 EXTRAS = {
     "backwire_api.checksum": {"isal"},
     "backwire_server.optim.compiled": {"numba"},
+    "backwire_server.rpc.inspecting": {"grpc_channelz", "grpc_reflection"},
+    "backwire_server.telemetry.exporting": {"opentelemetry"},
+    "backwire_server.telemetry.tracing": {"grpc", "opentelemetry"},
+    "backwire._cli_live": {"rich"},
     "backwire._demo": {"matplotlib", "sklearn", "tqdm"},
+    "backwire._tracing": {"opentelemetry"},
     **{module: {"onnx"} for module in MODULES if module.startswith("backwire.onnx.")},
 }
 """Modules that need an extra of the distribution; no other module may."""

@@ -15,12 +15,13 @@ with bw.connect("embedded") as client:
         session.step()
 """
 
-from importlib import metadata as _metadata
-
+from backwire import _building
+from backwire import aio as aio
 from backwire._allocator import tune_allocator
+from backwire._building import *  # noqa: F403 - the names in its __all__, which are added to ours below
+from backwire._callbacks import BestCheckpoint, Callback, EarlyStopping, ReduceOnPlateau, Training
 from backwire._channel import TLS
 from backwire._client import Client, connect
-from backwire._declare import constant, input, parameter  # noqa: A004 - NumPy and PyTorch have such names, too
 from backwire._errors import (
     AbortedError,
     AlreadyExistsError,
@@ -38,6 +39,7 @@ from backwire._errors import (
     InvalidExportError,
     InvalidRequestError,
     LeaseHeldError,
+    MissingExtraError,
     MissingInputError,
     NoGradientsError,
     NoLossError,
@@ -70,55 +72,8 @@ from backwire._errors import (
     WriterFencedError,
 )
 from backwire._forward import Forward
-from backwire._functions_math import (
-    cast,
-    clip,
-    cos,
-    elu,
-    equal,
-    erf,
-    exp,
-    gelu,
-    leaky_relu,
-    log,
-    log_softmax,
-    max,  # noqa: A004
-    maximum,
-    mean,
-    minimum,
-    not_equal,
-    reciprocal,
-    relu,
-    sigmoid,
-    sign,
-    sin,
-    softmax,
-    softplus,
-    sqrt,
-    sum,  # noqa: A004
-    tanh,
-    where,
-)
-from backwire._functions_nn import average_pool2d, conv, dropout, global_average_pool2d, max_pool2d, roi_align
-from backwire._functions_random import bernoulli, multinomial, rand, rand_like, randn, randn_like
-from backwire._functions_shape import (
-    broadcast_to,
-    concat,
-    flatten,
-    one_hot,
-    pad,
-    reshape,
-    shape,
-    split,
-    squeeze,
-    stack,
-    take,
-    transpose,
-    unsqueeze,
-)
-from backwire._functions_signal import irfft, rfft, stft
-from backwire._gradient import gradient
 from backwire._graph import Graph, graph
+from backwire._history import Epoch, History
 from backwire._info import (
     CheckpointInfo,
     InputInfo,
@@ -128,19 +83,6 @@ from backwire._info import (
     SessionLimits,
     StepResult,
     TrainStepResult,
-)
-from backwire._initializers import (
-    Constant,
-    GlorotNormal,
-    GlorotUniform,
-    HeNormal,
-    HeUniform,
-    Initializer,
-    Normal,
-    Ones,
-    Orthogonal,
-    Uniform,
-    Zeros,
 )
 from backwire._inspection import (
     GradientCheck,
@@ -152,11 +94,8 @@ from backwire._inspection import (
     ValueInfo,
     WireBytes,
 )
-from backwire._layers import conv2d, dense, embedding
 from backwire._lease import Lease
-from backwire._losses import absolute_error, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
-from backwire._normalization import batch_norm, layer_norm
-from backwire._op import op
+from backwire._metrics import accuracy, top_k_accuracy
 from backwire._optimizers import SGD, Adam, AdamW, Optimizer, ParameterGroup
 from backwire._optimizers_adaptive import Adadelta, Adagrad, Adamax, NAdam, RAdam, RMSprop
 from backwire._optimizers_layerwise import LAMB, Lion, Muon
@@ -178,13 +117,11 @@ from backwire._schedules import (
     StepSchedule,
 )
 from backwire._session import Session
+from backwire._status import ServerLoad, ServerStatus, SessionHistory, SessionStatus, StepRecord, Usage
+from backwire._timeout import Timeout
 from backwire._value import Value
+from backwire._version import __version__
 from backwire_api.reasons import Reason
-
-try:
-    __version__ = _metadata.version("backwire")
-except _metadata.PackageNotFoundError:  # used from the source tree
-    __version__ = "0+source"
 
 __all__ = [
     "LAMB",
@@ -199,13 +136,14 @@ __all__ = [
     "AlreadyExistsError",
     "AuthenticationError",
     "BackwireError",
+    "BestCheckpoint",
+    "Callback",
     "CancelledError",
     "ChainedSchedule",
     "CheckpointInfo",
     "CheckpointNotFoundError",
     "Client",
     "ClientClosedError",
-    "Constant",
     "ConstantSchedule",
     "CosineRestartsSchedule",
     "CosineSchedule",
@@ -213,19 +151,17 @@ __all__ = [
     "DeadlineExceededError",
     "DependencyFailedError",
     "DiskQuotaExceededError",
+    "EarlyStopping",
+    "Epoch",
     "ExponentialSchedule",
     "FailedPreconditionError",
     "Forward",
     "ForwardFuture",
-    "GlorotNormal",
-    "GlorotUniform",
     "GradientCheck",
     "Graph",
     "GraphDescription",
     "GraphError",
-    "HeNormal",
-    "HeUniform",
-    "Initializer",
+    "History",
     "InputInfo",
     "InvalidExportError",
     "InvalidRequestError",
@@ -234,6 +170,7 @@ __all__ = [
     "LeaseInfo",
     "LinearSchedule",
     "Lion",
+    "MissingExtraError",
     "MissingInputError",
     "MultiStepSchedule",
     "Muon",
@@ -242,17 +179,14 @@ __all__ = [
     "NoLossError",
     "NoOptimizerError",
     "NonFiniteGradientError",
-    "Normal",
     "NotDurableError",
     "NotFoundError",
     "OneCycleSchedule",
-    "Ones",
     "OpAttribute",
     "OpInfo",
     "OpInput",
     "Optimizer",
     "OptimizerError",
-    "Orthogonal",
     "OverloadedError",
     "ParameterCheck",
     "ParameterGroup",
@@ -267,6 +201,7 @@ __all__ = [
     "RMSprop",
     "Reason",
     "RecoveringError",
+    "ReduceOnPlateau",
     "RequestIdReusedError",
     "ResourceExhaustedError",
     "ResultNotRetainedError",
@@ -274,101 +209,41 @@ __all__ = [
     "Schedule",
     "SequentialSchedule",
     "ServerError",
+    "ServerLoad",
     "ServerStartError",
+    "ServerStatus",
     "Session",
+    "SessionHistory",
     "SessionInfo",
     "SessionLimits",
     "SessionLostError",
     "SessionNotFoundError",
     "SessionQuarantinedError",
+    "SessionStatus",
     "ShapeError",
     "StepMismatchError",
+    "StepRecord",
     "StepResult",
     "StepSchedule",
     "StorageFailedError",
     "TensorError",
+    "Timeout",
     "TooLargeError",
     "TrainStepResult",
+    "Training",
     "UnavailableError",
-    "Uniform",
     "UnknownNameError",
     "UnsupportedCallError",
+    "Usage",
     "Value",
     "ValueInfo",
     "WireBytes",
     "WriterFencedError",
-    "Zeros",
     "__version__",
-    "absolute_error",
-    "average_pool2d",
-    "batch_norm",
-    "bernoulli",
-    "broadcast_to",
-    "cast",
-    "clip",
-    "concat",
+    "accuracy",
     "connect",
-    "constant",
-    "conv",
-    "conv2d",
-    "cos",
-    "dense",
-    "dropout",
-    "elu",
-    "embedding",
-    "equal",
-    "erf",
-    "exp",
-    "flatten",
-    "gelu",
-    "global_average_pool2d",
-    "gradient",
     "graph",
-    "input",
-    "irfft",
-    "layer_norm",
-    "leaky_relu",
-    "log",
-    "log_softmax",
-    "max",
-    "max_pool2d",
-    "maximum",
-    "mean",
-    "minimum",
-    "multinomial",
-    "not_equal",
-    "one_hot",
-    "op",
-    "pad",
-    "parameter",
-    "rand",
-    "rand_like",
-    "randn",
-    "randn_like",
-    "reciprocal",
-    "relu",
-    "reshape",
-    "rfft",
-    "roi_align",
-    "shape",
-    "sigmoid",
-    "sigmoid_cross_entropy",
-    "sign",
-    "sin",
-    "softmax",
-    "softmax_cross_entropy",
-    "softplus",
-    "split",
-    "sqrt",
-    "squared_error",
-    "squeeze",
-    "stack",
-    "stft",
-    "sum",
-    "take",
-    "tanh",
-    "transpose",
+    "top_k_accuracy",
     "tune_allocator",
-    "unsqueeze",
-    "where",
 ]
+__all__ += _building.__all__

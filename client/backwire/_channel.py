@@ -4,14 +4,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 
 import grpc
+import grpc.aio
 
 from backwire._errors import InvalidRequestError
+from backwire._version import __version__
 
 DEFAULT_PORT = 50051
 
-_OPTIONS: Sequence[tuple[str, int]] = (
+_OPTIONS: Sequence[tuple[str, int | str]] = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_retries", 0),  # they give up above 256 KiB, and would hide failures from our own
@@ -21,6 +24,7 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.keepalive_time_ms", 20_000),  # a server that vanished without a word is noticed while a call waits for it
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.use_local_subchannel_pool", 1),  # clients of one process have a connection each
+    ("grpc.primary_user_agent", f"backwire-python/{__version__}"),
 )
 
 
@@ -33,6 +37,9 @@ class TLS:
         private_key: The client's key, for servers that ask clients to identify themselves.
         certificate_chain: The client's certificate and those above it; goes with `private_key`.
         server_name: The name that the server's certificate must bear; None means the host of the target.
+
+    Example:
+        >>> tls = bw.TLS(root_certificates=b"-----BEGIN CERTIFICATE-----...", server_name="trainer")
     """
 
     root_certificates: bytes | None = None
@@ -55,6 +62,17 @@ def open_channel(target: str, *, token: str | None, tls: TLS | bool | None) -> g
 
     Raises InvalidRequestError for a token on a connection that others could listen to.
     """
+    found: grpc.Channel = _open(grpc, target, token, tls)
+    return found
+
+
+def open_async_channel(target: str, *, token: str | None, tls: TLS | bool | None) -> grpc.aio.Channel:
+    """Returns a channel as `open_channel` does, for the event loop that runs."""
+    found: grpc.aio.Channel = _open(grpc.aio, target, token, tls)
+    return found
+
+
+def _open(module: Any, target: str, token: str | None, tls: TLS | bool | None) -> Any:
     target = with_port(target)
     local = is_local(target)
     if token is not None and not tls and not local:
@@ -64,13 +82,13 @@ def open_channel(target: str, *, token: str | None, tls: TLS | bool | None) -> g
         )
     options = [*_OPTIONS, *([("grpc.enable_http_proxy", 0)] if local else [])]
     if not tls:
-        return grpc.insecure_channel(target, options)
+        return module.insecure_channel(target, options)
     tls = TLS() if tls is True else tls
     if tls.server_name:
-        return grpc.secure_channel(
+        return module.secure_channel(
             target, _credentials(tls), [*options, ("grpc.ssl_target_name_override", tls.server_name)]
         )
-    return grpc.secure_channel(target, _credentials(tls), options)
+    return module.secure_channel(target, _credentials(tls), options)
 
 
 def with_port(target: str) -> str:

@@ -1,25 +1,39 @@
 """The command line: `backwire serve`, `demo`, `describe`, `check-gradients`, `health`, `ops`, `sessions`, `token`..."""
 
 import argparse
-import contextlib
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 
 import backwire
-from backwire import _channel, _cli_check, _cli_describe, _cli_options, _cli_sessions, _cli_tokens, _health
+from backwire import (
+    _cli_bench,
+    _cli_check,
+    _cli_completion,
+    _cli_demo,
+    _cli_describe,
+    _cli_graph,
+    _cli_options,
+    _cli_server,
+    _cli_sessions,
+    _cli_tokens,
+    _cli_top,
+    _cli_train,
+    _cli_watch,
+)
 from backwire._errors import BackwireError
 
 _SERVER_COMMANDS = {"serve": "backwire_server", "verify": "backwire_server.storage.verify"}
 
-_EXIT_CODES = """\
-exit codes:
-  0    done; for health: the server is serving
-  1    failed; for health: not serving; for demo: the accuracy is too low; for check-gradients: an error is
-       above the tolerance
-  2    wrong usage
-  130  interrupted
-"""
+EXIT_CODES = {
+    0: "done; for health: the server is serving",
+    1: "failed; for health: it is not serving; for demo: the accuracy is too low; for check-gradients: an error is "
+    "above the tolerance; for verify: a session is damaged",
+    2: "wrong usage; for verify: the directory cannot be read; for serve: a setting is wrong",
+    130: "interrupted",
+}
+"""What the program's exit codes mean."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,8 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
-    except BackwireError as error:
-        print(f"backwire: {error}", file=sys.stderr)
+    except (BackwireError, _cli_options.Failed) as error:
+        if str(error):
+            print(f"backwire: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -48,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="backwire",
         description="Gradient computation as a service.",
-        epilog=_EXIT_CODES,
+        epilog=_exit_codes(),
         formatter_class=formatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -60,15 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         help="train a network on handwritten digits",
         description="Trains a network on scikit-learn's handwritten digits through a server, and draws how it went.",
     )
-    demo.add_argument("--target", default=_cli_options.PRIVATE, help="a running server (default: start a private one)")
-    demo.add_argument("--output", default="out/digits.png", help="where the picture goes (default: %(default)s)")
-    demo.add_argument(
-        "--epochs", type=_cli_options.positive, default=20, help="passes over the data (default: %(default)s)"
-    )
-    demo.add_argument(
-        "--seed", type=_cli_options.seed, default=0, help="what the weights are drawn from (default: %(default)s)"
-    )
-    demo.set_defaults(run=_demo)
+    _cli_demo.add_options(demo)
+    demo.set_defaults(run=_print_lines, lines=_cli_demo.lines)
 
     describe = commands.add_parser(
         "describe",
@@ -76,7 +84,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Tells the shapes, parameters, work, memory and traffic of training an ONNX model.",
     )
     _cli_describe.add_options(describe)
-    describe.set_defaults(run=_describe)
+    describe.set_defaults(run=_print_lines, lines=_cli_describe.lines)
+
+    train = commands.add_parser(
+        "train",
+        help="train a model on arrays, and write it back",
+        description="Trains an ONNX model on the arrays of a file, and writes it as ONNX again.",
+    )
+    _cli_train.add_options(train)
+    train.set_defaults(run=_print_lines, lines=_cli_train.lines)
 
     check = commands.add_parser(
         "check-gradients",
@@ -85,24 +101,32 @@ def _parser() -> argparse.ArgumentParser:
         "above the tolerance.",
     )
     _cli_check.add_options(check)
-    check.set_defaults(run=_check_gradients)
+    check.set_defaults(run=_print_lines, lines=_cli_check.lines)
+
+    graph = commands.add_parser(
+        "graph",
+        help="draw what a model computes, and how gradients go back",
+        description="Draws the graph of an ONNX model with the shapes of its values, and beside it the way of the "
+        "gradients: as SVG, in Graphviz's language, or as Mermaid.",
+    )
+    _cli_graph.add_options(graph)
+    graph.set_defaults(run=_print_lines, lines=_cli_graph.lines)
 
     health = commands.add_parser(
         "health",
         help="tell whether a server is serving",
         description="Prints the status of a server. Exits with 0 when it is serving, and with 1 otherwise.",
     )
-    _cli_options.add_target(health, _cli_options.RUNNING, timeout=3.0)
-    health.set_defaults(run=_print_health)
+    _cli_server.add_health_options(health)
+    health.set_defaults(run=_print_lines, lines=_cli_server.health)
 
     ops = commands.add_parser(
         "ops",
         help="list the operators of a server",
         description="Lists the operators that a graph may have, or tells all about those that are named.",
     )
-    ops.add_argument("names", nargs="*", metavar="OP", help="an operator to tell all about, such as Gemm")
-    _cli_options.add_target(ops, _cli_options.RUNNING, timeout=10.0)
-    ops.set_defaults(run=_print_ops)
+    _cli_server.add_ops_options(ops)
+    ops.set_defaults(run=_print_lines, lines=_cli_server.ops)
 
     sessions = commands.add_parser(
         "sessions",
@@ -110,7 +134,35 @@ def _parser() -> argparse.ArgumentParser:
         description="Lists all sessions, oldest first; or does with one what a command says.",
     )
     _cli_sessions.add_options(sessions)
-    sessions.set_defaults(run=_print_sessions)
+    sessions.set_defaults(run=_print_lines, lines=_cli_sessions.lines)
+
+    top = commands.add_parser(
+        "top",
+        help="show what a server has to do, and its busiest sessions",
+        description="Shows the load of a server and its sessions, those with most steps per second first, until it is "
+        "interrupted. Without a terminal, or without rich (pip install 'backwire[cli]'), it prints one table.",
+    )
+    _cli_top.add_options(top)
+    top.set_defaults(run=_print_lines, lines=_cli_top.lines)
+
+    watch = commands.add_parser(
+        "watch",
+        help="show the loss, gradient norm and speed of a session while it is trained",
+        description="Shows the last steps of a session, of whichever client, until it is interrupted. Without a "
+        "terminal, or without rich (pip install 'backwire[cli]'), it prints a line whenever there were steps. Looking "
+        "on is no use of the session: it neither wakes it nor keeps it in memory.",
+    )
+    _cli_watch.add_options(watch)
+    watch.set_defaults(run=_print_lines, lines=_cli_watch.lines)
+
+    bench = commands.add_parser(
+        "bench",
+        help="measure how fast a server answers and trains",
+        description="Times calls of a small network, one after another and pipelined, and large tensors. Ratios of one "
+        "run tell more than its times.",
+    )
+    _cli_bench.add_options(bench)
+    bench.set_defaults(run=_print_lines, lines=_cli_bench.lines)
 
     commands.add_parser(
         "verify",
@@ -133,9 +185,28 @@ def _parser() -> argparse.ArgumentParser:
     _cli_tokens.add_options(token)
     token.set_defaults(run=_tokens)
 
+    completion = commands.add_parser(
+        "completion",
+        help="print a script that makes a shell complete these commands",
+        description="Prints the script with which a shell completes commands and options; docs/command-line.md says "
+        "where to put it. Needs shtab (pip install 'backwire[cli]').",
+    )
+    _cli_completion.add_options(completion, _parser)
+    completion.set_defaults(run=_print_lines, lines=_cli_completion.lines)
+
     version = commands.add_parser("version", help="print the version")
+    _cli_options.add_json(version)
     version.set_defaults(run=_print_version)
     return parser
+
+
+def _exit_codes() -> str:
+    """Returns the exit codes as the help shows them."""
+    told = (
+        textwrap.fill(text, 105, initial_indent=f"  {code:<5}", subsequent_indent=" " * 7)
+        for code, text in EXIT_CODES.items()
+    )
+    return "\n".join(["exit codes:", *told])
 
 
 def _become(module: str, arguments: Sequence[str]) -> None:
@@ -144,62 +215,10 @@ def _become(module: str, arguments: Sequence[str]) -> None:
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 
 
-def _demo(options: argparse.Namespace) -> int:
-    try:
-        from backwire import _demo
-    except ModuleNotFoundError as error:
-        missing = (error.name or "more").partition(".")[0]
-        print(f"backwire: the demo needs {missing}; run: pip install 'backwire[demo]'", file=sys.stderr)
-        return 1
-    outcome = _demo.run(options.target, epochs=options.epochs, seed=options.seed)
-    path = _demo.draw(outcome, options.output)
-    print(f"test accuracy {outcome.accuracy:.1%} on {len(outcome.labels)} digits never trained on")
-    print(f"picture: {path}")
-    if outcome.accuracy < _demo.GOAL:
-        print(f"backwire: that is below the goal of {_demo.GOAL:.0%}", file=sys.stderr)
-        return 1
+def _print_lines(options: argparse.Namespace) -> int:
+    for line in options.lines(options):
+        print(line, flush=True)
     return 0
-
-
-def _describe(options: argparse.Namespace) -> int:
-    print(_cli_describe.report(options))
-    return 0
-
-
-def _check_gradients(options: argparse.Namespace) -> int:
-    outcome = _cli_check.check(options)
-    print(outcome.text)
-    return 0 if outcome.passed else 1
-
-
-def _print_health(options: argparse.Namespace) -> int:
-    channel = _channel.open_channel(options.target, **_cli_options.credentials(options))
-    with contextlib.closing(channel):
-        status = _health.health(channel, timeout=options.timeout)
-    print(status)
-    return 0 if status == "SERVING" else 1
-
-
-def _print_sessions(options: argparse.Namespace) -> int:
-    for line in _cli_sessions.lines(options):
-        print(line)
-    return 0
-
-
-def _print_ops(options: argparse.Namespace) -> int:
-    with backwire.connect(options.target, timeout=options.timeout, **_cli_options.credentials(options)) as client:
-        ops = client.ops()
-    if not options.names:
-        for op in ops.values():
-            print(f"{op.name:<28} {op.doc.splitlines()[0]}")
-        return 0
-    unknown = [name for name in options.names if name not in ops]
-    for name in unknown:
-        print(f"backwire: the server has no op {name!r}; `backwire ops` lists all", file=sys.stderr)
-    for name in options.names:
-        if name in ops:
-            print(f"{ops[name]}\n")
-    return 1 if unknown else 0
 
 
 def _tokens(options: argparse.Namespace) -> int:
@@ -211,6 +230,7 @@ def _tokens(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_version(options: argparse.Namespace) -> int:  # noqa: ARG001
-    print(f"backwire {backwire.__version__}")
+def _print_version(options: argparse.Namespace) -> int:
+    version = backwire.__version__
+    print(_cli_options.as_json({"version": version}) if options.json else f"backwire {version}")
     return 0

@@ -3,7 +3,7 @@
 import argparse
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,6 @@ from backwire._value import Value
 
 TOLERANCES = {"float64": 1e-4, "float32": 5e-2}
 """The largest relative error that passes by default, by the type that was computed with: rounding, with room."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the check found, as a text or as JSON, and whether all errors are within the tolerance."""
-
-    text: str
-    passed: bool
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -58,12 +50,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the largest relative error that passes "
         f"(default: {TOLERANCES['float64']:g}, or {TOLERANCES['float32']:g} where only float32 computes the model)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    _cli_options.add_json(parser)
     _cli_options.add_target(parser, _cli_options.PRIVATE, timeout=600.0)
 
 
-def check(options: argparse.Namespace) -> Outcome:
-    """Checks the model on the server; raises GraphError for one without parameters to train."""
+def lines(options: argparse.Namespace) -> Iterator[str]:
+    """Checks the model on the server, and yields what was found, as a text or as JSON.
+
+    Raises GraphError for a model without parameters to train, and Failed when an error is above the tolerance.
+    """
     model = _cli_models.read_model(options.model)
     if all(item.frozen for item in model.proto.parameters):
         raise GraphError("the model has no parameter that trains, so there is no gradient to check; give one that has")
@@ -76,8 +71,11 @@ def check(options: argparse.Namespace) -> Outcome:
     tolerance = options.tolerance or TOLERANCES.get(found.dtype.name, TOLERANCES["float32"])
     passed = found.worst_error <= tolerance
     if options.json:
-        return Outcome(_cli_options.as_json(_document(found, loss, tolerance, passed=passed)), passed)
-    return Outcome("\n".join(_lines(found, loss, tolerance, passed=passed)), passed)
+        yield _cli_options.as_json(_document(found, loss, tolerance, passed=passed))
+    else:
+        yield from _lines(found, loss, tolerance, passed=passed)
+    if not passed:
+        raise _cli_options.Failed
 
 
 def _data(model: Graph, options: argparse.Namespace) -> dict[str, Array]:

@@ -55,8 +55,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _cli_options.add_target(parser, _cli_options.PRIVATE, timeout=60.0)
 
 
-def report(options: argparse.Namespace) -> str:
-    """Asks the server and returns what it says, as a text or as JSON."""
+def lines(options: argparse.Namespace) -> Iterator[str]:
+    """Asks the server and yields what it says, as a text or as JSON."""
     model = _cli_models.read_model(options.model)
     sizes = _cli_models.sizes_of(model, dict(options.shape), otherwise=1)
     graph, loss = _cli_models.with_loss(model, options.loss, lambda _, value: _functions_math.mean(value), "mean")
@@ -64,7 +64,10 @@ def report(options: argparse.Namespace) -> str:
     with backwire.connect(options.target, timeout=options.timeout, **_cli_options.credentials(options)) as client:
         found = client.describe(graph, sizes.shapes, optimizer)
     made = _Report(_cli_models.title(options.model), graph, loss, options.optimizer, sizes, found)
-    return _cli_options.as_json(_document(made)) if options.json else "\n".join(_lines(made, values=options.values))
+    if options.json:
+        yield _cli_options.as_json(_document(made))
+    else:
+        yield from _lines(made, values=options.values)
 
 
 def _lines(made: _Report, *, values: bool) -> Iterator[str]:

@@ -1,14 +1,15 @@
 """Options that several commands have, and how their texts become values."""
 
 import argparse
+import contextlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
 from backwire import _channel, _client
-from backwire._errors import InvalidRequestError
+from backwire._errors import BackwireError, InvalidRequestError
 
 Shape = tuple[int, ...]
 
@@ -21,6 +22,10 @@ class Credentials(TypedDict):
 
     token: str | None
     tls: _channel.TLS | None
+
+
+class Failed(Exception):
+    """The command did what it should, and the answer is no: it exits with 1, and tells this text if there is one."""
 
 
 RUNNING = f"localhost:{_channel.DEFAULT_PORT}"
@@ -58,6 +63,12 @@ def add_target(
         parser.add_argument(flag, metavar=metavar, default=unset, help=text)
 
 
+def add_json(parser: argparse.ArgumentParser, *, inherited: bool = False) -> None:
+    """Adds the option that prints JSON, in place of what is meant to be read."""
+    default = argparse.SUPPRESS if inherited else False
+    parser.add_argument("--json", action="store_true", default=default, help="print JSON")
+
+
 def credentials(options: argparse.Namespace) -> Credentials:
     """Returns how to connect as the options of `add_target` say, with the token of the environment, for `connect`.
 
@@ -85,6 +96,17 @@ def _read(path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise InvalidRequestError(f"{path} cannot be read: {error.strerror}; name a PEM file") from None
+
+
+@contextlib.contextmanager
+def usable(path: str) -> Iterator[None]:
+    """Turns what the system says of a file into an error that is told in one line."""
+    try:
+        yield
+    except BackwireError:  # some are OSError, too
+        raise
+    except OSError as error:
+        raise InvalidRequestError(f"{path}: {error.strerror}; give a file that can be used") from None
 
 
 def positive(text: str) -> int:
@@ -123,9 +145,12 @@ def shape(text: str) -> tuple[str, Shape]:
     return name, dims
 
 
-def as_json(document: Any) -> str:
-    """Returns the document as JSON; a number that is not finite becomes null, for which JSON has no other word."""
-    return json.dumps(_finite(document), indent=2, allow_nan=False)
+def as_json(document: Any, *, indent: int | None = 2) -> str:
+    """Returns the document as JSON, in one line for no indent.
+
+    A number that is not finite becomes null, for which JSON has no other word.
+    """
+    return json.dumps(_finite(document), indent=indent, allow_nan=False)
 
 
 def count(number: int) -> str:

@@ -1,14 +1,14 @@
 """`backwire sessions`: lists sessions, shows one, deletes it, branches from it, and moves it in and out of files."""
 
 import argparse
-import contextlib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
 
 import backwire
 from backwire import _cli_options
 from backwire._client import Client
-from backwire._errors import BackwireError, InvalidRequestError
 from backwire._info import CheckpointInfo, SessionInfo
 
 Command = Callable[[Client, argparse.Namespace], Iterator[str]]
@@ -21,6 +21,7 @@ _TRANSFER_SECONDS = 600.0
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the commands to the parser; without one, sessions are listed."""
+    _cli_options.add_json(parser)
     _cli_options.add_target(parser, _cli_options.RUNNING, timeout=None)
     parser.set_defaults(command=_list)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -47,12 +48,16 @@ def _add(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: Command, text: str
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    _cli_options.add_json(parser, inherited=True)
     _cli_options.add_target(parser, _cli_options.RUNNING, timeout=None, inherited=True)
     parser.set_defaults(command=command)
     return parser
 
 
-def _list(client: Client, _: argparse.Namespace) -> Iterator[str]:
+def _list(client: Client, options: argparse.Namespace) -> Iterator[str]:
+    if options.json:
+        yield _cli_options.as_json([_document(each) for each in client.sessions()])
+        return
     yield _ROW.format(*_HEAD)
     for each in client.sessions():
         passes = len(each.forward_ids)
@@ -61,8 +66,11 @@ def _list(client: Client, _: argparse.Namespace) -> Iterator[str]:
 
 def _show(client: Client, options: argparse.Namespace) -> Iterator[str]:
     session = client.session(options.session)
-    info, checkpoints = session.info(), session.checkpoints()
-    optimizer = info.optimizer and info.optimizer.WhichOneof("algorithm")
+    info, checkpoints, digest = session.info(), session.checkpoints(), session.digest()
+    if options.json:
+        kept = [{**asdict(each), "created": each.created.isoformat()} for each in checkpoints]
+        yield _cli_options.as_json({**_document(info), "digest": digest, "checkpoints": kept})
+        return
     rows = [
         ("session", info.id),
         ("created", info.created.strftime(_TIME)),
@@ -72,9 +80,9 @@ def _show(client: Client, options: argparse.Namespace) -> Iterator[str]:
         ("step", str(info.step)),
         ("pending", f"{info.contributions} contributions, {len(info.forward_ids)} passes"),
         ("parameters", f"{_cli_options.count(_count(info))} in {len(info.parameters)} arrays"),
-        ("optimizer", optimizer or "none"),
+        ("optimizer", _optimizer(info) or "none"),
         ("seed", str(info.seed)),
-        ("digest", session.digest()),
+        ("digest", digest),
     ]
     yield from _cli_options.table(rows)
     if checkpoints:
@@ -85,34 +93,49 @@ def _show(client: Client, options: argparse.Namespace) -> Iterator[str]:
 
 def _delete(client: Client, options: argparse.Namespace) -> Iterator[str]:
     client.session(options.session).close()
-    yield from ()
+    if options.json:
+        yield _cli_options.as_json({"deleted": options.session})
 
 
 def _fork(client: Client, options: argparse.Namespace) -> Iterator[str]:
-    yield client.session(options.session).fork().id
+    yield _made(client.session(options.session).fork().id, options)
 
 
 def _export(client: Client, options: argparse.Namespace) -> Iterator[str]:
     session = client.session(options.session)
-    with _usable(options.file):
+    with _cli_options.usable(options.file):
         session.save(options.file)
-    yield from ()
+    if options.json:
+        yield _cli_options.as_json({"session": session.id, "file": options.file})
 
 
 def _import(client: Client, options: argparse.Namespace) -> Iterator[str]:
-    with _usable(options.file):
-        yield client.import_session(options.file, durability=options.durability).id
+    with _cli_options.usable(options.file):
+        yield _made(client.import_session(options.file, durability=options.durability).id, options)
 
 
-@contextlib.contextmanager
-def _usable(path: str) -> Iterator[None]:
-    """Turns what the system says of a file into an error that is told in one line."""
-    try:
-        yield
-    except BackwireError:  # some are OSError, too
-        raise
-    except OSError as error:
-        raise InvalidRequestError(f"{path}: {error.strerror}; give a file that can be used") from None
+def _made(session_id: str, options: argparse.Namespace) -> str:
+    return _cli_options.as_json({"session": session_id}) if options.json else session_id
+
+
+def _document(info: SessionInfo) -> dict[str, Any]:
+    return {
+        "session": info.id,
+        "created": info.created.isoformat(),
+        "last_used": info.last_used.isoformat(),
+        "durability": info.durability,
+        "writer": info.lease and {"holder": info.lease.holder, "lease": info.lease.number},
+        "step": info.step,
+        "contributions": info.contributions,
+        "passes": len(info.forward_ids),
+        "parameter_count": _count(info),
+        "optimizer": _optimizer(info),
+        "seed": info.seed,
+    }
+
+
+def _optimizer(info: SessionInfo) -> str | None:
+    return info.optimizer and info.optimizer.WhichOneof("algorithm")
 
 
 def _count(info: SessionInfo) -> int:

@@ -10,7 +10,8 @@ import secrets
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class Printed:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the commands to the parser; one must be given."""
+    _cli_options.add_json(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     new = _add(commands, "new", _new, "make a token, print it, and add what a server must know of it to a file")
     new.add_argument("--tenant", type=tenant, required=True, help="whose sessions it is for")
@@ -86,6 +88,7 @@ def _add(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", word: str, command: Command, text: str
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(word, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    _cli_options.add_json(parser, inherited=True)
     parser.set_defaults(command=command)
     return parser
 
@@ -103,15 +106,25 @@ def _new(options: argparse.Namespace) -> Printed:
     ]
     if options.expires:
         entry.append(f"expires = {(datetime.now(UTC) + options.expires).strftime(_TIME)}")
+    text = "\n".join(entry)
+    told = (_cli_options.as_json({"token": token, **_facts(_entries(text)[0])}) if options.json else token,)
     if options.file is None:
-        return Printed((token,), tuple(entry))
-    _change_file(options.file, lambda text: _added(text, "\n".join(entry)))
-    return Printed((token,), (f"backwire: added {public} to {options.file}; the token is not shown again",))
+        return Printed(told, () if options.json else tuple(entry))
+    _change_file(options.file, lambda before: _added(before, text))
+    return Printed(told, (f"backwire: added {public} to {options.file}; the token is not shown again",))
 
 
 def _list(options: argparse.Namespace) -> Printed:
+    found = _entries(_read_file(options.file))
+    if options.json:
+        return Printed((_cli_options.as_json([_facts(each) for each in found]),))
     head = ("ID", "NAME", "TENANT", "SCOPE", "EXPIRES")
-    return Printed(tuple(_cli_options.table([head, *map(_row, _entries(_read_file(options.file)))])))
+    return Printed(tuple(_cli_options.table([head, *map(_row, found)])))
+
+
+def _facts(entry: Entry) -> Entry:
+    """Returns an entry with texts and numbers alone, for JSON."""
+    return {key: each.isoformat() if isinstance(each, date | clock) else each for key, each in entry.items()}
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -143,6 +156,8 @@ def _revoke(options: argparse.Namespace) -> Printed:
         return _without(text, chosen)
 
     _change_file(options.file, change)
+    if options.json:
+        return Printed((_cli_options.as_json({"revoked": gone}),))
     return Printed(tuple(f"revoked {public}" for public in gone))
 
 

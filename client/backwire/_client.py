@@ -7,33 +7,37 @@ from typing import Self
 
 import grpc
 
-from backwire import _files, _inspection, _messages
+from backwire import _calls_client, _files
 from backwire._channel import TLS, open_channel, with_port
 from backwire._direct import Routes
 from backwire._embedded import EmbeddedServer
 from backwire._errors import InvalidRequestError
 from backwire._files import File
 from backwire._graph import Graph, as_graph
-from backwire._info import Durability, SessionInfo, session_info
+from backwire._info import Durability, SessionInfo
 from backwire._inspection import GraphDescription, OpInfo
 from backwire._optimizers import Optimizer
 from backwire._retry import Retry
 from backwire._session import Session
+from backwire._settings import chosen
+from backwire._status import ServerStatus, SessionHistory
+from backwire._timeout import Timeout
 from backwire._transport import Transport
+from backwire._transport_base import REQUEST_KEY, SESSION_KEY
 from backwire._value import Value
-from backwire_api.v1 import gradient_service_pb2 as service_pb2
 
 EMBEDDED = "embedded"
 
 
 def connect(
-    target: str,
+    target: str | None = None,
     *,
     token: str | None = None,
     tls: TLS | bool | None = None,
-    timeout: float | None = None,
+    timeout: Timeout | float | None = None,
     retry: Retry | None = None,
     data_dir: str | os.PathLike[str] | None = None,
+    profile: str | None = None,
 ) -> "Client":
     """Returns a client of the server at `target`.
 
@@ -43,14 +47,21 @@ def connect(
     Args:
         target: `host:port` (the port is 50051 when left out), `unix:/path/to/socket`, any other gRPC target, or
             `"embedded"`, which starts a private server process that ends with the client, also when this process is
-            killed.
+            killed. None for what the environment says, or a profile.
         token: Sent as `authorization: Bearer` with every call. Refused without TLS, except over loopback and unix
             sockets.
         tls: True to encrypt and trust the system's authorities, or a `TLS`; None or False for plain text.
-        timeout: The default deadline of every call in seconds; None means 60, `math.inf` none.
+        timeout: How long calls may take that are given no time of their own: seconds for all, or a `Timeout`.
         retry: How calls are repeated that the server could not take; None means `Retry()`.
         data_dir: Where an embedded server keeps sessions, which then outlive it, and are there for the next that is
             given the same directory; None for one that keeps them in memory.
+        profile: Which profile says what no argument does; see below.
+
+    Without a target, or with a profile, what is left out comes from BACKWIRE_TARGET, BACKWIRE_TOKEN, BACKWIRE_TLS
+    (`true`), BACKWIRE_CA, BACKWIRE_SERVER_NAME, BACKWIRE_CERTIFICATE, BACKWIRE_KEY and BACKWIRE_TIMEOUT, and else from
+    a profile: the table `[default]` of `~/.config/backwire/config.toml`, or the one that `profile` or BACKWIRE_PROFILE
+    names. Its keys are `target`, `token`, `tls`, `ca`, `server_name`, `certificate`, `key` and `timeout`.
+    BACKWIRE_CLIENT_CONFIG names another file.
 
     Example:
         >>> w = bw.parameter("w", [1.0, 2.0])
@@ -62,35 +73,53 @@ def connect(
         1.25
         0.3125
     """
+    settings = chosen(target, token=token, tls=tls, timeout=timeout, profile=profile)
+    target, token, tls = settings.at(), settings.token, settings.tls
 
     def send(channel: grpc.Channel) -> Transport:
-        return Transport(channel, token=token, timeout=timeout, retry=retry or Retry())
+        return Transport(channel, token=token, timeout=settings.timeout, retry=retry or Retry())
 
+    check_embedded(target, token=token, tls=tls, data_dir=data_dir)
     if target != EMBEDDED:
-        if data_dir is not None:
-            raise InvalidRequestError(
-                "only an embedded server is told where to keep sessions; start the other one with --data-dir",
-                field="data_dir",
-            )
         channel = open_channel(target, token=token, tls=tls)
         routes = Routes(with_port(target), channel, send, token=token, tls=tls)
-        return Client(send(channel), routes=routes)
-    if token is not None or tls:
-        raise InvalidRequestError("the embedded server is private already; leave out token and tls")
+        return Client(send(channel), routes=routes, target=with_port(target))
     server = EmbeddedServer(data_dir)
-    return Client(send(open_channel(server.target, token=None, tls=None)), server)
+    return Client(send(open_channel(server.target, token=None, tls=None)), server, target=server.target)
+
+
+def check_embedded(
+    target: str, *, token: str | None, tls: TLS | bool | None, data_dir: str | os.PathLike[str] | None
+) -> None:
+    """Raises InvalidRequestError for what only an embedded server can have, or only another one."""
+    if target != EMBEDDED and data_dir is not None:
+        raise InvalidRequestError(
+            "only an embedded server is told where to keep sessions; start the other one with --data-dir",
+            field="data_dir",
+        )
+    if target == EMBEDDED and (token is not None or tls):
+        raise InvalidRequestError("the embedded server is private already; leave out token and tls")
 
 
 class Client:
     """A connection to a server. Made by `connect`; a context manager. May be used by several threads at once.
 
     Closing it leaves sessions on the server, except on an embedded server, which ends.
+
+    Attributes:
+        target: Where the server is; that of an embedded one is a socket, which others of this user may connect to.
     """
 
     def __init__(
-        self, transport: Transport, server: EmbeddedServer | None = None, *, routes: Routes | None = None
+        self,
+        transport: Transport,
+        server: EmbeddedServer | None = None,
+        *,
+        routes: Routes | None = None,
+        target: str = "",
     ) -> None:
         """Takes over the transport, the embedded server when there is one, and the direct ways to sessions."""
+        self.target = target
         self._transport = transport
         self._server = server
         self._routes = routes
@@ -123,12 +152,9 @@ class Client:
             ResourceExhaustedError: The server has no room for it.
             NotDurableError: `durability` is above memory, and the server has no data directory.
         """
-        unique = _messages.new_request_id(request_id)
         sent = as_graph(graph)
-        request = _messages.create_session(sent, optimizer, seed, durability, unique)
-        rpc = self._transport.stub.CreateSession
-        response = self._transport.unary(rpc, request, timeout=timeout, request_id=unique)
-        return self._session(session_info(response.session), sent)
+        call = _calls_client.create_session(sent, optimizer, seed, durability, request_id)
+        return self._session(self._transport.naming(REQUEST_KEY, call.request_id or "").send(call, timeout), sent)
 
     def describe(
         self,
@@ -158,20 +184,15 @@ class Client:
             >>> found.parameter_count, found.forward.request
             (7850, 100352)
         """
-        request = _inspection.describe_request(as_graph(graph), input_shapes or {}, optimizer)
-        rpc = self._transport.stub.DescribeGraph
-        return _inspection.graph_description(self._transport.unary(rpc, request, timeout=timeout))
+        return self._transport.send(_calls_client.describe(graph, input_shapes, optimizer), timeout)
 
     def ops(self, *, timeout: float | None = None) -> dict[str, OpInfo]:
         """Asks which operators the server has, by name and sorted by it; `bw.op` puts them into a graph."""
-        request = service_pb2.ListOpsRequest()
-        return _inspection.op_infos(self._transport.unary(self._transport.stub.ListOps, request, timeout=timeout))
+        return self._transport.send(_calls_client.ops(), timeout)
 
     def session(self, id: str, *, timeout: float | None = None) -> Session:  # noqa: A002
         """Returns a session that exists on the server, by its id; raises SessionNotFoundError when it does not."""
-        request = service_pb2.GetSessionRequest(session_id=id)
-        response = self._transport.unary(self._transport.stub.GetSession, request, timeout=timeout)
-        return self._session(session_info(response.session))
+        return self._session(self._transport.naming(SESSION_KEY, id).send(_calls_client.session(id), timeout))
 
     def import_session(
         self,
@@ -195,18 +216,10 @@ class Client:
         Raises:
             InvalidExportError: The file is something else, or damaged.
         """
-        unique = _messages.new_request_id(request_id)
-        level = _messages.durability_number(durability)
-        head = service_pb2.ImportSessionRequest(request_id=unique, durability=level)
+        make = _calls_client.import_session(durability, request_id)
         with _files.reading(file) as source:
-            start = source.tell()
-            response = self._transport.upload(
-                self._transport.stub.ImportSession,
-                lambda: _files.send(source, start, head),
-                timeout=timeout,
-                request_id=unique,
-            )
-        return self._session(session_info(response.session))
+            call = make(source)
+            return self._session(self._transport.naming(REQUEST_KEY, call.request_id).put(call, timeout))
 
     def load(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> Session:
         """Makes a new session of a file that `Session.save` wrote: `import_session` with all defaults."""
@@ -220,12 +233,46 @@ class Client:
         """
         token = ""
         while True:
-            request = service_pb2.ListSessionsRequest(page_size=page_size, page_token=token)
-            response = self._transport.unary(self._transport.stub.ListSessions, request, timeout=timeout)
-            yield from map(session_info, response.sessions)
-            token = response.next_page_token
+            found, token = self._transport.send(_calls_client.sessions(page_size, token), timeout)
+            yield from found
             if not token:
                 return
+
+    def status(self, *, max_sessions: int = 0, timeout: float | None = None) -> ServerStatus:
+        """Asks how the server is doing, and the sessions that were used last; see `ServerStatus.rates` for their speed.
+
+        Looking on is no use of a session: it keeps none in memory, and waits for none.
+
+        Args:
+            max_sessions: The most sessions to tell of, up to 1,000; 0 for the server's choice.
+            timeout: As in `create_session`.
+
+        Example:
+            >>> session = client.create_session(bw.sum(bw.parameter("w", [1.0, 2.0]) ** 2), bw.SGD(0.25))
+            >>> _ = session.train_step({})
+            >>> found = client.status(max_sessions=1).sessions[0]
+            >>> found.state, found.step, found.loss
+            ('awake', 1, 5.0)
+        """
+        return self._transport.send(_calls_client.status(max_sessions), timeout)
+
+    def history(self, id: str, *, cursor: str = "", timeout: float | None = None) -> SessionHistory:  # noqa: A002
+        """Asks what the last steps of a session gave, of whichever client; raises SessionNotFoundError.
+
+        Looking on is no use of the session, as in `status`. The server keeps some hundred steps of each.
+
+        Args:
+            id: The session's id.
+            cursor: That of an answer before, to get only what came after; empty for all that is kept.
+            timeout: As in `create_session`.
+
+        Example:
+            >>> session = client.create_session(bw.sum(bw.parameter("w", [1.0, 2.0]) ** 2), bw.SGD(0.25))
+            >>> losses = [session.train_step({}).loss for _ in range(3)]
+            >>> losses == [each.loss for each in client.history(session.id).steps]
+            True
+        """
+        return self._transport.naming(SESSION_KEY, id).send(_calls_client.history(id, cursor), timeout)
 
     def close(self) -> None:
         """Closes the connection, and ends the embedded server when there is one. Closing again does nothing."""
@@ -238,6 +285,9 @@ class Client:
     def _session(self, info: SessionInfo, graph: Graph | None = None) -> Session:
         direct = None if self._routes is None else self._routes.to(info)
         return Session(direct or self._transport, info, graph)
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.target}>"
 
     def __enter__(self) -> Self:
         return self

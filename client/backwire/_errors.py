@@ -43,6 +43,7 @@
     ├── DeadlineExceededError (TimeoutError)
     ├── CancelledError
     ├── ClientClosedError                    the client was closed here
+    ├── MissingExtraError (ImportError)      a package is not installed that only some calls need
     └── ServerError                          the server failed, or answered what no server should
         ├── SessionQuarantinedError          the session's files are damaged; others are not concerned
         └── UnsupportedCallError             the server does not have this call: it is older than the client
@@ -351,6 +352,12 @@ class CancelledError(BackwireError):
 
 class ClientClosedError(BackwireError):
     """The client was closed; connect again."""
+
+    _code = Code.FAILED_PRECONDITION
+
+
+class MissingExtraError(BackwireError, ImportError):
+    """A package is not installed that only some calls need; the message says how to install it."""
 
     _code = Code.FAILED_PRECONDITION
 

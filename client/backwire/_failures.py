@@ -52,6 +52,7 @@ from backwire._errors import (
     UnsupportedCallError,
     WriterFencedError,
 )
+from backwire._version import __version__
 from backwire_api.reasons import DOMAIN, Reason
 
 BY_CODE: dict[Code, type[BackwireError]] = {
@@ -115,6 +116,7 @@ BY_REASON: dict[Reason, type[BackwireError]] = {
     Reason.GRAPH_TOO_LARGE: TooLargeError,
     Reason.PASS_TOO_LARGE: TooLargeError,
     Reason.MESSAGE_TOO_LARGE: TooLargeError,
+    Reason.CALL_TOO_LARGE: TooLargeError,
     Reason.TOO_MANY_SESSIONS: ResourceExhaustedError,
     Reason.OUT_OF_MEMORY: ResourceExhaustedError,
     Reason.DISK_QUOTA_EXCEEDED: DiskQuotaExceededError,
@@ -124,6 +126,7 @@ BY_REASON: dict[Reason, type[BackwireError]] = {
     Reason.SHUTTING_DOWN: UnavailableError,
     Reason.NO_WORKER: UnavailableError,
     Reason.RECOVERING: RecoveringError,
+    Reason.WRONG_REPLICA: UnavailableError,
     Reason.STORAGE_FAILED: StorageFailedError,
     Reason.SESSION_QUARANTINED: SessionQuarantinedError,
     Reason.CANCELLED: CancelledError,
@@ -133,14 +136,30 @@ BY_REASON: dict[Reason, type[BackwireError]] = {
 
 
 def from_rpc_error(error: Any, request_id: str | None) -> BackwireError:
-    """Returns the exception for a failed call: by its reason where the client knows it, else by its status code."""
-    return _translated(error.code(), error.details(), _status(error), request_id)
+    """Returns the exception for a failed call: by its reason where the client knows it, else by its status code.
+
+    A call that the network or a proxy broke off is UNAVAILABLE, whatever status gRPC made of that.
+    """
+    status = _status(error)
+    code: Code = Code.UNAVAILABLE if _broke_off(error, status) else error.code()
+    return _translated(code, error.details(), status, request_id)
 
 
 def from_status(status: status_pb2.Status, request_id: str | None) -> BackwireError:
     """Returns the exception for a status that came in an answer, as `from_rpc_error` does for that of a call."""
     code = _CODES.get(status.code, Code.UNKNOWN)
     return _translated(code, status.message, status, request_id)
+
+
+def unsupported(error: BackwireError, server_version: str) -> BackwireError:
+    """Returns the error of a call that the server does not have, which tells both versions; empty for one unknown."""
+    here = f"does not have this call of backwire {__version__}"
+    message = (
+        f"the server is of version {server_version} and {here}; upgrade it, or use a client of its version"
+        if server_version
+        else f"the server {here}: it is older, or no Backwire server; upgrade it, or check the target"
+    )
+    return UnsupportedCallError(f"{message} ({error})", code=error.code, request_id=error.request_id)
 
 
 def failed_id(status: status_pb2.Status) -> int:
@@ -165,6 +184,13 @@ def _translated(code: Code, message: str | None, status: status_pb2.Status, requ
             f"request_id={request_id!r} is safe and applies it once"
         )
     return kind(message, reason=reason, code=code, request_id=request_id, **details)
+
+
+def _broke_off(error: Any, status: status_pb2.Status) -> bool:
+    """Tells whether a call was reset on its way: servers tell why they end one, and this client cancels none."""
+    if status.details:
+        return False
+    return error.code() is Code.CANCELLED or "RST_STREAM" in (error.details() or "")
 
 
 def _known(reason: str | None) -> str | None:

@@ -2,32 +2,50 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backwire._arrays import Array
 from backwire._messages import Arrays
+from backwire._pipeline_messages import Answer
 
 if TYPE_CHECKING:
     from backwire._session import Session
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Forward:
-    """What a forward pass computed, and in train mode the way back through it.
+class ForwardResult:
+    """What a forward pass computed.
 
     Attributes:
-        session: The session that it belongs to.
         id: The name of the pass; empty in eval mode.
         outputs: The outputs by name, as read-only arrays that share the response's memory; `.copy()` one to change it.
         loss: The loss, or None when it was not computed.
         step: The number of the step whose parameters were used.
     """
 
-    session: "Session"
     id: str
     outputs: dict[str, Array]
     loss: float | None
     step: int
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}{list(value.shape)}" for name, value in self.outputs.items())
+        return f"<Forward {self.id or '(eval)'} of step {self.step}: loss {self.loss}, outputs {shapes or 'none'}>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Forward(ForwardResult):
+    """What a forward pass computed, and in train mode the way back through it.
+
+    Attributes:
+        id: The name of the pass; empty in eval mode.
+        outputs: The outputs by name, as read-only arrays that share the response's memory; `.copy()` one to change it.
+        loss: The loss, or None when it was not computed.
+        step: The number of the step whose parameters were used.
+        session: The session that it belongs to.
+    """
+
+    session: "Session"
 
     def backward(
         self,
@@ -66,6 +84,9 @@ class Forward:
             self, output_gradients, wrt, retain=retain, weight=weight, request_id=request_id, timeout=timeout
         )
 
-    def __repr__(self) -> str:
-        shapes = ", ".join(f"{name}{list(value.shape)}" for name, value in self.outputs.items())
-        return f"<Forward {self.id or '(eval)'} of step {self.step}: loss {self.loss}, outputs {shapes or 'none'}>"
+
+def forward_fields(answer: Answer) -> dict[str, Any]:
+    """Returns the fields of a ForwardResult by name."""
+    message = answer.message
+    loss = message.loss if message.HasField("loss") else None
+    return {"id": message.forward_id, "outputs": answer.arrays, "loss": loss, "step": message.step}

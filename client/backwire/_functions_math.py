@@ -49,102 +49,202 @@ def _float_unary(op: str, x: Value, **attributes: AttributeValue) -> Value:
 
 
 def exp(x: Value) -> Value:
-    """Returns e to the power of every element."""
+    """Returns e to the power of every element.
+
+    Example:
+        >>> bw.exp(bw.input("x", ("batch", 3)))
+        <Exp: float32[batch, 3]>
+    """
     return _float_unary("Exp", x)
 
 
 def log(x: Value) -> Value:
-    """Returns the natural logarithm of every element."""
+    """Returns the natural logarithm of every element.
+
+    Example:
+        >>> bw.log(bw.input("x", ("batch", 3)))
+        <Log: float32[batch, 3]>
+    """
     return _float_unary("Log", x)
 
 
 def sqrt(x: Value) -> Value:
-    """Returns the square root of every element."""
+    """Returns the square root of every element.
+
+    Example:
+        >>> bw.sqrt(bw.input("x", ("batch", 3)))
+        <Sqrt: float32[batch, 3]>
+    """
     return _float_unary("Sqrt", x)
 
 
 def sin(x: Value) -> Value:
-    """Returns the sine of every element, in radians."""
+    """Returns the sine of every element, in radians.
+
+    Example:
+        >>> bw.sin(bw.input("x", ("batch", 3)))
+        <Sin: float32[batch, 3]>
+    """
     return _float_unary("Sin", x)
 
 
 def cos(x: Value) -> Value:
-    """Returns the cosine of every element, in radians."""
+    """Returns the cosine of every element, in radians.
+
+    Example:
+        >>> bw.cos(bw.input("x", ("batch", 3)))
+        <Cos: float32[batch, 3]>
+    """
     return _float_unary("Cos", x)
 
 
 def erf(x: Value) -> Value:
-    """Returns the error function of every element."""
+    """Returns the error function of every element.
+
+    Example:
+        >>> bw.erf(bw.input("x", ("batch", 3)))
+        <Erf: float32[batch, 3]>
+    """
     return _float_unary("Erf", x)
 
 
 def reciprocal(x: Value) -> Value:
-    """Returns 1 / x for every element."""
+    """Returns 1 / x for every element.
+
+    Example:
+        >>> bw.reciprocal(bw.input("x", ("batch", 3)))
+        <Reciprocal: float32[batch, 3]>
+    """
     return _float_unary("Reciprocal", x)
 
 
 def sign(x: Value) -> Value:
-    """Returns -1, 0 or 1 for every element; its gradient is zero."""
+    """Returns -1, 0 or 1 for every element; its gradient is zero.
+
+    Example:
+        >>> bw.sign(bw.input("x", ("batch", 3)))
+        <Sign: float32[batch, 3]>
+    """
     return unary("Sign", x)
 
 
 def relu(x: Value) -> Value:
-    """Returns max(x, 0); the gradient at 0 is 0."""
+    """Returns max(x, 0); the gradient at 0 is 0.
+
+    Example:
+        >>> bw.relu(bw.input("x", ("batch", 3)))
+        <Relu: float32[batch, 3]>
+    """
     return _float_unary("Relu", x)
 
 
 def leaky_relu(x: Value, slope: float = 0.01) -> Value:
-    """Returns x where it is positive, and slope * x elsewhere."""
+    """Returns x where it is positive, and slope * x elsewhere.
+
+    Example:
+        >>> bw.leaky_relu(bw.input("x", ("batch", 3)), 0.2)
+        <LeakyRelu: float32[batch, 3]>
+    """
     return _float_unary("LeakyRelu", x, alpha=float(slope))
 
 
 def elu(x: Value, alpha: float = 1.0) -> Value:
-    """Returns x where it is positive, and alpha * (exp(x) - 1) elsewhere (Clevert et al. 2016)."""
+    """Returns x where it is positive, and alpha * (exp(x) - 1) elsewhere (Clevert et al. 2016).
+
+    Example:
+        >>> bw.elu(bw.input("x", ("batch", 3)))
+        <Elu: float32[batch, 3]>
+    """
     return _float_unary("Elu", x, alpha=float(alpha))
 
 
 def sigmoid(x: Value) -> Value:
-    """Returns 1 / (1 + exp(-x))."""
+    """Returns 1 / (1 + exp(-x)).
+
+    Example:
+        >>> bw.sigmoid(bw.input("x", ("batch", 3)))
+        <Sigmoid: float32[batch, 3]>
+    """
     return _float_unary("Sigmoid", x)
 
 
 def tanh(x: Value) -> Value:
-    """Returns the hyperbolic tangent of every element."""
+    """Returns the hyperbolic tangent of every element.
+
+    Example:
+        >>> bw.tanh(bw.input("x", ("batch", 3)))
+        <Tanh: float32[batch, 3]>
+    """
     return _float_unary("Tanh", x)
 
 
 def softplus(x: Value) -> Value:
-    """Returns log(1 + exp(x))."""
+    """Returns log(1 + exp(x)).
+
+    Example:
+        >>> bw.softplus(bw.input("x", ("batch", 3)))
+        <Softplus: float32[batch, 3]>
+    """
     return _float_unary("Softplus", x)
 
 
 def gelu(x: Value, *, approximate: bool = False) -> Value:
-    """Returns x * Phi(x), Phi being the normal distribution, or its approximation by tanh (Hendrycks, Gimpel 2016)."""
+    """Returns x * Phi(x), Phi being the normal distribution, or its approximation by tanh (Hendrycks, Gimpel 2016).
+
+    Example:
+        >>> bw.gelu(bw.input("x", ("batch", 3)))
+        <Gelu: float32[batch, 3]>
+    """
     return _float_unary("Gelu", x, approximate="tanh" if approximate else "none")
 
 
 def softmax(x: Value, axis: int = -1) -> Value:
-    """Returns exp(x) divided by its sum along `axis`."""
+    """Returns exp(x) divided by its sum along `axis`.
+
+    Example:
+        >>> bw.softmax(bw.input("x", ("batch", 3)))
+        <Softmax: float32[batch, 3]>
+    """
     return _float_unary("Softmax", x, axis=_checked_axis("Softmax", x, axis))
 
 
 def log_softmax(x: Value, axis: int = -1) -> Value:
-    """Returns the logarithm of softmax along `axis`, without its rounding errors."""
+    """Returns the logarithm of softmax along `axis`, without its rounding errors.
+
+    Example:
+        >>> bw.log_softmax(bw.input("x", ("batch", 3)))
+        <LogSoftmax: float32[batch, 3]>
+    """
     return _float_unary("LogSoftmax", x, axis=_checked_axis("LogSoftmax", x, axis))
 
 
 def maximum(*values: Operand) -> Value:
-    """Returns the greatest of several values at every place; they broadcast."""
+    """Returns the greatest of several values at every place; they broadcast.
+
+    Example:
+        >>> bw.maximum(bw.input("x", ("batch", 3)), 0.5)
+        <Max: float32[batch, 3]>
+    """
     return _among("Max", values)
 
 
 def minimum(*values: Operand) -> Value:
-    """Returns the least of several values at every place; they broadcast."""
+    """Returns the least of several values at every place; they broadcast.
+
+    Example:
+        >>> bw.minimum(bw.input("x", ("batch", 3)), 0.5)
+        <Min: float32[batch, 3]>
+    """
     return _among("Min", values)
 
 
 def clip(x: Value, low: float | None = None, high: float | None = None) -> Value:
-    """Returns x limited to [low, high]; None leaves that side open. The gradient is 0 outside."""
+    """Returns x limited to [low, high]; None leaves that side open. The gradient is 0 outside.
+
+    Example:
+        >>> bw.clip(bw.input("x", ("batch", 3)), -1, 1)
+        <Clip: float32[batch, 3]>
+    """
     if low is None and high is None:
         raise GraphError("Clip: give low, high, or both")
     bounds = [None if bound is None else as_constant(bound, x.dtype, "a bound of Clip") for bound in (low, high)]
@@ -152,41 +252,77 @@ def clip(x: Value, low: float | None = None, high: float | None = None) -> Value
 
 
 def where(condition: Value, x: Operand, y: Operand) -> Value:
-    """Returns x where the condition holds and y elsewhere; the three broadcast."""
+    """Returns x where the condition holds and y elsewhere; the three broadcast.
+
+    Example:
+        >>> x = bw.input("x", ("batch", 3))
+        >>> bw.where(x > 0, x, 0.1 * x)
+        <Where: float32[batch, 3]>
+    """
     require_bool("Where", condition)
     values = [condition, *as_values("Where", x, y)]
     return broadcasting("Where", values, values[1].dtype)
 
 
 def equal(a: Operand, b: Operand) -> Value:
-    """Returns a bool for every element: whether the two are the same number."""
+    """Returns a bool for every element: whether the two are the same number.
+
+    Example:
+        >>> bw.equal(bw.input("guess", ("batch",), "int64"), bw.input("label", ("batch",), "int64"))
+        <Equal: bool[batch]>
+    """
     return comparison("Equal", a, b)
 
 
 def not_equal(a: Operand, b: Operand) -> Value:
-    """Returns a bool for every element: whether the two are different numbers."""
+    """Returns a bool for every element: whether the two are different numbers.
+
+    Example:
+        >>> bw.not_equal(bw.input("word", ("batch", "length"), "int64"), 0)
+        <Not: bool[batch, length]>
+    """
     return unary("Not", equal(a, b))
 
 
 def cast(x: Value, dtype: DTypeLike) -> Value:
-    """Returns the elements as another dtype; floats are truncated towards zero to become integers."""
+    """Returns the elements as another dtype; floats are truncated towards zero to become integers.
+
+    Example:
+        >>> bw.cast(bw.input("pixels", ("batch", 28, 28), "uint8"), "float32")
+        <Cast: float32[batch, 28, 28]>
+    """
     kind = _arrays.dtype_of(dtype)
     return apply("Cast", [x], kind, x.shape, attributes={"to": ONNX_TYPES[kind.name]})
 
 
 def sum(x: Value, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Value:  # noqa: A001
-    """Returns the sum over the axes, by default over all of them; `keepdims` leaves them with size 1."""
+    """Returns the sum over the axes, by default over all of them; `keepdims` leaves them with size 1.
+
+    Example:
+        >>> bw.sum(bw.input("x", ("batch", 3)), axis=1)
+        <ReduceSum: float32[batch]>
+    """
     return _reduction("ReduceSum", x, axis, keepdims)
 
 
 def mean(x: Value, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Value:
-    """Returns the mean over the axes, by default over all of them; `keepdims` leaves them with size 1."""
+    """Returns the mean over the axes, by default over all of them; `keepdims` leaves them with size 1.
+
+    Example:
+        >>> bw.mean(bw.input("x", ("batch", 3)), axis=0, keepdims=True)
+        <ReduceMean: float32[1, 3]>
+    """
     require_float("ReduceMean", x)
     return _reduction("ReduceMean", x, axis, keepdims)
 
 
 def max(x: Value, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Value:  # noqa: A001
-    """Returns the greatest element along the axes, by default of all; `keepdims` leaves them with size 1."""
+    """Returns the greatest element along the axes, by default of all; `keepdims` leaves them with size 1.
+
+    Example:
+        >>> bw.max(bw.input("x", ("batch", 3)), axis=-1)
+        <ReduceMax: float32[batch]>
+    """
     return _reduction("ReduceMax", x, axis, keepdims)
 
 

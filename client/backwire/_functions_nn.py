@@ -1,4 +1,4 @@
-"""Functions of networks: convolution, pooling and dropout. Images are [batch, channels, height, width]."""
+"""Functions of networks: convolution, its transpose, dropout, and means of regions of images."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,10 @@ from numpy.typing import ArrayLike
 
 from backwire import _shapes
 from backwire._arrays import INT64
-from backwire._errors import GraphError, InvalidRequestError, ShapeError
+from backwire._errors import InvalidRequestError, ShapeError
 from backwire._shapes import Dim, Shape
+from backwire._spatial import Pair, each, pads_of, require_spatial, windows
 from backwire._value import AttributeValue, Operand, Value, apply, as_constant, as_values, require_float
-
-Pair = int | tuple[int, int]
 
 
 def conv(
@@ -36,14 +35,17 @@ def conv(
         dilation: How far apart the elements of the kernel lie.
         groups: Into how many parts the channels are divided, each with kernels of its own.
         scope: The name of the layer, for the name of the node.
+
+    Example:
+        >>> signal = bw.input("signal", ("batch", 1, 100))
+        >>> bw.conv(signal, bw.parameter("kernel", (4, 1, 5)), stride=2)
+        <Conv: float32[batch, 4, 48]>
     """
     values = as_values("Conv", x, weight, *([bias] if bias is not None else []))
     require_float("Conv", x)
-    if weight.shape is None or None in weight.shape[2:] or any(isinstance(dim, str) for dim in weight.shape):
-        raise ShapeError(f"Conv: the kernel {weight!r} must have known sizes; declare it with numbers")
-    kernel = [dim for dim in weight.shape[2:] if isinstance(dim, int)]
-    steps, gaps = _each(stride, len(kernel), "stride"), _each(dilation, len(kernel), "dilation")
-    pads = _padding(padding, kernel, steps, gaps)
+    kernel = _kernel_of("Conv", weight)
+    steps, gaps = each(stride, len(kernel), "stride"), each(dilation, len(kernel), "dilation")
+    pads = pads_of(padding, kernel, steps, gaps)
     attributes: dict[str, AttributeValue] = {
         "kernel_shape": kernel,
         "strides": steps,
@@ -55,32 +57,69 @@ def conv(
     return apply("Conv", values, x.dtype, shape, scope=scope, attributes=attributes)
 
 
-def max_pool2d(x: Value, size: Pair, *, stride: Pair | None = None, padding: Pair = 0) -> Value:
-    """Returns the greatest element of each window; `stride` is by default the size of the window."""
-    return _pool("MaxPool", x, size, stride, padding, {})
-
-
-def average_pool2d(
-    x: Value, size: Pair, *, stride: Pair | None = None, padding: Pair = 0, count_padding: bool = False
+def conv_transpose(
+    x: Value,
+    weight: Value,
+    bias: Value | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    scope: str = "",
 ) -> Value:
-    """Returns the mean of each window; `stride` is by default the size of the window.
+    """Returns the gradient of a convolution applied to `x`, which spreads each element over a window.
 
-    With `count_padding` the zeros of the padding take part in the mean; without, only elements of `x` do.
+    The shapes are [batch, channels, *spatial] and, of the weight, [channels, out / groups, *kernel]; each spatial size
+    becomes (size - 1)·stride + dilation·(kernel - 1) + 1 + output_padding - 2·padding (Zeiler et al. 2010).
+
+    Args:
+        x: The images, or sequences, or volumes: any number of spatial axes.
+        weight: The kernels.
+        bias: One number for each output channel, or None.
+        stride: How far apart the windows of neighbouring elements are, for all spatial axes or for each.
+        padding: How much is cut off the result on both sides.
+        output_padding: How much is added to the result at the end, to choose between the sizes that a convolution with
+            this stride takes to the size of `x`; less than the stride or the dilation.
+        dilation: How far apart the elements of the kernel lie.
+        groups: Into how many parts the channels are divided, each with kernels of its own.
+        scope: The name of the layer, for the name of the node.
+
+    Example:
+        >>> images = bw.input("images", ("batch", 8, 14, 14))
+        >>> bw.conv_transpose(images, bw.parameter("kernel", (8, 1, 4, 4)), stride=2, padding=1)
+        <ConvTranspose: float32[batch, 1, 28, 28]>
     """
-    return _pool("AveragePool", x, size, stride, padding, {"count_include_pad": int(count_padding)})
-
-
-def global_average_pool2d(x: Value) -> Value:
-    """Returns the mean of each channel: [batch, channels, height, width] becomes [batch, channels, 1, 1]."""
-    _require_images("GlobalAveragePool", x)
-    shape = None if x.shape is None else (*x.shape[:2], 1, 1)
-    return apply("GlobalAveragePool", [x], x.dtype, shape)
+    values = as_values("ConvTranspose", x, weight, *([bias] if bias is not None else []))
+    require_float("ConvTranspose", x)
+    kernel = _kernel_of("ConvTranspose", weight)
+    axes = len(kernel)
+    steps, gaps = each(stride, axes, "stride"), each(dilation, axes, "dilation")
+    cut, beyond = each(padding, axes, "padding", least=0), each(output_padding, axes, "output_padding", least=0)
+    if any(more >= max(step, gap) for more, step, gap in zip(beyond, steps, gaps, strict=True)):
+        raise ShapeError(f"output_padding={output_padding!r} must be less than the stride {steps} or dilation {gaps}")
+    attributes: dict[str, AttributeValue] = {
+        "kernel_shape": kernel,
+        "strides": steps,
+        "pads": [*cut, *cut],
+        "output_padding": beyond,
+        "dilations": gaps,
+        "group": groups,
+    }
+    sizes = _spread_sizes(x, kernel, steps, gaps, cut, beyond)
+    shape = _transposed_shape(x, weight, sizes, groups)
+    return apply("ConvTranspose", values, x.dtype, shape, scope=scope, attributes=attributes)
 
 
 def dropout(x: Value, rate: float = 0.5) -> Value:
     """Returns `x` with elements set to 0 at this rate and the others divided by 1 - rate (Srivastava et al. 2014).
 
     Only in train mode; in eval mode it returns `x`. The masks follow from the session's seed and the pass.
+
+    Example:
+        >>> bw.dropout(bw.input("x", ("batch", 8)), 0.1)
+        <Dropout: float32[batch, 8]>
     """
     if not 0 <= rate < 1:
         raise InvalidRequestError(f"Dropout: a rate of {rate} leaves nothing to learn from; use 0 <= rate < 1")
@@ -108,11 +147,16 @@ def roi_align(
         size: How many cells a region is divided into.
         scale: The size of `x` over that of the image that the regions were measured in.
         sampling_ratio: How many places along each axis of a cell `x` is interpolated at; 0 for one for each element.
+
+    Example:
+        >>> images, regions = bw.input("images", (2, 8, 32, 32)), bw.input("regions", ("found", 4))
+        >>> bw.roi_align(images, regions, bw.input("which", ("found",), "int64"), 7).shape
+        ('found', 8, 7, 7)
     """
-    _require_images("RoiAlign", x)
+    require_spatial("RoiAlign", x, 2)
     images, cut = as_values("RoiAlign", x, regions)
     where = batch_indices if isinstance(batch_indices, Value) else as_constant(batch_indices, INT64)
-    height, width = _each(size, 2, "size")
+    height, width = each(size, 2, "size")
     attributes: dict[str, AttributeValue] = {
         "output_height": height,
         "output_width": width,
@@ -126,19 +170,10 @@ def roi_align(
     return apply("RoiAlign", [images, cut, where], x.dtype, shape, attributes=attributes)
 
 
-def _pool(
-    op: str, x: Value, size: Pair, stride: Pair | None, padding: Pair, attributes: dict[str, AttributeValue]
-) -> Value:
-    _require_images(op, x)
-    kernel = _each(size, 2, "size")
-    steps = kernel if stride is None else _each(stride, 2, "stride")
-    pads = _each(padding, 2, "padding", least=0)
-    shape: Shape = None
-    if x.shape is not None:
-        spatial = _windows(op, x.shape[2:], kernel, steps, [1, 1], [(each, each) for each in pads])
-        shape = (*x.shape[:2], *spatial)
-    settings = {"kernel_shape": kernel, "strides": steps, "pads": [*pads, *pads], **attributes}
-    return apply(op, [x], x.dtype, shape, attributes=settings)
+def _kernel_of(op: str, weight: Value) -> list[int]:
+    if weight.shape is None or None in weight.shape[2:] or any(isinstance(dim, str) for dim in weight.shape):
+        raise ShapeError(f"{op}: the kernel {weight!r} must have known sizes; declare it with numbers")
+    return [dim for dim in weight.shape[2:] if isinstance(dim, int)]
 
 
 def _conv_shape(
@@ -147,49 +182,39 @@ def _conv_shape(
     out, per_group, *kernel = [dim for dim in weight.shape or () if isinstance(dim, int)]
     if x.shape is None:
         return None
-    if len(x.shape) != len(kernel) + 2:
-        raise ShapeError(f"Conv: {x!r} and the kernel {weight!r} must have the same rank; reshape one of them")
-    if groups < 1 or not _shapes.may_equal(x.shape[1], per_group * groups) or out % groups:
+    _check_channels("Conv", x, weight, per_group * groups, groups, out)
+    return (x.shape[0], out, *windows("Conv", x.shape[2:], kernel, steps, gaps, pads))
+
+
+def _spread_sizes(
+    x: Value, kernel: list[int], steps: list[int], gaps: list[int], cut: list[int], beyond: list[int]
+) -> list[Dim] | None:
+    if x.shape is None or len(x.shape) != len(kernel) + 2:
+        return None
+    extents = [gap * (size - 1) + 1 + more for size, gap, more in zip(kernel, gaps, beyond, strict=True)]
+    return [
+        (size - 1) * step + extent - 2 * pad if isinstance(size, int) else None
+        for size, step, extent, pad in zip(x.shape[2:], steps, extents, cut, strict=True)
+    ]
+
+
+def _transposed_shape(x: Value, weight: Value, sizes: list[Dim] | None, groups: int) -> Shape:
+    channels, per_group, *_ = [dim for dim in weight.shape or () if isinstance(dim, int)]
+    if x.shape is None:
+        return None
+    _check_channels("ConvTranspose", x, weight, channels, groups, channels)
+    if any(isinstance(size, int) and size < 1 for size in sizes or ()):
+        raise ShapeError(f"ConvTranspose of {x!r}: the padding cuts off all there is; pad less")
+    return (x.shape[0], per_group * groups, *(sizes or ()))
+
+
+def _check_channels(op: str, x: Value, weight: Value, taken: int, groups: int, divided: int) -> None:
+    assert x.shape is not None
+    assert weight.shape is not None
+    if len(x.shape) != len(weight.shape):
+        raise ShapeError(f"{op}: {x!r} and the kernel {weight!r} must have the same rank; reshape one of them")
+    if groups < 1 or not _shapes.may_equal(x.shape[1], taken) or divided % groups:
         raise ShapeError(
-            f"Conv: {x!r} has {x.shape[1]} channels, but the kernel {weight!r} with groups={groups} takes "
-            f"{per_group * groups}; both channel counts must be multiples of groups"
+            f"{op}: {x!r} has {x.shape[1]} channels, but the kernel {weight!r} with groups={groups} takes {taken}; "
+            "both channel counts must be multiples of groups"
         )
-    return (x.shape[0], out, *_windows("Conv", x.shape[2:], kernel, steps, gaps, pads))
-
-
-def _windows(
-    op: str,
-    dims: Sequence[Dim],
-    kernel: Sequence[int],
-    steps: Sequence[int],
-    gaps: Sequence[int],
-    pads: Sequence[tuple[int, int]],
-) -> tuple[Dim, ...]:
-    return tuple(
-        _shapes.window(op, dim, size, step, gap, before + after)
-        for dim, size, step, gap, (before, after) in zip(dims, kernel, steps, gaps, pads, strict=True)
-    )
-
-
-def _padding(
-    padding: int | Sequence[int] | str, kernel: Sequence[int], steps: Sequence[int], gaps: Sequence[int]
-) -> list[tuple[int, int]]:
-    if not isinstance(padding, str):
-        return [(each, each) for each in _each(padding, len(kernel), "padding", least=0)]
-    if padding != "same" or any(step != 1 for step in steps):
-        raise GraphError(f"Conv: padding={padding!r} with stride {list(steps)}; use 'same' with stride 1, or numbers")
-    totals = [gap * (size - 1) for size, gap in zip(kernel, gaps, strict=True)]
-    return [(total // 2, total - total // 2) for total in totals]
-
-
-def _each(value: int | Sequence[int], axes: int, what: str, least: int = 1) -> list[int]:
-    items = [value] * axes if isinstance(value, int) else [int(item) for item in value]
-    if len(items) != axes or any(item < least for item in items):
-        raise ShapeError(f"{what}={value!r} must be a number of at least {least}, or {axes} of them")
-    return items
-
-
-def _require_images(op: str, x: Value) -> None:
-    require_float(op, x)
-    if x.shape is not None and len(x.shape) != 4:
-        raise ShapeError(f"{op}: {x!r} is no batch of images; reshape it to [batch, channels, height, width]")

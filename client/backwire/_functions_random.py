@@ -17,17 +17,32 @@ from backwire._value import Value, apply, require_float
 
 
 def rand(shape: Sequence[int], dtype: DTypeLike = "float32") -> Value:
-    """Returns random numbers of the shape, uniform on [0, 1)."""
+    """Returns random numbers of the shape, uniform on [0, 1).
+
+    Example:
+        >>> bw.rand((2, 3))
+        <RandomUniform: float32[2, 3]>
+    """
     return _drawn("RandomUniform", shape, dtype)
 
 
 def randn(shape: Sequence[int], dtype: DTypeLike = "float32") -> Value:
-    """Returns random numbers of the shape, normal with mean 0 and variance 1."""
+    """Returns random numbers of the shape, normal with mean 0 and variance 1.
+
+    Example:
+        >>> bw.randn((2, 3), "float64")
+        <RandomNormal: float64[2, 3]>
+    """
     return _drawn("RandomNormal", shape, dtype)
 
 
 def rand_like(x: Value) -> Value:
-    """Returns random numbers of the shape and dtype of `x`, uniform on [0, 1)."""
+    """Returns random numbers of the shape and dtype of `x`, uniform on [0, 1).
+
+    Example:
+        >>> bw.rand_like(bw.input("x", ("batch", 3)))
+        <RandomUniformLike: float32[batch, 3]>
+    """
     require_float("RandomUniformLike", x)
     return apply("RandomUniformLike", [x], x.dtype, x.shape)
 
@@ -45,7 +60,12 @@ def randn_like(x: Value) -> Value:
 
 
 def bernoulli(probability: Value) -> Value:
-    """Returns 1 with the probability that each element says, and 0 otherwise, in its dtype."""
+    """Returns 1 with the probability that each element says, and 0 otherwise, in its dtype.
+
+    Example:
+        >>> bw.bernoulli(bw.sigmoid(bw.input("x", ("batch", 3))))
+        <Bernoulli: float32[batch, 3]>
+    """
     require_float("Bernoulli", probability)
     return apply("Bernoulli", [probability], probability.dtype, probability.shape)
 
@@ -56,6 +76,10 @@ def multinomial(logits: Value, samples: int = 1) -> Value:
     Args:
         logits: [batch, classes]; for probabilities, pass their logarithms.
         samples: How many are drawn for each row, one after another from all classes.
+
+    Example:
+        >>> bw.multinomial(bw.input("logits", ("batch", 10)), samples=4)
+        <Multinomial: int64[batch, 4]>
     """
     require_float("Multinomial", logits)
     if logits.shape is not None and len(logits.shape) != 2:

@@ -38,7 +38,12 @@ def reshape(x: Value, shape: Sequence[Dim]) -> Value:
 
 
 def flatten(x: Value, axis: int = 1) -> Value:
-    """Returns a matrix: the axes before `axis` become the first, the others the second."""
+    """Returns a matrix: the axes before `axis` become the first, the others the second.
+
+    Example:
+        >>> bw.flatten(bw.input("x", ("batch", 8, 4, 4)))
+        <Flatten: float32[batch, 128]>
+    """
     shape: Shape = (None, None)
     if x.shape is not None:
         place = axis if axis == len(x.shape) else _shapes.axis_of("Flatten", axis, len(x.shape))
@@ -47,7 +52,12 @@ def flatten(x: Value, axis: int = 1) -> Value:
 
 
 def transpose(x: Value, axes: Sequence[int] | None = None) -> Value:
-    """Returns the value with its axes in another order, by default reversed."""
+    """Returns the value with its axes in another order, by default reversed.
+
+    Example:
+        >>> bw.transpose(bw.input("x", ("batch", 3, 4)), [0, 2, 1])
+        <Transpose: float32[batch, 4, 3]>
+    """
     if axes is None:
         return x.T
     if len(axes) != _shapes.rank_of("Transpose", x.shape):
@@ -58,7 +68,12 @@ def transpose(x: Value, axes: Sequence[int] | None = None) -> Value:
 
 
 def squeeze(x: Value, axis: int | Sequence[int]) -> Value:
-    """Returns the value without the axes, each of which must have size 1."""
+    """Returns the value without the axes, each of which must have size 1.
+
+    Example:
+        >>> bw.squeeze(bw.input("x", ("batch", 1, 3)), 1)
+        <Squeeze: float32[batch, 3]>
+    """
     axes = _listed(axis)
     shape: Shape = None
     if x.shape is not None:
@@ -71,7 +86,12 @@ def squeeze(x: Value, axis: int | Sequence[int]) -> Value:
 
 
 def unsqueeze(x: Value, axis: int | Sequence[int]) -> Value:
-    """Returns the value with new axes of size 1 at the given places of the result."""
+    """Returns the value with new axes of size 1 at the given places of the result.
+
+    Example:
+        >>> bw.unsqueeze(bw.input("x", ("batch", 3)), 1)
+        <Unsqueeze: float32[batch, 1, 3]>
+    """
     axes = _listed(axis)
     if x.shape is None:
         return apply("Unsqueeze", [x, integers(axes)], x.dtype, None)
@@ -79,7 +99,12 @@ def unsqueeze(x: Value, axis: int | Sequence[int]) -> Value:
 
 
 def broadcast_to(x: Value, shape: Sequence[int]) -> Value:
-    """Returns the value repeated along axes of size 1, or new ones, until it has the shape."""
+    """Returns the value repeated along axes of size 1, or new ones, until it has the shape.
+
+    Example:
+        >>> bw.broadcast_to(bw.input("x", (1, 3)), (5, 3))
+        <Expand: float32[5, 3]>
+    """
     sizes = [int(size) for size in shape]
     result = _shapes.broadcast(f"Expand of {x.label}", x.shape, tuple(sizes))
     if result is not None and len(result) != len(sizes):
@@ -90,7 +115,12 @@ def broadcast_to(x: Value, shape: Sequence[int]) -> Value:
 
 
 def concat(values: Sequence[Operand], axis: int = 0) -> Value:
-    """Returns the values one after another along `axis`; their other sizes must agree."""
+    """Returns the values one after another along `axis`; their other sizes must agree.
+
+    Example:
+        >>> bw.concat([bw.input("x", ("batch", 3)), bw.input("y", ("batch", 2))], axis=1)
+        <Concat: float32[batch, 5]>
+    """
     parts = as_values("Concat", *values)
     shape: Shape = None
     known = [part.shape for part in parts if part.shape is not None]
@@ -101,12 +131,22 @@ def concat(values: Sequence[Operand], axis: int = 0) -> Value:
 
 
 def stack(values: Sequence[Value], axis: int = 0) -> Value:
-    """Returns the values, all of one shape, along a new axis."""
+    """Returns the values, all of one shape, along a new axis.
+
+    Example:
+        >>> bw.stack([bw.input("x", ("batch", 3)), bw.input("y", ("batch", 3))], axis=1)
+        <Concat: float32[batch, 2, 3]>
+    """
     return concat([unsqueeze(value, axis) for value in values], axis)
 
 
 def split(x: Value, parts: int | Sequence[int], axis: int = 0) -> tuple[Value, ...]:
-    """Returns consecutive parts of the value along `axis`: a number of equal ones, or ones of the given sizes."""
+    """Returns consecutive parts of the value along `axis`: a number of equal ones, or ones of the given sizes.
+
+    Example:
+        >>> bw.split(bw.input("x", ("batch", 3)), [1, 2], axis=1)
+        (<Split: float32[batch, 1]>, <Split: float32[batch, 2]>)
+    """
     axis = _shapes.axis_of(f"Split of {x.label}", axis, _shapes.rank_of("Split", x.shape))
     dims = x.shape or ()
     total = dims[axis]
@@ -128,12 +168,22 @@ def split(x: Value, parts: int | Sequence[int], axis: int = 0) -> tuple[Value, .
 
 
 def take(x: Value, indices: Operand, axis: int = 0) -> Value:
-    """Returns the slices of `x` along `axis` that the integers name; the axis is replaced by the shape of `indices`."""
+    """Returns the slices of `x` along `axis` that the integers name; the axis is replaced by the shape of `indices`.
+
+    Example:
+        >>> bw.take(bw.input("x", ("batch", 3)), [2, 0], axis=1)
+        <Gather: float32[batch, 2]>
+    """
     return gather(x, indices, axis)
 
 
 def pad(x: Value, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Value:
-    """Returns the value with `(before, after)` elements of `value` added to every axis; negative widths remove."""
+    """Returns the value with `(before, after)` elements of `value` added to every axis; negative widths remove.
+
+    Example:
+        >>> bw.pad(bw.input("x", ("batch", 3)), [(0, 0), (1, 2)])
+        <Pad: float32[batch, 6]>
+    """
     if len(widths) != _shapes.rank_of("Pad", x.shape):
         raise ShapeError(f"Pad of {x!r}: {list(widths)} needs one (before, after) for each axis")
     shape = tuple(
@@ -145,7 +195,12 @@ def pad(x: Value, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Valu
 
 
 def one_hot(indices: Value, depth: int, *, dtype: str = "float32") -> Value:
-    """Returns a new last axis of size `depth` that is 1 at the index and 0 elsewhere."""
+    """Returns a new last axis of size `depth` that is 1 at the index and 0 elsewhere.
+
+    Example:
+        >>> bw.one_hot(bw.input("label", ("batch",), "int64"), 10)
+        <OneHot: float32[batch, 10]>
+    """
     if indices.dtype.kind not in "iu":
         raise DTypeError(f"OneHot: {indices!r} is not of an integer type; convert it with bw.cast(value, 'int64')")
     kind = _arrays.dtype_of(dtype)
@@ -154,7 +209,12 @@ def one_hot(indices: Value, depth: int, *, dtype: str = "float32") -> Value:
 
 
 def shape(x: Value) -> Value:
-    """Returns the sizes of a value as Forward finds them: int64, one per axis. `x.shape` is what is known before."""
+    """Returns the sizes of a value as Forward finds them: int64, one per axis. `x.shape` is what is known before.
+
+    Example:
+        >>> bw.shape(bw.input("x", ("batch", 3)))
+        <Shape: int64[2]>
+    """
     return apply("Shape", [x], INT64, (None if x.shape is None else len(x.shape),))
 
 

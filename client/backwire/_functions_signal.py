@@ -9,7 +9,12 @@ from backwire._value import Operand, Value, apply, as_constant, as_values, requi
 
 
 def rfft(x: Value) -> Value:
-    """Returns the discrete Fourier transform of the last axis of real `x`, [..., size // 2 + 1, 2] (numpy's rfft)."""
+    """Returns the discrete Fourier transform of the last axis of real `x`, [..., size // 2 + 1, 2] (numpy's rfft).
+
+    Example:
+        >>> bw.rfft(bw.input("x", ("batch", 16)))
+        <DFT: float32[batch, 9, 2]>
+    """
     require_float("DFT", x)
     rank = _shapes.rank_of("DFT", x.shape)
     if not rank or x.shape is None:
@@ -20,7 +25,12 @@ def rfft(x: Value) -> Value:
 
 
 def irfft(x: Value, size: int) -> Value:
-    """Returns the real signal [..., size] of which `x` [..., bins, 2] is the transform: `rfft` undone."""
+    """Returns the real signal [..., size] of which `x` [..., bins, 2] is the transform: `rfft` undone.
+
+    Example:
+        >>> bw.irfft(bw.input("bins", ("batch", 9, 2)), 16)
+        <Squeeze: float32[batch, 16]>
+    """
     require_float("DFT", x)
     if size < 1:
         raise InvalidRequestError(f"DFT: size={size}; give the length of the signal, at least 1")
@@ -40,6 +50,10 @@ def stft(x: Value, frame: int, step: int, window: Operand | None = None) -> Valu
         frame: The length of a frame.
         step: How far apart frames begin; there are as many as fit, and nothing is padded.
         window: [frame], what each frame is multiplied by; None for ones. It may be a parameter and be trained.
+
+    Example:
+        >>> bw.stft(bw.input("x", ("batch", 400)), frame=100, step=50)
+        <STFT: float32[batch, 7, 51, 2]>
     """
     require_float("STFT", x)
     if min(frame, step) < 1:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from backwire import _arrays, _shapes
+from backwire import _arrays, _html, _shapes
 from backwire._errors import DTypeError, GraphError, ShapeError, UnknownNameError
 from backwire._value import AttributeValue, Constant, Node, Source, Value, checked_name
 from backwire_api import tensors
@@ -53,6 +53,15 @@ class Graph:
 
     def __str__(self) -> str:
         return "\n".join(_lines(self.proto))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: inputs and outputs, and the whole listing when it is asked for."""
+        p = self.proto
+        facts = (f"{len(p.inputs)} inputs", f"{len(p.parameters)} parameters", f"{len(p.nodes)} nodes")
+        loss = [("loss", LOSS, p.loss)] if p.loss else []
+        inputs = [("input", each.name, _shapes.show(_input_shape(each))) for each in p.inputs]
+        rows = [*inputs, *(("output", *output) for output in p.outputs.items()), *loss]
+        return _html.heading("Graph", *facts) + _html.table(("", "name", ""), rows) + _html.folded("all", str(self))
 
 
 def graph(*, loss: Value | None = None, outputs: Mapping[str, Value] | None = None) -> Graph:
@@ -252,10 +261,13 @@ def attribute(value: AttributeValue) -> graph_pb2.Attribute:
     raise GraphError(f"{value!r} cannot be an attribute; use numbers, texts, lists of them, or an array")
 
 
+def _input_shape(entry: graph_pb2.Input) -> tuple[int | str, ...]:
+    return tuple(dim.symbol or dim.size for dim in entry.shape)
+
+
 def _lines(proto: graph_pb2.Graph) -> Iterator[str]:
     for entry in proto.inputs:
-        dims = tuple(dim.symbol or dim.size for dim in entry.shape)
-        yield f"input     {entry.name}: {tensors.dtype_of(entry.dtype).name}{_shapes.show(dims)}"
+        yield f"input     {entry.name}: {tensors.dtype_of(entry.dtype).name}{_shapes.show(_input_shape(entry))}"
     for item in proto.parameters:
         typed = item.value if item.HasField("value") else item.initializer
         frozen = " frozen" if item.frozen else ""

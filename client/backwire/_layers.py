@@ -1,11 +1,10 @@
 """Layers: functions that declare their own parameters. Two layers of one name in a graph are an error."""
 
-from backwire import _functions_nn, _shapes
+from backwire import _shapes
 from backwire._declare import parameter
 from backwire._errors import ShapeError
-from backwire._functions_nn import Pair
-from backwire._initializers import GlorotUniform, HeUniform, Initializer, Normal, Zeros
-from backwire._value import Value, apply, gather, require_float
+from backwire._initializers import Constant, GlorotUniform, Initializer, Normal, Zeros
+from backwire._value import Value, apply, gather, insert_axes, require_float
 
 
 def dense(
@@ -39,52 +38,6 @@ def dense(
     return apply("Add", [apply("MatMul", [x, weight], x.dtype, shape, scope=name), bias], x.dtype, shape, scope=name)
 
 
-def conv2d(
-    x: Value,
-    filters: int,
-    kernel_size: Pair,
-    *,
-    name: str,
-    stride: Pair = 1,
-    padding: Pair | str = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-    use_bias: bool = True,
-    initializer: Initializer | None = None,
-    bias_initializer: Initializer | None = None,
-) -> Value:
-    """Returns the images convolved: [batch, channels, height, width] becomes [batch, filters, height', width'].
-
-    Its parameters are `name/weight` [filters, channels / groups, height, width], by default `HeUniform()`, and
-    `name/bias` [filters], by default `Zeros()`. Stride, padding, dilation and groups are those of `bw.conv`.
-
-    Example:
-        >>> images = bw.input("images", ("batch", 1, 28, 28))
-        >>> bw.conv2d(images, 16, 3, name="first", padding="same")
-        <first/Conv: float32[batch, 16, 28, 28]>
-    """
-    require_float(f"conv2d {name!r}", x)
-    if x.shape is None or len(x.shape) != 4:
-        raise ShapeError(
-            f"conv2d {name!r}: {x!r} is no batch of images; reshape it to [batch, channels, height, width]"
-        )
-    channels = known_size(f"conv2d {name!r}", x, 1)
-    if groups < 1 or channels % groups or filters % groups:
-        raise ShapeError(
-            f"conv2d {name!r}: {channels} channels and {filters} filters must be multiples of groups={groups}"
-        )
-    kernel = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-    rule = initializer or HeUniform()
-    size = (filters, channels // groups, *kernel)
-    weight = parameter(f"{name}/weight", size, initializer=rule, unit_axis=0, dtype=x.dtype)
-    bias = None
-    if use_bias:
-        bias = parameter(f"{name}/bias", (filters,), initializer=bias_initializer or Zeros(), dtype=x.dtype)
-    return _functions_nn.conv(
-        x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, scope=name
-    )
-
-
 def embedding(indices: Value, count: int, size: int, *, name: str, initializer: Initializer | None = None) -> Value:
     """Returns a learned vector for every integer in `indices`: [...] becomes [..., size].
 
@@ -99,6 +52,24 @@ def embedding(indices: Value, count: int, size: int, *, name: str, initializer: 
     rule = initializer or Normal(standard_deviation=1.0)
     weight = parameter(f"{name}/weight", (count, size), initializer=rule, unit_axis=1)
     return gather(weight, indices, 0, scope=name)
+
+
+def prelu(x: Value, *, name: str, initializer: Initializer | None = None) -> Value:
+    """Returns x where it is positive, and a learned slope times x elsewhere (He et al. 2015).
+
+    Its parameter is `name/slope` [channels], by default `Constant(0.25)`: a slope for each place of axis 1.
+
+    Example:
+        >>> images = bw.input("images", ("batch", 16, 8, 8))
+        >>> bw.prelu(images, name="bent")
+        <bent/PRelu: float32[batch, 16, 8, 8]>
+    """
+    what = f"prelu {name!r}"
+    require_float(what, x)
+    channels = known_size(what, x, 1)
+    slope = parameter(f"{name}/slope", (channels,), initializer=initializer or Constant(0.25), dtype=x.dtype)
+    after = list(range(1, len(x.shape or ()) - 1))
+    return apply("PRelu", [x, insert_axes(slope, after) if after else slope], x.dtype, x.shape, scope=name)
 
 
 def known_size(what: str, x: Value, axis: int) -> int:

@@ -1,14 +1,12 @@
-"""Losses: what training lowers. `reduction` says what becomes of the examples: their mean, their sum, or each."""
+"""Losses of numbers: what training lowers. `reduction` says what becomes of them: their mean, their sum, or each.
 
-from typing import Literal
+Prediction and target must have one shape, which catches the [batch, 1] against [batch] that broadcasting would turn
+into a matrix; a target may be a single number.
+"""
 
-from backwire import _arrays, _functions_math, _shapes
-from backwire._arrays import INT64
-from backwire._errors import DTypeError, InvalidRequestError, ShapeError
-from backwire._shapes import Shape
-from backwire._value import AttributeValue, Operand, Value, apply, as_values, require_float
-
-Reduction = Literal["mean", "sum", "none"]
+from backwire import _functions_math
+from backwire._reduction import Reduction, paired, positive, reduced, same_shape
+from backwire._value import Operand, Value, as_values
 
 
 def squared_error(prediction: Value, target: Operand, *, half: bool = False, reduction: Reduction = "mean") -> Value:
@@ -21,96 +19,88 @@ def squared_error(prediction: Value, target: Operand, *, half: bool = False, red
         >>> z, t = bw.input("z", ("batch",)), bw.input("t", ("batch",))
         >>> loss = bw.squared_error(bw.sigmoid(z), t, half=True, reduction="sum")
     """
-    difference = _difference("squared_error", prediction, target)
+    a, b = paired("squared_error", prediction, target)
+    difference = a - b
     squared = difference * difference
-    return _reduced(squared * 0.5 if half else squared, reduction)
+    return reduced(squared * 0.5 if half else squared, reduction)
 
 
 def absolute_error(prediction: Value, target: Operand, *, reduction: Reduction = "mean") -> Value:
-    """Returns |prediction - target|, reduced over all elements. Both must have one shape."""
-    return _reduced(abs(_difference("absolute_error", prediction, target)), reduction)
+    """Returns |prediction - target|, reduced over all elements. Both must have one shape.
 
-
-def softmax_cross_entropy(logits: Value, labels: Operand, *, reduction: Reduction = "mean") -> Value:
-    """Returns -log softmax(logits) at the right class, computed without overflow.
-
-    Args:
-        logits: Scores before softmax: [batch, classes, ...], the classes along axis 1.
-        labels: The number of the right class, of an integer type, [batch, ...]; or the probability of every class, of
-            the dtype and shape of the logits.
-        reduction: The mean over all labels, their sum, or `"none"` for each.
+    Example:
+        >>> y, t = bw.input("y", ("batch",)), bw.input("t", ("batch",))
+        >>> bw.absolute_error(y, t, reduction="none").shape
+        ('batch',)
     """
-    require_float("softmax_cross_entropy", logits)
-    _check_reduction(reduction)
-    if not isinstance(labels, Value):
-        raise DTypeError("softmax_cross_entropy: labels are no Value; declare them with bw.input or bw.constant")
-    if _arrays.is_float(labels.dtype):
-        return _soft_cross_entropy(logits, labels, reduction)
-    if labels.dtype.kind not in "iu":
-        raise DTypeError(f"softmax_cross_entropy: labels {labels!r} must be integers, or probabilities as floats")
-    if labels.dtype.name not in ("int32", "int64"):
-        labels = _functions_math.cast(labels, INT64)
-    shape = _label_shape(logits, labels)
-    attributes: dict[str, AttributeValue] = {"reduction": reduction}
-    result: Shape = shape if reduction == "none" else ()
-    return apply("SoftmaxCrossEntropyLoss", [logits, labels], logits.dtype, result, attributes=attributes)
+    a, b = paired("absolute_error", prediction, target)
+    return reduced(abs(a - b), reduction)
 
 
-def sigmoid_cross_entropy(logits: Value, targets: Operand, *, reduction: Reduction = "mean") -> Value:
-    """Returns -t·log σ(x) - (1 - t)·log(1 - σ(x)) for logits x and targets t in [0, 1], computed without overflow.
+def huber_loss(prediction: Value, target: Operand, *, delta: float = 1.0, reduction: Reduction = "mean") -> Value:
+    """Returns d²/2 where d = |prediction - target| is at most `delta`, and delta·(d - delta/2) beyond (Huber 1964).
 
-    Both must have one shape. The formula is softplus(x) - x·t.
+    Reduced over all elements. Outliers pull with a gradient of at most `delta`.
+
+    Example:
+        >>> y, t = bw.input("y", ("batch",)), bw.input("t", ("batch",))
+        >>> loss = bw.huber_loss(y, t, delta=2.0)
     """
-    require_float("sigmoid_cross_entropy", logits)
-    x, t = as_values("sigmoid_cross_entropy", logits, targets)
-    _same_shape("sigmoid_cross_entropy", x, t)
-    return _reduced(_functions_math.softplus(x) - x * t, reduction)
+    positive("huber_loss", "delta", delta)
+    a, b = paired("huber_loss", prediction, target)
+    distance = abs(a - b)
+    inner = _functions_math.minimum(distance, delta)  # d²/2 and delta·(d - delta/2) are both inner·(d - inner/2)
+    return reduced(inner * (distance - inner * 0.5), reduction)
 
 
-def _difference(what: str, prediction: Value, target: Operand) -> Value:
-    a, b = as_values(what, prediction, target)
-    require_float(what, a)
-    _same_shape(what, a, b)
-    return a - b
+def smooth_l1_loss(prediction: Value, target: Operand, *, beta: float = 1.0, reduction: Reduction = "mean") -> Value:
+    """Returns d²/(2·beta) where d = |prediction - target| is below `beta`, and d - beta/2 beyond (Girshick 2015).
+
+    Reduced over all elements. It is `huber_loss` divided by its delta: far away the gradient is 1, whatever beta is.
+
+    Example:
+        >>> boxes, truth = bw.input("boxes", ("batch", 4)), bw.input("truth", ("batch", 4))
+        >>> loss = bw.smooth_l1_loss(boxes, truth, beta=0.1)
+    """
+    positive("smooth_l1_loss", "beta", beta)
+    a, b = paired("smooth_l1_loss", prediction, target)
+    return huber_loss(a, b, delta=beta, reduction=reduction) / beta
 
 
-def _reduced(value: Value, reduction: Reduction) -> Value:
-    _check_reduction(reduction)
-    if reduction == "none":
-        return value
-    return _functions_math.mean(value) if reduction == "mean" else _functions_math.sum(value)
+def poisson_loss(
+    prediction: Value, target: Operand, *, log_rate: bool = True, epsilon: float = 1e-8, reduction: Reduction = "mean"
+) -> Value:
+    """Returns -log of the Poisson probability of counts, without the term log(target!) that no gradient needs.
+
+    With `log_rate` the prediction x is the logarithm of the rate, and the loss exp(x) - target·x; without, x is the
+    rate, and the loss x - target·log(x + epsilon). Reduced over all elements.
+
+    Example:
+        >>> scores, calls = bw.input("scores", ("batch",)), bw.input("calls", ("batch",))
+        >>> loss = bw.poisson_loss(scores, calls)
+    """
+    x, t = paired("poisson_loss", prediction, target)
+    if log_rate:
+        return reduced(_functions_math.exp(x) - t * x, reduction)
+    return reduced(x - t * _functions_math.log(x + epsilon), reduction)
 
 
-def _check_reduction(reduction: str) -> None:
-    if reduction not in ("mean", "sum", "none"):
-        raise InvalidRequestError(f"reduction={reduction!r} is unknown; use 'mean', 'sum' or 'none'")
+def gaussian_loss(
+    mean: Value, target: Operand, variance: Operand, *, epsilon: float = 1e-6, reduction: Reduction = "mean"
+) -> Value:
+    """Returns (log v + (mean - target)²/v)/2, v being the greater of `variance` and `epsilon` (Nix and Weigend 1994).
 
+    That is -log of the normal density but for the constant log(2π)/2, reduced over all elements. `variance` has the
+    shape of the mean, or is one number; no gradient flows to what is below `epsilon`.
 
-def _same_shape(what: str, a: Value, b: Value) -> None:
-    if a.shape is None or b.shape is None or b.shape == ():
-        return
-    if len(a.shape) != len(b.shape) or not all(map(_shapes.may_equal, a.shape, b.shape)):
-        raise ShapeError(f"{what}: {a!r} and {b!r} must have one shape; reshape one of them")
-
-
-def _label_shape(logits: Value, labels: Value) -> Shape:
-    if logits.shape is None or labels.shape is None:
-        return labels.shape
-    expected = logits.shape[:1] + logits.shape[2:]
-    if (
-        len(logits.shape) < 2
-        or len(expected) != len(labels.shape)
-        or not all(map(_shapes.may_equal, expected, labels.shape))
-    ):
-        raise ShapeError(
-            f"softmax_cross_entropy: labels {labels!r} do not go with logits {logits!r}; logits are "
-            "[batch, classes, ...] and labels [batch, ...]"
-        )
-    return tuple(map(_shapes.merged, expected, labels.shape))
-
-
-def _soft_cross_entropy(logits: Value, labels: Value, reduction: Reduction) -> Value:
-    logits, labels = as_values("softmax_cross_entropy", logits, labels)
-    _same_shape("softmax_cross_entropy", logits, labels)
-    each = -_functions_math.sum(labels * _functions_math.log_softmax(logits, axis=1), axis=1)
-    return _reduced(each, reduction)
+    Example:
+        >>> mean, spread, t = (bw.input(name, ("batch",)) for name in ("mean", "spread", "t"))
+        >>> loss = bw.gaussian_loss(mean, t, bw.exp(spread))
+    """
+    positive("gaussian_loss", "epsilon", epsilon)
+    a, b = paired("gaussian_loss", mean, target)
+    _, v = as_values("gaussian_loss", a, variance)
+    same_shape("gaussian_loss", a, v)
+    v = _functions_math.maximum(v, epsilon)
+    difference = a - b
+    return reduced((_functions_math.log(v) + difference * difference / v) * 0.5, reduction)

@@ -17,7 +17,7 @@ from backwire._errors import (
     UnknownNameError,
 )
 from backwire._graph import LOSS, Graph
-from backwire._info import DURABILITIES, Durability, ParameterInfo, SessionInfo, TrainStepResult, step_fields
+from backwire._info import DURABILITIES, Durability, ParameterInfo, SessionInfo
 from backwire._optimizers import Optimizer
 from backwire_api import chunk_stream, tensors
 from backwire_api.tensors import RawTensor
@@ -247,12 +247,6 @@ def decode_chunks(responses: Iterable[Framed[Any]], expected: Sequence[Parameter
     if list(received) != list(dict.fromkeys(names)):
         raise ServerError(f"the server sent {list(received)} instead of {names}; upgrade it", code=Code.DATA_LOSS)
     return received
-
-
-def train_step_result(response: Framed[service_pb2.TrainStepResponse]) -> TrainStepResult:
-    """Returns the response as data."""
-    message = response.message
-    return TrainStepResult(**step_fields(message.result), loss=message.loss, outputs=decode(response.tensors))
 
 
 def _encode_gradient(session: SessionInfo, name: str, value: ArrayLike, outputs: Mapping[str, Array]) -> RawTensor:

@@ -4,6 +4,7 @@ from backwire._declare import parameter
 from backwire._errors import ShapeError
 from backwire._initializers import Ones, Zeros
 from backwire._layers import known_size
+from backwire._spatial import require_channels
 from backwire._value import Node, Value, apply, require_float
 
 
@@ -20,10 +21,8 @@ def batch_norm(x: Value, *, name: str, momentum: float = 0.9, epsilon: float = 1
         <norm/BatchNormalization: float32[batch, 3, 32, 32]>
     """
     what = f"batch_norm {name!r}"
-    require_float(what, x)
+    scale, bias = _per_channel(what, x, name)
     channels = (known_size(what, x, 1),)
-    scale = parameter(f"{name}/scale", channels, initializer=Ones(), dtype=x.dtype)
-    bias = parameter(f"{name}/bias", channels, initializer=Zeros(), dtype=x.dtype)
     mean = parameter(f"{name}/mean", channels, initializer=Zeros(), dtype=x.dtype, frozen=True)
     variance = parameter(f"{name}/variance", channels, initializer=Ones(), dtype=x.dtype, frozen=True)
     attributes = {"epsilon": float(epsilon), "momentum": float(momentum), "training_mode": 1}
@@ -43,11 +42,77 @@ def layer_norm(x: Value, *, name: str, axes: int = 1, epsilon: float = 1e-5) -> 
         <norm/LayerNormalization: float32[batch, 20, 64]>
     """
     what = f"layer_norm {name!r}"
-    require_float(what, x)
-    if axes < 1:
-        raise ShapeError(f"{what}: axes is {axes}; normalize over at least 1")
-    sizes = tuple(known_size(what, x, axis) for axis in range(-axes, 0))
+    sizes = _last_sizes(what, x, axes)
     scale = parameter(f"{name}/scale", sizes, initializer=Ones(), dtype=x.dtype)
     bias = parameter(f"{name}/bias", sizes, initializer=Zeros(), dtype=x.dtype)
     attributes = {"axis": -axes, "epsilon": float(epsilon)}
     return apply("LayerNormalization", [x, scale, bias], x.dtype, x.shape, attributes=attributes, scope=name)
+
+
+def rms_norm(x: Value, *, name: str, axes: int = 1, epsilon: float = 1e-5) -> Value:
+    """Returns x over the root of the mean of x² over its last `axes` axes, times `name/scale` (Zhang, Sennrich 2019).
+
+    The parameter has the shape of those axes and begins as ones.
+
+    Example:
+        >>> words = bw.input("words", ("batch", 20, 64))
+        >>> bw.rms_norm(words, name="norm")
+        <norm/RMSNormalization: float32[batch, 20, 64]>
+    """
+    what = f"rms_norm {name!r}"
+    sizes = _last_sizes(what, x, axes)
+    scale = parameter(f"{name}/scale", sizes, initializer=Ones(), dtype=x.dtype)
+    attributes = {"axis": -axes, "epsilon": float(epsilon)}
+    return apply("RMSNormalization", [x, scale], x.dtype, x.shape, attributes=attributes, scope=name)
+
+
+def group_norm(x: Value, groups: int, *, name: str, epsilon: float = 1e-5) -> Value:
+    """Returns x [batch, channels, ...] normalized for each example over each group of channels (Wu and He 2018).
+
+    Then times `name/scale` (ones) plus `name/bias` (zeros), both [channels]. One group of all channels is layer
+    normalization of images.
+
+    Example:
+        >>> images = bw.input("images", ("batch", 16, 32, 32))
+        >>> bw.group_norm(images, 4, name="norm")
+        <norm/GroupNormalization: float32[batch, 16, 32, 32]>
+    """
+    what = f"group_norm {name!r}"
+    scale, bias = _per_channel(what, x, name)
+    channels = known_size(what, x, 1)
+    if groups < 1 or channels % groups:
+        raise ShapeError(f"{what}: {groups} groups do not divide the {channels} channels of {x!r}; use a divisor")
+    attributes = {"num_groups": groups, "epsilon": float(epsilon)}
+    return apply("GroupNormalization", [x, scale, bias], x.dtype, x.shape, attributes=attributes, scope=name)
+
+
+def instance_norm(x: Value, *, name: str, epsilon: float = 1e-5) -> Value:
+    """Returns x [batch, channels, *spatial] normalized for each example and channel (Ulyanov et al. 2016).
+
+    Then times `name/scale` (ones) plus `name/bias` (zeros), both [channels].
+
+    Example:
+        >>> images = bw.input("images", ("batch", 3, 32, 32))
+        >>> bw.instance_norm(images, name="norm")
+        <norm/InstanceNormalization: float32[batch, 3, 32, 32]>
+    """
+    what = f"instance_norm {name!r}"
+    require_channels(what, x)
+    scale, bias = _per_channel(what, x, name)
+    attributes = {"epsilon": float(epsilon)}
+    return apply("InstanceNormalization", [x, scale, bias], x.dtype, x.shape, attributes=attributes, scope=name)
+
+
+def _per_channel(what: str, x: Value, name: str) -> tuple[Value, Value]:
+    """Returns the scale and the bias of a layer for [batch, channels, ...]."""
+    require_float(what, x)
+    channels = (known_size(what, x, 1),)
+    scale = parameter(f"{name}/scale", channels, initializer=Ones(), dtype=x.dtype)
+    return scale, parameter(f"{name}/bias", channels, initializer=Zeros(), dtype=x.dtype)
+
+
+def _last_sizes(what: str, x: Value, axes: int) -> tuple[int, ...]:
+    require_float(what, x)
+    if axes < 1:
+        raise ShapeError(f"{what}: axes is {axes}; normalize over at least 1")
+    return tuple(known_size(what, x, axis) for axis in range(-axes, 0))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
 
+from backwire import _html
 from backwire._errors import OptimizerError
 from backwire._figures import DECAY, NOT_NEGATIVE, POSITIVE, POSITIVE_OR_NONE, SHARE, Range, check_figures
 from backwire._schedules import Schedule
@@ -67,6 +68,13 @@ class Optimizer:
         for group in self.groups:
             if group.optimizer:
                 self._relative_rate(group.optimizer)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the settings that differ from their defaults, and the learning rate."""
+        told = [(each.name, getattr(self, each.name)) for each in fields(self)]
+        defaults = {each.name: each.default for each in fields(self)}
+        rows = [(name, value) for name, value in told if value not in (defaults[name], ())]
+        return _html.heading(type(self).__name__) + _html.table(("setting", "value"), rows)
 
     def to_proto(self) -> optimizer_pb2.Optimizer:
         """Returns the message `backwire_api.v1.Optimizer`."""

@@ -2,12 +2,13 @@
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from backwire import _messages
+from backwire import _calls, _calls_state
 from backwire._arrays import Array
+from backwire._call import Call, TensorCall
 from backwire._errors import BackwireError
 from backwire._forward import Forward
 from backwire._info import (
@@ -15,15 +16,10 @@ from backwire._info import (
     SessionInfo,
     StepResult,
     TrainStepResult,
-    checkpoint_info,
-    session_info,
-    step_fields,
 )
 from backwire._messages import Arrays, Mode, NonFinite, Normalize
-from backwire._pipeline_messages import Answer, Depends, Request
+from backwire._pipeline_messages import Depends
 from backwire._pipeline_stream import PipelineFuture, PipelineStream
-from backwire_api.v1 import gradient_service_pb2 as service_pb2
-from backwire_api.wire import Framed
 
 if TYPE_CHECKING:
     from backwire._session import Session
@@ -61,16 +57,15 @@ class Pipeline:
         >>> session = client.create_session(loss, optimizer=bw.SGD(0.25))
         >>> with session.pipeline() as pipe:
         ...     forward = pipe.forward({"x": [1]})
-        ...     pipe.backward(forward)
+        ...     _ = pipe.backward(forward)
         ...     step = pipe.step()
         >>> forward.result().loss, step.result().gradient_norm
         (9.0, 6.0)
     """
 
-    def __init__(self, session: "Session", info: SessionInfo, stream: PipelineStream) -> None:
-        """Speaks for the session that `info` describes, on a stream of its own."""
+    def __init__(self, session: "Session", stream: PipelineStream) -> None:
+        """Speaks for a session, on a stream of its own."""
         self._session = session
-        self._info = info
         self._stream = stream
 
     def forward(
@@ -84,21 +79,19 @@ class Pipeline:
         depends: Depends = "implied",
     ) -> ForwardFuture:
         """Sends what `Session.forward` does; by default the name of the pass is drawn at random."""
-        train = mode == "train"
-        name = forward_id or (secrets.token_hex(8) if train else "")
-        unique = _messages.new_request_id(request_id) if train else None
-        message = _messages.forward(
-            self._info,
+        name = forward_id or (secrets.token_hex(8) if mode == "train" else "")
+        call = _calls.forward(
+            self._session,
             inputs,
-            mode=mode,
+            mode,
             outputs=outputs,
             forward_id=name,
-            request_id=unique or "",
-            lease=self._session._lease,
+            request_id=request_id,
+            read=self._session._forward_result,
         )
-        future = ForwardFuture(unique, self._stream.timeout)
+        future = ForwardFuture(call.request_id, self._stream.timeout)
         future.forward_id = name
-        self._stream.submit(Request("forward", message, depends, unique), self._forward_result, future)
+        self._stream.submit(*call.piped(depends), future)
         return future
 
     def backward(
@@ -113,19 +106,17 @@ class Pipeline:
         depends: Depends = "implied",
     ) -> PipelineFuture[dict[str, Array]]:
         """Sends what `Forward.backward` does; the forward may still be in flight."""
-        unique = _messages.new_request_id(request_id)
-        message = _messages.backward(
-            self._info,
+        call = _calls.backward(
+            self._session,
             forward.forward_id if isinstance(forward, ForwardFuture) else forward.id,
             _known_outputs(forward),
-            output_gradients=output_gradients,
-            wrt=wrt,
+            output_gradients,
+            wrt,
             retain=retain,
             weight=weight,
-            request_id=unique,
-            lease=self._session._lease,
+            request_id=request_id,
         )
-        return self._submit("backward", message, depends, unique, lambda answer: dict(answer.arrays))
+        return self._submit(call, depends)
 
     def step(
         self,
@@ -140,19 +131,17 @@ class Pipeline:
         depends: Depends = "implied",
     ) -> PipelineFuture[StepResult]:
         """Sends what `Session.step` does."""
-        unique = _messages.new_request_id(request_id)
-        options = _messages.step_options(
-            learning_rate=learning_rate,
+        call = _calls.step(
+            self._session,
+            learning_rate,
             expected_step=expected_step,
             non_finite=non_finite,
             normalize=normalize,
             after_contributions=after_contributions,
             digest=digest,
+            request_id=request_id,
         )
-        message = service_pb2.StepRequest(
-            session_id=self._info.id, options=options, request_id=unique, lease=self._session._lease
-        )
-        return self._submit("step", Framed(message), depends, unique, _step_result)
+        return self._submit(call, depends)
 
     def train_step(
         self,
@@ -169,51 +158,33 @@ class Pipeline:
         depends: Depends = "implied",
     ) -> PipelineFuture[TrainStepResult]:
         """Sends what `Session.train_step` does."""
-        unique = _messages.new_request_id(request_id)
-        options = _messages.step_options(
+        call = _calls.train_step(
+            self._session,
+            inputs,
+            outputs=outputs,
             learning_rate=learning_rate,
             expected_step=expected_step,
             non_finite=non_finite,
             normalize=normalize,
-            digest=digest,
-        )
-        message = _messages.train_step(
-            self._info,
-            inputs,
-            options=options,
-            outputs=outputs,
             weight=weight,
-            request_id=unique,
-            lease=self._session._lease,
+            digest=digest,
+            request_id=request_id,
         )
-        return self._submit("train_step", message, depends, unique, train_step_result)
+        return self._submit(call, depends)
 
     def zero_gradients(self, *, request_id: str | None = None, depends: Depends = "implied") -> PipelineFuture[int]:
         """Sends what `Session.zero_gradients` does, after which steps depend on no earlier failure."""
-        unique = _messages.new_request_id(request_id)
-        message = service_pb2.ZeroGradientsRequest(
-            session_id=self._info.id, request_id=unique, lease=self._session._lease
-        )
-        return self._submit(
-            "zero_gradients", Framed(message), depends, unique, lambda answer: int(answer.message.contributions)
-        )
+        return self._submit(_calls.zero_gradients(self._session, request_id), depends)
 
     def save_checkpoint(
         self, name: str, *, request_id: str | None = None, depends: Depends = "implied"
     ) -> PipelineFuture[CheckpointInfo]:
         """Sends what `Session.save_checkpoint` does; the checkpoint has the state after the requests so far."""
-        unique = _messages.new_request_id(request_id)
-        message = Framed(service_pb2.SaveCheckpointRequest(session_id=self._info.id, name=name, request_id=unique))
-        return self._submit(
-            "save_checkpoint", message, depends, unique, lambda answer: checkpoint_info(answer.message.checkpoint)
-        )
+        return self._submit(_calls_state.save_checkpoint(self._session, name, request_id), depends)
 
     def info(self) -> PipelineFuture[SessionInfo]:
         """Asks where the session stands after the requests so far."""
-        message = Framed(service_pb2.GetSessionRequest(session_id=self._info.id))
-        return self._submit(
-            "get_session", message, "implied", None, lambda answer: session_info(answer.message.session)
-        )
+        return self._submit(_calls_state.info(self._session), "implied")
 
     def drain(self) -> None:
         """Waits until every request so far was answered, with success or not."""
@@ -223,6 +194,9 @@ class Pipeline:
         """Waits as `drain` does and ends the stream, without a look at errors. Closing again does nothing."""
         self._stream.close()
         self._stream.drain()
+
+    def __repr__(self) -> str:
+        return f"<Pipeline of session {self._session.id}>"
 
     def __enter__(self) -> Self:
         return self
@@ -238,19 +212,16 @@ class Pipeline:
         if error is None:
             self._stream.raise_unseen()
 
-    def _submit(
-        self, kind: str, framed: Framed[Any], depends: Depends, request_id: str | None, decode: Callable[[Answer], T]
-    ) -> PipelineFuture[T]:
-        future = PipelineFuture[T](request_id, self._stream.timeout)
-        self._stream.submit(Request(kind, framed, depends, request_id), decode, future)
+    def _submit(self, call: Call[T] | TensorCall[T], depends: Depends) -> PipelineFuture[T]:
+        future = PipelineFuture[T](call.request_id, self._stream.timeout)
+        self._stream.submit(*call.piped(depends), future)
         return future
 
-    def _forward_result(self, answer: Answer) -> Forward:
-        return self._session._forward_result(answer)
 
-
-def fit(pipeline: Pipeline, batches: Iterable[Arrays], depth: int, **settings: Any) -> Iterator[TrainStepResult]:
-    """Yields the result of a TrainStep for each batch, with up to `depth` in flight; see `Session.fit`."""
+def train_steps(
+    pipeline: Pipeline, batches: Iterable[Arrays], depth: int, **settings: Any
+) -> Iterator[TrainStepResult]:
+    """Yields the result of a TrainStep for each batch, with up to `depth` in flight; see `Session.train_steps`."""
     waiting: deque[PipelineFuture[TrainStepResult]] = deque()
     with pipeline:
         for batch in batches:
@@ -266,13 +237,3 @@ def _known_outputs(forward: ForwardFuture | Forward) -> Mapping[str, Array]:
         return forward.outputs
     arrived = forward.done() and forward.exception() is None
     return forward.result().outputs if arrived else {}
-
-
-def _step_result(answer: Answer) -> StepResult:
-    return StepResult(**step_fields(answer.message.result))
-
-
-def train_step_result(answer: Answer) -> TrainStepResult:
-    """Returns the answer to a TrainStep as data."""
-    message = answer.message
-    return TrainStepResult(**step_fields(message.result), loss=message.loss, outputs=dict(answer.arrays))

@@ -114,3 +114,10 @@ class AnswerReader:
 def fits(tensors_: Mapping[str, RawTensor], limit: int) -> bool:
     """Tells whether a message of `limit` bytes has room for the tensors."""
     return sum(len(name) * 4 + len(tensor.data) + ENVELOPE_BYTES for name, tensor in tensors_.items()) <= limit
+
+
+def checked_depth(depth: int) -> int:
+    """Returns how many requests may be in flight; raises InvalidRequestError for none."""
+    if depth < 1:
+        raise InvalidRequestError(f"depth={depth} lets nothing be sent; use 1 or more", field="depth")
+    return depth

@@ -2,27 +2,24 @@
 
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextvars import copy_context
 from functools import partial
-from itertools import islice
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import grpc
 
 from backwire._errors import BackwireError, DeadlineExceededError, ServerError, UnavailableError
-from backwire._failures import failed_id, from_rpc_error, from_status
+from backwire._failures import from_rpc_error
+from backwire._in_flight import REMEMBERED_ERRORS, Entry, InFlight, for_request
 from backwire._pipeline_messages import Answer, AnswerReader, Request
 from backwire._retry import Attempts, is_transient
 from backwire._transport import Transport
 
 T = TypeVar("T")
-
-REMEMBERED_ERRORS = 1_024
-_ACCUMULATES = ("forward", "backward", "step", "zero_gradients")
 
 
 class PipelineFuture(Future[T]):
@@ -66,15 +63,6 @@ class PipelineFuture(Future[T]):
                 ) from None
 
 
-@dataclass(slots=True)
-class _Entry:
-    number: int
-    request: Request
-    messages: Sequence[bytes]
-    future: PipelineFuture[Any]
-    decode: Callable[[Answer], Any]
-
-
 class PipelineStream:
     """Requests in flight, on a stream that is opened when it is needed. May be used by several threads at once.
 
@@ -89,14 +77,13 @@ class PipelineStream:
         self.timeout = timeout
         self._turn = threading.Lock()
         self._changed = threading.Condition()
-        self._outstanding: OrderedDict[int, _Entry] = OrderedDict()
-        self._errors: OrderedDict[int, BackwireError] = OrderedDict()
-        self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
-        self._sent = 0
+        self._flight = InFlight()
+        self._outstanding = self._flight.entries
+        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
         self._running = self._closing = False
         self._failed: deque[PipelineFuture[Any]] = deque(maxlen=REMEMBERED_ERRORS)
         self._dead: BackwireError | None = None
-        self._spoilt = self._last_failed = False
+        self._traced = copy_context()  # the stream is a part of the trace in which it was made
 
     def submit(self, request: Request, decode: Callable[[Answer], T], future: PipelineFuture[T]) -> None:
         """Sends a request when there is room for it; `future` gets what `decode` makes of its answer.
@@ -107,11 +94,11 @@ class PipelineStream:
             with self._changed:
                 self._wait(lambda: len(self._outstanding) < self._depth or self._dead is not None)
                 self._check_alive()
-            number = self._sent + 1
+            number = self._flight.sent + 1
             messages = list(request.messages(number, self._limit))  # now, since the caller may change the arrays
             with self._changed:
                 self._check_alive()
-                self._send(_Entry(number, request, messages, future, decode))
+                self._send(Entry(number, request, messages, future, decode))
 
     def drain(self) -> None:
         """Waits until every request was answered; raises DeadlineExceededError when no answer comes in time."""
@@ -135,16 +122,17 @@ class PipelineStream:
 
     def _check_alive(self) -> None:
         if self._dead is not None:
-            raise _for_request(self._dead, None)
+            raise for_request(self._dead, None)
 
-    def _send(self, entry: _Entry) -> None:
-        self._sent = entry.number
-        self._outstanding[entry.number] = entry
+    def _send(self, entry: Entry) -> None:
+        self._flight.add(entry)
         if self._running:
             self._queue.put(entry)
         else:
             self._running = True
-            threading.Thread(target=self._run, name="backwire-pipeline", daemon=True).start()
+            threading.Thread(
+                target=self._traced.copy().run, args=(self._run,), name="backwire-pipeline", daemon=True
+            ).start()
 
     def _fewer(self, left: int) -> bool:
         return len(self._outstanding) < left
@@ -174,7 +162,7 @@ class PipelineStream:
 
     def _answered_count(self) -> int:
         with self._changed:
-            return self._sent - len(self._outstanding)
+            return self._flight.answered
 
     def _converse(self) -> None:
         """Sends what is outstanding, and reads answers until the stream ends."""
@@ -186,75 +174,42 @@ class PipelineStream:
                 queue.put(None)
         reader = AnswerReader()
         try:
-            for data in self._transport.converse(self._messages(queue)):
-                answer = reader.read(data)
-                if answer is not None:
-                    self._settle(answer)
+            with self._transport.span():
+                for data in self._transport.converse(self._messages(queue)):
+                    answer = reader.read(data)
+                    if answer is not None:
+                        self._settle(answer)
         finally:
             queue.put(None)  # ends the thread that waits for requests to send
 
-    def _messages(self, queue: "SimpleQueue[_Entry | None]") -> Iterator[bytes]:
+    def _messages(self, queue: "SimpleQueue[Entry | None]") -> Iterator[bytes]:
         while (entry := queue.get()) is not None:
             yield from entry.messages
 
     def _settle(self, answer: Answer) -> None:
         with self._changed:
-            number, entry = next(iter(self._outstanding.items()), (0, None))
-        if entry is None or number != answer.number:
-            raise ServerError(f"the server answered request {answer.number} out of turn; upgrade it")
-        error: BackwireError | None = None
-        result: Any = None
-        try:
-            if answer.error is None:
-                result = entry.decode(answer)
-            else:
-                error = self._failure(entry, answer)
-        except BackwireError as failure:
-            error = failure
+            entry = self._flight.first(answer)
+        result, error = self._flight.outcome(entry, answer)
         if error is None:
             self._transport.budget.succeeded()
         elif is_transient(error, repeatable=entry.request.repeatable) and self._rest_waits():
             raise error  # and send all of it again later
         self._resolve(entry.future, result, error)
         with self._changed:
-            self._note(entry, failed=answer.error is not None)
-            del self._outstanding[number]
+            self._flight.done(entry, failed=answer.error is not None)
             self._changed.notify_all()
 
     def _rest_waits(self) -> bool:
-        """Tells whether none of what is in flight behind the first request will be done if that fails."""
         with self._changed:
-            return all(entry.request.depends == "previous" for entry in islice(self._outstanding.values(), 1, None))
-
-    def _failure(self, entry: _Entry, answer: Answer) -> BackwireError:
-        assert answer.error is not None
-        error = from_status(answer.error, entry.request.request_id)
-        error.__cause__ = self._errors.get(failed_id(answer.error))
-        self._errors[entry.number] = error
-        if len(self._errors) > REMEMBERED_ERRORS:
-            self._errors.popitem(last=False)
-        return error
-
-    def _note(self, entry: _Entry, *, failed: bool) -> None:
-        """Notes whether what follows depends on a failure that another stream would not know of."""
-        request = entry.request
-        if request.depends == "nothing":
-            self._spoilt = False
-        if failed and request.kind in _ACCUMULATES and request.request_id is not None:
-            self._spoilt = True
-        elif request.kind == "zero_gradients":
-            self._spoilt = False
-        self._last_failed = failed
+            return self._flight.rest_waits
 
     def _goes_on(self, error: BackwireError, attempts: Attempts) -> bool:
         """Waits before the next attempt and tells if there is one; else fails what is outstanding."""
         with self._changed:
-            entries = list(self._outstanding.values())
-            if not entries:
+            if not self._outstanding:
                 self._running = False
                 return False
-            lost = self._spoilt or (self._last_failed and entries[0].request.depends == "previous")
-        repeatable = not lost and all(entry.request.repeatable for entry in entries)
+            lost, repeatable = self._flight.lost, self._flight.repeatable
         wait = attempts.wait_before_retry(error, repeatable=repeatable)
         if wait is None or lost:
             self._fail(error)
@@ -268,7 +223,7 @@ class PipelineStream:
             self._running = False
             entries = list(self._outstanding.values())
         for entry in entries:
-            self._resolve(entry.future, None, _for_request(error, entry.request.request_id))
+            self._resolve(entry.future, None, for_request(error, entry.request.request_id))
         with self._changed:
             self._outstanding.clear()
             self._changed.notify_all()
@@ -279,12 +234,3 @@ class PipelineStream:
             return
         self._failed.append(future)
         future.set_exception(error)
-
-
-def _for_request(error: BackwireError, request_id: str | None) -> BackwireError:
-    hint = f"; whether this was done is not known: repeat it with request_id={request_id!r}" if request_id else ""
-    told = type(error)(
-        f"{error}{hint}", reason=error.reason, code=error.code, retry_after=error.retry_after, request_id=request_id
-    )
-    told.__cause__ = error
-    return told

@@ -51,7 +51,11 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class ConstantSchedule(Schedule):
-    """`base * factor` for the first `steps` steps, then `base`. `factor` is in [0, 1]."""
+    """`base * factor` for the first `steps` steps, then `base`. `factor` is in [0, 1].
+
+    Example:
+        >>> optimizer = bw.SGD(0.1, schedule=bw.ConstantSchedule(0.1, steps=500))
+    """
 
     factor: float
     steps: int
@@ -62,7 +66,11 @@ class ConstantSchedule(Schedule):
 
 @dataclass(frozen=True, slots=True)
 class StepSchedule(Schedule):
-    """`base * factor^floor((t - 1) / every)`: multiplied by `factor`, above 0, after every `every` steps."""
+    """`base * factor^floor((t - 1) / every)`: multiplied by `factor`, above 0, after every `every` steps.
+
+    Example:
+        >>> optimizer = bw.SGD(0.1, schedule=bw.StepSchedule(every=1000))
+    """
 
     every: int
     factor: float = 0.1
@@ -73,7 +81,11 @@ class StepSchedule(Schedule):
 
 @dataclass(frozen=True, slots=True)
 class MultiStepSchedule(Schedule):
-    """Multiplied by `factor`, above 0, after each of the steps in `milestones`, which must not fall."""
+    """Multiplied by `factor`, above 0, after each of the steps in `milestones`, which must not fall.
+
+    Example:
+        >>> optimizer = bw.SGD(0.1, schedule=bw.MultiStepSchedule([3000, 6000]))
+    """
 
     milestones: Sequence[int]
     factor: float = 0.1
@@ -88,7 +100,11 @@ class MultiStepSchedule(Schedule):
 
 @dataclass(frozen=True, slots=True)
 class ExponentialSchedule(Schedule):
-    """`base * factor^(t - 1)`: multiplied by `factor`, above 0, after every step."""
+    """`base * factor^(t - 1)`: multiplied by `factor`, above 0, after every step.
+
+    Example:
+        >>> optimizer = bw.SGD(0.1, schedule=bw.ExponentialSchedule(0.999))
+    """
 
     factor: float
 
@@ -121,7 +137,11 @@ class LinearSchedule(Schedule):
 
 @dataclass(frozen=True, slots=True)
 class PolynomialSchedule(Schedule):
-    """`base * (1 - (t - 1) / steps)^power`, then 0. `power` is above 0."""
+    """`base * (1 - (t - 1) / steps)^power`, then 0. `power` is above 0.
+
+    Example:
+        >>> optimizer = bw.SGD(0.1, schedule=bw.PolynomialSchedule(10_000, power=2.0))
+    """
 
     steps: int
     power: float = 1.0
@@ -132,7 +152,11 @@ class PolynomialSchedule(Schedule):
 
 @dataclass(frozen=True, slots=True)
 class CosineSchedule(Schedule):
-    """`minimum + (base - minimum) * (1 + cos(pi * (t - 1) / steps)) / 2`, then `minimum`, a rate of 0 or more."""
+    """`minimum + (base - minimum) * (1 + cos(pi * (t - 1) / steps)) / 2`, then `minimum`, a rate of 0 or more.
+
+    Example:
+        >>> optimizer = bw.SGD(0.1, schedule=bw.CosineSchedule(10_000))
+    """
 
     steps: int
     minimum: float = 0.0
@@ -143,7 +167,11 @@ class CosineSchedule(Schedule):
 
 @dataclass(frozen=True, slots=True)
 class CosineRestartsSchedule(Schedule):
-    """The curve of `CosineSchedule` again and again, each time `growth` times as long (Loshchilov and Hutter 2017)."""
+    """The curve of `CosineSchedule` again and again, each time `growth` times as long (Loshchilov and Hutter 2017).
+
+    Example:
+        >>> optimizer = bw.SGD(0.1, schedule=bw.CosineRestartsSchedule(1000, growth=2))
+    """
 
     steps: int
     _: KW_ONLY
@@ -165,6 +193,9 @@ class OneCycleSchedule(Schedule):
         final_divisor: How many times smaller the last rate is than the first, 1 or more.
         linear: True for straight lines instead of half cosines.
         three_phases: True to go back down to the first rate as fast as it went up, and only then to the last.
+
+    Example:
+        >>> optimizer = bw.SGD(0.1, schedule=bw.OneCycleSchedule(10_000))
     """
 
     steps: int
@@ -223,7 +254,12 @@ class SequentialSchedule(Schedule):
 
 @dataclass(frozen=True, slots=True)
 class ChainedSchedule(Schedule):
-    """Several schedules at once: the rate of each is the base of the next, so that their factors multiply."""
+    """Several schedules at once: the rate of each is the base of the next, so that their factors multiply.
+
+    Example:
+        >>> warmup, decay = bw.LinearSchedule(100), bw.ExponentialSchedule(0.999)
+        >>> optimizer = bw.SGD(0.1, schedule=bw.ChainedSchedule([warmup, decay]))
+    """
 
     schedules: Sequence[Schedule]
 

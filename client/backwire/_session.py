@@ -1,26 +1,23 @@
 """Session: the three verbs, and the state that the server keeps."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
-from backwire import _inspection, _messages
+from backwire import _calls
 from backwire._arrays import Array
-from backwire._errors import InvalidRequestError
-from backwire._forward import Forward
+from backwire._forward import Forward, forward_fields
 from backwire._graph import Graph
-from backwire._info import SessionInfo, StepResult, TrainStepResult, step_fields
+from backwire._info import SessionInfo, StepResult, TrainStepResult
 from backwire._inspection import GradientCheck
 from backwire._messages import Arrays, Mode, NonFinite, Normalize
-from backwire._pipeline import Pipeline, fit, train_step_result
-from backwire._pipeline_messages import UNLIMITED, Answer
+from backwire._pipeline import Pipeline
+from backwire._pipeline_messages import UNLIMITED, Answer, checked_depth
 from backwire._pipeline_stream import PipelineStream
-from backwire._session_base import SessionBase
+from backwire._session_fit import FittedSession
 from backwire._tensor_calls import TensorCalls
 from backwire._transport import Transport
-from backwire_api.v1 import gradient_service_pb2 as service_pb2
-from backwire_api.wire import Framed
 
 
-class Session(SessionBase):
+class Session(FittedSession):
     """A model in training on the server: graph, parameters, accumulated gradients and optimizer state.
 
     Made by `Client.create_session`, `Client.session`, `Client.import_session` and `Session.fork`. A context manager,
@@ -34,7 +31,7 @@ class Session(SessionBase):
     def __init__(self, transport: Transport, info: SessionInfo, graph: Graph | None = None) -> None:
         """Speaks for the session that `info` describes, and that trains `graph` if that is known here."""
         super().__init__(transport, info, graph)
-        self._calls = TensorCalls(transport, info.limits.max_message_bytes or UNLIMITED)
+        self._tensors = TensorCalls(self._transport, info.limits.max_message_bytes or UNLIMITED)
 
     def forward(
         self,
@@ -65,18 +62,16 @@ class Session(SessionBase):
             >>> session.forward({"x": [[1, 1], [2, 2]]}).loss
             4.5
         """
-        self._check_open()
-        unique = _messages.new_request_id(request_id) if mode == "train" else None
-        request = _messages.forward(
-            self._created,
+        call = _calls.forward(
+            self,
             inputs,
-            mode=mode,
+            mode,
             outputs=outputs,
             forward_id=forward_id,
-            request_id=unique or "",
-            lease=self._lease,
+            request_id=request_id,
+            read=self._forward_result,
         )
-        return self._forward_result(self._calls.send("forward", request, timeout, unique))
+        return self._tensors.send(call, timeout)
 
     def step(
         self,
@@ -109,20 +104,17 @@ class Session(SessionBase):
             NoGradientsError: Nothing was accumulated since the last step.
             WriterFencedError: Another client has the writer lease; see `attach`. So do all other mutations.
         """
-        self._check_open()
-        options = _messages.step_options(
-            learning_rate=learning_rate,
+        call = _calls.step(
+            self,
+            learning_rate,
             expected_step=expected_step,
             non_finite=non_finite,
             normalize=normalize,
             after_contributions=after_contributions,
             digest=digest,
+            request_id=request_id,
         )
-        unique = _messages.new_request_id(request_id)
-        request = service_pb2.StepRequest(session_id=self.id, options=options, request_id=unique, lease=self._lease)
-        rpc = self._transport.stub.Step
-        response = self._transport.unary(rpc, request, timeout=timeout, request_id=unique)
-        return StepResult(**step_fields(response.result))
+        return self._transport.send(call, timeout)
 
     def train_step(
         self,
@@ -153,25 +145,19 @@ class Session(SessionBase):
             2 2.25 3.0
             3 0.5625 1.5
         """
-        self._check_open()
-        unique = _messages.new_request_id(request_id)
-        options = _messages.step_options(
+        call = _calls.train_step(
+            self,
+            inputs,
+            outputs=outputs,
             learning_rate=learning_rate,
             expected_step=expected_step,
             non_finite=non_finite,
             normalize=normalize,
-            digest=digest,
-        )
-        request = _messages.train_step(
-            self._created,
-            inputs,
-            options=options,
-            outputs=outputs,
             weight=weight,
-            request_id=unique,
-            lease=self._lease,
+            digest=digest,
+            request_id=request_id,
         )
-        return train_step_result(self._calls.send("train_step", request, timeout, unique))
+        return self._tensors.send(call, timeout)
 
     def pipeline(self, *, depth: int = 8, timeout: float | None = None) -> Pipeline:
         """Opens a pipeline, whose calls return futures at once; see `Pipeline`.
@@ -181,56 +167,10 @@ class Session(SessionBase):
             timeout: The most seconds to wait for an answer; None for the client's timeout.
         """
         self._check_open()
-        if depth < 1:
-            raise InvalidRequestError(f"depth={depth} lets nothing be sent; use 1 or more", field="depth")
-        stream = PipelineStream(self._transport, self._calls.limit, depth, self._transport.patience(timeout))
-        return Pipeline(self, self._created, stream)
-
-    def fit(
-        self,
-        batches: Iterable[Arrays],
-        *,
-        depth: int = 2,
-        outputs: Sequence[str] = (),
-        learning_rate: float | None = None,
-        non_finite: NonFinite = "reject",
-        normalize: Normalize = "sum",
-        weight: float | None = None,
-        timeout: float | None = None,
-    ) -> Iterator[TrainStepResult]:
-        """Trains on each batch in turn and yields the results in order, with the next batches already on their way.
-
-        The same as `train_step` for each batch, but the network is hidden, and a connection that breaks is replaced.
-        Nothing is sent before the first result is asked for. After an error no later batch was applied; a loop that is
-        left early has waited for those on their way, up to `depth - 1`, and they were applied.
-
-        Args:
-            batches: The inputs of each step.
-            depth: How many batches are on their way at a time.
-            outputs: See `train_step`.
-            learning_rate: The same for all steps; None for the optimizer's.
-            non_finite: See `step`.
-            normalize: See `step`.
-            weight: See `Forward.backward`.
-            timeout: The most seconds to wait for a result; None for the client's timeout.
-
-        Example:
-            >>> x = bw.input("x", ("batch",))
-            >>> loss = bw.squared_error(bw.parameter("w", 0.0) * x, 3 * x)
-            >>> session = client.create_session(loss, optimizer=bw.SGD(0.25))
-            >>> [result.loss for result in session.fit({"x": [1]} for _ in range(3))]
-            [9.0, 2.25, 0.5625]
-        """
-        return fit(
-            self.pipeline(depth=depth, timeout=timeout),
-            batches,
-            depth,
-            outputs=outputs,
-            learning_rate=learning_rate,
-            non_finite=non_finite,
-            normalize=normalize,
-            weight=weight,
+        stream = PipelineStream(
+            self._transport, self._tensors.limit, checked_depth(depth), self._transport.patience(timeout, "answer")
         )
+        return Pipeline(self, stream)
 
     def parameters(
         self, names: Sequence[str] | None = None, *, averaged: bool = False, timeout: float | None = None
@@ -254,28 +194,14 @@ class Session(SessionBase):
             >>> float(session.parameters()["w"]), float(session.parameters(averaged=True)["w"])
             (4.0, 5.5)
         """
-        self._check_open()
-        listed, expected = _messages.selected_parameters(self._created, names, trainable=False)
-        request = service_pb2.GetParametersRequest(session_id=self.id, names=listed, averaged=averaged)
-
-        def decode(responses: Iterable[Framed[service_pb2.GetParametersResponse]]) -> dict[str, Array]:
-            return _messages.decode_chunks(responses, expected)
-
-        return self._transport.download(self._transport.stub.GetParameters, request, decode, timeout=timeout)
+        return self._transport.receive(_calls.parameters(self, names, averaged=averaged), timeout)
 
     def gradients(self, names: Sequence[str] | None = None, *, timeout: float | None = None) -> dict[str, Array]:
         """Returns the gradients accumulated since the last step by parameter name, as writable copies.
 
         Zeros where nothing was accumulated; frozen parameters have none.
         """
-        self._check_open()
-        listed, expected = _messages.selected_parameters(self._created, names, trainable=True)
-        request = service_pb2.GetGradientsRequest(session_id=self.id, names=listed)
-
-        def decode(responses: Iterable[Framed[service_pb2.GetGradientsResponse]]) -> dict[str, Array]:
-            return _messages.decode_chunks(responses, expected)
-
-        return self._transport.download(self._transport.stub.GetGradients, request, decode, timeout=timeout)
+        return self._transport.receive(_calls.gradients(self, names), timeout)
 
     def check_gradients(
         self,
@@ -303,32 +229,19 @@ class Session(SessionBase):
             >>> session.check_gradients({}).worst_error < 1e-6
             True
         """
-        self._check_open()
-        request = _inspection.check_request(self._created, inputs, parameters, max_elements, seed)
-        rpc = self._transport.stub.CheckGradients
-        return _inspection.gradient_check(self._transport.unary(rpc, request, timeout=timeout))
+        call = _calls.check_gradients(self, inputs, parameters, max_elements, seed)
+        return self._transport.send(call, timeout)
 
     def set_parameters(self, values: Arrays, *, request_id: str | None = None, timeout: float | None = None) -> None:
         """Replaces some or all parameters, frozen ones too, all or nothing; arrays are converted as inputs are.
 
         Optimizer state, moving averages, step number and accumulated gradients stay.
         """
-        self._check_open()
-        arrays = _messages.checked_parameters(self._created, values)
-        unique, lease = _messages.new_request_id(request_id), self._lease
-
-        def requests() -> Iterator[Framed[service_pb2.SetParametersRequest]]:
-            return _messages.set_parameters(self._created, arrays, unique, lease)
-
-        self._transport.upload(self._transport.stub.SetParameters, requests, timeout=timeout, request_id=unique)
+        self._transport.put(_calls.set_parameters(self, values, request_id), timeout)
 
     def zero_gradients(self, *, request_id: str | None = None, timeout: float | None = None) -> int:
         """Discards the accumulated gradients and returns how many contributions they were."""
-        self._check_open()
-        unique = _messages.new_request_id(request_id)
-        request = service_pb2.ZeroGradientsRequest(session_id=self.id, request_id=unique, lease=self._lease)
-        rpc = self._transport.stub.ZeroGradients
-        return self._transport.unary(rpc, request, timeout=timeout, request_id=unique).contributions
+        return self._transport.send(_calls.zero_gradients(self, request_id), timeout)
 
     def _backward(
         self,
@@ -341,22 +254,17 @@ class Session(SessionBase):
         request_id: str | None,
         timeout: float | None,
     ) -> dict[str, Array]:
-        self._check_open()
-        unique = _messages.new_request_id(request_id)
-        request = _messages.backward(
-            self._created,
+        call = _calls.backward(
+            self,
             forward.id,
             forward.outputs,
-            output_gradients=output_gradients,
-            wrt=wrt,
+            output_gradients,
+            wrt,
             retain=retain,
             weight=weight,
-            request_id=unique,
-            lease=self._lease,
+            request_id=request_id,
         )
-        return self._calls.send("backward", request, timeout, unique).arrays
+        return self._tensors.send(call, timeout)
 
     def _forward_result(self, answer: Answer) -> Forward:
-        message = answer.message
-        loss = message.loss if message.HasField("loss") else None
-        return Forward(self, message.forward_id, answer.arrays, loss, message.step)
+        return Forward(session=self, **forward_fields(answer))

@@ -2,53 +2,31 @@
 
 import contextlib
 import os
-import socket
 from types import TracebackType
 from typing import Self
 
-from google.protobuf import duration_pb2
-
-from backwire import _files, _messages
-from backwire._errors import BackwireError, InvalidRequestError, SessionNotFoundError
+from backwire import _calls_state, _files
+from backwire._errors import BackwireError, SessionNotFoundError
 from backwire._files import File
 from backwire._graph import Graph
-from backwire._info import CheckpointInfo, SessionInfo, checkpoint_info, session_info
+from backwire._info import CheckpointInfo, SessionInfo
 from backwire._lease import Lease
+from backwire._session_state import SessionState
 from backwire._transport import Transport
-from backwire_api.v1 import gradient_service_pb2 as service_pb2
+from backwire._transport_base import SESSION_KEY
 
 
-class SessionBase:
+class SessionBase(SessionState):
     """What a session is besides its training; see `Session`."""
 
     def __init__(self, transport: Transport, info: SessionInfo, graph: Graph | None = None) -> None:
         """Speaks for the session that `info` describes, and that trains `graph` if that is known here."""
-        self._transport = transport
-        self._created = info
-        self._graph = graph
-        self._closed = False
-        self._lease = 0
-
-    @property
-    def id(self) -> str:
-        """The id, by which other clients can attach with `Client.session`."""
-        return self._created.id
-
-    @property
-    def graph(self) -> Graph | None:
-        """The graph that it was created from, or None in a client that attached to it by its id."""
-        return self._graph
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The names of the graph's outputs, sorted."""
-        return self._created.outputs
+        super().__init__(info, graph)
+        self._transport = transport.naming(SESSION_KEY, info.id)
 
     def info(self, *, timeout: float | None = None) -> SessionInfo:
         """Asks the server where the session stands."""
-        self._check_open()
-        request = service_pb2.GetSessionRequest(session_id=self.id)
-        return session_info(self._transport.unary(self._transport.stub.GetSession, request, timeout=timeout).session)
+        return self._transport.send(_calls_state.info(self), timeout)
 
     def digest(self, *, timeout: float | None = None) -> str:
         """Asks for the digest of the state, which takes its turn among other calls and reads all of it.
@@ -66,9 +44,7 @@ class SessionBase:
             >>> one.digest() == other.digest()
             True
         """
-        self._check_open()
-        request = service_pb2.GetSessionRequest(session_id=self.id, digest=True)
-        return self._transport.unary(self._transport.stub.GetSession, request, timeout=timeout).digest
+        return self._transport.send(_calls_state.info(self, digest=True), timeout)
 
     def attach(
         self,
@@ -109,25 +85,12 @@ class SessionBase:
             >>> other.train_step({}).step
             2
         """
-        self._check_open()
-        if not lease_timeout > 0:
-            raise InvalidRequestError(
-                f"a lease of {lease_timeout} s runs out at once; give seconds above 0", field="lease_timeout"
-            )
-        silence = duration_pb2.Duration()
-        silence.FromNanoseconds(round(lease_timeout * 1e9))
-        unique = _messages.new_request_id(request_id)
-        request = service_pb2.AttachSessionRequest(
-            session_id=self.id,
-            holder=_this_process() if holder is None else holder,
-            timeout=silence,
-            take_over=take_over,
-            request_id=unique,
+        call = _calls_state.attach(
+            self, holder=holder, lease_timeout=lease_timeout, take_over=take_over, request_id=request_id
         )
-        rpc = self._transport.stub.AttachSession
-        given = self._transport.unary(rpc, request, timeout=timeout, request_id=unique).lease
+        given = self._transport.send(call, timeout)
         self._lease = given.number
-        return Lease(self, given.number, given.holder, given.timeout.ToNanoseconds() / 1e9)
+        return Lease(self, given)
 
     def save_checkpoint(
         self, name: str, *, request_id: str | None = None, timeout: float | None = None
@@ -155,18 +118,11 @@ class SessionBase:
             >>> session.info().step
             0
         """
-        self._check_open()
-        unique = _messages.new_request_id(request_id)
-        request = service_pb2.SaveCheckpointRequest(session_id=self.id, name=name, request_id=unique)
-        rpc = self._transport.stub.SaveCheckpoint
-        return checkpoint_info(self._transport.unary(rpc, request, timeout=timeout, request_id=unique).checkpoint)
+        return self._transport.send(_calls_state.save_checkpoint(self, name, request_id), timeout)
 
     def checkpoints(self, *, timeout: float | None = None) -> list[CheckpointInfo]:
         """Asks for the checkpoints on the server's disk, oldest first, also those that the server made by itself."""
-        self._check_open()
-        request = service_pb2.ListCheckpointsRequest(session_id=self.id)
-        response = self._transport.unary(self._transport.stub.ListCheckpoints, request, timeout=timeout)
-        return [checkpoint_info(each) for each in response.checkpoints]
+        return self._transport.send(_calls_state.checkpoints(self), timeout)
 
     def restore_checkpoint(
         self, name: str, *, request_id: str | None = None, timeout: float | None = None
@@ -178,7 +134,7 @@ class SessionBase:
         Raises:
             CheckpointNotFoundError: The session has none of this name.
         """
-        return self._restore(service_pb2.RestoreCheckpointRequest(name=name), request_id, timeout)
+        return self._transport.send(_calls_state.restore(self, name, request_id), timeout)
 
     def rewind(self, step: int, *, request_id: str | None = None, timeout: float | None = None) -> CheckpointInfo:
         """Takes the session back to what it was right after a step, as `restore_checkpoint` does.
@@ -189,14 +145,11 @@ class SessionBase:
         Raises:
             CheckpointNotFoundError: Nothing that is kept leads to this step.
         """
-        return self._restore(service_pb2.RestoreCheckpointRequest(step=step), request_id, timeout)
+        return self._transport.send(_calls_state.restore(self, step, request_id), timeout)
 
     def delete_checkpoint(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> None:
         """Deletes what `save_checkpoint` wrote; raises CheckpointNotFoundError when there is none of this name."""
-        self._check_open()
-        unique = _messages.new_request_id(request_id)
-        request = service_pb2.DeleteCheckpointRequest(session_id=self.id, name=name, request_id=unique)
-        self._transport.unary(self._transport.stub.DeleteCheckpoint, request, timeout=timeout, request_id=unique)
+        self._transport.send(_calls_state.delete_checkpoint(self, name, request_id), timeout)
 
     def fork(self, *, request_id: str | None = None, timeout: float | None = None) -> Self:
         """Returns a new session with the state of this one, which goes its own way from now on.
@@ -210,12 +163,8 @@ class SessionBase:
             >>> branch.train_step({}).step, session.info().step
             (1, 0)
         """
-        self._check_open()
-        unique = _messages.new_request_id(request_id)
-        request = service_pb2.ForkSessionRequest(session_id=self.id, request_id=unique)
-        rpc = self._transport.stub.ForkSession
-        response = self._transport.unary(rpc, request, timeout=timeout, request_id=unique)
-        return type(self)(self._transport, session_info(response.session), self._graph)
+        found = self._transport.send(_calls_state.fork(self, request_id), timeout)
+        return type(self)(self._transport, found, self._graph)
 
     def export(self, file: File, *, timeout: float | None = None) -> None:
         """Writes the whole session to a file: graph, parameters, gradients, optimizer's memory, step and seed.
@@ -239,15 +188,8 @@ class SessionBase:
             >>> client.import_session(file).digest() == session.digest()
             True
         """
-        self._check_open()
-        request = service_pb2.ExportSessionRequest(session_id=self.id)
         with _files.writing(file) as restart:
-            self._transport.download(
-                self._transport.stub.ExportSession,
-                request,
-                lambda responses: _files.receive(responses, restart()),
-                timeout=timeout,
-            )
+            self._transport.receive(_calls_state.export(self, restart), timeout)
 
     def save(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
         """Writes the whole session to a file, from which `Client.load` makes another: `export` to a path."""
@@ -257,28 +199,15 @@ class SessionBase:
         """Deletes the session on the server, with all that it holds; does nothing when it is gone already."""
         if self._closed:
             return
-        unique = _messages.new_request_id(request_id)
-        request = service_pb2.DeleteSessionRequest(session_id=self.id, request_id=unique)
         with contextlib.suppress(SessionNotFoundError):
-            self._transport.unary(self._transport.stub.DeleteSession, request, timeout=timeout, request_id=unique)
+            self._transport.send(_calls_state.delete(self, request_id), timeout)
         self._closed = True
 
     def _detach(self, lease: Lease, request_id: str | None, timeout: float | None) -> None:
         if self._closed or self._lease != lease.number:
             return
-        unique = _messages.new_request_id(request_id)
-        request = service_pb2.DetachSessionRequest(session_id=self.id, number=lease.number, request_id=unique)
-        self._transport.unary(self._transport.stub.DetachSession, request, timeout=timeout, request_id=unique)
+        self._transport.send(_calls_state.detach(self, lease.number, request_id), timeout)
         self._lease = 0
-
-    def _restore(
-        self, request: service_pb2.RestoreCheckpointRequest, request_id: str | None, timeout: float | None
-    ) -> CheckpointInfo:
-        self._check_open()
-        unique = _messages.new_request_id(request_id)
-        request.session_id, request.request_id, request.lease = self.id, unique, self._lease
-        rpc = self._transport.stub.RestoreCheckpoint
-        return checkpoint_info(self._transport.unary(rpc, request, timeout=timeout, request_id=unique).checkpoint)
 
     def __enter__(self) -> Self:
         return self
@@ -291,14 +220,3 @@ class SessionBase:
         except BackwireError:
             if error is None:
                 raise
-
-    def __repr__(self) -> str:
-        return f"<Session {self.id}{' (closed)' if self._closed else ''}>"
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise SessionNotFoundError(f"session {self.id} was closed here; create another one")
-
-
-def _this_process() -> str:
-    return f"{socket.gethostname()[:100]}:{os.getpid()}"

@@ -48,6 +48,8 @@ class Stub:
     DescribeGraph: "Unary[pb.DescribeGraphRequest, pb.DescribeGraphResponse]"
     ListOps: "Unary[pb.ListOpsRequest, pb.ListOpsResponse]"
     CheckGradients: "Unary[Framed[pb.CheckGradientsRequest], pb.CheckGradientsResponse]"
+    GetStatus: "Unary[pb.GetStatusRequest, pb.GetStatusResponse]"
+    GetSessionHistory: "Unary[pb.GetSessionHistoryRequest, pb.GetSessionHistoryResponse]"
 
     def __init__(self, channel: grpc.Channel) -> None:
         for name in Stub.__annotations__:

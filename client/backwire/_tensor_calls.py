@@ -1,14 +1,16 @@
 """Calls with tensors: in one message each way where they fit, else in chunks on a stream; the caller cannot tell."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from backwire import _messages
+from backwire._call import TensorCall
 from backwire._errors import ServerError, TooLargeError
 from backwire._failures import from_status
 from backwire._pipeline_messages import Answer, AnswerReader, Request, fits
 from backwire._transport import Transport
 from backwire_api.reasons import Reason
-from backwire_api.wire import Framed
+
+T = TypeVar("T")
 
 
 class TensorCalls:
@@ -29,17 +31,18 @@ class TensorCalls:
             "train_step": stub.TrainStep,
         }
 
-    def send(self, kind: str, framed: Framed[Any], timeout: float | None, request_id: str | None) -> Answer:
-        """Returns the answer to a request; `kind` is its name in PipelineRequest."""
-        if kind not in self._streamed and fits(framed.tensors, self.limit):
+    def send(self, call: TensorCall[T], timeout: float | None) -> T:
+        """Returns the outcome of a call."""
+        if call.kind not in self._streamed and fits(call.request.tensors, self.limit):
+            rpc = self._rpcs[call.kind]
             try:
-                response = self._transport.unary(self._rpcs[kind], framed, timeout=timeout, request_id=request_id)
-                return Answer(response.message, _messages.decode(response.tensors))
+                response = self._transport.unary(rpc, call.request, timeout=timeout, request_id=call.request_id)
+                return call.read(Answer(response.message, _messages.decode(response.tensors)))
             except TooLargeError as error:
                 if error.reason != Reason.MESSAGE_TOO_LARGE:
                     raise
-                self._streamed.add(kind)  # nothing was changed, and the next answers will hardly be smaller
-        return self._exchange(Request(kind, framed, request_id=request_id), timeout)
+                self._streamed.add(call.kind)  # nothing was changed, and the next answers will hardly be smaller
+        return call.read(self._exchange(call.piped("implied")[0], timeout))
 
     def _exchange(self, request: Request, timeout: float | None) -> Answer:
         """Returns the answer to a request on a stream of its own."""

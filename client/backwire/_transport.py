@@ -1,40 +1,39 @@
 """Sends calls over a channel: deadlines, retries, metadata, and one translation of every failure."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import grpc
 
-from backwire._errors import BackwireError, ClientClosedError, InvalidRequestError
-from backwire._failures import from_rpc_error
-from backwire._retry import Attempts, Budget, Retry
-from backwire._stub import Stub
+from backwire._call import Call, Download, Upload
+from backwire._errors import BackwireError, ClientClosedError, UnsupportedCallError
+from backwire._failures import from_rpc_error, unsupported
+from backwire._tracing import CallSpan
+from backwire._transport_base import VERSION_REQUEST, VERSION_SECONDS, TransportBase
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Result = TypeVar("Result")
-
-DEFAULT_TIMEOUT = 60.0
-PIPELINE = "/backwire_api.v1.GradientService/Pipeline"
-
 # `request_id` below: None for a call that changes nothing, empty for a mutation without protection against repetition.
 
 
-class Transport:
-    """A channel and how calls on it behave. May be used by several threads at once."""
+class Transport(TransportBase):
+    """A channel whose calls are waited for. May be used by several threads at once."""
 
-    def __init__(self, channel: grpc.Channel, *, token: str | None, timeout: float | None, retry: Retry) -> None:
-        """Takes over the channel; `timeout` is the default of every call in seconds, None for DEFAULT_TIMEOUT."""
-        self.stub = Stub(channel)
-        self._channel = channel
-        self._pipeline: Any = channel.stream_stream(PIPELINE)
-        self._metadata = None if token is None else (("authorization", f"Bearer {token}"),)
-        self._timeout = _positive(DEFAULT_TIMEOUT if timeout is None else timeout)
-        self._retry = retry
-        self.budget = Budget(retry.rate)
-        self._closed = False
+    def send(self, call: Call[Result], timeout: float | None) -> Result:
+        """Returns the outcome of a call."""
+        rpc = getattr(self.stub, call.rpc)
+        return call.read(self.unary(rpc, call.request, timeout=timeout, request_id=call.request_id))
+
+    def receive(self, call: Download[Result], timeout: float | None) -> Result:
+        """Returns the outcome of a call whose answer comes in parts."""
+        return self.download(getattr(self.stub, call.rpc), call.request, call.read, timeout=timeout)
+
+    def put(self, call: Upload[Result], timeout: float | None) -> Result:
+        """Returns the outcome of a call whose request goes in parts."""
+        rpc = getattr(self.stub, call.rpc)
+        return call.read(self.upload(rpc, call.requests, timeout=timeout, request_id=call.request_id))
 
     def unary(
         self,
@@ -45,7 +44,7 @@ class Transport:
         request_id: str | None = None,
     ) -> Response:
         """Returns the response to the request."""
-        return self.run(lambda seconds: rpc(request, timeout=seconds, metadata=self._metadata), timeout, request_id)
+        return self.run(lambda seconds: rpc(request, timeout=seconds, metadata=self._told()), timeout, request_id, rpc)
 
     def download(
         self,
@@ -58,13 +57,13 @@ class Transport:
         """Returns what `decode` makes of the streamed responses; a broken stream is read again from its start."""
 
         def attempt(seconds: float | None) -> Result:
-            call: Any = rpc(request, timeout=seconds, metadata=self._metadata)
+            call: Any = rpc(request, timeout=seconds, metadata=self._told())
             try:
                 return decode(call)
             finally:
                 call.cancel()
 
-        return self.run(attempt, timeout, None)
+        return self.run(attempt, self.patience(timeout, "transfer"), None, rpc)
 
     def upload(
         self,
@@ -75,22 +74,18 @@ class Transport:
         request_id: str | None = None,
     ) -> Response:
         """Returns the response to a stream of requests, which is made anew for every attempt."""
-        return self.run(lambda seconds: rpc(requests(), timeout=seconds, metadata=self._metadata), timeout, request_id)
-
-    def attempts(self, seconds: float) -> Attempts:
-        """Returns what a call may still do that begins now and may take so many seconds."""
-        return Attempts(self._retry, self.budget, seconds)
-
-    def patience(self, timeout: float | None) -> float:
-        """Returns the seconds that a call may take, the default for None; raises InvalidRequestError for none."""
-        return self._timeout if timeout is None else _positive(timeout)
+        return self.run(
+            lambda seconds: rpc(requests(), timeout=seconds, metadata=self._told()),
+            self.patience(timeout, "transfer"),
+            request_id,
+            rpc,
+        )
 
     def converse(self, messages: Iterator[bytes], seconds: float | None = None) -> Iterator[bytes]:
         """Yields the serialized answers on a Pipeline stream, once; raises grpc.RpcError when it breaks."""
-        if self._closed:
-            raise ClientClosedError("the client was closed; connect again")
+        self._check_open()
         try:
-            call: Any = self._pipeline(messages, timeout=seconds, metadata=self._metadata)
+            call: Any = self._pipeline(messages, timeout=seconds, metadata=self._told())
         except ValueError:  # by another thread, meanwhile
             raise ClientClosedError("the client was closed; connect again") from None
         try:
@@ -100,13 +95,41 @@ class Transport:
 
     def close(self) -> None:
         """Closes the channel; calls in progress are cancelled. Closing again does nothing."""
-        self._closed = True
+        self._closed.set()
         self._channel.close()
 
-    def run(self, attempt: Callable[[float | None], Result], timeout: float | None, request_id: str | None) -> Result:
-        """Returns what `attempt` does in the seconds that are left; repeats it when the server could not take it."""
-        if self._closed:
-            raise ClientClosedError("the client was closed; connect again")
+    def run(
+        self,
+        attempt: Callable[[float | None], Result],
+        timeout: float | None,
+        request_id: str | None,
+        rpc: object = None,
+    ) -> Result:
+        """Returns what `attempt` does in the seconds that are left; repeats it when the server could not take it.
+
+        `rpc` is the method of the stub that it calls, None for Pipeline.
+        """
+        with self.span(rpc) as span:
+            return self._repeat(attempt, timeout, request_id, span)
+
+    def _explained(self, error: BackwireError) -> BackwireError:
+        """Returns the error, with the server's version where that is why."""
+        if not isinstance(error, UnsupportedCallError):
+            return error
+        try:
+            status = self.stub.GetStatus(VERSION_REQUEST, timeout=VERSION_SECONDS, metadata=self._told())
+        except grpc.RpcError:  # it is older still
+            return unsupported(error, "")
+        return unsupported(error, status.version)
+
+    def _repeat(
+        self,
+        attempt: Callable[[float | None], Result],
+        timeout: float | None,
+        request_id: str | None,
+        span: CallSpan | None,
+    ) -> Result:
+        self._check_open()
         attempts = self.attempts(self.patience(timeout))
         while True:
             try:
@@ -116,7 +139,7 @@ class Transport:
             except BackwireError as failure:  # told in an answer on a stream
                 error = failure
             except ValueError:
-                if self._closed:  # by another thread, meanwhile
+                if self._closed.is_set():  # by another thread, meanwhile
                     raise ClientClosedError("the client was closed; connect again") from None
                 raise
             else:
@@ -124,13 +147,7 @@ class Transport:
                 return result
             wait = attempts.wait_before_retry(error, repeatable=request_id != "")
             if wait is None:
-                raise error
+                raise self._explained(error)
+            if span is not None:
+                span.repeated(error, wait)
             time.sleep(wait)
-
-
-def _positive(timeout: float) -> float:
-    if math.isnan(timeout) or timeout <= 0:
-        raise InvalidRequestError(
-            f"a timeout of {timeout} s leaves no time; give seconds above 0, or math.inf for none"
-        )
-    return timeout

@@ -59,17 +59,29 @@ def _serve(settings: config.Config, stop: threading.Event, descriptor: int | Non
         from backwire_server.workers.serve import serve
 
         return serve(settings, stop, _announce, descriptor)
+    from backwire_server.rpc.inspecting import Inspection
     from backwire_server.rpc.server import Server
+    from backwire_server.sessions.info import Home
     from backwire_server.telemetry.endpoint import serving
+    from backwire_server.telemetry.opening import tracing
 
-    server = Server(
-        settings.listen, settings.limits, settings.capacity, keeping=settings.keeping, access=settings.access
-    )
-    with serving(settings, server.metrics.exposition):
-        _announce(server.address)
-        stop.wait()
-        _LOG.info("shutting down")
-        return server.stop(settings.grace)
+    with tracing(settings.tracing) as tracer:
+        server = Server(
+            settings.listen,
+            settings.limits,
+            settings.capacity,
+            Home(replica=settings.replica or ""),
+            settings.keeping,
+            settings.access,
+            settings.tenants,
+            Inspection(settings.reflection, settings.channelz),
+            tracer,
+        )
+        with serving(settings, server.metrics.exposition):
+            _announce(server.address)
+            stop.wait()
+            _LOG.info("shutting down")
+            return server.stop(settings.grace)
 
 
 def _announce(address: str) -> None:

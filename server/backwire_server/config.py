@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import metadata
+from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import Any
 
@@ -22,21 +23,58 @@ from backwire_server.config_values import (
     read_optional_seconds,
 )
 from backwire_server.machine import Tuning, usable_cores
-from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.limits import UNLIMITED, Limits, TenantLimits
 
 FILE_VARIABLE = f"{PREFIX}CONFIG"
+
+_EXTRAS = {"tracing": "opentelemetry.sdk", "reflection": "grpc_reflection", "channelz": "grpc_channelz"}
+"""Settings that need an extra of the distribution of the same name, each with a module that comes with it."""
 
 LEAST_MESSAGE_BYTES = 4 << 20  # a chunk may have 2 MiB, and has a name and a shape besides
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The most calls of each kind in progress, and the bytes of requests that they hold together."""
+    """What is taken on at a time.
+
+    Attributes:
+        max_concurrent_calls: The most unary calls in progress.
+        max_concurrent_streams: The most streams in progress, Pipelines not counted.
+        max_concurrent_pipelines: The most Pipelines open.
+        max_concurrent_lookups: The most calls in progress that compute nothing, such as GetSession.
+        max_concurrent_computations: How many sessions compute at a time; None for as many as there are cores.
+        max_request_bytes: The most bytes of requests in progress.
+        max_calls_per_second: The most calls, and requests on Pipelines, that begin in a second; None for no limit.
+        max_connections: The most connections of clients to a process.
+        keepalive: After how many seconds of silence a connection is asked for a sign of life.
+        patience: How many seconds a call may wait for its client when others want its place.
+    """
 
     max_concurrent_calls: int = 64
     max_concurrent_streams: int = 16
     max_concurrent_pipelines: int = 128
+    max_concurrent_lookups: int = 16
+    max_concurrent_computations: int | None = None
     max_request_bytes: int = 1 << 30
+    max_calls_per_second: int | None = None
+    max_connections: int = 4_096
+    keepalive: float = 60.0
+    patience: float = 10.0
+
+    @property
+    def max_concurrent(self) -> int:
+        """The most calls of all kinds in progress."""
+        return (
+            self.max_concurrent_calls
+            + self.max_concurrent_streams
+            + self.max_concurrent_pipelines
+            + self.max_concurrent_lookups
+        )
+
+    @property
+    def computations(self) -> int:
+        """How many sessions compute at a time."""
+        return self.max_concurrent_computations or usable_cores()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +123,17 @@ class Config:
         log_level: From which level on to log.
         access_log: Whether to log every call.
         metrics_listen: `HOST:PORT` to serve metrics on; None for nowhere.
+        tracing: Whether to export traces.
+        reflection: Whether clients may read the contract from the server.
+        channelz: Whether admins may see its connections.
+        replica: The name of this server among several behind one address; None for one that is alone.
         workers: How many processes share the sessions; None for one per core.
         worker_port: The first of the ports on which workers are reached directly from other machines; None for none.
         tuning: How each process uses the machine.
         access: Who may come in.
         keeping: How sessions are kept on disk.
         limits: What sessions are held to.
+        tenants: What each tenant is held to unless the tokens file says otherwise.
         capacity: What is taken on at a time.
     """
 
@@ -101,12 +144,17 @@ class Config:
     log_level: str = "info"
     access_log: bool = False
     metrics_listen: str | None = None
+    tracing: bool = False
+    reflection: bool = False
+    channelz: bool = False
+    replica: str | None = None
     workers: int | None = None
     worker_port: int | None = None
     tuning: Tuning = field(default_factory=Tuning)
     access: Access = field(default_factory=Access)
     keeping: Keeping = field(default_factory=Keeping)
     limits: Limits = field(default_factory=Limits)
+    tenants: TenantLimits = UNLIMITED
     capacity: Capacity = field(default_factory=Capacity)
 
     def __post_init__(self) -> None:
@@ -127,6 +175,7 @@ class Config:
                 f"--metrics-listen {self.metrics_listen} can be reached from other machines, and is not encrypted; "
                 "give --tls-certificate and --tls-key, listen on 127.0.0.1, or say --allow-plaintext"
             )
+        self._check_extras()
         if encrypted and self.worker_port is not None:
             raise ConfigError("--worker-port does not go with --tls-certificate: workers' ports are not encrypted")
         if self.limits.max_message_bytes < LEAST_MESSAGE_BYTES:
@@ -142,6 +191,14 @@ class Config:
         if self.worker_port is not None and self.listen.startswith("unix:"):
             raise ConfigError("--worker-port goes with --listen HOST:PORT; workers of a unix socket have unix sockets")
 
+    def _check_extras(self) -> None:
+        for name, module in _EXTRAS.items():
+            if getattr(self, name) and not _installed(module):
+                raise ConfigError(
+                    f"--{name} needs packages that are not installed: run `pip install 'backwire[{name}]'`, or leave "
+                    f"--{name} out"
+                )
+
     @property
     def worker_count(self) -> int:
         """How many processes share the sessions: as many as asked for, but none that could not have a session."""
@@ -153,6 +210,7 @@ PARTS: Mapping[str, type[Any]] = {
     "access": Access,
     "keeping": Keeping,
     "limits": Limits,
+    "tenants": TenantLimits,
     "capacity": Capacity,
 }
 """The parts of a configuration that have settings of their own, by their names in Config."""
@@ -171,7 +229,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
     origins = dict.fromkeys(given, "flag")
     try:
         path = path or environment.get(FILE_VARIABLE, "")
-        written = read_settings(path, [option.name for option in options]) if path else {}
+        written = read_settings(path, [option.name for option in options], _tables()) if path else {}
         for option in options:
             for text, place in (
                 (environment.get(option.variable, ""), option.variable),
@@ -222,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"backwire {_version()}")
+    parser.add_argument("--version", action="version", version=f"backwire {version()}")
     parser.add_argument("--config", metavar="FILE", help=f'a TOML file of lines like grace = "20s" [{FILE_VARIABLE}]')
     parser.add_argument("--check-config", action="store_true", help="print every setting and its origin, and end")
     for heading, options in OPTIONS.items():
@@ -233,7 +291,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(group: Any, option: Option) -> None:
-    text = f"{option.help} [{option.variable}; {_default(option)}]".replace("%", "%%")
+    text = f"{option.help} [{option.variable}; {default_text(option)}]".replace("%", "%%")
     if option.read is read_flag:
         group.add_argument(option.flag, action=argparse.BooleanOptionalAction, help=text)
         return
@@ -247,7 +305,8 @@ def _add(group: Any, option: Option) -> None:
     group.add_argument(option.flag, type=read, metavar=option.metavar, help=text)
 
 
-def _default(option: Option) -> str:
+def default_text(option: Option) -> str:
+    """Returns the default of a setting as the help tells it: in a unit, or in words for none."""
     kinds: list[type[Any]] = [Config, *PARTS.values()]
     owner: Any = next(kind() for kind in kinds if option.name in _names(kind))
     value = getattr(owner, option.name)
@@ -266,8 +325,19 @@ def _read(option: Option, text: str, place: str) -> Any:
         raise ConfigError(f"{place}: {error}") from None
 
 
+def _tables() -> dict[str, list[str]]:
+    return {part: _names(kind) for part, kind in PARTS.items()}
+
+
 def _names(kind: type[Any]) -> list[str]:
     return [each.name for each in fields(kind)]
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
 
 
 def _is_private(listen: str) -> bool:
@@ -281,7 +351,8 @@ def _is_private(listen: str) -> bool:
         return False
 
 
-def _version() -> str:
+def version() -> str:
+    """Returns the version of the distribution that this is a part of."""
     try:
         return metadata.version("backwire")
     except metadata.PackageNotFoundError:

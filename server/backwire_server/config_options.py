@@ -18,6 +18,7 @@ from backwire_server.config_values import (
     read_log_level,
     read_optional_seconds,
     read_port,
+    read_replica,
     read_seconds,
 )
 
@@ -62,6 +63,21 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
             "HOST:PORT",
             "serve metrics for Prometheus on http://HOST:PORT/metrics, or https where the server is encrypted",
             unset="none",
+        ),
+        Option("tracing", read_flag, "", "export traces by OpenTelemetry, as its variables OTEL_* say"),
+        Option("reflection", read_flag, "", "let clients read the contract from the server (gRPC reflection)"),
+        Option(
+            "channelz",
+            read_flag,
+            "",
+            "let admins see connections of the server (gRPC channelz), and all without tokens",
+        ),
+        Option(
+            "replica",
+            read_replica,
+            "NAME",
+            "the name of this server among several behind one address, which the ids of its sessions tell",
+            unset="none: it is alone",
         ),
     ],
     "who may come in": [
@@ -145,6 +161,25 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
         Option("max_graph_nodes", read_count, "N", "the most nodes of a graph"),
         Option("max_parameters", read_count, "N", "the most parameters of a graph"),
         Option("max_parameter_bytes", read_bytes, "BYTES", "the most bytes of parameters and constants in a graph"),
+        Option(
+            "max_attribute_bytes", read_bytes, "BYTES", "the most bytes of attributes of the nodes of a graph together"
+        ),
+        Option("max_tensor_rank", read_count, "N", "the most dimensions of a tensor; none may have more than 32"),
+        Option("max_tensor_bytes", read_bytes, "BYTES", "the most bytes of a tensor"),
+        Option(
+            "max_compile_time",
+            read_seconds,
+            "TIME",
+            "how long the check of a graph, and what is compiled for a shape, may take",
+        ),
+        Option(
+            "max_call_flops",
+            read_count,
+            "N",
+            "the most floating-point operations of a pass with its gradient",
+            unset="none",
+        ),
+        Option("max_call_bytes", read_bytes, "BYTES", "the most bytes that a pass, or its gradient, needs to compute"),
         Option("max_passes", read_count, "N", "the most passes that a session keeps; the oldest expires"),
         Option("max_pass_bytes", read_bytes, "BYTES", "the most bytes that the passes of a session hold"),
         Option("pass_ttl", read_seconds, "TIME", "how long a pass is kept"),
@@ -161,7 +196,62 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
         Option("max_concurrent_calls", read_count, "N", "the most unary calls in progress"),
         Option("max_concurrent_streams", read_count, "N", "the most streams in progress, Pipelines not counted"),
         Option("max_concurrent_pipelines", read_count, "N", "the most Pipelines open"),
+        Option(
+            "max_concurrent_lookups",
+            read_count,
+            "N",
+            "the most calls in progress that only look",
+        ),
+        Option(
+            "max_concurrent_computations",
+            read_count,
+            "N",
+            "how many sessions compute at a time; others wait, those of each tenant for an equal share of the time",
+            unset="one per core",
+        ),
         Option("max_request_bytes", read_bytes, "BYTES", "the most bytes of requests in progress"),
+        Option(
+            "max_calls_per_second",
+            read_count,
+            "N",
+            "the most calls, and requests on Pipelines, that begin in a second",
+            unset="none",
+        ),
+    ],
+    "limits on connections and slow clients": [
+        Option("max_connections", read_count, "N", "the most connections of clients to a process"),
+        Option(
+            "keepalive",
+            read_seconds,
+            "TIME",
+            "after how much silence a connection is asked for a sign of life, which may take as long, up to 20 s",
+        ),
+        Option(
+            "patience",
+            read_seconds,
+            "TIME",
+            "how long a call may wait for its client to send, or to take the answer, when others want its place",
+        ),
+    ],
+    "limits of each tenant, unless the tokens file has others": [
+        Option("tenant_max_sessions", read_count, "N", "the most sessions of a tenant at a time", unset="none"),
+        Option("tenant_max_bytes", read_bytes, "BYTES", "the bytes of its sessions together", unset="none"),
+        Option("tenant_max_calls", read_count, "N", "its calls of all kinds in progress", unset="none"),
+        Option(
+            "tenant_calls_per_second",
+            read_count,
+            "N",
+            "its calls and Pipeline requests in a second",
+            unset="none",
+        ),
+        Option("tenant_bytes_per_second", read_bytes, "BYTES", "the bytes of its requests in a second", unset="none"),
+        Option(
+            "tenant_flops_per_second",
+            read_count,
+            "N",
+            "its floating-point operations in a second",
+            unset="none",
+        ),
     ],
 }
 """All settings, by the heading that the help has them under."""

@@ -3,6 +3,8 @@
 import os
 import re
 
+from backwire_server.sessions.replicas import is_replica
+
 LOG_LEVELS = ("debug", "info", "warning", "error")
 DURABILITIES = ("memory", "journal", "fsync")
 LONGEST_SOCKET_PATH = 107  # bytes; the kernel takes no more
@@ -73,6 +75,13 @@ def read_durability(text: str) -> str:
     if text.lower() not in DURABILITIES:
         raise ConfigError(f"{text!r} is no durability; use one of {', '.join(DURABILITIES)}")
     return text.lower()
+
+
+def read_replica(text: str) -> str:
+    """Reads the name of a replica."""
+    if not is_replica(text):
+        raise ConfigError(f"{text!r} is no name of a replica; use 1 to 24 of a-z, 0-9 and, within, -")
+    return text
 
 
 def read_directory(text: str) -> str:

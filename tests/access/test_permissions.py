@@ -17,6 +17,8 @@ LOOKING = {
     "GetGradients",
     "DescribeGraph",
     "ListOps",
+    "GetStatus",
+    "GetSessionHistory",
     "ListCheckpoints",
     "CheckGradients",
     "ExportSession",

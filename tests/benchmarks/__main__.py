@@ -22,6 +22,7 @@ from tests.benchmarks import (
     hibernation,
     machine,
     memory,
+    overload,
     payloads,
     plot,
     products,
@@ -44,6 +45,7 @@ SECTIONS: dict[str, Section] = {
     "durability": durability.measure,
     "snapshots": snapshots.measure,
     "hibernation": hibernation.measure,
+    "overload": overload.measure,
 }
 NAMES = (*STEPS, PRODUCTS, *SECTIONS)
 QUICK_NAMES = (*STEPS, "floor", "payloads", "durability")

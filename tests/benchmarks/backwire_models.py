@@ -42,7 +42,7 @@ def _resnet8(_: str) -> bw.Value:
         if index:
             h = bw.conv2d(h, filters, 1, stride=stride, use_bias=False, name=f"block{index}/shortcut")
         h = bw.relu(inner + h)
-    return _classified(bw.flatten(bw.global_average_pool2d(h)), "batch")
+    return _classified(bw.flatten(bw.global_average_pool(h)), "batch")
 
 
 def _normed_conv(x: bw.Value, filters: int, name: str, stride: int = 1) -> bw.Value:

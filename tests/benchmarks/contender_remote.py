@@ -49,7 +49,7 @@ class Contender:
 
     def _pipeline(self, steps: int) -> None:
         assert self._session is not None
-        for _ in self._session.fit(itertools.repeat(self._batch, steps)):
+        for _ in self._session.train_steps(itertools.repeat(self._batch, steps)):
             pass
 
 

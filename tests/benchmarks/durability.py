@@ -79,5 +79,5 @@ def _train_and_replay(steps: int) -> tuple[float, float]:
 
 
 def _fit(session: bw.Session, model: str, steps: int) -> None:
-    for _ in session.fit(itertools.repeat(values.batch(model), steps)):
+    for _ in session.train_steps(itertools.repeat(values.batch(model), steps)):
         pass

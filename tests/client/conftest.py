@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from tests.client.fake_durability import FakeDurability
+from tests.client.fake_status import FakeStatus
 
 import backwire as bw
 from backwire_api import chunk_stream, tensors
@@ -50,7 +51,7 @@ def refusal(
     return lambda context: context.abort_with_status(rpc_status.to_status(status))
 
 
-class FakeService(FakeDurability, service_grpc.GradientServiceServicer):
+class FakeService(FakeStatus, FakeDurability, service_grpc.GradientServiceServicer):
     """Sessions whose output `y` is twice the input `x`, and whose parameters are what was given.
 
     `before[rpc]` fails calls before they have an effect, `after[rpc]` loses the answers of calls that had one, and

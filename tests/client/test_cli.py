@@ -37,6 +37,8 @@ def test_help_documents_every_command_and_exit_code(capsys: pytest.CaptureFixtur
         "health",
         "ops",
         "sessions",
+        "top",
+        "watch",
         "verify",
         "version",
         "exit codes",

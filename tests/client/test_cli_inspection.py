@@ -9,24 +9,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from tests.client.onnx_files import info, save
 
 import backwire as bw
 from backwire import _cli, _cli_check, _cli_describe
 
 Run = Any
-
-
-def save(path: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], arrays: dict[str, Any]) -> str:
-    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in arrays.items()]
-    graph = helper.make_graph(nodes, "test", inputs, outputs, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    onnx.save(model, path)
-    return str(path)
-
-
-def info(name: str, shape: list[int | str], kind: int = TensorProto.FLOAT) -> Any:
-    return helper.make_tensor_value_info(name, kind, shape)
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def mutate(session: bw.Session) -> None:
         pipe.step()
         pipe.train_step(X)
         pipe.zero_gradients()
-    list(session.fit([X, X]))
+    list(session.train_steps([X, X]))
 
 
 def test_a_session_has_the_durability_that_was_asked_for(client: bw.Client, service: "FakeService") -> None:

@@ -15,7 +15,7 @@ from backwire_api.reasons import Reason
 if TYPE_CHECKING:
     from tests.client.conftest import FakeService
 
-RETRIED = ("SHUTTING_DOWN", "NO_WORKER", "RECOVERING", "STORAGE_FAILED")
+RETRIED = ("SHUTTING_DOWN", "NO_WORKER", "RECOVERING", "WRONG_REPLICA", "STORAGE_FAILED")
 CLASSES = [
     value
     for value in vars(_errors).values()
@@ -69,7 +69,10 @@ def test_a_reason_becomes_its_exception(
     assert caught.value.request_id == "mine"
 
 
-@pytest.mark.parametrize("code", [each for each in grpc.StatusCode if each.name not in ("OK", "UNAVAILABLE")])
+BARE = [each for each in grpc.StatusCode if each.name not in ("OK", "UNAVAILABLE", "CANCELLED")]
+
+
+@pytest.mark.parametrize("code", BARE)
 def test_a_bare_status_code_becomes_its_exception(
     code: grpc.StatusCode, session: bw.Session, service: "FakeService"
 ) -> None:
@@ -77,6 +80,24 @@ def test_a_bare_status_code_becomes_its_exception(
     with pytest.raises(_failures.BY_CODE[code], match="no details") as caught:
         session.step()
     assert caught.value.code is code
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [("CANCELLED", "CANCELLED"), ("CANCELLED", "error code 8"), ("INTERNAL", "Received RST_STREAM with error code 2")],
+)
+def test_a_call_that_is_reset_on_its_way_is_sent_again(
+    code: str, told: str, session: bw.Session, service: "FakeService"
+) -> None:
+    service.before["Step"] = [lambda context: context.abort(grpc.StatusCode[code], told)]
+    assert session.step().step == 1
+    assert len(service.requests["Step"]) == 2
+
+
+def test_what_a_server_cancels_by_itself_is_told(session: bw.Session, service: "FakeService", refuse: Any) -> None:
+    service.before["Step"] = [refuse(grpc.StatusCode.CANCELLED, reason="CANCELLED")]
+    with pytest.raises(bw.CancelledError):
+        session.step()
 
 
 def test_details_become_attributes(session: bw.Session, service: "FakeService", refuse: Any) -> None:

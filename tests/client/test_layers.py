@@ -125,6 +125,65 @@ def test_layers_refuse_what_does_not_fit(build: Callable[[], Any], message: str)
         build()
 
 
+def test_lstm_remembers_at_first_and_reads_both_ways() -> None:
+    outputs, state, cell = bw.lstm(bw.input("s", ("batch", 5, 4)), 3, name="r", bidirectional=True)
+    assert (outputs.shape, state.shape, cell.shape) == (("batch", 5, 6), (2, "batch", 3), (2, "batch", 3))
+    parameters = {each.name: each for each in proto(outputs).parameters}
+    assert list(parameters) == [
+        f"r/0/{way}{part}" for part in ("weight", "recurrent", "bias") for way in ("", "reversed/")
+    ]
+    assert list(parameters["r/0/weight"].initializer.shape) == [12, 4]
+    assert parameters["r/0/recurrent"].initializer.distribution == _Rule.DISTRIBUTION_ORTHOGONAL
+    begin = np.frombuffer(parameters["r/0/bias"].value.data, np.float32)
+    np.testing.assert_array_equal(begin, [0] * 6 + [1] * 3 + [0] * 3)
+
+
+def test_only_a_gru_has_two_biases() -> None:
+    sequences = bw.input("s", ("batch", 5, 4))
+    names = {each.name for each in proto(bw.gru(sequences, 3, name="r")[0]).parameters}
+    assert names == {"r/0/weight", "r/0/recurrent", "r/0/bias", "r/0/recurrent_bias"}
+    assert len(proto(bw.rnn(sequences, 3, name="r")[0]).parameters) == 3
+
+
+def test_dropout_lies_between_recurrent_layers_only() -> None:
+    sequences = bw.input("s", ("batch", 5, 4))
+    assert ops(bw.gru(sequences, 3, name="r", layers=3, dropout=0.5)[0]).count("Dropout") == 2
+    assert "Dropout" not in ops(bw.gru(sequences, 3, name="r", dropout=0.5)[0])
+
+
+def test_attention_of_heads_is_four_dense_layers() -> None:
+    words = bw.input("words", ("batch", 6, 8))
+    y = bw.multi_head_attention(words, heads=4, name="a", key_heads=2, use_bias=False)
+    sizes = {each.name: list(each.initializer.shape) for each in proto(y).parameters}
+    assert sizes == {
+        "a/query/weight": [8, 8],
+        "a/key/weight": [8, 4],
+        "a/value/weight": [8, 4],
+        "a/output/weight": [8, 8],
+    }
+    assert ops(y).count("Attention") == 1
+
+
+def test_blocks_drop_what_they_add() -> None:
+    words = bw.input("words", ("batch", 6, 8))
+    y = bw.transformer_encoder_block(words, heads=2, hidden=16, name="b", dropout=0.1)
+    assert ops(y).count("Dropout") == 3
+    assert ops(bw.multi_head_attention(words, heads=2, name="a", dropout=0.1))[-1] == "Dropout"
+
+
+def test_residual_adds_or_takes_a_shortcut() -> None:
+    assert ops(bw.residual(X, bw.relu)) == ["Relu", "Add"]
+    narrow = bw.residual(X, lambda x: bw.dense(x, 2, name="body"), shortcut=lambda x: bw.dense(x, 2, name="shortcut"))
+    assert narrow.shape == ("batch", 2)
+
+
+def test_parameters_of_a_value_are_the_trainable_ones_it_depends_on() -> None:
+    y = bw.batch_norm(bw.dense(X, 3, name="d"), name="n")
+    assert list(bw.parameters_of(y)) == ["d/bias", "d/weight", "n/bias", "n/scale"]
+    assert list(bw.parameters_of(y, "?/bias")) == ["d/bias", "n/bias"]
+    assert bw.l2_penalty(bw.parameters_of(y)["d/weight"]).shape == ()
+
+
 def test_squared_error_has_the_textbooks_half_as_an_option() -> None:
     assert ops(bw.squared_error(X, X + 1)) == ["Add", "Sub", "Mul", "ReduceMean"]
     graph = proto(bw.squared_error(X, 1.0, half=True, reduction="sum"))
@@ -181,10 +240,17 @@ def test_losses_refuse_what_does_not_fit(build: Callable[[], Any], message: str)
         (bw.Constant(0.25), _Rule.DISTRIBUTION_CONSTANT, {"location": 0.25}),
         (bw.Uniform(low=-1, high=2), _Rule.DISTRIBUTION_UNIFORM, {"location": -1, "scale": 2}),
         (bw.Normal(mean=1, standard_deviation=3), _Rule.DISTRIBUTION_NORMAL, {"location": 1, "scale": 3}),
+        (
+            bw.TruncatedNormal(mean=1, standard_deviation=3),
+            _Rule.DISTRIBUTION_TRUNCATED_NORMAL,
+            {"location": 1, "scale": 3},
+        ),
         (bw.GlorotUniform(gain=2), _Rule.DISTRIBUTION_GLOROT_UNIFORM, {"gain": 2}),
         (bw.GlorotNormal(), _Rule.DISTRIBUTION_GLOROT_NORMAL, {"gain": 1}),
         (bw.HeUniform(), _Rule.DISTRIBUTION_HE_UNIFORM, {"gain": 2**0.5}),
         (bw.HeNormal(gain=1), _Rule.DISTRIBUTION_HE_NORMAL, {"gain": 1}),
+        (bw.LeCunUniform(), _Rule.DISTRIBUTION_HE_UNIFORM, {"gain": 1}),
+        (bw.LeCunNormal(gain=3), _Rule.DISTRIBUTION_HE_NORMAL, {"gain": 3}),
         (bw.Orthogonal(), _Rule.DISTRIBUTION_ORTHOGONAL, {"gain": 1}),
     ],
     ids=repr,

@@ -115,7 +115,7 @@ def test_an_overloaded_server_is_asked_again_where_order_is_safe(session: bw.Ses
             yield told(request.id, grpc.StatusCode.FAILED_PRECONDITION, "DEPENDENCY_FAILED", failed_id=str(first))
 
     service.streams.append(stream)
-    assert [result.step for result in session.fit([X] * 4, depth=3)] == [1, 2, 3, 4]
+    assert [result.step for result in session.train_steps([X] * 4, depth=3)] == [1, 2, 3, 4]
 
 
 def test_an_idle_stream_that_ended_is_opened_again(session: bw.Session, service: Any) -> None:
@@ -236,21 +236,21 @@ def test_threads_share_a_pipeline(session: bw.Session, service: Any) -> None:
     assert service.sessions[session.id].step == 60
 
 
-def test_nothing_is_sent_before_a_fit_is_asked_for_results(session: bw.Session, service: Any) -> None:
-    results = session.fit([X])
+def test_nothing_is_sent_before_a_loop_of_steps_is_asked_for_results(session: bw.Session, service: Any) -> None:
+    results = session.train_steps([X])
     assert not service.requests["TrainStep"]
     assert next(results).step == 1
     assert list(results) == []
 
 
-def test_a_fit_waits_for_what_is_on_its_way_when_its_batches_fail(session: bw.Session, service: Any) -> None:
+def test_a_loop_of_steps_waits_for_what_is_on_its_way_when_its_batches_fail(session: bw.Session, service: Any) -> None:
     def batches() -> Iterator[Any]:
         yield X
         yield X
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="disk"):
-        list(session.fit(batches(), depth=8))
+        list(session.train_steps(batches(), depth=8))
     assert service.sessions[session.id].step == 2
 
 

@@ -21,6 +21,25 @@ def test_everything_public_is_documented() -> None:
             assert inspect.getdoc(value), name
 
 
+RETURNED = {
+    *("CheckpointInfo", "InputInfo", "LeaseInfo", "ParameterInfo", "SessionInfo", "SessionLimits", "StepResult"),
+    *("TrainStepResult", "GradientCheck", "GraphDescription", "OpAttribute", "OpInfo", "OpInput", "ParameterCheck"),
+    *("ValueInfo", "WireBytes", "ServerLoad", "ServerStatus", "SessionHistory", "SessionStatus", "StepRecord", "Usage"),
+    *("Lease", "Forward", "ForwardFuture", "PipelineFuture", "Epoch", "Training", "Reason", "Optimizer", "Schedule"),
+}
+"""What calls return, and what others are made from; the examples of those calls and classes show it."""
+
+
+def test_everything_that_users_call_has_an_example() -> None:
+    for name in set(bw.__all__) - RETURNED:
+        value = getattr(bw, name)
+        if inspect.isclass(value) and not issubclass(value, BaseException):
+            documented = [value, *(each for key, each in vars(value).items() if not key.startswith("_"))]
+            assert any(">>>" in (each.__doc__ or "") for each in documented), name
+        elif inspect.isfunction(value):
+            assert ">>>" in (value.__doc__ or ""), name
+
+
 def test_configuration_is_keyword_only() -> None:
     builders: list[tuple[Callable[..., Any], int]] = [
         (bw.connect, 1),

@@ -47,7 +47,7 @@ def test_a_lost_answer_is_asked_for_again_and_the_step_applied_once(
     assert session.info().step == 1
 
 
-@pytest.mark.parametrize("reason", ["SHUTTING_DOWN", "NO_WORKER", "RECOVERING", "STORAGE_FAILED"])
+@pytest.mark.parametrize("reason", ["SHUTTING_DOWN", "NO_WORKER", "RECOVERING", "WRONG_REPLICA", "STORAGE_FAILED"])
 def test_a_server_that_cannot_serve_for_now_is_asked_again(
     session: bw.Session, service: "FakeService", refuse: Any, reason: str
 ) -> None:

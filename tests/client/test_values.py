@@ -101,7 +101,7 @@ def test_operators_are_one_node(value: bw.Value, op: str, shape: tuple[Any, ...]
         (bw.shape(X), "Shape", (3,)),
         (bw.max_pool2d(IMAGES, 2), "MaxPool", ("batch", 4, 4, 4)),
         (bw.average_pool2d(IMAGES, 3, stride=2, padding=1), "AveragePool", ("batch", 4, 4, 4)),
-        (bw.global_average_pool2d(IMAGES), "GlobalAveragePool", ("batch", 4, 1, 1)),
+        (bw.global_average_pool(IMAGES), "GlobalAveragePool", ("batch", 4, 1, 1)),
         (bw.dropout(X, 0.1), "Dropout", ("batch", 3, 4)),
     ],
 )

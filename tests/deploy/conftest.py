@@ -1,18 +1,16 @@
-"""A server in plain text on the loopback, certificates for it, and ports that are free."""
+"""A server in plain text on the loopback, certificates for it, what it tells Prometheus, and ports that are free."""
 
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from tests.deploy.files import CERTIFICATES, DOCKER, ROOT
-
-PREFIX = "backwire listening on "
-PACKAGES = os.pathsep.join(str(ROOT / folder) for folder in ("proto", "client", "server"))
+from tests.deploy.files import CERTIFICATES, DOCKER, PACKAGES, PREFIX
+from tests.deploy.metered import exposed, metered
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +40,13 @@ def backend() -> Iterator[str]:
         assert line.startswith(PREFIX), line
         yield line.removeprefix(PREFIX).strip()
         process.terminate()
+
+
+@pytest.fixture(scope="session")
+def exposition(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, frozenset[str]]:
+    """Returns the labels of each series that a server tells Prometheus of, by the name of the series."""
+    with metered(tmp_path_factory.mktemp("metered")) as address:
+        return exposed(address)
 
 
 @pytest.fixture

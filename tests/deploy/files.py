@@ -1,5 +1,6 @@
 """Reads the files of docker/, and replaces in them what depends on the machine that they run on."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,12 @@ import yaml  # type: ignore[import-untyped]
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
+
+PREFIX = "backwire listening on "
+"""What a server prints before its address."""
+
+PACKAGES = os.pathsep.join(str(ROOT / folder) for folder in ("proto", "client", "server"))
+"""The path that a server imports from."""
 
 CERTIFICATES = frozenset({"ca.crt", "tls.crt", "tls.key"})
 """The files that docker/certificates makes."""

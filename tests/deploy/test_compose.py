@@ -23,6 +23,35 @@ def test_a_setting_is_known_and_readable(name: str) -> None:
         options[name].read(SETTINGS[name])
 
 
+def test_the_port_of_the_metrics_is_the_one_that_prometheus_asks_and_is_not_published() -> None:
+    (scraping,) = documents(DOCKER / "prometheus" / "prometheus.yaml")
+    (job,) = scraping["scrape_configs"]
+    port = SETTINGS["BACKWIRE_METRICS_LISTEN"].rpartition(":")[2]
+    assert job["static_configs"] == [{"targets": [f"backwire:{port}"]}]
+    assert job["scheme"] == "https"
+    assert not any(port in published for published in SERVICE["ports"])
+
+
+def test_prometheus_has_the_authority_and_the_files_that_it_is_started_with() -> None:
+    service = COMPOSE["services"]["prometheus"]
+    (scraping,) = documents(DOCKER / "prometheus" / "prometheus.yaml")
+    assert {f"/run/secrets/{name}" for name in service["secrets"]} == {
+        job["tls_config"]["ca_file"] for job in scraping["scrape_configs"]
+    }
+    assert "--config.file=/etc/prometheus/prometheus.yaml" in service["command"]
+    assert "./prometheus:/etc/prometheus:ro" in service["volumes"]
+
+
+@pytest.mark.parametrize("name", ["prometheus", "grafana"])
+def test_what_observes_is_started_when_asked_for_and_has_no_privilege(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert service["profiles"] == ["observe"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert ":latest" not in service["image"]
+
+
 def test_nothing_is_served_in_plain_text() -> None:
     assert "BACKWIRE_ALLOW_PLAINTEXT" in image_settings()
     assert SETTINGS["BACKWIRE_ALLOW_PLAINTEXT"] == ""

@@ -9,6 +9,7 @@ from tests.deploy.files import CERTIFICATES, DOCKER, DOCKERFILE, documents, imag
 
 from backwire_server.config_options import OPTIONS
 from backwire_server.config_values import read_bytes, read_seconds
+from backwire_server.sessions.replicas import is_replica
 
 MANIFESTS = {
     (document["kind"], document["metadata"]["name"]): document
@@ -111,13 +112,13 @@ def test_volumes_are_mounted_once_and_all_of_them() -> None:
 
 
 def test_settings_name_files_that_are_mounted() -> None:
-    environment = {variable["name"]: variable["value"] for variable in CONTAINER["env"]}
+    environment = {variable["name"]: variable.get("value") for variable in CONTAINER["env"]}
     named = [environment["BACKWIRE_CONFIG"], *(SETTINGS[key] for key in ("tls_certificate", "tls_key", "tokens"))]
     assert set(named) <= files()
 
 
 def test_no_setting_of_the_image_hides_one_of_the_file() -> None:
-    unset = {variable["name"] for variable in CONTAINER["env"] if not variable["value"]}
+    unset = {variable["name"] for variable in CONTAINER["env"] if variable.get("value") == ""}
     assert unset == image_settings()
     assert unset <= {option.variable for options in OPTIONS.values() for option in options}
 
@@ -128,6 +129,12 @@ def test_settings_are_known_and_readable() -> None:
     for name, value in SETTINGS.items():
         if not name.startswith(("tls_", "tokens")):  # these must exist where they are read
             options[name].read(str(value))
+
+
+def test_each_pod_is_a_replica_of_its_own_name() -> None:
+    (source,) = [each["valueFrom"] for each in CONTAINER["env"] if each["name"] == "BACKWIRE_REPLICA"]
+    assert source == {"fieldRef": {"fieldPath": "metadata.name"}}
+    assert is_replica(f"{STATEFUL_SET['metadata']['name']}-{STATEFUL_SET['spec']['replicas'] - 1}")
 
 
 def test_the_pod_has_the_identity_of_the_image_and_no_privilege() -> None:

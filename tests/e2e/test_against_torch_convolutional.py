@@ -47,7 +47,7 @@ def test_residual_norms(bench: "TorchBench") -> None:
     def here(x: dict[str, bw.Value], p: dict[str, bw.Value]) -> bw.Value:
         h = bw.conv(x["x"], p["stem"], padding=1)
         h = bw.relu(h + block(bw.relu(block(h, p, "1")), p, "2"))
-        return bw.softmax_cross_entropy(bw.flatten(bw.global_average_pool2d(h)) @ p["w"], x["y"])
+        return bw.softmax_cross_entropy(bw.flatten(bw.global_average_pool(h)) @ p["w"], x["y"])
 
     def there(x: Any, p: Any) -> Any:
         def block(h: Any, i: str) -> Any:
@@ -112,7 +112,7 @@ def test_running_statistics(bench: "TorchBench") -> None:
     def here(x: dict[str, bw.Value], p: dict[str, bw.Value]) -> bw.Value:
         h = bw.relu(bw.batch_norm(bw.conv(x["x"], p["stem"], padding=1), name="first"))
         h = bw.relu(h + bw.batch_norm(bw.conv(h, p["k"], padding=1), name="second", momentum=0.7))
-        return bw.softmax_cross_entropy(bw.flatten(bw.global_average_pool2d(h)) @ p["w"], x["y"])
+        return bw.softmax_cross_entropy(bw.flatten(bw.global_average_pool(h)) @ p["w"], x["y"])
 
     def there(x: Any, p: Any) -> Any:
         def norm(h: Any, name: str, momentum: float) -> Any:
@@ -138,10 +138,10 @@ def test_separable_convolutions_that_excite(bench: "TorchBench") -> None:
     def here(x: dict[str, bw.Value], p: dict[str, bw.Value]) -> bw.Value:
         h = bw.conv(bw.conv(x["x"], p["deep"], groups=3, stride=2, padding=1), p["point"], p["c"])
         (h,) = bw.op("HardSwish", h, shape=h.shape)
-        squeezed = bw.relu(bw.flatten(bw.global_average_pool2d(h)) @ p["squeeze"])
+        squeezed = bw.relu(bw.flatten(bw.global_average_pool(h)) @ p["squeeze"])
         (gates,) = bw.op("HardSigmoid", squeezed @ p["excite"], attributes={"alpha": 0.25}, shape=(2, 6))
         h = h * bw.reshape(gates, (2, 6, 1, 1))
-        return bw.softmax_cross_entropy(bw.flatten(bw.global_average_pool2d(h**2)) @ p["w"], x["y"])
+        return bw.softmax_cross_entropy(bw.flatten(bw.global_average_pool(h**2)) @ p["w"], x["y"])
 
     def there(x: Any, p: Any) -> Any:
         h = F.hardswish(F.conv2d(F.conv2d(x["x"], p["deep"], groups=3, stride=2, padding=1), p["point"], p["c"]))

@@ -1,7 +1,10 @@
 """The examples in the SDK's docstrings that need a server do what they say."""
 
+import asyncio
 import doctest
-from collections.abc import Iterator
+import importlib
+import pkgutil
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -15,25 +18,29 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bw.Client]:
         yield connected
 
 
-@pytest.mark.parametrize(
-    "documented",
-    [
-        bw.connect,
-        bw.Client.describe,
-        bw.Session.forward,
-        bw.Session.train_step,
-        bw.Session.parameters,
-        bw.Session.check_gradients,
-        bw.Session.digest,
-        bw.Session.attach,
-        bw.Session.save_checkpoint,
-        bw.Session.fork,
-        bw.Forward.backward,
-    ],
-    ids=lambda each: each.__qualname__,
-)
-def test_example(documented: Any, client: bw.Client) -> None:
-    (example,) = doctest.DocTestFinder().find(documented, globs={"bw": bw, "client": client})
-    assert example.examples
+@pytest.fixture
+def run(client: bw.Client) -> Callable[[Callable[[bw.aio.Client], Coroutine[Any, Any, Any]]], Any]:
+    """Runs a coroutine function with a client of `backwire.aio`, of the same server."""
+
+    async def connected(use: Callable[[bw.aio.Client], Coroutine[Any, Any, Any]]) -> Any:
+        async with bw.aio.connect(client.target) as found:
+            return await use(found)
+
+    return lambda use: asyncio.run(connected(use))
+
+
+def examples() -> Iterator[doctest.DocTest]:
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    for package in (bw, bw.aio):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            if not module.ispkg and module.name != "backwire.__main__":
+                for test in finder.find(importlib.import_module(module.name), globs={"bw": bw, "asyncio": asyncio}):
+                    if test.examples and any(word in (test.docstring or "") for word in ("client.", "embedded")):
+                        yield test
+
+
+@pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.name)
+def test_example(example: doctest.DocTest, client: bw.Client, run: Any) -> None:
+    example.globs.update(client=client, run=run)
     report: list[str] = []
     assert doctest.DocTestRunner(verbose=False).run(example, out=report.append).failed == 0, "".join(report)

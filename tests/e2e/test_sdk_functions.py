@@ -133,7 +133,7 @@ CASES: dict[str, Case] = {
         lambda x: windows(x, 3, 1).mean((-1, -2)),
         (IMAGES,),
     ),
-    "global average pool": (bw.global_average_pool2d, lambda x: x.mean((2, 3), keepdims=True), (IMAGES,)),
+    "global average pool": (bw.global_average_pool, lambda x: x.mean((2, 3), keepdims=True), (IMAGES,)),
     "dropout in eval mode": (lambda a: bw.dropout(a, 0.9), lambda a: a, (A,)),
     "roi align": (
         lambda x: bw.roi_align(x, [[0, 0, 4, 2]], [1], (1, 2), sampling_ratio=2),

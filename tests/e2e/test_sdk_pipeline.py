@@ -120,11 +120,11 @@ class TestResults:
         assert state(session) == expected[1]
 
     @pytest.mark.parametrize("depth", [1, 2, 5])
-    def test_fit_does_what_train_step_does(
+    def test_train_steps_do_what_train_step_does(
         self, train: Callable[[], bw.Session], expected: tuple[list[float], dict[str, bytes]], depth: int
     ) -> None:
         session = train()
-        assert [result.loss for result in session.fit(BATCHES, depth=depth)] == expected[0]
+        assert [result.loss for result in session.train_steps(BATCHES, depth=depth)] == expected[0]
         assert state(session) == expected[1]
 
     def test_arrays_may_be_reused_as_soon_as_a_call_returns(
@@ -196,18 +196,20 @@ class TestErrors:
         assert found == [type(None), bw.MissingInputError, bw.DependencyFailedError, bw.DependencyFailedError]
         assert last.result().step == 2
 
-    def test_fit_applies_nothing_after_an_error(self, train: Callable[[], bw.Session]) -> None:
+    def test_train_steps_apply_nothing_after_an_error(self, train: Callable[[], bw.Session]) -> None:
         session = train()
         batches: list[dict[str, Any]] = [*BATCHES[:2], {"x": BATCHES[2]["x"]}, *BATCHES[3:]]
         steps: list[int] = []
         with pytest.raises(bw.MissingInputError):
-            steps.extend(result.step for result in session.fit(batches, depth=4))
+            steps.extend(result.step for result in session.train_steps(batches, depth=4))
         assert steps == [1, 2]
         assert session.info().step == 2
 
-    def test_a_fit_that_is_left_early_has_applied_what_was_on_its_way(self, train: Callable[[], bw.Session]) -> None:
+    def test_steps_that_were_on_their_way_when_a_loop_was_left_are_applied(
+        self, train: Callable[[], bw.Session]
+    ) -> None:
         session = train()
-        results = session.fit(BATCHES, depth=3)
+        results = session.train_steps(BATCHES, depth=3)
         assert [result.step for result in islice(results, 2)] == [1, 2]
         results.close()  # type: ignore[attr-defined]
         assert session.info().step == 4
@@ -225,14 +227,14 @@ class TestErrors:
 
 
 class TestBrokenConnections:
-    def test_fit_rides_through_and_applies_every_batch_once(
+    def test_train_steps_ride_through_and_applies_every_batch_once(
         self, proxy: Proxy, train: Callable[[], bw.Session], expected: tuple[list[float], dict[str, bytes]]
     ) -> None:
         session = train()
         patient = bw.Retry(attempts=20, initial=0.02, maximum=0.2)
         with bw.connect(proxy.target, retry=patient) as client:
             losses = []
-            for result in client.session(session.id).fit(BATCHES * 5, depth=3):
+            for result in client.session(session.id).train_steps(BATCHES * 5, depth=3):
                 losses.append(result.loss)
                 if result.step % 7 == 0:
                     proxy.cut()
@@ -314,7 +316,7 @@ class TestLargeTensors:
             result = session.step()
             fused = session.train_step({"x": large[::-1]}, outputs=["y"])  # not in C order
             small = session.train_step({"x": large[:1000]}, outputs=["y"])  # only the answer does not fit
-            fitted = [each.loss for each in session.fit([{"x": large}, {"x": large[:3]}])]
+            fitted = [each.loss for each in session.train_steps([{"x": large}, {"x": large[:3]}])]
             assert session.info().step == 5
             assert not forward.outputs["y"].flags.writeable
             found.append(

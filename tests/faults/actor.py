@@ -104,7 +104,7 @@ class Actor:
         return *(each.result().loss for each in forwards), told(step.result())
 
     def fit(self, batches: list[int]) -> Answer:
-        return tuple(told(each) for each in self.session.fit(self.task.batch(each) for each in batches))
+        return tuple(told(each) for each in self.session.train_steps(self.task.batch(each) for each in batches))
 
     def set_parameter(self, number: int) -> Answer:
         self.session.set_parameters({self.task.parameter: self.task.value(number)}, request_id=self.new_id())

@@ -45,7 +45,7 @@ CALLS: dict[str, Callable[[Actor, str], Any]] = {
     "attach": lambda actor, key: actor.session.attach(request_id=key),
     "save_checkpoint": lambda actor, key: actor.session.save_checkpoint("best", request_id=key),
     "fork": lambda actor, key: actor.session.fork(request_id=key),
-    "fit": lambda actor, _: list(actor.session.fit([TASK.batch(2)])),
+    "fit": lambda actor, _: list(actor.session.train_steps([TASK.batch(2)])),
 }
 
 

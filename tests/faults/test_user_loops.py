@@ -47,7 +47,7 @@ def three_calls(session: bw.Session, batches: Batches) -> list[float]:
 
 
 def fit(session: bw.Session, batches: Batches) -> list[float]:
-    return [result.loss for result in session.fit(batches, depth=4)]
+    return [result.loss for result in session.train_steps(batches, depth=4)]
 
 
 def pipeline(session: bw.Session, batches: Batches) -> list[float]:

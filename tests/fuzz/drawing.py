@@ -15,6 +15,8 @@ T = TypeVar("T")
 SIZES = (0, 1, -1, 2, 3, 7, 64, 2**16, 2**31 - 1, 2**31, -(2**31), 2**32, 2**53, 2**62, 2**63 - 1, -(2**63))
 NUMBERS = (0.0, -0.0, 1.0, -1.0, 1e-300, 1e300, float("inf"), float("-inf"), float("nan"))
 TEXTS = ("", "x", "y", "loss", "\0", "%1:Add", "\U0001f600", "ij,jk->ik", "...", "->", "i" * 500)
+LENGTHS = (1, 2, 2, 3, 3, 4, 4, 6, 6, 8, 8, 12, 16, 24, 60, 400)
+GIANT = (9, 33, 65, 1_000, 1_000, 50_000)
 SAMPLES = [(name, sample) for name, op in sorted(OPS.items()) if not op.internal for sample in op.samples]
 
 
@@ -54,7 +56,7 @@ def graph(draw: Draw) -> graph_pb2.Graph:
 def optimizer(draw: Draw) -> optimizer_pb2.Optimizer:
     """Returns an optimizer whose fields have extreme values."""
     message = optimizer_pb2.Optimizer()
-    _fill(message, draw, 6)
+    fill(message, draw, 6)
     return message
 
 
@@ -102,10 +104,10 @@ def _set(attribute: graph_pb2.Attribute, value: Any) -> None:
 
 
 def _chain(message: graph_pb2.Graph, draw: Draw) -> None:
-    """Puts up to 400 nodes behind the last one."""
+    """Puts up to 400 nodes behind the last one, seldom many of them."""
     op = draw.one(("Relu", "Neg", "Exp", "Identity", "Transpose", "Add", "Concat"))
     last = "out0"
-    for index in range(draw.below(401)):
+    for index in range(draw.one(LENGTHS)):
         inputs = [last, last] if op in ("Add", "Concat") else [last]
         node = message.nodes.add(op=op, inputs=inputs, outputs=[f"chain{index}"])
         if op == "Concat":
@@ -114,11 +116,26 @@ def _chain(message: graph_pb2.Graph, draw: Draw) -> None:
     message.outputs["out"] = last
 
 
+def _damage_circle(message: graph_pb2.Graph, draw: Draw) -> None:
+    """Has a node take what comes after it."""
+    node, last = draw.one(message.nodes), message.nodes[-1]
+    if node.inputs and last.outputs:
+        node.inputs[draw.below(len(node.inputs))] = last.outputs[0]
+
+
+def _damage_symbols(message: graph_pb2.Graph, draw: Draw) -> None:
+    """Leaves sizes of inputs open."""
+    for item in message.inputs:
+        for dim in item.shape:
+            if draw.below(3):
+                dim.symbol = draw.one(("n", "m", "k"))
+
+
 def _damage_attribute(message: graph_pb2.Graph, draw: Draw) -> None:
     node = draw.one(message.nodes)
     names = [*OPS[node.op].attributes, "none"] if node.op in OPS else ["none"]
     attribute = node.attributes[draw.one(names)]
-    match draw.below(7):
+    match draw.below(9):
         case 0:
             attribute.integer = draw.one(SIZES)
         case 1:
@@ -131,6 +148,10 @@ def _damage_attribute(message: graph_pb2.Graph, draw: Draw) -> None:
             attribute.numbers.items[:] = [draw.one(NUMBERS) for _ in range(draw.below(9))]
         case 5:
             attribute.texts.items[:] = [draw.one(TEXTS) for _ in range(draw.below(5))]
+        case 6:
+            attribute.integers.items[:] = [draw.one(SIZES)] * draw.one(GIANT)
+        case 7:
+            attribute.text = draw.one(TEXTS) * draw.one(GIANT)
         case _:
             attribute.tensor.CopyFrom(tensors.encode(np.array(draw.one(SIZES))))
 
@@ -199,10 +220,13 @@ DAMAGES = (
     _damage_parameter,
     _damage_edges,
     _damage_results,
+    _damage_circle,
+    _damage_symbols,
 )
 
 
-def _fill(message: Any, draw: Draw, depth: int) -> None:
+def fill(message: Any, draw: Draw, depth: int) -> None:
+    """Sets two in three fields to extreme values, within messages to this depth."""
     for field in message.DESCRIPTOR.fields:
         if draw.below(3) == 0:
             continue
@@ -213,7 +237,7 @@ def _fill(message: Any, draw: Draw, depth: int) -> None:
                 inner = inner.add() if repeated else inner
                 if not repeated:
                     inner.SetInParent()
-                _fill(inner, draw, depth - 1)
+                fill(inner, draw, depth - 1)
             continue
         value = _scalar(field, draw)
         if repeated:

@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 import numpy as np
 from google.protobuf.message import DecodeError, Message
-from tests.fuzz import drawing
+from tests.fuzz import calling, drawing
 from tests.fuzz.drawing import Draw
+from tests.fuzz.scripts import SCRIPTS
 from tests.graphs import dot_graph
 
 from backwire_api import chunk_stream, file_stream, tensors, wire
@@ -149,6 +150,14 @@ def journal(data: bytes) -> None:
 
 
 def service(data: bytes) -> None:
+    """Does with a session what a client may do; the session of another is as before."""
+    draw = Draw(data)
+    draw.one(SCRIPTS)(calling.service(), draw)
+    calling.service().check()
+    calling.service().clean()
+
+
+def socket(data: bytes) -> None:
     """Sends a request to a real server in this process."""
     draw = Draw(data)
     channel = _server()
@@ -213,6 +222,7 @@ TARGETS: Mapping[str, Target] = {
     "page": page,
     "journal": journal,
     "service": service,
+    "socket": socket,
 }
 
 
@@ -222,5 +232,13 @@ def seeds(name: str) -> list[bytes]:
     parts = tensor_parts({carrier.DEFINITION: definition}, {"format": carrier.FORMAT})
     whole = b"".join(bytes(tensors.buffer(part)) for part in parts)
     record = b"".join(segment.framed([b"\x08\x01\x10\x01"]))  # type: ignore[arg-type]
-    known = {"import": [whole], "journal": [b"\1\1" + record], "page": [_TOKENS.issue(7).encode()]}
+    known = {
+        "import": [whole],
+        "journal": [b"\1\1" + record],
+        "page": [_TOKENS.issue(7).encode()],
+        "graph": [number.to_bytes(2, "big") + bytes(30) for number in range(len(drawing.SAMPLES))],
+        "service": [
+            bytes([script]) + bytes(range(start, start + 60)) for script in range(4) for start in range(0, 196, 28)
+        ],
+    }
     return known.get(name, [bytes(64), bytes(range(256))])

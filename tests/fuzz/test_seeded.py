@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.fuzz import calling
 from tests.fuzz.targets import LIMITS, TARGETS, seeds
 from tests.fuzz.watch import Finding, TooSlow, attempt
+from tests.graphs import dot_graph
 
 from backwire_api import tensors
+from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import graph_pb2
 from backwire_server.engine.errors import InvalidAttribute
 from backwire_server.engine.plan_cache import PlanCache
 from backwire_server.messages.graph import graph_from_proto
+from backwire_server.sessions.store import SessionStore
 
 SEEDED = settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -54,7 +58,42 @@ def test_an_input_that_takes_too_long_is_a_finding() -> None:
         attempt(endless, b"")
 
 
-FOUND = {"an Einsum whose equation is a number": ("graph", "ca1804db6b88d0ee")}
+def test_an_error_that_a_call_only_tells_as_internal_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: object) -> None:
+        raise KeyError("wrong")
+
+    monkeypatch.setattr(SessionStore, "list", wrong)
+    with pytest.raises(KeyError, match="wrong"):
+        calling.service().ask("ListSessions", pb.ListSessionsRequest())
+
+
+def test_a_change_of_the_session_of_another_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = calling.service()
+    service.check()
+    other = dot_graph()
+    other.parameters[0].value.CopyFrom(tensors.encode(np.zeros(3)))
+    monkeypatch.setattr(service, "_bystander", service.create(graph=other))
+    with pytest.raises(AssertionError, match="changed the session of another"):
+        service.check()
+    monkeypatch.undo()
+    service.clean()
+
+
+FOUND = {
+    "an operator of any number of inputs, of which one is left out": (
+        "graph",
+        "0080ff00000064646b9b9b9b9b9b9b9b9b7ab07e0003000000002d",
+    ),
+    "zeros for an unpooled image made before it is computed": (
+        "service",
+        "01010000000000000006262626262626262626262626262626262626262026262626262626262626ffffff0000000440000057",
+    ),
+    "a split into more parts than fit into memory": (
+        "graph",
+        "01c900114b01000100feffffffffff73696c75fe171717171717ff0f000000",
+    ),
+    "an axis to sum along that is no integer": ("service", "69d3fe3dff0a02ff4130293900"),
+}
 
 
 @pytest.mark.parametrize("what", FOUND)

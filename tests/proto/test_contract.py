@@ -51,7 +51,15 @@ def test_every_rpc_that_changes_something_can_be_repeated_safely(method: descrip
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_rpc_on_a_session_names_it_first(method: descriptor.MethodDescriptor) -> None:
-    if method.name in ("CreateSession", "ImportSession", "ListSessions", "DescribeGraph", "ListOps", "Pipeline"):
+    if method.name in (
+        "CreateSession",
+        "ImportSession",
+        "ListSessions",
+        "DescribeGraph",
+        "ListOps",
+        "Pipeline",
+        "GetStatus",
+    ):
         assert "session_id" not in method.input_type.fields_by_name
     else:
         assert method.input_type.fields_by_number[1].name == "session_id"

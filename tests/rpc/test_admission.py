@@ -13,8 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Capacity
-from backwire_server.rpc.admission import CALLS, STREAMS, Admission
+from backwire_server.rpc.admission import CALLS, LOOKUPS, STREAMS, Admission
 from backwire_server.sessions.errors import Overloaded, ShuttingDown
+from backwire_server.sessions.limits import TenantLimits
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -53,6 +54,50 @@ class TestAdmission:
             only.take(80)
             only.take(80)
 
+    def test_a_tenant_among_others_leaves_places_for_who_comes(self) -> None:
+        admission = Admission(Capacity(max_concurrent_calls=9), crowded=lambda: True)
+        held = [admission.enter(CALLS, "flood") for _ in range(6)]
+        with pytest.raises(Overloaded):
+            admission.enter(CALLS, "flood")
+        held += [admission.enter(CALLS, "other") for _ in range(2)]
+        for ticket in held:
+            ticket.leave()
+        assert not admission._by_tenant
+
+    def test_a_tenant_that_is_alone_may_have_all_places(self) -> None:
+        admission = Admission(Capacity(max_concurrent_calls=9))
+        for _ in range(9):
+            admission.enter(CALLS, "only")
+
+    def test_a_tenant_has_so_many_calls_of_all_kinds(self) -> None:
+        admission = Admission(Capacity(), lambda _: TenantLimits(tenant_max_calls=2))
+        admission.enter(CALLS, "a")
+        admission.enter(STREAMS, "a")
+        with pytest.raises(Overloaded) as caught:
+            admission.enter(LOOKUPS, "a")
+        assert caught.value.quota == "tenant_max_calls"
+        admission.enter(CALLS, "b")
+
+    def test_those_who_are_refused_come_again_one_after_another_as_fast_as_calls_are_done(self) -> None:
+        now = [0.0]
+        admission = Admission(Capacity(max_concurrent_calls=2), clock=lambda: now[0])
+        held = [admission.enter() for _ in range(2)]
+        for _ in range(200):  # a call is done every tenth of a second
+            now[0] += 0.1
+            held.pop(0).leave()
+            held.append(admission.enter())
+        told = []
+        for _ in range(20):
+            with pytest.raises(Overloaded) as caught:
+                admission.enter()
+            assert caught.value.retry_after is not None
+            told.append(caught.value.retry_after)
+        np.testing.assert_allclose(np.diff([0.0, *told]), 0.1, rtol=0.01)
+        for _ in range(1_000):
+            with pytest.raises(Overloaded) as caught:
+                admission.enter()
+        assert caught.value.retry_after == pytest.approx(10.0)
+
     def test_drains_when_the_last_call_has_ended(self) -> None:
         admission = Admission(Capacity())
         with admission.enter(CALLS) as ticket:
@@ -73,10 +118,11 @@ def test_calls_beyond_the_limit_are_refused_and_health_answers(serve: Any, refus
     waiting = [api.stub.TrainStep.future(request) for _ in range(2)]
     until(lambda: len(turn._waiting) == 2)
     for _ in range(20):
-        told = refused(lambda: api.info(session))
+        told = refused(lambda: api.step(session))
         assert (told.reason, told.quota) == ("OVERLOADED", "max_concurrent_calls")
         assert told.retry_after > 0
         assert health(api) == SERVING
+        assert api.info(session).step == 0, "what computes nothing has places of its own"
     turn.release()
     assert sorted(call.result(10).result.step for call in waiting) == [1, 2]
     assert api.info(session).step == 2
@@ -91,16 +137,16 @@ def test_calls_that_send_nothing_take_places_but_not_the_server(serve: Any, refu
         release.wait(20)
         yield from ()
 
-    half_open = api.channel.stream_unary("/backwire_api.v1.GradientService/GetSession")
+    half_open = api.channel.stream_unary("/backwire_api.v1.GradientService/Step")
     calls = [half_open.future(nothing()) for _ in range(4)]
     until(lambda: api.server.admission._in_progress[CALLS] == 4)
-    assert refused(lambda: api.info(session)).reason == "OVERLOADED"
+    assert refused(lambda: api.step(session)).reason == "OVERLOADED"
     assert health(api) == SERVING
     assert list(api.parameters(session)) == ["w", "c"], "streams have places of their own"
     for call in calls[:2]:
         call.cancel()
     until(lambda: api.server.admission._in_progress[CALLS] == 2)
-    assert api.info(session).step == 0
+    assert api.train(session).result.step == 1
     release.set()
     for call in calls[2:]:
         assert refused(call.result).reason == "INVALID_ARGUMENT"

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from backwire_server.config import Access, Capacity, Config, Keeping, parse
+from backwire_server.config import PARTS, Config, parse
 from backwire_server.config_options import OPTIONS, Option
 from backwire_server.config_values import ConfigError, read_bytes, read_seconds
-from backwire_server.machine import Tuning, usable_cores
-from backwire_server.sessions.limits import GiB, Limits, MiB
+from backwire_server.machine import usable_cores
+from backwire_server.sessions.limits import GiB, MiB
 
 ALL = [option for group in OPTIONS.values() for option in group]
 
@@ -45,6 +45,10 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "log_level": ("DEBUG", "debug"),
     "access_log": ("on", True),
     "metrics_listen": ("127.0.0.1:9464", "127.0.0.1:9464"),
+    "tracing": ("yes", True),
+    "reflection": ("yes", True),
+    "channelz": ("yes", True),
+    "replica": ("backwire-0", "backwire-0"),
     "tls_certificate": (__file__, __file__),
     "tls_key": (__file__, __file__),
     "client_ca": (__file__, __file__),
@@ -59,6 +63,12 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "max_graph_nodes": ("7", 7),
     "max_parameters": ("7", 7),
     "max_parameter_bytes": ("2GB", 2 * 10**9),
+    "max_attribute_bytes": ("1MiB", MiB),
+    "max_tensor_rank": ("7", 7),
+    "max_tensor_bytes": ("1GiB", GiB),
+    "max_compile_time": ("5s", 5.0),
+    "max_call_flops": ("1_000_000_000", 10**9),
+    "max_call_bytes": ("1GiB", GiB),
     "max_passes": ("7", 7),
     "max_pass_bytes": ("7", 7),
     "pass_ttl": ("15m", 900.0),
@@ -74,7 +84,19 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "max_concurrent_calls": ("7", 7),
     "max_concurrent_streams": ("7", 7),
     "max_concurrent_pipelines": ("7", 7),
+    "max_concurrent_lookups": ("7", 7),
+    "max_concurrent_computations": ("3", 3),
     "max_request_bytes": ("4GiB", 4 * GiB),
+    "max_calls_per_second": ("500", 500),
+    "max_connections": ("9", 9),
+    "keepalive": ("30s", 30.0),
+    "patience": ("2m", 120.0),
+    "tenant_max_sessions": ("5", 5),
+    "tenant_max_bytes": ("1GiB", GiB),
+    "tenant_max_calls": ("8", 8),
+    "tenant_calls_per_second": ("100", 100),
+    "tenant_bytes_per_second": ("10MB", 10**7),
+    "tenant_flops_per_second": ("1_000_000_000", 10**9),
 }
 
 
@@ -91,15 +113,9 @@ def test_every_setting_has_a_flag_and_a_variable(option: Option) -> None:
         flags = [option.flag if value else option.flag.replace("--", "--no-", 1)]
     needed = {f"BACKWIRE_{name.upper()}": SAMPLES[name][0] for name in others}
     for config in (parse(flags, needed), parse([], {option.variable: text, **needed})):
-        owners = [
-            each
-            for each in (config, config.tuning, config.access, config.keeping, config.limits, config.capacity)
-            if hasattr(each, option.name)
-        ]
+        owners = [each for each in (config, *(getattr(config, part) for part in PARTS)) if hasattr(each, option.name)]
         assert [getattr(owner, option.name) for owner in owners] == [value]
-    default = next(
-        each for each in (Config(), Tuning(), Access(), Keeping(), Limits(), Capacity()) if hasattr(each, option.name)
-    )
+    default = next(each for each in (Config(), *(kind() for kind in PARTS.values())) if hasattr(each, option.name))
     assert value != getattr(default, option.name), "a sample that is the default proves nothing"
 
 
@@ -225,3 +241,20 @@ def test_what_lets_clients_in_must_go_together(flags: list[str], told: str, caps
 def test_an_encrypted_address_may_be_reached_from_other_machines() -> None:
     encrypted = ["--tls-certificate", __file__, "--tls-key", __file__]
     assert parse(["--listen", "0.0.0.0:0", *encrypted], {}).listen == "0.0.0.0:0"
+
+
+@pytest.mark.parametrize("name", ["tracing", "reflection", "channelz"])
+def test_what_needs_an_extra_says_which(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backwire_server.config.find_spec", lambda _: None)
+    settings: dict[str, Any] = {name: True}
+    with pytest.raises(ConfigError, match=rf"--{name} needs .*backwire\[{name}\]"):
+        Config(**settings)
+
+
+def test_an_extra_may_lack_even_the_package_that_it_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(module: str) -> None:
+        raise ModuleNotFoundError(module)
+
+    monkeypatch.setattr("backwire_server.config.find_spec", find)
+    with pytest.raises(ConfigError, match="--tracing needs"):
+        Config(tracing=True)

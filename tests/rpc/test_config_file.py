@@ -1,12 +1,13 @@
 """Settings in a file: the same as by flags and variables, and less than both."""
 
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from tests.rpc.test_config import ALL, SAMPLES, TOGETHER
 
-from backwire_server.config import Config, parse
+from backwire_server.config import PARTS, Config, parse
 from backwire_server.config_options import Option
 
 
@@ -23,6 +24,24 @@ def test_every_setting_may_be_in_a_file(option: Option, tmp_path: Path) -> None:
     path.write_text("".join(f'{name.replace("_", "-")} = "{SAMPLES[name][0]}"\n' for name in names))
     variables = {f"BACKWIRE_{name.upper()}": SAMPLES[name][0] for name in names}
     assert parse(["--config", str(path)], {}) == parse([], variables) == parse([], {"BACKWIRE_CONFIG": str(path)})
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_setting_of_a_part_may_be_in_a_table_of_that_name(part: str, tmp_path: Path) -> None:
+    path = tmp_path / "backwire.toml"
+    names = [option.name for option in ALL if option.name in {each.name for each in fields(PARTS[part])}]
+    assert names
+    path.write_text("\n".join([f"[{part}]", *(f'{name.replace("_", "-")} = "{SAMPLES[name][0]}"' for name in names)]))
+    variables = {f"BACKWIRE_{name.upper()}": SAMPLES[name][0] for name in names}
+    assert parse(["--config", str(path)], {}) == parse([], variables)
+
+
+def test_tables_and_flat_settings_go_together(tmp_path: Path) -> None:
+    path = tmp_path / "backwire.toml"
+    path.write_text("max_passes = 3\ngrace = 1.5\n[limits]\nmax_sessions = 4\n[capacity]\nmax-concurrent-calls = 5\n")
+    config = parse(["--config", str(path)], {})
+    assert (config.limits.max_passes, config.grace) == (3, 1.5)
+    assert (config.limits.max_sessions, config.capacity.max_concurrent_calls) == (4, 5)
 
 
 def test_values_may_be_of_toml_s_own_types(tmp_path: Path) -> None:
@@ -47,7 +66,16 @@ def test_flags_and_variables_win_over_the_file(tmp_path: Path) -> None:
         ("max_passes = [3]", "max_passes is neither a string, a number nor a boolean"),
         ("max_passes = 0", "max_passes: '0' is no whole number of at least 1"),
         ("max_passes = 3\nmax-passes = 3", "max_passes is there twice"),
+        ("max_passes = 3\n[limits]\nmax_passes = 3", "max_passes is there twice"),
         ("max_passes 3", "cannot be read"),
+        ("[limit]\nmax_passes = 3", "there is no table [limit]; limits is near"),
+        ("[nothing_like_it]\nmax_passes = 3", "no table [nothing_like_it]; there are [tuning], [access], [keeping], ["),
+        ("[limits]\nmax_pases = 3", "there is no setting [limits] max_pases; max_passes is near"),
+        ("[limits]\ndata_dir = 'x'", "data_dir is no setting of [limits]; write it below [keeping]"),
+        ("[limits]\nmax_passes = 3\ngrace = 3", "grace is no setting of [limits]; write it above all tables"),
+        ("[limits.deep]\nmax_passes = 3", "there is no setting [limits] deep"),
+        ("[limits]\nmax_passes = {a = 3}", "[limits] max_passes is neither a string, a number nor a boolean"),
+        ("[limits]\nmax_passes = 0", "max_passes: '0' is no whole number of at least 1"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told_with_its_place(

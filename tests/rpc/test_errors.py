@@ -259,6 +259,10 @@ class Provoke:
         many = {f"y{number}": "y" for number in range(20)}
         return api.forward(api.create(self.graph(outputs=many)))
 
+    def call_too_large(self) -> Any:
+        api, session = self.api(max_call_flops=5)
+        return api.train(session)
+
     def too_many_sessions(self) -> Any:
         api, _ = self.api(max_sessions=1)
         return api.create()
@@ -312,7 +316,11 @@ OF_FILES = {
 OF_TOKENS = {Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED}
 """Told only where callers need a token: see test_tenants.py."""
 
-TOLD = sorted({*Reason} - {Reason.CANCELLED, Reason.DEADLINE_EXCEEDED} - OF_WORKERS - OF_STREAMS - OF_FILES - OF_TOKENS)
+OF_REPLICAS = {Reason.WRONG_REPLICA}
+"""Told only by one of several servers behind one address: see test_replicas.py."""
+
+ELSEWHERE = OF_WORKERS | OF_STREAMS | OF_FILES | OF_TOKENS | OF_REPLICAS
+TOLD = sorted({*Reason} - {Reason.CANCELLED, Reason.DEADLINE_EXCEEDED} - ELSEWHERE)
 FIELDS = {
     "SESSION_NOT_FOUND": "session_id",
     "PASS_NOT_FOUND": "forward_id",
@@ -335,6 +343,7 @@ QUOTAS = {
     "GRAPH_TOO_LARGE": "max_graph_nodes",
     "PASS_TOO_LARGE": "max_pass_bytes",
     "MESSAGE_TOO_LARGE": "max_message_bytes",
+    "CALL_TOO_LARGE": "max_call_flops",
     "TOO_MANY_SESSIONS": "max_sessions",
     "OUT_OF_MEMORY": "max_total_bytes",
     "OVERLOADED": "max_concurrent_streams",

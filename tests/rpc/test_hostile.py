@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,10 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import graph_pb2, tensor_pb2
 
 X = {"x": tensors.encode(np.array([1.0, -2.0, 4.0]))}
-UNARY = ["CreateSession", "GetSession", "ListSessions", "DeleteSession", "Forward", "Backward", "Step", "TrainStep"]
+UNARY = [
+    *("CreateSession", "GetSession", "ListSessions", "DeleteSession", "GetStatus", "GetSessionHistory"),
+    *("Forward", "Backward", "Step", "TrainStep"),
+]
 HOSTILE = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -132,6 +136,13 @@ def test_impossible_shapes_are_refused_before_memory_is_taken(api: Any, shape: l
         ),
     }
     assert tell(calls[place]) in ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
+
+
+@pytest.mark.parametrize("seconds", [2**62, 315_576_000_000, 365 * 86_400 + 1])
+def test_a_lease_for_ages_is_refused(api: Any, refused: Any, seconds: int) -> None:
+    request = pb.AttachSessionRequest(session_id=api.create(), holder="me", timeout=Duration(seconds=seconds))
+    told = refused(lambda: api.stub.AttachSession(request, timeout=20))
+    assert (told.reason, told.field) == ("INVALID_ARGUMENT", "timeout")
 
 
 def test_a_very_long_chain_of_nodes_is_no_recursion(api: Any, graph: Any) -> None:

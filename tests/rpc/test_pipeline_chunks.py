@@ -176,15 +176,23 @@ def test_chunks_without_their_request_end_the_stream(small: Any, converse: Any, 
     assert small.info(session).step == 0
 
 
-@pytest.mark.parametrize("shape", [[1 << 40], [1 << 62], [-1], [5_000_000, 4]])
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        ([1 << 40], "MESSAGE_TOO_LARGE"),
+        ([1 << 62], "INVALID_TENSOR"),
+        ([-1], "INVALID_TENSOR"),
+        ([5_000_000, 4], "INVALID_TENSOR"),
+    ],
+)
 def test_what_is_announced_is_checked_before_memory_is_taken(
-    small: Any, converse: Any, failure: Any, shape: list[int]
+    small: Any, converse: Any, failure: Any, shape: list[int], reason: str
 ) -> None:
     session, stream = small.create(scaling()), converse(small)
     chunk = tensor_pb2.TensorChunk(name="x", dtype=FLOAT, shape=shape, data=b"1234")
     stream._outbox.put(pb.PipelineRequest(id=1, chunk=chunk))
     stream.send(train_step=train(session))
-    assert failure(stream.answers()[0])[0] == "INVALID_TENSOR"
+    assert failure(stream.answers()[0])[0] == reason
     assert not small.server.admission._request_bytes
 
 

@@ -11,9 +11,10 @@ from tests.rpc.conftest import TIMEOUT
 
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.engine.stopping import Stop, Stopped
+from backwire_server.engine.stopping import Stopped
 from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
+from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.trainer import Trainer
 
 X = {"x": tensors.encode(np.asarray([1.0, -2.0, 4.0]))}
@@ -27,7 +28,7 @@ class Held:
         self.stopped = threading.Event()
         self._until = until
 
-    def train(self, owner: Trainer, call: TrainCall, ready: Callable[[], None], stop: Stop) -> object:
+    def train(self, owner: Trainer, call: TrainCall, ready: Callable[[], None], stop: CallStop) -> object:
         if self.begun.is_set():
             return Trainer.train(owner, call, ready, stop)
         self.begun.set()

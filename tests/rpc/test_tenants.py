@@ -133,6 +133,22 @@ def test_sessions_belong_to_their_tenant_and_do_not_exist_for_others(connect: Co
     assert acme.call("GetSession", pb.GetSessionRequest(session_id=session)).session.step == 0
 
 
+def test_who_looks_on_sees_what_is_the_tenants_and_only_the_administrator_the_load(connect: Connect) -> None:
+    acme, reader, umbrella, admin = (connect(token(number)) for number in (1, 2, 3, 4))
+    session, other = acme.create(), umbrella.create()
+    acme.call("TrainStep", pb.TrainStepRequest(session_id=session, inputs=X))
+    own, foreign, all_ = (each.call("GetStatus", pb.GetStatusRequest()) for each in (reader, umbrella, admin))
+    assert [(each.session_id, each.tenant, each.steps) for each in own.sessions] == [(session, "acme", 1)]
+    assert [each.session_id for each in foreign.sessions] == [other]
+    assert {each.session_id for each in all_.sessions} == {session, other}
+    assert (own.session_count, foreign.session_count, all_.session_count) == (1, 1, 2)
+    assert own.session_bytes + foreign.session_bytes == all_.session_bytes == all_.load.session_bytes.used
+    assert [each.HasField("load") for each in (own, foreign, all_)] == [False, False, True]
+    request = pb.GetSessionHistoryRequest(session_id=session)
+    assert len(reader.call("GetSessionHistory", request).steps) == 1
+    assert umbrella.refused("GetSessionHistory", request).reason == "SESSION_NOT_FOUND"
+
+
 def test_a_foreign_session_is_told_in_the_words_of_one_that_never_was(connect: Connect) -> None:
     acme, umbrella = connect(token(1)), connect(token(3))
     session = acme.create()

@@ -30,8 +30,12 @@ class Leaving(Unbounded):
 
     def __init__(self, most: int, error: Exception | None = None) -> None:
         super().__init__()
-        self.stop: After = After(most)
+        self._stop = After(most)
         self._error = error
+
+    @property
+    def stop(self) -> After:
+        return self._stop
 
     def check(self) -> None:
         if self._error is not None and self.stop.looks > self.stop.most:

@@ -18,7 +18,8 @@ request_ids = st.text(max_size=128)
 def homes(draw: st.DrawFn) -> Home:
     """One of several processes."""
     count = draw(counts)
-    return Home("s_12345678", index=draw(st.integers(0, count - 1)), count=count)
+    replica = draw(st.sampled_from(["", "a", "backwire-0", "a" * 24]))
+    return Home("s_12345678", index=draw(st.integers(0, count - 1)), count=count, replica=replica)
 
 
 def owner(session_id: str, count: int) -> int:
@@ -87,7 +88,7 @@ def test_a_session_that_is_not_durable_has_no_slot_and_no_owner(home: Home, requ
 def test_ids_are_long_to_guess_short_to_send_and_fit_for_names_of_directories(home: Home) -> None:
     made = {home.new_id(durable=durable) for durable in (True, False) for _ in range(20)}
     assert len(made) == 40
-    assert all(re.fullmatch(r"[ds]_[A-Za-z0-9_-]{24,62}", each) for each in made)
+    assert all(re.fullmatch(r"[ds]_[A-Za-z0-9_-]{24,62}(~[a-z0-9-]{1,24})?", each) for each in made)
 
 
 def test_sessions_without_a_request_are_spread_over_the_slots_of_their_process() -> None:

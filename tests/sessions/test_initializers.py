@@ -51,6 +51,14 @@ def test_normal_has_its_mean_and_deviation() -> None:
     assert value.std() == pytest.approx(5, rel=0.02)
 
 
+def test_a_truncated_normal_stays_within_two_deviations() -> None:
+    value = rule(Distribution.TRUNCATED_NORMAL, location=-3, scale=5).draw(0, "w")
+    assert -13 <= value.min() < -12.9
+    assert 6.9 < value.max() <= 7
+    assert value.mean() == pytest.approx(-3, abs=0.1)
+    assert value.std() == pytest.approx(5 * 0.8796, rel=0.02)  # sqrt(1 - 4 phi(2) / (2 Phi(2) - 1))
+
+
 @pytest.mark.parametrize(
     ("shape", "axis", "fan_in", "fan_out"),
     [

@@ -118,7 +118,7 @@ def test_a_pass_that_the_budget_cannot_bear_is_refused(make_store: Any, dot: Any
     state = probe.budget.used
     session.forward(UNBOUNDED, ForwardCall({"x": X}))
     cost = probe.budget.used - state
-    sessions = make_store(max_total_bytes=state + cost)
+    sessions = make_store(max_total_bytes=state + cost + 64)  # enough for one to be computed
     session = sessions.get(sessions.create(UNBOUNDED, dot()).session_id)
     session.forward(UNBOUNDED, ForwardCall({"x": X}, forward_id="kept"))
     with pytest.raises(errors.OutOfMemory):

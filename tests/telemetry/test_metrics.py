@@ -17,7 +17,7 @@ from backwire_server.sessions.spent import Spent
 from backwire_server.telemetry.endpoint import MOST_CLIENTS, MetricsEndpoint
 from backwire_server.telemetry.facts import CallFacts
 from backwire_server.telemetry.merging import merged
-from backwire_server.telemetry.metrics import Metrics, Sources
+from backwire_server.telemetry.metrics import Metrics
 
 TLS = Path(__file__).parent.parent / "client/tls"
 
@@ -63,18 +63,6 @@ def test_a_request_on_a_pipeline_is_no_call_in_progress() -> None:
     found = samples(metrics.exposition())
     assert found["backwire_calls_in_progress", (("method", "Pipeline"),)] == 1
     assert found["backwire_call_seconds_count", (("method", "Pipeline/step"),)] == 1
-
-
-def test_figures_of_sessions_are_those_of_the_moment() -> None:
-    metrics, sessions = Metrics(), {"acme": 2}
-    metrics.watch(Sources(lambda: sessions, lambda: 3, lambda: 512, 1024))
-    sessions["umbrella"] = 1
-    found = samples(metrics.exposition())
-    assert found["backwire_sessions", (("tenant", "acme"),)] == 2
-    assert found["backwire_sessions", (("tenant", "umbrella"),)] == 1
-    assert [found[f"backwire_{name}", ()] for name in ("recovering", "session_bytes", "session_bytes_limit")] == [
-        *(3, 512, 1024)
-    ]
 
 
 def test_metrics_of_workers_differ_by_a_label_alone() -> None:

@@ -25,7 +25,9 @@ def test_a_message_fits_whatever_the_share_of_bytes_in_progress() -> None:
 
 
 def test_an_assignment_is_one_line_that_can_be_read_back() -> None:
-    settings = Config(tuning=Tuning(compute_threads=2, tune_blas=False), limits=Limits(idle_ttl=None))
+    tuning, limits = Tuning(compute_threads=2, tune_blas=False), Limits(idle_ttl=None)
+    settings = Config(replica="backwire-0", tuning=tuning, limits=limits)
     told = assign(settings, "127.0.0.1:5", ":5", "t\n", 0)
     assert "\n" not in told.to_json()
     assert Assignment.from_json(told.to_json()) == told
+    assert told.replica == "backwire-0"

@@ -25,15 +25,16 @@ def is_direct(session: bw.Session) -> bool:
 def test_sessions_are_called_directly_one_connection_for_each_worker(client: bw.Client) -> None:
     sessions = [create(client) for _ in range(4)]
     assert all(map(is_direct, sessions))
-    assert len({session._transport for session in sessions}) == len({each.info().address for each in sessions}) == 2
+    channels = {session._transport._channel for session in sessions}
+    assert len(channels) == len({each.info().address for each in sessions}) == 2
     found = client.session(sessions[0].id)
-    assert found._transport is sessions[0]._transport
+    assert found._transport._channel is sessions[0]._transport._channel
     assert [session.train_step({}).loss for session in (*sessions, found)] == [5.0, 5.0, 5.0, 5.0, 1.25]
     for session in sessions:
         assert session.info().address.startswith("unix:")
         assert list(session.parameters()) == ["w"]
         session.set_parameters({"w": [0.0, 0.0]})
-        assert [result.loss for result in session.fit({} for _ in range(3))] == [0.0, 0.0, 0.0]
+        assert [result.loss for result in session.train_steps({} for _ in range(3))] == [0.0, 0.0, 0.0]
         session.close()
 
 

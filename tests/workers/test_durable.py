@@ -129,7 +129,7 @@ def test_training_rides_through_workers_that_are_killed_while_they_work(
             for batch in batches():
                 note(session.train_step(batch).loss)
         else:
-            for result in session.fit(batches(), depth=4):
+            for result in session.train_steps(batches(), depth=4):
                 note(result.loss)
         other.join(TIMEOUT)
         assert told == losses
@@ -140,7 +140,7 @@ def test_while_a_worker_recovers_its_sessions_health_and_calls_say_so(start: Sta
     server = start("--data-dir", str(tmp_path))
     with connect(server) as client:
         session = create(client)
-        for _ in session.fit(batches(LONG), depth=32):
+        for _ in session.train_steps(batches(LONG), depth=32):
             pass
         digest = session.digest()
         watch = health_pb2_grpc.HealthStub(server.channel).Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)

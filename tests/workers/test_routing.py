@@ -10,7 +10,7 @@ from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.workers import routing
 
-SPECIAL = {"CreateSession", "ImportSession", "ListSessions", "DescribeGraph", "ListOps", "Pipeline"}
+SPECIAL = {"CreateSession", "ImportSession", "ListSessions", "DescribeGraph", "ListOps", "Pipeline", "GetStatus"}
 """Those that the front knows what to do with."""
 
 KINDS = {each.number for each in pb.PipelineRequest.DESCRIPTOR.oneofs_by_name["kind"].fields}

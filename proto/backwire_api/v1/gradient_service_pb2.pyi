@@ -70,6 +70,38 @@ DURABILITY_FSYNC: Durability.ValueType  # 3
 """The machine: the file is flushed to the disk before it is acknowledged."""
 Global___Durability: typing_extensions.TypeAlias = Durability
 
+class _SessionState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _SessionStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SessionState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SESSION_STATE_UNSPECIFIED: _SessionState.ValueType  # 0
+    """Is never told."""
+    SESSION_STATE_AWAKE: _SessionState.ValueType  # 1
+    """In memory."""
+    SESSION_STATE_ASLEEP: _SessionState.ValueType  # 2
+    """On disk alone, since it was not used for a while. The next call has it in memory again."""
+    SESSION_STATE_RECOVERING: _SessionState.ValueType  # 3
+    """Being made from its journal. Calls on it are refused with RECOVERING until that is done."""
+    SESSION_STATE_QUARANTINED: _SessionState.ValueType  # 4
+    """On disk, with files that cannot be used. Calls on it are refused with SESSION_QUARANTINED."""
+
+class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
+    """Where a session is."""
+
+SESSION_STATE_UNSPECIFIED: SessionState.ValueType  # 0
+"""Is never told."""
+SESSION_STATE_AWAKE: SessionState.ValueType  # 1
+"""In memory."""
+SESSION_STATE_ASLEEP: SessionState.ValueType  # 2
+"""On disk alone, since it was not used for a while. The next call has it in memory again."""
+SESSION_STATE_RECOVERING: SessionState.ValueType  # 3
+"""Being made from its journal. Calls on it are refused with RECOVERING until that is done."""
+SESSION_STATE_QUARANTINED: SessionState.ValueType  # 4
+"""On disk, with files that cannot be used. Calls on it are refused with SESSION_QUARANTINED."""
+Global___SessionState: typing_extensions.TypeAlias = SessionState
+
 class _Mode:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -2245,6 +2277,332 @@ class ParameterCheck(google.protobuf.message.Message):
 Global___ParameterCheck: typing_extensions.TypeAlias = ParameterCheck
 
 @typing.final
+class GetStatusRequest(google.protobuf.message.Message):
+    """Asks how the server is doing."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MAX_SESSIONS_FIELD_NUMBER: builtins.int
+    max_sessions: builtins.int
+    """The most sessions to tell of, 1 to 1,000. 0 means 100; more than 1,000 means 1,000."""
+    def __init__(
+        self,
+        *,
+        max_sessions: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["max_sessions", b"max_sessions"]) -> None: ...
+
+Global___GetStatusRequest: typing_extensions.TypeAlias = GetStatusRequest
+
+@typing.final
+class GetStatusResponse(google.protobuf.message.Message):
+    """How the server is doing, and the sessions that the caller may use."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    TIME_FIELD_NUMBER: builtins.int
+    WORKERS_FIELD_NUMBER: builtins.int
+    SESSION_COUNT_FIELD_NUMBER: builtins.int
+    AWAKE_COUNT_FIELD_NUMBER: builtins.int
+    SESSION_BYTES_FIELD_NUMBER: builtins.int
+    LOAD_FIELD_NUMBER: builtins.int
+    SESSIONS_FIELD_NUMBER: builtins.int
+    version: builtins.str
+    """The version of the server."""
+    workers: builtins.int
+    """How many processes keep sessions."""
+    session_count: builtins.int
+    """How many sessions there are that the caller may use."""
+    awake_count: builtins.int
+    """How many of them are in memory."""
+    session_bytes: builtins.int
+    """The bytes that they hold in memory."""
+    @property
+    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the server was started."""
+
+    @property
+    def time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When this was told, by the server's clock."""
+
+    @property
+    def load(self) -> Global___ServerLoad:
+        """How much the whole server has to do. Unset for a token without the scope admin, whose sessions are not all there
+        are.
+        """
+
+    @property
+    def sessions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SessionStatus]:
+        """Those of the sessions that were used last, the very last first."""
+
+    def __init__(
+        self,
+        *,
+        version: builtins.str = ...,
+        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        workers: builtins.int = ...,
+        session_count: builtins.int = ...,
+        awake_count: builtins.int = ...,
+        session_bytes: builtins.int = ...,
+        load: Global___ServerLoad | None = ...,
+        sessions: collections.abc.Iterable[Global___SessionStatus] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["load", b"load", "start_time", b"start_time", "time", b"time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["awake_count", b"awake_count", "load", b"load", "session_bytes", b"session_bytes", "session_count", b"session_count", "sessions", b"sessions", "start_time", b"start_time", "time", b"time", "version", b"version", "workers", b"workers"]) -> None: ...
+
+Global___GetStatusResponse: typing_extensions.TypeAlias = GetStatusResponse
+
+@typing.final
+class ServerLoad(google.protobuf.message.Message):
+    """How much a server has to do, all of its processes together."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CALLS_FIELD_NUMBER: builtins.int
+    STREAMS_FIELD_NUMBER: builtins.int
+    PIPELINES_FIELD_NUMBER: builtins.int
+    SESSIONS_FIELD_NUMBER: builtins.int
+    SESSION_BYTES_FIELD_NUMBER: builtins.int
+    RECOVERING_FIELD_NUMBER: builtins.int
+    recovering: builtins.int
+    """How many sessions are still to be recovered since the start."""
+    @property
+    def calls(self) -> Global___Usage:
+        """The calls in progress that neither stream nor merely look something up."""
+
+    @property
+    def streams(self) -> Global___Usage:
+        """The calls in progress that stream in one direction."""
+
+    @property
+    def pipelines(self) -> Global___Usage:
+        """The Pipeline streams in progress."""
+
+    @property
+    def sessions(self) -> Global___Usage:
+        """The sessions."""
+
+    @property
+    def session_bytes(self) -> Global___Usage:
+        """The bytes that sessions hold in memory."""
+
+    def __init__(
+        self,
+        *,
+        calls: Global___Usage | None = ...,
+        streams: Global___Usage | None = ...,
+        pipelines: Global___Usage | None = ...,
+        sessions: Global___Usage | None = ...,
+        session_bytes: Global___Usage | None = ...,
+        recovering: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["calls", b"calls", "pipelines", b"pipelines", "session_bytes", b"session_bytes", "sessions", b"sessions", "streams", b"streams"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["calls", b"calls", "pipelines", b"pipelines", "recovering", b"recovering", "session_bytes", b"session_bytes", "sessions", b"sessions", "streams", b"streams"]) -> None: ...
+
+Global___ServerLoad: typing_extensions.TypeAlias = ServerLoad
+
+@typing.final
+class Usage(google.protobuf.message.Message):
+    """How much of something is in use."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USED_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    used: builtins.int
+    """What is in use."""
+    limit: builtins.int
+    """The most that may be."""
+    def __init__(
+        self,
+        *,
+        used: builtins.int = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["limit", b"limit", "used", b"used"]) -> None: ...
+
+Global___Usage: typing_extensions.TypeAlias = Usage
+
+@typing.final
+class SessionStatus(google.protobuf.message.Message):
+    """How a session is doing. What its steps gave is known of those since the start of the process that keeps it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    LOSS_FIELD_NUMBER: builtins.int
+    GRADIENT_NORM_FIELD_NUMBER: builtins.int
+    LEARNING_RATE_FIELD_NUMBER: builtins.int
+    CONTRIBUTIONS_FIELD_NUMBER: builtins.int
+    PASSES_FIELD_NUMBER: builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: builtins.int
+    LAST_USE_TIME_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    """The session's id."""
+    tenant: builtins.str
+    """Whose it is: the tenant of the token that it was made with."""
+    state: Global___SessionState.ValueType
+    """Where it is."""
+    step: builtins.int
+    """The number of steps applied. 0 while the session is recovered."""
+    steps: builtins.int
+    """How many times Step and TrainStep were done since the start of the process, also where the gradients were skipped.
+    Over the difference of `time`, its difference is the rate of steps.
+    """
+    loss: builtins.float
+    """The loss of the last Forward in train mode or TrainStep. Unset when there was none."""
+    gradient_norm: builtins.float
+    """The gradient norm of the last step. Unset when there was none."""
+    learning_rate: builtins.float
+    """The learning rate of the last step. Unset when there was none."""
+    contributions: builtins.int
+    """How many Backward contributions wait for the next Step."""
+    passes: builtins.int
+    """How many passes are alive."""
+    memory_bytes: builtins.int
+    """The bytes that it holds in memory: state, passes and the answers that it remembers."""
+    @property
+    def last_use_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was last used, by any call that is not for those who only look on."""
+
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        tenant: builtins.str = ...,
+        state: Global___SessionState.ValueType = ...,
+        step: builtins.int = ...,
+        steps: builtins.int = ...,
+        loss: builtins.float | None = ...,
+        gradient_norm: builtins.float | None = ...,
+        learning_rate: builtins.float | None = ...,
+        contributions: builtins.int = ...,
+        passes: builtins.int = ...,
+        memory_bytes: builtins.int = ...,
+        last_use_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_gradient_norm", b"_gradient_norm", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "gradient_norm", b"gradient_norm", "last_use_time", b"last_use_time", "learning_rate", b"learning_rate", "loss", b"loss"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_gradient_norm", b"_gradient_norm", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "contributions", b"contributions", "gradient_norm", b"gradient_norm", "last_use_time", b"last_use_time", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "passes", b"passes", "session_id", b"session_id", "state", b"state", "step", b"step", "steps", b"steps", "tenant", b"tenant"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_gradient_norm", b"_gradient_norm"]) -> typing.Literal["gradient_norm"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_learning_rate", b"_learning_rate"]) -> typing.Literal["learning_rate"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_loss", b"_loss"]) -> typing.Literal["loss"] | None: ...
+
+Global___SessionStatus: typing_extensions.TypeAlias = SessionStatus
+
+@typing.final
+class GetSessionHistoryRequest(google.protobuf.message.Message):
+    """Asks what the last steps of a session gave."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    CURSOR_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    """The session's id."""
+    cursor: builtins.str
+    """`next_cursor` of an answer before, to get only what came after. Empty to get all that is kept, as for a cursor that
+    the process does not know since it was started anew.
+    """
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        cursor: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cursor", b"cursor", "session_id", b"session_id"]) -> None: ...
+
+Global___GetSessionHistoryRequest: typing_extensions.TypeAlias = GetSessionHistoryRequest
+
+@typing.final
+class GetSessionHistoryResponse(google.protobuf.message.Message):
+    """What the last steps of a session gave."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: builtins.int
+    NEXT_CURSOR_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
+    TIME_FIELD_NUMBER: builtins.int
+    next_cursor: builtins.str
+    """What to ask with the next time."""
+    @property
+    def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StepRecord]:
+        """The steps, oldest first; the last 512 are kept, as long as the process runs that keeps the session."""
+
+    @property
+    def session(self) -> Global___SessionStatus:
+        """How the session is doing."""
+
+    @property
+    def time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When this was told, by the server's clock."""
+
+    def __init__(
+        self,
+        *,
+        steps: collections.abc.Iterable[Global___StepRecord] | None = ...,
+        next_cursor: builtins.str = ...,
+        session: Global___SessionStatus | None = ...,
+        time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["session", b"session", "time", b"time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["next_cursor", b"next_cursor", "session", b"session", "steps", b"steps", "time", b"time"]) -> None: ...
+
+Global___GetSessionHistoryResponse: typing_extensions.TypeAlias = GetSessionHistoryResponse
+
+@typing.final
+class StepRecord(google.protobuf.message.Message):
+    """A Step or TrainStep that was done."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: builtins.int
+    LOSS_FIELD_NUMBER: builtins.int
+    GRADIENT_NORM_FIELD_NUMBER: builtins.int
+    LEARNING_RATE_FIELD_NUMBER: builtins.int
+    TIME_FIELD_NUMBER: builtins.int
+    step: builtins.int
+    """The step number after it; that of the record before where its gradients were skipped, and lower after a
+    RestoreCheckpoint.
+    """
+    loss: builtins.float
+    """The loss of the last Forward in train mode before it, or of the TrainStep itself. Unset when there was none since
+    the start of the process.
+    """
+    gradient_norm: builtins.float
+    """The global L2 norm of the gradients, before clipping."""
+    learning_rate: builtins.float
+    """The learning rate that was used."""
+    @property
+    def time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was done."""
+
+    def __init__(
+        self,
+        *,
+        step: builtins.int = ...,
+        loss: builtins.float | None = ...,
+        gradient_norm: builtins.float = ...,
+        learning_rate: builtins.float = ...,
+        time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_loss", b"_loss", "loss", b"loss", "time", b"time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_loss", b"_loss", "gradient_norm", b"gradient_norm", "learning_rate", b"learning_rate", "loss", b"loss", "step", b"step", "time", b"time"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_loss", b"_loss"]) -> typing.Literal["loss"] | None: ...
+
+Global___StepRecord: typing_extensions.TypeAlias = StepRecord
+
+@typing.final
 class Session(google.protobuf.message.Message):
     """What a session is and where it stands."""
 
@@ -2290,7 +2648,7 @@ class Session(google.protobuf.message.Message):
 
     @property
     def last_use_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When the session was last used, by any call but ListSessions."""
+        """When the session was last used, by any call but ListSessions, GetStatus and GetSessionHistory."""
 
     @property
     def inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[backwire_api.v1.graph_pb2.Input]:

@@ -161,6 +161,16 @@ class GradientServiceStub(object):
                 request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.CheckGradientsRequest.SerializeToString,
                 response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.CheckGradientsResponse.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/backwire_api.v1.GradientService/GetStatus',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
+        self.GetSessionHistory = channel.unary_unary(
+                '/backwire_api.v1.GradientService/GetSessionHistory',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.GetSessionHistoryRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.GetSessionHistoryResponse.FromString,
+                _registered_method=True)
 
 
 class GradientServiceServicer(object):
@@ -383,6 +393,23 @@ class GradientServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStatus(self, request, context):
+        """Says how the server is doing, and the sessions that were used last. For those who look on: it waits for no other
+        call, and is no use of a session, so it neither has one in memory nor keeps it there. Ask again from time to time;
+        what happened in between is the difference.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSessionHistory(self, request, context):
+        """Returns what the last steps of a session gave, or those since the last time that was asked. For those who look on,
+        as GetStatus is. Fails with SESSION_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GradientServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -510,6 +537,16 @@ def add_GradientServiceServicer_to_server(servicer, server):
                     servicer.CheckGradients,
                     request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.CheckGradientsRequest.FromString,
                     response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.CheckGradientsResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.GetStatusRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'GetSessionHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSessionHistory,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.GetSessionHistoryRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.GetSessionHistoryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1189,6 +1226,60 @@ class GradientService(object):
             '/backwire_api.v1.GradientService/CheckGradients',
             backwire__api_dot_v1_dot_gradient__service__pb2.CheckGradientsRequest.SerializeToString,
             backwire__api_dot_v1_dot_gradient__service__pb2.CheckGradientsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/GetStatus',
+            backwire__api_dot_v1_dot_gradient__service__pb2.GetStatusRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSessionHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/GetSessionHistory',
+            backwire__api_dot_v1_dot_gradient__service__pb2.GetSessionHistoryRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.GetSessionHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

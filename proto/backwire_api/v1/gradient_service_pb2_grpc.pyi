@@ -440,7 +440,39 @@ _GradientServiceCheckGradientsType = typing_extensions.TypeVar(
     ],
 )
 
-class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _GradientServiceGetSessionType, _GradientServiceListSessionsType, _GradientServiceDeleteSessionType, _GradientServiceAttachSessionType, _GradientServiceDetachSessionType, _GradientServiceForwardType, _GradientServiceBackwardType, _GradientServiceStepType, _GradientServiceTrainStepType, _GradientServiceGetParametersType, _GradientServiceSetParametersType, _GradientServiceGetGradientsType, _GradientServiceZeroGradientsType, _GradientServiceSaveCheckpointType, _GradientServiceListCheckpointsType, _GradientServiceDeleteCheckpointType, _GradientServiceRestoreCheckpointType, _GradientServiceForkSessionType, _GradientServiceExportSessionType, _GradientServiceImportSessionType, _GradientServicePipelineType, _GradientServiceDescribeGraphType, _GradientServiceListOpsType, _GradientServiceCheckGradientsType]):
+_GradientServiceGetStatusType = typing_extensions.TypeVar(
+    '_GradientServiceGetStatusType',
+    grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.GetStatusRequest,
+        backwire_api.v1.gradient_service_pb2.GetStatusResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.GetStatusRequest,
+        backwire_api.v1.gradient_service_pb2.GetStatusResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.GetStatusRequest,
+        backwire_api.v1.gradient_service_pb2.GetStatusResponse,
+    ],
+)
+
+_GradientServiceGetSessionHistoryType = typing_extensions.TypeVar(
+    '_GradientServiceGetSessionHistoryType',
+    grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.GetSessionHistoryRequest,
+        backwire_api.v1.gradient_service_pb2.GetSessionHistoryResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.GetSessionHistoryRequest,
+        backwire_api.v1.gradient_service_pb2.GetSessionHistoryResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.GetSessionHistoryRequest,
+        backwire_api.v1.gradient_service_pb2.GetSessionHistoryResponse,
+    ],
+)
+
+class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _GradientServiceGetSessionType, _GradientServiceListSessionsType, _GradientServiceDeleteSessionType, _GradientServiceAttachSessionType, _GradientServiceDetachSessionType, _GradientServiceForwardType, _GradientServiceBackwardType, _GradientServiceStepType, _GradientServiceTrainStepType, _GradientServiceGetParametersType, _GradientServiceSetParametersType, _GradientServiceGetGradientsType, _GradientServiceZeroGradientsType, _GradientServiceSaveCheckpointType, _GradientServiceListCheckpointsType, _GradientServiceDeleteCheckpointType, _GradientServiceRestoreCheckpointType, _GradientServiceForkSessionType, _GradientServiceExportSessionType, _GradientServiceImportSessionType, _GradientServicePipelineType, _GradientServiceDescribeGraphType, _GradientServiceListOpsType, _GradientServiceCheckGradientsType, _GradientServiceGetStatusType, _GradientServiceGetSessionHistoryType]):
     """Trains computation graphs. Calls on one session that change it take effect one after another, in the order in which
     the server accepts them; calls on different sessions do not wait for each other.
     """
@@ -547,6 +579,14 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
             backwire_api.v1.gradient_service_pb2.CheckGradientsRequest,
             backwire_api.v1.gradient_service_pb2.CheckGradientsResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.GetStatusRequest,
+            backwire_api.v1.gradient_service_pb2.GetStatusResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.GetSessionHistoryRequest,
+            backwire_api.v1.gradient_service_pb2.GetSessionHistoryResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -650,6 +690,14 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
         grpc.aio.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.CheckGradientsRequest,
             backwire_api.v1.gradient_service_pb2.CheckGradientsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.GetStatusRequest,
+            backwire_api.v1.gradient_service_pb2.GetStatusResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.GetSessionHistoryRequest,
+            backwire_api.v1.gradient_service_pb2.GetSessionHistoryResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -784,6 +832,17 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
     Fails with NO_LOSS when the graph has none.
     """
 
+    GetStatus: _GradientServiceGetStatusType
+    """Says how the server is doing, and the sessions that were used last. For those who look on: it waits for no other
+    call, and is no use of a session, so it neither has one in memory nor keeps it there. Ask again from time to time;
+    what happened in between is the difference.
+    """
+
+    GetSessionHistory: _GradientServiceGetSessionHistoryType
+    """Returns what the last steps of a session gave, or those since the last time that was asked. For those who look on,
+    as GetStatus is. Fails with SESSION_NOT_FOUND.
+    """
+
 GradientServiceAsyncStub: typing_extensions.TypeAlias = GradientServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         backwire_api.v1.gradient_service_pb2.CreateSessionRequest,
@@ -884,6 +943,14 @@ GradientServiceAsyncStub: typing_extensions.TypeAlias = GradientServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         backwire_api.v1.gradient_service_pb2.CheckGradientsRequest,
         backwire_api.v1.gradient_service_pb2.CheckGradientsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.GetStatusRequest,
+        backwire_api.v1.gradient_service_pb2.GetStatusResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.GetSessionHistoryRequest,
+        backwire_api.v1.gradient_service_pb2.GetSessionHistoryResponse,
     ],
 ]
 
@@ -1146,6 +1213,27 @@ class GradientServiceServicer(metaclass=abc.ABCMeta):
         nothing: no pass is made or counted, and Dropout drops what it would drop in the next Forward. Computes the loss
         twice for each element that is checked, while other calls on the session wait; the deadline is honoured in between.
         Fails with NO_LOSS when the graph has none.
+        """
+
+    @abc.abstractmethod
+    def GetStatus(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.GetStatusResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.GetStatusResponse]]:
+        """Says how the server is doing, and the sessions that were used last. For those who look on: it waits for no other
+        call, and is no use of a session, so it neither has one in memory nor keeps it there. Ask again from time to time;
+        what happened in between is the difference.
+        """
+
+    @abc.abstractmethod
+    def GetSessionHistory(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.GetSessionHistoryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.GetSessionHistoryResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.GetSessionHistoryResponse]]:
+        """Returns what the last steps of a session gave, or those since the last time that was asked. For those who look on,
+        as GetStatus is. Fails with SESSION_NOT_FOUND.
         """
 
 def add_GradientServiceServicer_to_server(servicer: GradientServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -248,6 +248,10 @@ class Initializer(google.protobuf.message.Message):
         """A matrix with orthonormal rows or columns, times gain (Saxe et al. 2014); axes other than `unit_axis` are
         flattened into one.
         """
+        DISTRIBUTION_TRUNCATED_NORMAL: Initializer._Distribution.ValueType  # 9
+        """Normal with mean `location` and standard deviation `scale` before it is cut: what lies further than 2*scale from
+        the mean is drawn again.
+        """
 
     class Distribution(_Distribution, metaclass=_DistributionEnumTypeWrapper):
         """The ways to draw a parameter."""
@@ -271,6 +275,10 @@ class Initializer(google.protobuf.message.Message):
     DISTRIBUTION_ORTHOGONAL: Initializer.Distribution.ValueType  # 8
     """A matrix with orthonormal rows or columns, times gain (Saxe et al. 2014); axes other than `unit_axis` are
     flattened into one.
+    """
+    DISTRIBUTION_TRUNCATED_NORMAL: Initializer.Distribution.ValueType  # 9
+    """Normal with mean `location` and standard deviation `scale` before it is cut: what lies further than 2*scale from
+    the mean is drawn again.
     """
 
     DTYPE_FIELD_NUMBER: builtins.int

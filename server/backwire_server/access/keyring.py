@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from backwire_server.access.files import Stamp, stamp, warn_if_exposed
 from backwire_server.access.tokens import Tokens, read_tokens
 from backwire_server.sessions.caller import Caller
 from backwire_server.sessions.errors import Unauthenticated
+from backwire_server.sessions.limits import UNLIMITED, TenantLimits
 
 _LOG = logging.getLogger("backwire.tokens")
 _BEARER = re.compile(r"bearer +(\S+) *", re.ASCII | re.IGNORECASE)
@@ -30,18 +32,32 @@ class Keyring:
     def __init__(
         self,
         path: Path,
+        defaults: TenantLimits = UNLIMITED,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Reads the file; raises ConfigError for one that is wrong, and OSError for one that cannot be read."""
+        """Reads the file; raises ConfigError for one that is wrong, and OSError for one that cannot be read.
+
+        `defaults` is what tenants are held to as far as the file says nothing else.
+        """
         self._path = path
+        self._defaults = defaults
         self._monotonic = monotonic
         self._now = now
         self._looking = threading.Lock()
         self._looked = monotonic()
         self._stamp = stamp([path])  # before it is read: what changes meanwhile is noticed later
         self._tokens = self._read()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are several tenants."""
+        return len(self._tokens.tenants) > 1
+
+    def limits_of(self, tenant: str) -> TenantLimits:
+        """Returns what a tenant is held to."""
+        return self._limits.get(tenant, self._defaults)
 
     def identify(self, metadata: Metadata) -> Caller:
         """Returns whose token the metadata of a call have; raises Unauthenticated for none, and for one not good."""
@@ -78,6 +94,7 @@ class Keyring:
 
     def _read(self) -> Tokens:
         tokens = read_tokens(self._path)
+        self._limits = {name: replace(self._defaults, **own) for name, own in tokens.limits.items()}
         warn_if_exposed(self._path, _LOG)
         _LOG.info("%s has %d tokens", self._path, len(tokens))
         return tokens

@@ -32,6 +32,8 @@ LEAST = MappingProxyType(
         "DescribeGraph": Scope.READ,
         "ListOps": Scope.READ,
         "CheckGradients": Scope.READ,
+        "GetStatus": Scope.READ,
+        "GetSessionHistory": Scope.READ,
     }
 )
 """The least scope for each method; Forward in train mode and the mutating requests of a Pipeline need WRITE."""

@@ -8,6 +8,9 @@
     sha256 = "..."                      64 hex digits
     expires = 2027-01-01T00:00:00Z      may be missing
 
+    [tenant.acme]
+    max_sessions = 20                   what this tenant is held to: see TenantLimits; without the `tenant_` before it
+
 A token is `bw_ID_SECRET`, with an id of 16 hex digits and a secret of 43 characters of base64url, which are 256 random
 bits. The file has the SHA-256 of the whole token. Slow hashes such as bcrypt protect secrets that people choose, of
 which there are few enough to try; 2**256 are too many to try however fast the hash is. Entries may share a name and a
@@ -22,13 +25,14 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from backwire_server.config_values import ConfigError
 from backwire_server.sessions.caller import Caller, Scope, is_tenant
+from backwire_server.sessions.limits import TenantLimits
 
 _TOKEN = re.compile(r"bw_([0-9a-f]{16})_[A-Za-z0-9_-]{43}", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
@@ -60,10 +64,17 @@ class Entry:
 
 
 class Tokens:
-    """The entries of a tokens file."""
+    """The entries of a tokens file.
 
-    def __init__(self, entries: Mapping[str, Entry]) -> None:
+    Attributes:
+        tenants: The tenants that have tokens, or limits.
+        limits: What tenants are held to that have limits of their own, by name; what is missing there is not.
+    """
+
+    def __init__(self, entries: Mapping[str, Entry], limits: Mapping[str, Mapping[str, int]] | None = None) -> None:
         self._entries = dict(entries)
+        self.limits = dict(limits or {})
+        self.tenants = {entry.caller.tenant for entry in self._entries.values()} | self.limits.keys()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -90,15 +101,37 @@ def read_tokens(path: Path) -> Tokens:
         place = re.search(r"\(([^()]*)\)$", str(error))  # what comes before may quote the file
         raise ConfigError(f"{path} is no TOML{f' {place[1]}' if place else ''}; correct it there") from None
     found = document.pop("token", [])
+    limits = _limits(path, document.pop("tenant", {}))
     if document or not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise ConfigError(f"{path} has something besides entries; begin each with [[token]], and leave out all else")
+        raise ConfigError(
+            f"{path} has something besides entries; begin each with [[token]], or [tenant.NAME] for limits, and leave "
+            "out all else"
+        )
     entries: dict[str, Entry] = {}
     for number, table in enumerate(found, 1):
         entry = _Reader(path, number, table).entry()
         if entry.id in entries:
             raise ConfigError(f"{path}: entry {number} has the id of another one; make another token, or remove one")
         entries[entry.id] = entry
-    return Tokens(entries)
+    return Tokens(entries, limits)
+
+
+def _limits(path: Path, tables: Any) -> dict[str, dict[str, int]]:
+    """Returns the limits of tenants, by the names in TenantLimits; raises ConfigError."""
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise ConfigError(f"{path}: tenant is no table of tables; write limits below [tenant.NAME]")
+    known = {each.name.removeprefix("tenant_"): each.name for each in fields(TenantLimits)}
+    found: dict[str, dict[str, int]] = {}
+    for number, (tenant, table) in enumerate(tables.items(), 1):
+        if not is_tenant(tenant):
+            raise ConfigError(f"{path}: the name of tenant {number} is none; use 1 to 24 of a-z, 0-9 and, within, -")
+        for key, value in table.items():
+            if key not in known:
+                raise ConfigError(f"{path}: a limit of tenant {tenant} is unknown; there are {', '.join(known)}")
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"{path}: {key} of tenant {tenant} is no whole number of at least 1; make it one")
+        found[tenant] = {known[key]: value for key, value in table.items()}
+    return found
 
 
 class _Reader:

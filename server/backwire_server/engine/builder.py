@@ -8,12 +8,13 @@ the operator and the shapes into the message when something does not fit.
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
-from backwire_server.engine.dims import Dim, UnknownDimension, product
-from backwire_server.engine.errors import EngineError, GraphError
+from backwire_server.engine.dims import Dim, UnknownDimension, check_shape, product
+from backwire_server.engine.errors import EngineError, GraphError, ShapeMismatch
 from backwire_server.engine.graph import Array, Attribute, DType, Node, TensorType
 from backwire_server.engine.registry import BUILDER, N_OUTPUTS, Op, lookup, takes_builder, takes_n_outputs
 from backwire_server.engine.simplify import simplified
@@ -22,6 +23,7 @@ from backwire_server.engine.values import NeedsValue, O, Value
 RANDOM_KEY = "%key"
 RANDOM_KEY_TYPE = TensorType(np.dtype(np.uint64), (2,))
 FOLD_LIMIT = 65536  # elements; larger results are computed at run time even when they could be folded
+MOST_MADE = 1 << 27  # numbers that operators make while the graph is built, all together
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Builder:
         self.known: dict[str, Array] = dict(known or {})
         self.label = ""
         self._count = 0
+        self._made = 0
         self._scope = ""
         self._streams: dict[str, int] = {}
         self._shared: dict[Any, tuple[str, ...]] = {}
@@ -61,7 +64,7 @@ class Builder:
         """Returns a builder that goes on from here without changing this one."""
         copy = Builder(training=self.training, known=self.known, abstract=self.abstract)
         copy.nodes, copy.types, copy.constants = list(self.nodes), dict(self.types), dict(self.constants)
-        copy.origins = dict(self.origins)
+        copy.origins, copy._made = dict(self.origins), self._made
         copy._shared, copy._streams, copy._count = dict(self._shared), dict(self._streams), self._count
         return copy
 
@@ -73,13 +76,23 @@ class Builder:
     def constant(self, array: Array) -> Value:
         """Returns a value with these elements, the same one for equal arrays."""
         array = np.asarray(array)
-        key = ("constant", array.dtype, array.shape, array.tobytes())
+        key = ("constant", array.dtype, array.shape, sha256(np.ascontiguousarray(array).tobytes()).digest())
         if key not in self._shared:
             name = self._fresh("constant")
             self.types[name] = TensorType(array.dtype, array.shape)
             self.constants[name] = self.known[name] = array
             self._shared[key] = (name,)
         return Value(self, self._shared[key][0])
+
+    def make(self, count: int) -> int:
+        """Returns how many numbers an operator is about to make for a constant; raises ShapeMismatch for too many."""
+        self._made += count
+        if self._made > MOST_MADE:
+            raise ShapeMismatch(
+                f"{count:,} numbers would be made before anything is computed, and a graph may have {MOST_MADE:,} such "
+                "numbers; make the shapes smaller, or send the numbers as an input"
+            )
+        return count
 
     def uniform(self, shape: Sequence[Dim], dtype: DType) -> Value:
         """Returns random numbers in [0, 1) that depend on the pass's key and on where in the graph they are drawn."""
@@ -168,6 +181,8 @@ class Builder:
                 raise
             return (None,) * (n_outputs or 1)
         types = types if isinstance(types, tuple) else (types,)
+        for each in types:
+            check_shape(each.shape)
         return types if op.outputs == 0 or n_outputs is None else types[:n_outputs]
 
     def _fold(self, node: Emitted, types: Sequence[TensorType | None]) -> bool:

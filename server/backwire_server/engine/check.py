@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from backwire_server.engine.binding import bind_inputs
-from backwire_server.engine.errors import EngineError
+from backwire_server.engine.cost import Admit, admit_all
+from backwire_server.engine.errors import EngineError, TooCostly
 from backwire_server.engine.graph import Array, Attribute, DType, Graph, Node, TensorType
 from backwire_server.engine.model import Model, Pass
 from backwire_server.engine.stopping import NEVER, Stop
@@ -87,23 +88,28 @@ def check_gradients(
     ready: Ready = lambda: None,
     reserve: Reserve = lambda _: None,
     stop: Stop = NEVER,
+    admit: Admit = admit_all,
+    compile_seconds: float | None = None,
 ) -> GradientCheck:
     """Compares the gradient of the loss with central differences, in float64 where the graph can be widened to it.
 
     Passes are made in training with this `key`, so Dropout drops the same in all of them; nothing given is changed.
     `reserve` is told how many bytes are about to be used, and `ready` is called before each pass; what they raise ends
     the check. Raises EngineError when the inputs do not fit the graph, and Stopped between two kernels when that is
-    wanted.
+    wanted. `admit` and `compile_seconds` are as in Model.
     """
     bind_inputs({item.name: item for item in graph.inputs}, inputs)
     reserve(COPIES * sum(array.nbytes for array in (*inputs.values(), *parameters.values())))
     try:
-        model = Model(widened(graph))
+        model = Model(widened(graph), compile_seconds=compile_seconds)
         values = {name: wide(array) for name, array in parameters.items()}
         given = {name: wide(array) for name, array in inputs.items()}
-        return _Check(model, given, values, key, ready, reserve, stop).run(sampling)
+        return _Check(model, given, values, key, ready, reserve, stop, admit).run(sampling)
+    except TooCostly:
+        raise
     except EngineError:
-        return _Check(Model(graph), inputs, parameters, key, ready, reserve, stop).run(sampling)
+        model = Model(graph, compile_seconds=compile_seconds)
+        return _Check(model, inputs, parameters, key, ready, reserve, stop, admit).run(sampling)
 
 
 class _Check:
@@ -116,6 +122,7 @@ class _Check:
         ready: Ready,
         reserve: Reserve,
         stop: Stop,
+        admit: Admit,
     ) -> None:
         self._model = model
         self._inputs = inputs
@@ -124,11 +131,12 @@ class _Check:
         self._ready = ready
         self._reserve = reserve
         self._stop = stop
+        self._admit = admit
 
     def run(self, sampling: Sampling) -> GradientCheck:
         found = self._pass({})
         self._reserve(2 * found.nbytes)  # this pass, and that of one element
-        gradients = self._model.backward(found, stop=self._stop).parameters
+        gradients = self._model.backward(found, stop=self._stop, admit=self._admit).parameters
         loss = _loss_of(found)
         dtypes = [self._parameters[name].dtype for name in sampling.names]
         dtype = min(dtypes, key=lambda each: each.itemsize, default=DOUBLE)
@@ -166,7 +174,9 @@ class _Check:
     def _pass(self, changed: Mapping[str, Array]) -> Pass:
         self._ready()
         values = {**self._parameters, **changed}
-        return self._model.forward(self._inputs, values, training=True, outputs=(), key=self._key, stop=self._stop)
+        return self._model.forward(
+            self._inputs, values, training=True, outputs=(), key=self._key, stop=self._stop, admit=self._admit
+        )
 
 
 def _loss_of(found: Pass) -> float:

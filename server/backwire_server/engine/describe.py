@@ -1,20 +1,19 @@
 """What training a graph would take, worked out from shapes alone: types, work and memory."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
 from backwire_server.engine.binding import bind_inputs
-from backwire_server.engine.builder import RANDOM_KEY, RANDOM_KEY_TYPE, Emitted
-from backwire_server.engine.dims import Symbolic, concrete
+from backwire_server.engine.builder import RANDOM_KEY, RANDOM_KEY_TYPE
+from backwire_server.engine.cost import nbytes
+from backwire_server.engine.dims import Symbolic
 from backwire_server.engine.errors import EngineError, GraphError, MissingInput
 from backwire_server.engine.graph import Array, Graph, Input, TensorType
 from backwire_server.engine.plan import Plan, compile_plan
 from backwire_server.engine.program import PLANNED_BYTES, Program
-
-Types = Mapping[str, TensorType | None]
+from backwire_server.engine.stopping import NEVER, Stop
 
 _ANY = np.dtype(np.int8)  # stands for the element type of an input that the graph does not have
 
@@ -26,7 +25,7 @@ class Description:
     Attributes:
         values: The types of the graph's values by name, as far as they can be computed.
         outputs: The types of the outputs by name.
-        forward_flops: The floating-point operations of the forward program; see `flops`.
+        forward_flops: The floating-point operations of the forward program; see `cost.flops`.
         backward_flops: Those of the usual backward program: the loss by the parameters, else all outputs.
         pass_bytes: What is kept for Backward.
         peak_bytes: The most that inputs, values and gradients hold at any moment, without parameters and without what
@@ -63,25 +62,24 @@ def input_types(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str, 
     return found
 
 
-def nbytes(type_: TensorType | None) -> int:
-    """Returns the bytes of a value whose shape is known."""
-    return _size(type_) * type_.dtype.itemsize if type_ else 0
-
-
 def describe(
-    graph: Graph, trainable: Sequence[str], inputs: Mapping[str, TensorType], known: Mapping[str, Array]
+    graph: Graph,
+    trainable: Sequence[str],
+    inputs: Mapping[str, TensorType],
+    known: Mapping[str, Array],
+    stop: Stop = NEVER,
 ) -> Description:
     """Describes a graph that Model accepts for inputs of these types.
 
     `known` holds the parameters whose elements shapes may depend on. Raises EngineError where the shapes do not fit
-    together, MissingInput when one depends on elements that are not known.
+    together, MissingInput when one depends on elements that are not known, and Stopped when that is wanted.
     """
-    plan = _compile(graph, trainable, inputs, known)
-    programs = [plan.program, *([plan.backward(*plan.usual).program] if plan.usual is not None else [])]
+    plan = _compile(graph, trainable, inputs, known, stop)
+    programs = [plan.program, *([plan.backward(*plan.usual, stop).program] if plan.usual is not None else [])]
     given = sum(map(nbytes, inputs.values())) + nbytes(RANDOM_KEY_TYPE)
     kept_bytes, peaks = _memory(programs, plan.residuals)
     kept = given + kept_bytes
-    work = [sum(flops(node, program.types) for node in program.nodes) for program in programs]
+    work = [program.flops for program in programs]
     outputs = ((name, plan.output_type(name)) for name in sorted(graph.outputs))
     return Description(
         values={name: type_ for name, type_ in plan.types().items() if name != RANDOM_KEY},
@@ -101,30 +99,6 @@ def _memory(programs: Sequence[Program], residuals: Sequence[str]) -> tuple[int,
     return programs[0].schedule.kept_bytes, [program.schedule.peak_bytes for program in programs]
 
 
-def flops(node: Emitted, types: Types) -> int:
-    """Returns the floating-point operations of a node: by formula for products, else one for each element it makes.
-
-    A product of matrices, and a convolution and its gradients, count two for each multiplication.
-    """
-    if node.op.name in _MULTIPLICATIONS:
-        of = [types[name] for name in (*node.inputs, *node.outputs)]
-        return 2 * _MULTIPLICATIONS[node.op.name](*of)
-    return sum(_size(types[name]) for name in node.outputs)
-
-
-def _kernel(type_: TensorType) -> int:
-    """The multiplications for one element of a convolution's result, of kernels [M, C/group, k1, ...]."""
-    return prod(concrete(type_.shape[1:]))
-
-
-_MULTIPLICATIONS: Mapping[str, Callable[..., int]] = {
-    "MatMul": lambda a, b, y: _size(y) * concrete(a.shape)[-1],  # noqa: ARG005
-    "Convolution": lambda x, w, y: _size(y) * _kernel(w),  # noqa: ARG005
-    "ConvolutionInputGradient": lambda g, w, x: _size(g) * _kernel(w),  # noqa: ARG005
-    "ConvolutionKernelGradient": lambda x, g, w: _size(g) * _kernel(w),  # noqa: ARG005
-}
-
-
 def _bound(declared: Mapping[str, Input], shapes: Mapping[str, Sequence[int]]) -> dict[str, TensorType]:
     dtypes = {name: item.type.dtype for name, item in declared.items()}
     types = {name: TensorType(dtypes.get(name, _ANY), tuple(shape)) for name, shape in shapes.items()}
@@ -135,12 +109,16 @@ def _bound(declared: Mapping[str, Input], shapes: Mapping[str, Sequence[int]]) -
 
 
 def _compile(
-    graph: Graph, trainable: Sequence[str], inputs: Mapping[str, TensorType], values: Mapping[str, Array]
+    graph: Graph,
+    trainable: Sequence[str],
+    inputs: Mapping[str, TensorType],
+    values: Mapping[str, Array],
+    stop: Stop,
 ) -> Plan:
     feeds = {**inputs, **{item.name: item.type for item in graph.parameters}, RANDOM_KEY: RANDOM_KEY_TYPE}
     names, with_loss = sorted(graph.outputs), graph.loss is not None
     known: dict[str, Array] = {}
-    while isinstance(outcome := compile_plan(graph, trainable, feeds, known, names, with_loss, True), frozenset):
+    while isinstance(outcome := compile_plan(graph, trainable, feeds, known, names, with_loss, True, stop), frozenset):
         for name in sorted(outcome - values.keys()):
             raise MissingInput(
                 f"a shape depends on the elements of {name!r}, which are not known here; make it a constant", field=name
@@ -149,7 +127,3 @@ def _compile(
             raise GraphError("a shape depends on values that cannot be known before the graph runs")
         known.update((name, values[name]) for name in outcome)
     return outcome
-
-
-def _size(type_: TensorType | None) -> int:
-    return prod(concrete(type_.shape)) if type_ else 0

@@ -11,7 +11,7 @@ from backwire_server.engine.builder import Builder, Emitted
 from backwire_server.engine.contributions import total
 from backwire_server.engine.errors import DtypeMismatch, NotDifferentiable
 from backwire_server.engine.graph import DType, TensorType
-from backwire_server.engine.stopping import NEVER, Stop, Stopped
+from backwire_server.engine.stopping import NEVER, Stop
 from backwire_server.engine.values import O, Value
 
 
@@ -34,7 +34,7 @@ def differentiate(
     gradients = {name: [seed] for name, seed in seeds.items() if name in active}
     for node in reversed(nodes):
         if stop.wanted:
-            raise Stopped
+            stop.heed()
         if not gradients.keys().isdisjoint(node.outputs) and not active.isdisjoint(node.inputs):
             builder.label = f"gradient of {node.label}"
             incoming = [total(gradients[name]) if name in gradients else None for name in node.outputs]

@@ -2,6 +2,8 @@
 
 A dimension is an int, or a `Symbolic`: a polynomial with integer coefficients over named sizes, such as `2*batch + 1`.
 Equal polynomials are equal dimensions; others may still turn out equal once the sizes are known.
+
+Polynomials are bounded, since a few nodes can ask for one of a billion terms: a dimension beyond the bounds is unknown.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,9 +14,23 @@ from backwire_server.engine.errors import ShapeMismatch
 
 Monomial = tuple[str, ...]
 
+LARGEST = 2**63 - 1
+"""The most elements along an axis, and the largest factor of a term."""
+
+MOST_AXES = 32
+"""As many as tensors in messages may have."""
+
+MOST_TERMS = 256
+MOST_FACTORS = 32
+LONGEST_NAME = 1_000
+"""The characters of a name that is made of other dimensions."""
+
 
 class UnknownDimension(Exception):
-    """A number was needed where a symbolic dimension stands; raised inside shape rules, caught by the builder."""
+    """A number was needed where a symbolic dimension stands, or a dimension is too intricate to be told.
+
+    Raised inside shape rules, caught by the builder.
+    """
 
 
 class Symbolic:
@@ -42,16 +58,17 @@ class Symbolic:
             for right, b in _terms(other).items():
                 monomial = tuple(sorted(left + right))
                 terms[monomial] = terms.get(monomial, 0) + a * b
+            _check_length(terms)
         return _simplest(terms)
 
     def __floordiv__(self, other: "Dim") -> "Dim":
         if isinstance(other, int) and other > 0 and all(c % other == 0 for c in self.terms.values()):
             return _simplest({monomial: c // other for monomial, c in self.terms.items()})
         quotient = _exact_quotient(self, other)
-        return Symbolic.of(f"({self})//({other})") if quotient is None else quotient
+        return _named(f"({self})//({other})") if quotient is None else quotient
 
     def __rfloordiv__(self, other: int) -> "Dim":
-        return Symbolic.of(f"({other})//({self})")
+        return _named(f"({other})//({self})")
 
     def __mod__(self, other: "Dim") -> "Dim":
         return self - self // other * other
@@ -102,7 +119,24 @@ def _terms(dim: Dim) -> Mapping[Monomial, int]:
 
 def _simplest(terms: Mapping[Monomial, int]) -> Dim:
     nonzero = {monomial: c for monomial, c in terms.items() if c}
-    return nonzero.get((), 0) if set(nonzero) <= {()} else Symbolic(nonzero)
+    if set(nonzero) <= {()}:
+        return nonzero.get((), 0)
+    _check_length(nonzero)
+    if any(len(monomial) > MOST_FACTORS or abs(c) > LARGEST for monomial, c in nonzero.items()):
+        raise UnknownDimension(f"a product of more than {MOST_FACTORS} sizes, or a factor above {LARGEST}")
+    return Symbolic(nonzero)
+
+
+def _check_length(terms: Mapping[Monomial, int]) -> None:
+    if len(terms) > MOST_TERMS:
+        raise UnknownDimension(f"a sum of more than {MOST_TERMS} terms")
+
+
+def _named(name: str) -> Symbolic:
+    """Returns the dimension that is what its name says, such as a quotient."""
+    if len(name) > LONGEST_NAME:
+        raise UnknownDimension(f"a term of more than {LONGEST_NAME} characters")
+    return Symbolic.of(name)
 
 
 def _exact_quotient(dividend: Symbolic, divisor: Dim) -> Dim | None:
@@ -133,6 +167,17 @@ def product(dims: Iterable[Dim]) -> Dim:
     return reduce(lambda a, b: a * b, dims, start)
 
 
+def check_shape(shape: Sequence[Dim]) -> None:
+    """Raises ShapeMismatch for a shape with axes that no array can have, whatever its symbolic dimensions are."""
+    if len(shape) > MOST_AXES:
+        raise ShapeMismatch(f"the result has {len(shape)} axes, and at most {MOST_AXES} are possible")
+    sizes = [dim for dim in shape if isinstance(dim, int)]
+    if min(sizes, default=0) < 0:
+        raise ShapeMismatch(f"the result {show(shape)} has an axis of negative size; make the inputs larger")
+    if max(sizes, default=0) > LARGEST:
+        raise ShapeMismatch(f"the result has an axis of more than {LARGEST:,} elements; make the inputs smaller")
+
+
 def concrete(shape: Iterable[Dim]) -> tuple[int, ...]:
     """Returns the shape as ints; raises UnknownDimension when one is symbolic."""
     return tuple(int(dim) for dim in shape)
@@ -153,7 +198,7 @@ def _broadcast_dim(a: Dim, b: Dim) -> Dim:
         return b
     if isinstance(a, int) and isinstance(b, int):
         raise ShapeMismatch(f"sizes {a} and {b} do not broadcast; make them equal, or one of them 1")
-    return a if isinstance(a, int) else Symbolic.of(f"max({a}, {b})")
+    return a if isinstance(a, int) else _named(f"max({a}, {b})")
 
 
 def show(shape: Iterable[Dim]) -> str:

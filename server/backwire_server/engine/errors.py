@@ -11,7 +11,8 @@ EngineError
 ├── MissingInput          an input that is needed was not given
 ├── UnknownInput          an input that the graph does not have was given
 ├── UnknownOutput         an output that the graph does not have was asked for
-└── InvalidValue          an element is outside what the op accepts
+├── InvalidValue          an element is outside what the op accepts
+└── TooCostly             what is asked for takes more than it may
 """
 
 from typing import Self
@@ -71,3 +72,11 @@ class UnknownOutput(EngineError):
 
 class InvalidValue(EngineError):
     """An element is outside what the operator accepts, such as an index past the end of an axis."""
+
+
+class TooCostly(EngineError):
+    """What is asked for takes more time than it may: `quota` names the limit."""
+
+    def __init__(self, message: str, *, field: str = "", quota: str = "") -> None:
+        super().__init__(message, field=field)
+        self.quota = quota

@@ -13,7 +13,7 @@ from backwire_server.engine.graph import Array
 from backwire_server.engine.memory import ALIGNMENT
 from backwire_server.engine.registry import N_OUTPUTS, Call, takes_n_outputs, takes_out
 from backwire_server.engine.schedule import Chain, Home, Schedule, Spot, Step
-from backwire_server.engine.stopping import NEVER, Stop, Stopped
+from backwire_server.engine.stopping import NEVER, Stop
 
 SMALL_BYTES = 16_384  # up to here it is cheaper to copy an array than to bind another one in its place
 
@@ -83,7 +83,7 @@ class Frame:
             with np.errstate(all="ignore"):
                 for call in self._calls:
                     if stop.wanted:
-                        raise Stopped
+                        stop.heed()
                     call()
         except EngineError as error:
             node = self._node_of(call)

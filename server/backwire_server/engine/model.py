@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from backwire_server.engine.builder import RANDOM_KEY
+from backwire_server.engine.cost import Admit, admit_all
 from backwire_server.engine.differentiate import is_float
 from backwire_server.engine.dims import show
 from backwire_server.engine.errors import (
@@ -23,7 +24,7 @@ from backwire_server.engine.frames import FramePool, Lease
 from backwire_server.engine.graph import LOSS, Array, Graph
 from backwire_server.engine.plan import Plan, update_name
 from backwire_server.engine.plan_cache import CACHED_PLANS, Place, PlanCache
-from backwire_server.engine.stopping import NEVER, Stop
+from backwire_server.engine.stopping import NEVER, Allowance, Stop
 
 WARM_PLANS = 4  # of these the memory is kept: training and evaluation, and the last batch of each, which is smaller
 SPECIAL_BYTES = 16 << 20  # of elements that plans are specialised on; past them the oldest go, down to WARM_PLANS
@@ -79,7 +80,9 @@ class Model:
     `planned` it calls kernel after kernel instead, each making new arrays: slow, and simple.
     """
 
-    def __init__(self, graph: Graph | PlanCache, *, planned: bool = True) -> None:
+    def __init__(self, graph: Graph | PlanCache, *, planned: bool = True, compile_seconds: float | None = None) -> None:
+        """Anything that is compiled may take so long, None for no limit; TooCostly is raised after that."""
+        self.compile_seconds = compile_seconds
         self._shared = graph if isinstance(graph, PlanCache) else PlanCache(graph)
         self.graph = self._shared.graph
         self.trainable = self._shared.trainable
@@ -99,17 +102,21 @@ class Model:
         outputs: Sequence[str] | None = None,
         key: tuple[int, int] = (0, 0),
         stop: Stop = NEVER,
+        admit: Admit = admit_all,
     ) -> Pass:
         """Computes the named outputs (all when None) and the loss; in training also what `backward` needs.
 
         `parameters` holds every parameter by name. `key` is what random numbers are drawn from: a seed and the number
         of the pass. Raises EngineError when names, shapes or types are wrong, or an element is not acceptable, and
-        Stopped between two kernels, or two nodes that are compiled, when that is wanted.
+        Stopped between two kernels, or two nodes that are compiled, when that is wanted. `admit` is told what the pass
+        takes, and may raise, before memory is taken for it.
         """
         place = self._shared.admit(inputs, outputs, training)
         _, names, with_loss, _ = place
         feeds = {**inputs, **parameters, RANDOM_KEY: np.array(key, np.uint64)}
         plan = self._plan(feeds, place, stop)
+        if self._planned:
+            admit(plan.cost)
         lease = self._pool(plan).lease() if self._planned else None
         values = plan.run(feeds, lease.forward if lease else None, stop)
         found = {name: _detached(values[name], parameters) for name in names}
@@ -127,6 +134,7 @@ class Model:
         wrt: Sequence[str] = (),
         into: Mapping[str, Array] | None = None,
         stop: Stop = NEVER,
+        admit: Admit = admit_all,
     ) -> Gradients:
         """Computes gradients through a pass made in training, which is left as it was.
 
@@ -134,7 +142,7 @@ class Model:
         `wrt` names inputs. `into` names arrays in C order to leave gradients of parameters in. Raises EngineError when
         a name is unknown, a shape or type differs from the output's, an input is not floating-point, or a path has no
         gradient. Raises Stopped as `forward` does; the pass can be differentiated again, and what is in `into` has no
-        meaning then.
+        meaning then. `admit` is told what is taken beyond what `forward` told of.
         """
         seeds = dict(output_gradients or {})
         for name in wrt:
@@ -146,11 +154,17 @@ class Model:
                     f"input {name!r} is {dtype}; only floating-point inputs have gradients", field="wrt"
                 )
         self._check_seeds(forward.plan, seeds)
-        found = forward.plan.backward(tuple(sorted(seeds)), (*self.trainable, *dict.fromkeys(wrt)), stop)
+        way = tuple(sorted(seeds)), (*self.trainable, *dict.fromkeys(wrt))
+        found = forward.plan.backward(*way, self._compiling(stop))
+        if forward.lease:
+            admit(found.cost)
         frame = forward.lease.backward(found.program) if forward.lease else None
         arrays = found.run({**forward.feeds, **forward.residuals}, seeds, frame, into, stop)
         inputs = {name: arrays[name] if name in arrays else np.zeros_like(forward.feeds[name]) for name in wrt}
         return Gradients({name: arrays[name] for name in self.trainable if name in arrays}, inputs)
+
+    def _compiling(self, stop: Stop) -> Stop:
+        return stop if self.compile_seconds is None else Allowance(self.compile_seconds, stop)
 
     def trim(self) -> None:
         """Gives up the memory that is kept for the next call."""
@@ -174,7 +188,9 @@ class Model:
             if (plan := self._plans.get(key)) is not None:
                 self._plans.move_to_end(key)
                 return plan
-            outcome = self._shared.plan(place, feeds, {name: feeds[name].copy() for name in special}, stop)
+            outcome = self._shared.plan(
+                place, feeds, {name: feeds[name].copy() for name in special}, self._compiling(stop)
+            )
             if isinstance(outcome, Plan):
                 self._plans[key] = outcome
                 self._bound()

@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from backwire_server.engine.builder import RANDOM_KEY, Builder
+from backwire_server.engine.cost import Cost
 from backwire_server.engine.differentiate import differentiate, is_float
 from backwire_server.engine.dims import may_equal
 from backwire_server.engine.errors import DtypeMismatch, GraphError, ShapeMismatch
@@ -13,7 +15,7 @@ from backwire_server.engine.frame import Frame
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
 from backwire_server.engine.program import Program
 from backwire_server.engine.replay import replay
-from backwire_server.engine.stopping import NEVER, Stop, Stopped
+from backwire_server.engine.stopping import NEVER, Stop
 from backwire_server.engine.values import NeedsValue, Value
 
 CACHED_BACKWARD = 16  # ways to differentiate a plan; a client uses one or two, and a hostile one gains nothing
@@ -21,12 +23,21 @@ NODE_BYTES = 2_048  # what a node takes in a plan, measured: itself, its calls, 
 
 
 class BackwardPlan:
-    """A program that turns seeds and what a pass kept into gradients; `nbytes` is about what it holds."""
+    """A program that turns seeds and what a pass kept into gradients; `nbytes` is about what it holds.
+
+    `counted` tells that its work counted when the pass was made.
+    """
 
     def __init__(self, program: Program, names: Sequence[str], element_bytes: int) -> None:
         self.program = program
+        self.counted = False
         self.nbytes = len(program.nodes) * NODE_BYTES + element_bytes
         self._places = {name: place for place, name in enumerate(names)}
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What a run takes that did not count before."""
+        return Cost(0 if self.counted else self.program.flops, self.program.schedule.peak_bytes)
 
     def run(
         self,
@@ -74,12 +85,18 @@ class Plan:
         self.usual: tuple[tuple[str, ...], tuple[str, ...]] | None = None
         self.program: Program
         self.nbytes = 0
+        self._usual_flops = 0
         self._names: tuple[str, ...] = ()
         self._updates = graph.updates if training else {}
         self._forward_values = frozenset(builder.types)
         self._leaves = frozenset([RANDOM_KEY, *(i.name for i in graph.inputs), *(p.name for p in graph.parameters)])
         if training:
             self._keep_residuals(trainable, stop)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What a pass takes: of a training one the usual way to differentiate counts too, but for its memory."""
+        return Cost(self.program.flops + self._usual_flops, self.program.schedule.peak_bytes)
 
     def link(self, names: Sequence[str]) -> None:
         """Makes the forward program that returns the named outputs, the updates and the residuals."""
@@ -113,6 +130,7 @@ class Plan:
         if (found := self._backward.get(key)) is not None:
             return found
         made = self._differentiate(seeds, wrt, self._leaves | set(self.residuals), self.program, stop)
+        made.counted = key == self.usual
         with self._mutex:
             if len(self._backward) >= CACHED_BACKWARD:
                 self._backward = {each: way for each, way in self._backward.items() if each == self.usual}
@@ -125,6 +143,7 @@ class Plan:
         self.usual = self._usual(trainable)
         if self.usual is not None:
             found = self._differentiate(*self.usual, self._forward_values, stop=stop)
+            self._usual_flops = found.program.flops
             outside = self._forward_values - self._leaves
             self.residuals = tuple(name for name in found.program.feeds if name in outside)
 
@@ -200,7 +219,7 @@ def _replay(builder: Builder, graph: Graph, feeds: Mapping[str, Array | TensorTy
     values.update((name, builder.constant(array)) for name, array in graph.constants.items())
     for node in graph.topological_nodes:
         if stop.wanted:
-            raise Stopped
+            stop.heed()
         if all(name in values for name in node.sources):
             replay(builder, node, values)
     builder.label = ""

@@ -8,7 +8,7 @@ from backwire_server.engine import ops as _ops  # noqa: F401  # fills the operat
 from backwire_server.engine.binding import bind_inputs
 from backwire_server.engine.builder import RANDOM_KEY, Builder
 from backwire_server.engine.differentiate import is_float, undifferentiable
-from backwire_server.engine.dims import may_equal, product
+from backwire_server.engine.dims import may_equal
 from backwire_server.engine.errors import GraphError, MissingInput, NotDifferentiable, UnknownOutput
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
 from backwire_server.engine.plan import Plan, check_updates, compile_plan, seed_name
@@ -36,7 +36,8 @@ class PlanCache:
         passing: The names of what programs are given that is another array in each pass.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, stop: Stop = NEVER) -> None:
+        """Checks the graph, unless that is stopped."""
         self.graph = graph
         self.trainable = tuple(p.name for p in graph.parameters if not p.frozen)
         self.inputs = {item.name: item for item in graph.inputs}
@@ -44,7 +45,7 @@ class PlanCache:
         self._mutex = threading.Lock()
         self._plans: OrderedDict[Place, Plan | frozenset[str]] = OrderedDict()
         self._admitted: dict[object, Place] = {}
-        _check(graph, self.trainable)
+        _check(graph, self.trainable, stop)
 
     @property
     def nbytes(self) -> int:
@@ -122,13 +123,15 @@ class PlanCache:
                 raise MissingInput(f"input {name!r} is missing, and {wanted!r} depends on it; send it", field="inputs")
 
 
-def _check(graph: Graph, trainable: Sequence[str]) -> None:
+def _check(graph: Graph, trainable: Sequence[str], stop: Stop) -> None:
     """Raises EngineError when types do not fit together, whatever the symbolic dimensions turn out to be."""
     builder = Builder(training=True, abstract=True)
     values = {item.name: builder.leaf(item.name, item.type) for item in graph.inputs}
     values.update((item.name, builder.leaf(item.name, item.type)) for item in graph.parameters)
     values.update((name, builder.constant(array)) for name, array in graph.constants.items())
     for node in graph.topological_nodes:
+        if stop.wanted:
+            stop.heed()
         replay(builder, node, values)
     check_updates(graph, {name: builder.types[value.name] for name, value in values.items()})
     if graph.loss is None:
@@ -145,5 +148,5 @@ def _check(graph: Graph, trainable: Sequence[str]) -> None:
 
 
 def _check_loss(name: str, type_: TensorType) -> None:
-    if not is_float(type_.dtype) or not may_equal(product(type_.shape), 1):
+    if not is_float(type_.dtype) or not all(may_equal(dim, 1) for dim in type_.shape):
         raise GraphError(f"the loss {name!r} is {type_}; it must be one floating-point element", field="graph.loss")

@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Container, Mapping, Sequence
 from functools import cached_property
-from math import prod
 
 import numpy as np
 
 from backwire_server.engine.builder import Builder, Emitted, run_kernel
+from backwire_server.engine.cost import flops, nbytes
 from backwire_server.engine.dims import concrete
 from backwire_server.engine.errors import GraphError
 from backwire_server.engine.frame import Frame, Workspace
@@ -14,7 +14,7 @@ from backwire_server.engine.geometry import outline
 from backwire_server.engine.graph import Array
 from backwire_server.engine.planner import make_schedule
 from backwire_server.engine.schedule import Schedule
-from backwire_server.engine.stopping import NEVER, Stop, Stopped
+from backwire_server.engine.stopping import NEVER, Stop
 
 PLANNED_BYTES = 1 << 40  # more is not planned, since it could not run
 
@@ -53,8 +53,12 @@ class Program:
     @property
     def nbytes(self) -> int:
         """The bytes of all values that it computes, as if none shared memory."""
-        types = (self.types[name] for node in self.nodes for name in node.outputs if name in self.types)
-        return sum(prod(concrete(type_.shape)) * type_.dtype.itemsize for type_ in types)
+        return sum(nbytes(self.types.get(name)) for node in self.nodes for name in node.outputs)
+
+    @cached_property
+    def flops(self) -> int:
+        """The floating-point operations of a run; see `cost.flops`."""
+        return flops(self.nodes, self.types)
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -82,7 +86,7 @@ class Program:
         with np.errstate(all="ignore"):
             for node in self.nodes:
                 if stop.wanted:
-                    raise Stopped
+                    stop.heed()
                 results = run_kernel(node, [found[name] for name in node.inputs])
                 found.update(zip(node.outputs, results, strict=True))
         return [array for name in self.targets if (array := found[name]) is not None]

@@ -88,7 +88,8 @@ class Op:
         """Raises GraphError unless a node may have these inputs, told by which positions are not left out."""
         required = len(self.inputs) - self.optional
         least, most = required + (self.variadic and not self.inputs), len(self.inputs)
-        if not (least <= len(present) and (self.variadic or len(present) <= most) and all(present[:required])):
+        needed = [*present[:required], *present[most:]]
+        if not (least <= len(present) and (self.variadic or len(present) <= most) and all(needed)):
             names = ", ".join([*self.inputs, *(["..."] if self.variadic else [])])
             raise GraphError(f"takes the inputs ({names}), the first {least} required; it was given {sum(present)}")
 

@@ -2,16 +2,21 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backwire_server.engine.dims import Shape, concrete
+from backwire_server.engine.dims import Shape, concrete, show
+from backwire_server.engine.errors import ShapeMismatch
 from backwire_server.engine.graph import Array, Attribute, DType, TensorType
 from backwire_server.engine.registry import lookup
 
 if TYPE_CHECKING:
     from backwire_server.engine.builder import Builder
+
+MOST_EMPTY = 65_536
+"""The most places that an array without elements may have, were its empty axes of size 1."""
 
 
 class NeedsValue(Exception):
@@ -59,10 +64,16 @@ class Value:
 
     @property
     def known(self) -> Array:
-        """The elements; raises NeedsValue when they are not known before run time."""
+        """The elements; raises NeedsValue when they are not known before run time.
+
+        Raises ShapeMismatch for none in a large shape: lists of them would be made of as many empty lists.
+        """
         if self.name not in self.builder.known:
             raise NeedsValue([self.name])
-        return self.builder.known[self.name]
+        array = self.builder.known[self.name]
+        if not array.size and prod(filter(None, array.shape)) > MOST_EMPTY:
+            raise ShapeMismatch(f"shape {show(array.shape)} has no elements; give some, or a smaller shape")
+        return array
 
     def like(self, number: "Operand") -> "Value":
         """Returns a Python number as a constant of this value's dtype, and a Value as it is."""

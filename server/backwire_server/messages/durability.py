@@ -11,6 +11,8 @@ from backwire_server.sessions.errors import InvalidRequest
 
 LEASE_SECONDS = 30.0
 """How long the holder of a lease may be silent where the request does not say."""
+LONGEST_LEASE = 365 * 86_400.0
+"""How long it may ask to be silent, in seconds."""
 
 _LEVELS = {
     pb.DURABILITY_UNSPECIFIED: None,
@@ -40,6 +42,11 @@ def lease_terms(request: pb.AttachSessionRequest) -> tuple[str, float]:
     seconds = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else LEASE_SECONDS
     if not seconds > 0:
         raise InvalidRequest(f"a lease of {seconds:g} s runs out at once; give a timeout above 0", field="timeout")
+    if seconds > LONGEST_LEASE:
+        raise InvalidRequest(
+            f"a lease of {seconds:g} s is longer than {LONGEST_LEASE:g} s, the most; give a shorter timeout",
+            field="timeout",
+        )
     return holder, seconds
 
 

@@ -11,6 +11,7 @@ from backwire_api.v1 import graph_pb2, tensor_pb2
 from backwire_server.engine.dims import Dim, Symbolic
 from backwire_server.engine.errors import GraphError, InvalidAttribute
 from backwire_server.engine.graph import Array, Attribute, Graph, Input, Node, Parameter, TensorType
+from backwire_server.messages.tensor_limits import check_graph_tensors
 from backwire_server.sessions.errors import GraphTooLarge, InvalidTensor, UnsupportedOpset
 from backwire_server.sessions.initializers import Distribution, Initializer
 from backwire_server.sessions.limits import Limits
@@ -35,6 +36,7 @@ _DISTRIBUTIONS = {
     graph_pb2.Initializer.DISTRIBUTION_HE_UNIFORM: Distribution.HE_UNIFORM,
     graph_pb2.Initializer.DISTRIBUTION_HE_NORMAL: Distribution.HE_NORMAL,
     graph_pb2.Initializer.DISTRIBUTION_ORTHOGONAL: Distribution.ORTHOGONAL,
+    graph_pb2.Initializer.DISTRIBUTION_TRUNCATED_NORMAL: Distribution.TRUNCATED_NORMAL,
 }
 
 _ATTRIBUTES: Mapping[str, Callable[[Any], Attribute]] = {
@@ -55,6 +57,7 @@ def graph_from_proto(message: graph_pb2.Graph, limits: Limits) -> tuple[Graph, d
     InvalidTensor with a field such as `graph.nodes[3].attributes[axis]`.
     """
     _check_size(message, limits)
+    check_graph_tensors(message, limits)
     if message.opset_version and message.opset_version not in OPSETS:
         raise UnsupportedOpset(
             f"operator set {message.opset_version} is not implemented; convert the model to {OPSETS[0]}-{OPSETS[-1]}",

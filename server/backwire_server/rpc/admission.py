@@ -1,13 +1,36 @@
 """How much the server takes on at a time."""
 
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 
 from backwire_server.config import Capacity
+from backwire_server.rpc.waiting import Wait
 from backwire_server.sessions.errors import Overloaded, ShuttingDown
+from backwire_server.sessions.limits import LimitsOf, unlimited
 
-RETRY_SECONDS = 0.25
 CALLS, STREAMS, PIPELINES = "max_concurrent_calls", "max_concurrent_streams", "max_concurrent_pipelines"
+LOOKUPS = "max_concurrent_lookups"
+QUOTAS = (CALLS, STREAMS, PIPELINES, LOOKUPS)
+
+LOOKING = {"GetSession", "ListSessions", "ListCheckpoints", "ListOps", "GetStatus", "GetSessionHistory"}
+"""Methods that compute nothing. They have places of their own, so that they are answered where all others wait."""
+
+TENANT_CALLS = "tenant_max_calls"
+
+LONGEST_WAIT = 10.0
+"""Seconds after which any call that is refused may come again."""
+
+SHARE = 2
+"""A tenant among others may have this many times the places that are free: a few floods leave some for who comes."""
+
+
+def quota_of(method: str, *, client_streaming: bool, server_streaming: bool) -> str:
+    """Returns the limit of Capacity that calls of a method count for."""
+    if method in LOOKING:
+        return LOOKUPS
+    return (CALLS, STREAMS, PIPELINES)[client_streaming + server_streaming]
 
 
 class Ticket:
@@ -16,18 +39,24 @@ class Ticket:
     Attributes:
         request_bytes: The bytes of its requests that it holds.
         total_bytes: The bytes of its requests in all.
+        wait: Whether it waits for its client.
+        eviction: Why it lost its place to another call, if it did.
     """
 
-    __slots__ = ("_admission", "quota", "request_bytes", "total_bytes")
+    __slots__ = ("_admission", "eviction", "quota", "request_bytes", "tenant", "total_bytes", "wait")
 
-    def __init__(self, admission: "Admission", quota: str) -> None:
+    def __init__(self, admission: "Admission", quota: str, tenant: str, wait: Wait) -> None:
         self.quota = quota
+        self.tenant = tenant
         self.request_bytes = 0
         self.total_bytes = 0
+        self.wait = wait
+        self.eviction: Overloaded | None = None
         self._admission = admission
 
     def take(self, nbytes: int) -> None:
         """Adds bytes of the request; raises Overloaded when calls in progress hold too many already."""
+        self.wait.heard()
         self._admission.take(self, nbytes)
 
     def give(self, nbytes: int) -> None:
@@ -37,6 +66,13 @@ class Ticket:
     def on_drain(self, callback: Callable[[], None]) -> None:
         """Has `callback` called, from another thread, if the server begins to shut down before the call is left."""
         self._admission.on_drain(self, callback)
+
+    def on_eviction(self, callback: Callable[[], object]) -> None:
+        """Has `callback` called if another call gets the place, since this one waits too long for its client.
+
+        That is called from any thread, under a lock, and must end the call.
+        """
+        self._admission.on_eviction(self, callback)
 
     def finish(self) -> None:
         """Notes that the call is over for the client too: its answer was sent, or it is gone. To be called once."""
@@ -56,33 +92,77 @@ class Ticket:
 class Admission:
     """Counts calls in progress and their requests, and refuses what is too much. May be used by several threads.
 
-    Nothing ever waits here, so calls cannot block each other.
+    Nothing ever waits here, so calls cannot block each other. Where there is no room, a call that waits for its client
+    for longer than its patience gives its place to the next.
     """
 
-    def __init__(self, capacity: Capacity) -> None:
-        self._limits: dict[str, int] = {quota: getattr(capacity, quota) for quota in (CALLS, STREAMS, PIPELINES)}
+    def __init__(
+        self,
+        capacity: Capacity,
+        limits_of: LimitsOf = unlimited,
+        crowded: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Holds each tenant to its limits besides; where it is `crowded`, there may be several of them."""
+        self._limits: dict[str, int] = {quota: getattr(capacity, quota) for quota in QUOTAS}
         self._max_request_bytes = capacity.max_request_bytes
+        self._patience = capacity.patience
+        self._clock = clock
+        self._limits_of = limits_of
+        self._crowded = crowded
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._in_progress = {CALLS: 0, STREAMS: 0, PIPELINES: 0}
+        self._in_progress = dict.fromkeys(QUOTAS, 0)
+        self._by_tenant: Counter[tuple[str, str]] = Counter()
+        self._returns = {quota: _Returns(clock) for quota in QUOTAS}
         self._drains: dict[Ticket, Callable[[], None]] = {}
+        self._evictions: dict[Ticket, Callable[[], object]] = {}
         self._request_bytes = 0
         self._unfinished = 0
         self._draining = False
 
-    def enter(self, quota: str = CALLS) -> Ticket:
+    def enter(self, quota: str = CALLS, tenant: str = "") -> Ticket:
         """Returns a place for a call, to be used in a `with`; raises Overloaded, or ShuttingDown after `drain`.
 
-        `quota` is the limit of Capacity that it counts for: CALLS, STREAMS or PIPELINES.
+        `quota` is the limit of Capacity that it counts for, one of QUOTAS.
         """
+        most = self._limits_of(tenant).tenant_max_calls
+        crowded = self._crowded()
         with self._lock:
             if self._draining:
                 raise ShuttingDown("the server is shutting down; call another, or again later", retry_after=1.0)
-            if self._in_progress[quota] >= (limit := self._limits[quota]):
-                raise _overloaded(f"{limit:,} calls of this kind are in progress, which is the limit", quota)
+            limit, count = self._limits[quota], self._in_progress[quota]
+            if count >= limit and not self._evict(quota):
+                raise self._refusal(f"{limit:,} calls of this kind are in progress, which is the limit", quota)
+            mine = self._by_tenant[tenant, quota]
+            if crowded and mine >= SHARE * (limit - count):
+                what = f"tenant {tenant!r} has {mine:,} calls of this kind in progress, and {limit - count:,} places"
+                raise self._refusal(f"{what} are for others", quota)
+            if most is not None and sum(self._by_tenant[tenant, each] for each in QUOTAS) >= most:
+                raise self._refusal(f"tenant {tenant!r} has {most:,} calls in progress", quota, TENANT_CALLS)
             self._in_progress[quota] += 1
+            self._by_tenant[tenant, quota] += 1
             self._unfinished += 1
-        return Ticket(self, quota)
+        return Ticket(self, quota, tenant, Wait(self._patience, self._clock))
+
+    def _evict(self, quota: str) -> bool:
+        """Ends the call that waits longest beyond its patience, if one does, and tells whether a place is free now."""
+        waiting = [ticket for ticket in self._evictions if ticket.quota == quota]
+        ticket = max(waiting, key=lambda each: each.wait.overdue(), default=None)
+        if ticket is None or ticket.wait.overdue() <= 0:
+            return False
+        what = "the call waited too long for its client, and another had its place"
+        ticket.eviction = self._refusal(what, quota)
+        self._free(ticket)
+        self._evictions.pop(ticket)()
+        return True
+
+    def _refusal(self, what: str, quota: str, named: str = "") -> Overloaded:
+        return _overloaded(what, named or quota, self._returns[quota].next())
+
+    def usage(self, quota: str) -> tuple[int, int]:
+        """Returns how many calls are in progress that count for a limit of Capacity, and the limit."""
+        return self._in_progress[quota], self._limits[quota]
 
     def take(self, ticket: Ticket, nbytes: int) -> None:
         """As `Ticket.take`. A call that is alone may have all it wants: messages have a limit of their own."""
@@ -90,7 +170,8 @@ class Admission:
             others = self._request_bytes - ticket.request_bytes
             if others and self._request_bytes + nbytes > self._max_request_bytes:
                 limit = f"{self._max_request_bytes:,}"
-                raise _overloaded(f"the requests in progress hold the limit of {limit} bytes", "max_request_bytes")
+                held = f"the requests in progress hold the limit of {limit} bytes"
+                raise _overloaded(held, "max_request_bytes", self._returns[ticket.quota].next())
             ticket.request_bytes += nbytes
             ticket.total_bytes += nbytes
             self._request_bytes += nbytes
@@ -109,12 +190,29 @@ class Admission:
         if draining:
             callback()
 
+    def on_eviction(self, ticket: Ticket, callback: Callable[[], object]) -> None:
+        """As `Ticket.on_eviction`."""
+        with self._lock:
+            if ticket.eviction is None:
+                self._evictions[ticket] = callback
+
     def leave(self, ticket: Ticket) -> None:
         """Gives the place back: the answer is ready, so that the client may call again as soon as it has it."""
         with self._lock:
             self._drains.pop(ticket, None)
-            self._in_progress[ticket.quota] -= 1
+            self._evictions.pop(ticket, None)
             self._request_bytes -= ticket.request_bytes
+            if ticket.eviction is None:
+                self._free(ticket)
+
+    def _free(self, ticket: Ticket) -> None:
+        if self._in_progress[ticket.quota] >= self._limits[ticket.quota] // SHARE:
+            self._returns[ticket.quota].left()
+        self._in_progress[ticket.quota] -= 1
+        key = ticket.tenant, ticket.quota
+        self._by_tenant[key] -= 1
+        if not self._by_tenant[key]:
+            del self._by_tenant[key]
 
     def finish(self) -> None:
         """As `Ticket.finish`."""
@@ -134,5 +232,26 @@ class Admission:
             return self._changed.wait_for(lambda: not self._unfinished, timeout)
 
 
-def _overloaded(message: str, quota: str) -> Overloaded:
-    return Overloaded(f"{message}; call again later", retry_after=RETRY_SECONDS, quota=quota)
+class _Returns:
+    """When calls that are refused may come again: one after another, as fast as calls are done. Under a lock."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._interval = 0.01  # between two calls that are done, on average, when there are many
+        self._last = self._next = clock()
+
+    def left(self) -> None:
+        """Notes that a call is done."""
+        now = self._clock()
+        self._interval += (min(now - self._last, 1.0) - self._interval) / 16
+        self._last = now
+
+    def next(self) -> float:
+        """Returns the seconds until a place is likely to be free that was promised to nobody else."""
+        now = self._clock()
+        self._next = min(max(self._next, now) + self._interval, now + LONGEST_WAIT)
+        return max(self._next - now, 1e-3)
+
+
+def _overloaded(message: str, quota: str, seconds: float) -> Overloaded:
+    return Overloaded(f"{message}; call again in {seconds:.3g} s", retry_after=seconds, quota=quota)

@@ -3,9 +3,9 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_status import rpc_status
@@ -13,11 +13,16 @@ from grpc_status import rpc_status
 from backwire_server.access import permissions
 from backwire_server.rpc.admission import Admission, Ticket
 from backwire_server.rpc.errors import status_of
+from backwire_server.rpc.rates import Charge, Rates
 from backwire_server.rpc.scope import RpcScope
 from backwire_server.sessions.caller import ANYONE, Caller
 from backwire_server.sessions.errors import Cancelled
+from backwire_server.sessions.limits import Limits
 from backwire_server.telemetry.facts import CallFacts
 from backwire_server.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:  # it needs an extra
+    from backwire_server.telemetry.tracing import CallSpan, Tracer
 
 _ACCESS = logging.getLogger("backwire.access")
 
@@ -35,11 +40,14 @@ def let_in(_: Metadata) -> Caller:
 
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """What all calls pass: who they are by their metadata, whether there is room for them, and what is counted."""
+    """What all calls pass: who they are by their metadata, if there is room for them, what is counted and traced."""
 
     admission: Admission
     metrics: Metrics
     identify: Callable[[Metadata], Caller] = let_in
+    rates: Rates = field(default_factory=Rates)
+    limits: Limits = field(default_factory=Limits)
+    tracer: "Tracer | None" = None
 
 
 class Call:
@@ -51,6 +59,7 @@ class Call:
         session: The beginning of the id of its session, once that was read.
         request_id: The beginning of the id of the mutation, once that was read.
         response_bytes: How many bytes it was answered so far.
+        span: Its span, once it was begun; None where calls are not traced.
     """
 
     def __init__(self, method: str, context: grpc.ServicerContext, reception: Reception, quota: str) -> None:
@@ -59,6 +68,7 @@ class Call:
         self.session = ""
         self.request_id = ""
         self.response_bytes = 0
+        self.span: CallSpan | None = None
         self._tenant = ""  # as long as nobody knows who calls
         self._ticket: Ticket | None = None
         self._quota = quota
@@ -68,14 +78,19 @@ class Call:
     def __enter__(self) -> Ticket:
         self._reception.metrics.started(self.method)
         context = self.scope.context
+        if self._reception.tracer is not None:
+            self.span = self._reception.tracer.begin(self.method, context.invocation_metadata())
         try:
             self.scope.caller = self._reception.identify(context.invocation_metadata())
             self._tenant = self.scope.caller.tenant
             permissions.check(self.scope.caller, self.method)
-            ticket = self._ticket = self._reception.admission.enter(self._quota)
+            self._reception.rates.begin(self._tenant)
+            self.scope.stop.charge = Charge(self._reception.rates, self._tenant)
+            ticket = self._ticket = self._reception.admission.enter(self._quota, self._tenant)
         except Exception as error:
             self._end(error)
             raise AssertionError("an aborted call goes on") from error
+        ticket.on_eviction(context.cancel)
         if not context.add_callback(self._over):
             self._over()  # the call is over already
         return ticket
@@ -91,6 +106,15 @@ class Call:
         """Notes of a request message, for the log, what it is about."""
         self.session = getattr(request, "session_id", "")[:8]
         self.request_id = getattr(request, "request_id", "")[:SHOWN]
+
+    @property
+    def limits(self) -> Limits:
+        """What its messages are held to."""
+        return self._reception.limits
+
+    def received(self, nbytes: int) -> None:
+        """Counts bytes of the request."""
+        self._reception.rates.received(self._tenant, nbytes)
 
     def answered(self, data: bytes) -> bytes:
         """Counts a part of the answer, and returns it."""
@@ -111,7 +135,7 @@ class Call:
         try:
             if isinstance(error, Exception):
                 gone = isinstance(error, grpc.RpcError)  # the client went while its messages were read
-                status, reason = status_of(Cancelled("the call was cancelled") if gone else error)
+                status, reason = status_of(self._why_gone() if gone else error)
                 told = rpc_status.to_status(status)
                 code = told.code.name
                 self.scope.context.abort_with_status(told)
@@ -120,23 +144,28 @@ class Call:
         finally:
             self._tell(code, reason)
 
+    def _why_gone(self) -> Exception:
+        evicted = self._ticket.eviction if self._ticket is not None else None
+        return evicted or Cancelled("the call was cancelled")
+
     def _tell(self, code: str, reason: str) -> None:
         seconds = time.perf_counter() - self._started
         request_bytes = self._ticket.total_bytes if self._ticket is not None else 0
         caller = self.scope.caller
-        self._reception.metrics.ended(
-            CallFacts(
-                method=self.method,
-                code=code,
-                reason=reason,
-                seconds=seconds,
-                spent=self.scope.spent,
-                request_bytes=request_bytes,
-                response_bytes=self.response_bytes,
-                tenant=self._tenant,
-                streaming=False,
-            )
+        facts = CallFacts(
+            method=self.method,
+            code=code,
+            reason=reason,
+            seconds=seconds,
+            spent=self.scope.spent,
+            request_bytes=request_bytes,
+            response_bytes=self.response_bytes,
+            tenant=self._tenant,
+            streaming=False,
         )
+        self._reception.metrics.ended(facts)
+        if self.span is not None:
+            self.span.end(facts, self.session, self.request_id)
         if _ACCESS.isEnabledFor(logging.INFO):
             data = {
                 "method": self.method,
@@ -151,4 +180,6 @@ class Call:
                 "tenant": self._tenant,
                 "peer": self.scope.context.peer(),
             }
+            if self.span is not None:
+                data["trace_id"] = self.span.trace_id
             _ACCESS.info("call", extra={"data": data})

@@ -30,6 +30,7 @@ TABLE: dict[type[BaseException], tuple[grpc.StatusCode, Reason]] = {
     engine.MissingInput: (Code.INVALID_ARGUMENT, Reason.MISSING_INPUT),
     engine.UnknownInput: (Code.INVALID_ARGUMENT, Reason.UNKNOWN_INPUT),
     engine.UnknownOutput: (Code.INVALID_ARGUMENT, Reason.UNKNOWN_OUTPUT),
+    engine.TooCostly: (Code.RESOURCE_EXHAUSTED, Reason.GRAPH_TOO_LARGE),
     engine.InvalidValue: (Code.INVALID_ARGUMENT, Reason.INVALID_VALUE),
     OptimizerError: (Code.INVALID_ARGUMENT, Reason.INVALID_OPTIMIZER),
     TensorError: (Code.INVALID_ARGUMENT, Reason.INVALID_TENSOR),
@@ -59,6 +60,7 @@ TABLE: dict[type[BaseException], tuple[grpc.StatusCode, Reason]] = {
     sessions.GraphTooLarge: (Code.RESOURCE_EXHAUSTED, Reason.GRAPH_TOO_LARGE),
     sessions.PassTooLarge: (Code.RESOURCE_EXHAUSTED, Reason.PASS_TOO_LARGE),
     sessions.MessageTooLarge: (Code.RESOURCE_EXHAUSTED, Reason.MESSAGE_TOO_LARGE),
+    sessions.CallTooLarge: (Code.RESOURCE_EXHAUSTED, Reason.CALL_TOO_LARGE),
     sessions.TooManySessions: (Code.RESOURCE_EXHAUSTED, Reason.TOO_MANY_SESSIONS),
     sessions.OutOfMemory: (Code.RESOURCE_EXHAUSTED, Reason.OUT_OF_MEMORY),
     sessions.DiskQuotaExceeded: (Code.RESOURCE_EXHAUSTED, Reason.DISK_QUOTA_EXCEEDED),
@@ -68,6 +70,7 @@ TABLE: dict[type[BaseException], tuple[grpc.StatusCode, Reason]] = {
     sessions.ShuttingDown: (Code.UNAVAILABLE, Reason.SHUTTING_DOWN),
     sessions.NoWorker: (Code.UNAVAILABLE, Reason.NO_WORKER),
     sessions.Recovering: (Code.UNAVAILABLE, Reason.RECOVERING),
+    sessions.WrongReplica: (Code.UNAVAILABLE, Reason.WRONG_REPLICA),
     sessions.StorageFailed: (Code.UNAVAILABLE, Reason.STORAGE_FAILED),
     sessions.SessionQuarantined: (Code.DATA_LOSS, Reason.SESSION_QUARANTINED),
     sessions.Cancelled: (Code.CANCELLED, Reason.CANCELLED),
@@ -105,14 +108,12 @@ def _details(error: Exception, message: str) -> Iterator[Message]:
     if field := getattr(error, "field", ""):
         violation = error_details_pb2.BadRequest.FieldViolation(field=_clipped(field, FIELD_BYTES), description=message)
         yield error_details_pb2.BadRequest(field_violations=[violation])
-    if not isinstance(error, sessions.SessionError):
-        return
-    if error.retry_after is not None:
+    if (seconds := getattr(error, "retry_after", None)) is not None:
         delay = duration_pb2.Duration()
-        delay.FromNanoseconds(round(error.retry_after * 1e9))
+        delay.FromNanoseconds(round(seconds * 1e9))
         yield error_details_pb2.RetryInfo(retry_delay=delay)
-    if error.quota:
-        limit = error_details_pb2.QuotaFailure.Violation(subject=error.quota, description=message)
+    if quota := getattr(error, "quota", ""):
+        limit = error_details_pb2.QuotaFailure.Violation(subject=quota, description=message)
         yield error_details_pb2.QuotaFailure(violations=[limit])
 
 

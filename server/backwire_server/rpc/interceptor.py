@@ -2,7 +2,7 @@
 
 Each handler is replaced by one that reads raw messages from a stream, which on the wire is the same. So a call is
 admitted before its request is read, a malformed request gets a typed error, and a client that opens calls and sends
-nothing takes places among the calls in progress, but never all threads.
+nothing takes places among the calls in progress until others want them, and never all threads.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,8 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from backwire_api.wire import Framed
-from backwire_server.rpc.admission import CALLS, PIPELINES, STREAMS, Ticket
+from backwire_server.messages.tensor_limits import check_tensors
+from backwire_server.rpc.admission import PIPELINES, Ticket, quota_of
 from backwire_server.rpc.call import Call, Reception
 from backwire_server.rpc.pipeline import Incoming
 from backwire_server.sessions.errors import InvalidRequest
@@ -48,7 +49,9 @@ class CallInterceptor(grpc.ServerInterceptor):
         return self._wrapped[method]
 
     def _wrap(self, method: str, handler: Any) -> Any:
-        quota = _quota(handler)
+        quota = quota_of(
+            method, client_streaming=handler.request_streaming, server_streaming=handler.response_streaming
+        )
 
         def respond(messages: Messages, context: grpc.ServicerContext) -> bytes:
             call = Call(method, context, self._reception, quota)
@@ -62,19 +65,23 @@ class CallInterceptor(grpc.ServerInterceptor):
             with call as ticket:
                 request = _only(handler, call, ticket, messages)
                 for response in handler.unary_stream(request, call.scope):
-                    yield call.answered(handler.response_serializer(response))
+                    data = handler.response_serializer(response)
+                    ticket.wait.send()
+                    yield call.answered(data)
+                    ticket.wait.sent()
                 call.tell_time()
 
         def converse(messages: Messages, context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(method, context, self._reception, quota)
             with call as ticket:
-                for data in handler.stream_stream(Incoming(messages, ticket, self._reception.metrics), call.scope):
+                incoming = Incoming(messages, ticket, self._reception.metrics, self._reception.rates, call.span)
+                for data in handler.stream_stream(incoming, call.scope):
+                    ticket.wait.send()
                     yield call.answered(data)
+                    ticket.wait.sent()
                 call.tell_time()
 
-        behaviour: Any = {CALLS: respond, PIPELINES: converse}.get(quota) or (
-            stream if handler.response_streaming else respond
-        )
+        behaviour: Any = converse if quota == PIPELINES else stream if handler.response_streaming else respond
         behaviour.experimental_thread_pool = self._pools[quota]
         if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(behaviour)
@@ -92,35 +99,36 @@ class CallInterceptor(grpc.ServerInterceptor):
 
 
 def _keeping(handler: Any, call: Call, ticket: Ticket, messages: Messages) -> Iterator[Any]:
-    return map(partial(_read, handler, call, ticket), messages)
+    yield from map(partial(_read, handler, call, ticket), messages)
+    ticket.wait.busy()
 
 
 def _passing(handler: Any, call: Call, ticket: Ticket, messages: Messages) -> Iterator[Any]:
     for message in messages:
         yield _read(handler, call, ticket, message)
         ticket.give(len(message))
+    ticket.wait.busy()
 
 
 def _only(handler: Any, call: Call, ticket: Ticket, messages: Messages) -> Any:
     message = next(messages, None)
     if message is None:
         raise InvalidRequest("the call has no request message; send one")
-    return _read(handler, call, ticket, message)
+    request = _read(handler, call, ticket, message)
+    ticket.wait.busy()
+    return request
 
 
 def _read(handler: Any, call: Call, ticket: Ticket, message: bytes) -> Any:
     """Returns the request that a message holds, counted for the ticket; raises Overloaded or InvalidRequest."""
     ticket.take(len(message))
+    call.received(len(message))
     try:
         request = handler.request_deserializer(message)
     except DecodeError as error:
         raise InvalidRequest(f"the request is no {call.method}Request: {error}; encode it by the contract") from None
+    if isinstance(request, Framed):
+        check_tensors(request.tensors, call.limits)
     if not call.session:
         call.name(request.message if isinstance(request, Framed) else request)
     return request
-
-
-def _quota(handler: Any) -> str:
-    if handler.request_streaming and handler.response_streaming:
-        return PIPELINES
-    return STREAMS if handler.request_streaming or handler.response_streaming else CALLS

@@ -10,9 +10,15 @@ from typing import Any
 import grpc
 
 from backwire_server.access.credentials import server_credentials
-from backwire_server.config import Access
+from backwire_server.config import Access, Capacity
 from backwire_server.config_values import socket_path
 from backwire_server.sessions.limits import Limits
+
+FAREWELL_SECONDS = 1.0
+"""How long a server that ends waits for its last answers and refusals to arrive; many would else become CANCELLED."""
+
+MOST_STREAMS = 1_000
+"""The most calls on a connection, where the server does not take on more; a client has others wait."""
 
 
 def bind(server: Any, listen: str, credentials: grpc.ServerCredentials | None = None) -> str:
@@ -56,13 +62,18 @@ def _check_free(path: str) -> None:
             raise OSError(f"cannot listen on unix:{path}: a server listens there; choose another path")
 
 
-def options(limits: Limits) -> list[tuple[str, int]]:
+def options(limits: Limits, capacity: Capacity) -> list[tuple[str, int]]:
     """Returns the options of a gRPC server that holds its clients to these limits."""
+    silence = round(capacity.keepalive * 1_000)
     return [
         ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", -1),  # what is too large was refused before it changed anything
         ("grpc.so_reuseport", 0),  # a second server on the same port must fail, not share its clients
-        ("grpc.keepalive_time_ms", 60_000),  # a peer that vanished without a word is noticed
-        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_time_ms", silence),  # a peer that vanished without a word is noticed
+        ("grpc.keepalive_timeout_ms", min(silence, 20_000)),
+        ("grpc.http2.ping_timeout_ms", min(silence, 20_000)),  # without it, a ping has a minute, whatever is said above
+        ("grpc.server_handshake_timeout_ms", 10_000),  # for a peer that connects, and does not say what it wants
+        ("grpc.max_allowed_incoming_connections", capacity.max_connections),
+        ("grpc.max_concurrent_streams", max(MOST_STREAMS, capacity.max_concurrent)),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ]

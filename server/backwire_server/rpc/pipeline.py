@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import grpc
 from google.rpc import code_pb2
@@ -19,12 +20,16 @@ from backwire_server.rpc.pipeline_calls import answer, refusal
 from backwire_server.rpc.pipeline_dependencies import Dependencies
 from backwire_server.rpc.pipeline_requests import Reader, Work
 from backwire_server.rpc.pipeline_window import Window
+from backwire_server.rpc.rates import Rates
 from backwire_server.rpc.scope import PipelineScope, RpcScope
-from backwire_server.sessions.errors import Cancelled, DeadlineExceeded, Recovering, ShuttingDown
+from backwire_server.sessions.errors import Cancelled, DeadlineExceeded, Recovering, ShuttingDown, WrongReplica
 from backwire_server.sessions.spent import Spent
 from backwire_server.sessions.store import SessionStore
 from backwire_server.telemetry.facts import CallFacts
 from backwire_server.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:  # it needs an extra
+    from backwire_server.telemetry.tracing import CallSpan
 
 _ACCESS = logging.getLogger("backwire.access")
 
@@ -38,11 +43,13 @@ MOST_AHEAD = 16
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """The serialized messages of a stream, its place among the calls in progress, and what counts its requests."""
+    """The serialized messages of a stream, its place among the calls in progress, what counts requests, its span."""
 
     messages: Iterator[bytes]
     ticket: Ticket
     metrics: Metrics
+    rates: Rates
+    span: "CallSpan | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,7 @@ class PipelineStream:
         """Yields the serialized answers; raises what ends the stream early."""
         self._whole.context.add_callback(self._abandon)
         self._incoming.ticket.on_drain(self._drain)
+        self._incoming.ticket.on_eviction(self._leave)
         for work, name in ((self._read, "reader"), (self._compute, "compute")):
             threading.Thread(target=work, name=f"backwire-pipeline-{name}", daemon=True).start()
         try:
@@ -133,15 +141,17 @@ class PipelineStream:
 
     def _answers(self, outcome: Outcome) -> Iterator[bytes]:
         work, code, reason, nbytes = outcome.work, "OK", "OK", 0
-        if outcome.error is None:
-            for data in answer(work.id, work.kind, outcome.result, work.max_response_bytes):
-                nbytes += len(data)
-                yield data
-        else:
-            status, reason = status_of(outcome.error)
-            code = code_pb2.Code.Name(status.code)
-            yield refusal(work.id, status)
-        self._tell(outcome, code, reason, nbytes)
+        try:
+            if outcome.error is None:
+                for data in answer(work.id, work.kind, outcome.result, work.max_response_bytes):
+                    nbytes += len(data)
+                    yield data
+            else:
+                status, reason = status_of(outcome.error)
+                code = code_pb2.Code.Name(status.code)
+                yield refusal(work.id, status)
+        finally:  # also when the client goes as soon as it has the answer
+            self._tell(outcome, code, reason, nbytes)
 
     def _tell(self, outcome: Outcome, code: str, reason: str, nbytes: int) -> None:
         work, spent, whole = outcome.work, outcome.spent, self._whole.spent
@@ -160,6 +170,8 @@ class PipelineStream:
             streaming=True,
         )
         self._incoming.metrics.ended(facts)
+        if self._incoming.span is not None:
+            self._incoming.span.request(facts, outcome.started, work.session_id[:8])
         if _ACCESS.isEnabledFor(logging.INFO):
             self._log(work, facts)
 
@@ -176,13 +188,15 @@ class PipelineStream:
             "tenant": facts.tenant,
             "peer": self._whole.context.peer(),
         }
+        if self._incoming.span is not None:
+            data["trace_id"] = self._incoming.span.trace_id
         _ACCESS.info("request", extra={"data": data})
 
     def _do(self, work: Work) -> Outcome:
         started = time.perf_counter()
         try:
             result = self._act(work)
-        except (Cancelled, DeadlineExceeded):  # of the whole stream
+        except (Cancelled, DeadlineExceeded, WrongReplica):  # of the whole stream
             raise
         except Exception as error:
             self._dependencies.failed(work, error)
@@ -198,6 +212,8 @@ class PipelineStream:
             raise work.error
         self._dependencies.check(work)
         permissions.check(self._scope.caller, "Pipeline", training=work.mutates)
+        self._incoming.rates.begin(self._scope.caller.tenant)
+        self._incoming.rates.received(self._scope.caller.tenant, work.nbytes)
         return self._when_recovered(partial(act, self._store.get(work.session_id, self._scope.caller), self._scope))
 
     def _when_recovered(self, act: Callable[[], object]) -> object:
@@ -211,6 +227,14 @@ class PipelineStream:
 
     def _drain(self) -> None:
         self._queue.put(ShuttingDown("the server is shutting down; open a stream on another", retry_after=1.0))
+
+    def _leave(self) -> None:
+        """Ends a stream whose client neither sends nor reads: with why, or at once where that could not be sent."""
+        ticket = self._incoming.ticket
+        if ticket.eviction is None or ticket.wait.sending:
+            self._whole.context.cancel()
+        else:
+            self._queue.put(ticket.eviction)
 
     def _abandon(self) -> None:
         self._abandoned = True

@@ -10,6 +10,7 @@ from backwire_api import wire
 from backwire_api.chunk_stream import Assembler
 from backwire_api.tensors import TensorError
 from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_server.messages.tensor_limits import check_chunk, check_tensors
 from backwire_server.rpc.pipeline_calls import Act, Request, prepare
 from backwire_server.sessions.errors import InvalidRequest, InvalidTensor
 from backwire_server.sessions.limits import Limits
@@ -107,6 +108,7 @@ class Reader:
         if chunks.error is not None:
             return
         try:
+            check_chunk(chunk, self._limits)
             nbytes = len(data) + OVERHEAD_BYTES
             self._take(nbytes)
             chunks.taken += nbytes
@@ -132,6 +134,7 @@ class Reader:
                 )
             self._take(nbytes + OVERHEAD_BYTES)
             work.nbytes += nbytes + OVERHEAD_BYTES
+            check_tensors(framed.tensors, self._limits)
             found = Request(request, framed.tensors)
             work.act = prepare(kind, found if chunks is None else chunks.complete(found))
         except Exception as error:

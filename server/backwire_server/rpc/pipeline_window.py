@@ -44,6 +44,7 @@ class Window:
         """Notes that a request was read, and is to be answered."""
         with self._changed:
             self._unanswered += 1
+            self._ticket.wait.busy()
 
     def give(self, nbytes: int) -> None:
         """Ends the count of a request's bytes: it was answered."""
@@ -51,6 +52,8 @@ class Window:
         with self._changed:
             self._held -= nbytes
             self._unanswered -= 1
+            if not self._unanswered:
+                self._ticket.wait.idle()
             self._changed.notify()
 
     def wait(self) -> None:

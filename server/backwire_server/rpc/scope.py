@@ -6,9 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import grpc
 
-from backwire_server.engine.stopping import Stop
 from backwire_server.sessions.caller import ANYONE, Caller
 from backwire_server.sessions.errors import Cancelled, DeadlineExceeded
+from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.spent import Spent
 
 _FOREVER = 1e9  # seconds; gRPC says "no deadline" by one in the far future
@@ -28,11 +28,11 @@ class RpcScope:
         self.context = context
         self.caller: Caller = ANYONE
         self.spent = Spent()
-        self.stop = Stop()
+        self.stop = CallStop()
 
     def end(self) -> None:
         """Notes that the call is over for the client."""
-        self.stop.wanted = True
+        self.stop.end()
 
     def remaining(self) -> float | None:
         """The seconds until the deadline, at least zero; None when there is none."""

@@ -3,27 +3,38 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from backwire_server.access.keyring import Keyring
 from backwire_server.config import Access, Capacity, Keeping
-from backwire_server.rpc.admission import CALLS, PIPELINES, STREAMS, Admission
+from backwire_server.rpc.admission import CALLS, LOOKUPS, PIPELINES, STREAMS, Admission
 from backwire_server.rpc.call import Reception, let_in
+from backwire_server.rpc.inspecting import Inspection, add_inspection
 from backwire_server.rpc.interceptor import CallInterceptor
-from backwire_server.rpc.listening import bind, credentials_of, options
+from backwire_server.rpc.listening import FAREWELL_SECONDS, bind, credentials_of, options
 from backwire_server.rpc.methods import SERVICE, handlers
+from backwire_server.rpc.rates import Rates
 from backwire_server.rpc.servicer import GradientServicer
+from backwire_server.rpc.status import Observer
 from backwire_server.sessions.info import Home
-from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.limits import UNLIMITED, Limits, TenantLimits
+from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.store import HERE, SessionStore
 from backwire_server.storage.carrier import FileCarrier
 from backwire_server.storage.opening import open_vault
-from backwire_server.telemetry.metrics import Metrics, Sources
+from backwire_server.telemetry.collecting import DiskCollector, SessionCollector
+from backwire_server.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:  # it needs an extra
+    from backwire_server.telemetry.tracing import Tracer
 
 IN_MEMORY = Keeping()
 OPEN = Access()
+NOTHING = Inspection()
+POOLS = {CALLS: "call", STREAMS: "stream", PIPELINES: "pipeline", LOOKUPS: "lookup"}
 SPARE_THREADS = 8  # for refusals beside the calls that are admitted, and for health
 
 
@@ -43,30 +54,41 @@ class Server:
         home: Home = HERE,
         keeping: Keeping = IN_MEMORY,
         access: Access = OPEN,
+        tenants: TenantLimits = UNLIMITED,
+        inspection: Inspection = NOTHING,
+        tracer: "Tracer | None" = None,
     ) -> None:
         """Binds `HOST:PORT` or `unix:PATH`; raises OSError when that is not possible.
 
         `home` is what its sessions tell of where they are. With a data directory, which the process must have for
-        itself, it has the sessions in there that are its own.
+        itself, it has the sessions in there that are its own. Calls are traced where there is a tracer.
         """
-        self.admission = Admission(capacity)
-        self._store = SessionStore(limits, home, open_vault(keeping, limits, home.owns), FileCarrier(limits))
+        keyring = Keyring(Path(access.tokens), tenants) if access.tokens else None
+        limits_of = keyring.limits_of if keyring else lambda _: tenants
+        self.admission = Admission(capacity, limits_of, lambda: keyring is not None and keyring.crowded)
+        vault, processors = open_vault(keeping, limits, home.owns), Processors(capacity.computations)
+        self._store = SessionStore(limits, home, vault, FileCarrier(limits), processors, limits_of)
         self.metrics = Metrics()
-        self.metrics.watch(_sources(self._store))
+        self.metrics.watch(SessionCollector(self._store))
+        if vault is not None:
+            self.metrics.watch(DiskCollector(self._store, vault.usage))
         self._health = health.HealthServicer()
         self._pools = {
-            CALLS: ThreadPoolExecutor(capacity.max_concurrent_calls + SPARE_THREADS, "backwire-call"),
-            STREAMS: ThreadPoolExecutor(capacity.max_concurrent_streams + SPARE_THREADS, "backwire-stream"),
-            PIPELINES: ThreadPoolExecutor(capacity.max_concurrent_pipelines + SPARE_THREADS, "backwire-pipeline"),
+            quota: ThreadPoolExecutor(getattr(capacity, quota) + SPARE_THREADS, f"backwire-{name}")
+            for quota, name in POOLS.items()
         }
         self._others = ThreadPoolExecutor(SPARE_THREADS, "backwire-health")
-        identify = Keyring(Path(access.tokens)).identify if access.tokens else let_in
-        reception = Reception(self.admission, self.metrics, identify)
+        rates = Rates(limits_of, capacity.max_calls_per_second)
+        identify = keyring.identify if keyring else let_in
+        reception = Reception(self.admission, self.metrics, identify, rates, limits, tracer)
         interceptor = CallInterceptor(SERVICE.full_name, reception, self._pools)
-        self._server = grpc.server(self._others, interceptors=[interceptor], options=options(limits))
-        methods = handlers(GradientServicer(self._store))
+        self._server = grpc.server(
+            self._others, interceptors=[interceptor], options=[*options(limits, capacity), *inspection.options]
+        )
+        methods = handlers(GradientServicer(self._store, Observer(self._store, self.admission)))
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, methods),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        add_inspection(self._server, inspection, reception.identify)
         try:
             self.address = bind(self._server, listen, credentials_of(access))
         except OSError:
@@ -99,17 +121,8 @@ class Server:
         deadline = time.monotonic() + grace
         self._health.enter_graceful_shutdown()
         drained = self.admission.drain(grace)
-        self._server.stop(None if drained else 0).wait()
+        self._server.stop(FAREWELL_SECONDS if drained else 0).wait()
         self._store.close(deadline - time.monotonic())
         for pool in (*self._pools.values(), self._others):
             pool.shutdown(wait=False, cancel_futures=True)
         return drained
-
-
-def _sources(store: SessionStore) -> Sources:
-    return Sources(
-        sessions=lambda: store.tenants,
-        recovering=lambda: store.recovering,
-        used_bytes=lambda: store.budget.used,
-        most_bytes=store.budget.limit,
-    )

@@ -25,6 +25,7 @@ from backwire_server.messages.request_keys import key_of
 from backwire_server.messages.session import session_spec, session_to_proto
 from backwire_server.rpc.pipeline import PipelineStream
 from backwire_server.rpc.scope import RpcScope
+from backwire_server.rpc.status import Observer
 from backwire_server.sessions.calls import LeaseCall
 from backwire_server.sessions.describing import describe_session
 from backwire_server.sessions.store import SessionStore
@@ -37,8 +38,9 @@ class GradientServicer:
     Methods raise the errors of the domain; the interceptor tells them to the client. Each gets the scope of its call.
     """
 
-    def __init__(self, store: SessionStore) -> None:
+    def __init__(self, store: SessionStore, observer: Observer) -> None:
         self._store = store
+        self._observer = observer
 
     def CreateSession(self, request: pb.CreateSessionRequest, scope: RpcScope) -> pb.CreateSessionResponse:
         """As in the contract."""
@@ -151,7 +153,8 @@ class GradientServicer:
         """As in the contract."""
         limits = self._store.limits
         spec, shapes = inspect.graph_to_describe(request, limits)
-        return inspect.description_to_proto(describe_session(scope, spec, shapes, limits))
+        with self._store.processors.turn(scope):
+            return inspect.description_to_proto(describe_session(scope, spec, shapes, limits))
 
     def ListOps(self, request: pb.ListOpsRequest, scope: RpcScope) -> pb.ListOpsResponse:  # noqa: ARG002
         """As in the contract."""
@@ -164,6 +167,14 @@ class GradientServicer:
             inspect.check_call(framed.message, framed.tensors),
         )
         return inspect.check_response(session.check_gradients(scope, call))
+
+    def GetStatus(self, request: pb.GetStatusRequest, scope: RpcScope) -> pb.GetStatusResponse:
+        """As in the contract."""
+        return self._observer.status(request, scope.caller)
+
+    def GetSessionHistory(self, request: pb.GetSessionHistoryRequest, scope: RpcScope) -> pb.GetSessionHistoryResponse:
+        """As in the contract."""
+        return self._observer.history(request, scope.caller)
 
     def ZeroGradients(self, request: pb.ZeroGradientsRequest, scope: RpcScope) -> pb.ZeroGradientsResponse:
         """As in the contract."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from backwire_server.engine.stopping import NEVER, Stop
+from backwire_server.engine.stopping import Allowance
 from backwire_server.sessions import imaging
 from backwire_server.sessions.budget import Account, Budget
 from backwire_server.sessions.calls import Answered, BranchCall, CountResult, LeaseCall
@@ -15,9 +15,10 @@ from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.models import model_of
 from backwire_server.sessions.parameters import ParameterStore
 from backwire_server.sessions.requests import RequestLog
+from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image, RequestImage
-from backwire_server.sessions.trainer import Mutating, Ready, Trainer
+from backwire_server.sessions.trainer import NEVER, Mutating, Ready, Trainer
 
 BOUNDLESS = 1 << 62
 
@@ -36,7 +37,8 @@ class Content:
     @classmethod
     def new(cls, spec: SessionSpec, limits: Limits, account: Account) -> "Content":
         """Returns that of a new session, with the parameters drawn; raises EngineError for a graph that is wrong."""
-        return cls(Trainer(spec, model_of(spec.graph), limits, account))
+        stop = Allowance(limits.max_compile_time, NEVER)
+        return cls(Trainer(spec, model_of(spec.graph, stop), limits, account))
 
     @classmethod
     def of(cls, spec: SessionSpec, image: Image, limits: Limits, account: Account) -> "Content":
@@ -57,7 +59,7 @@ class Content:
         """The bytes that all of it holds."""
         return self.trainer.nbytes + self.log.nbytes
 
-    def perform(self, call: Mutating, ready: Ready, stop: Stop = NEVER) -> Answered:
+    def perform(self, call: Mutating, ready: Ready, stop: CallStop = NEVER) -> Answered:
         """Does what a mutating call of any kind asks for, and returns its answer; see `sessions.trainer`."""
         if isinstance(call, LeaseCall):
             ready()

@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from backwire_server.engine.describe import Description, describe, input_types, nbytes
+from backwire_server.engine.cost import nbytes
+from backwire_server.engine.describe import Description, describe, input_types
 from backwire_server.engine.model import Model
+from backwire_server.engine.plan_cache import PlanCache
+from backwire_server.engine.stopping import Allowance
 from backwire_server.sessions.errors import MessageTooLarge
 from backwire_server.sessions.initializers import Initializer
 from backwire_server.sessions.limits import Limits
@@ -39,13 +42,14 @@ def describe_session(
     """
     spec.check(limits)
     state_bytes = spec.state_bytes
-    model = Model(spec.graph)
+    compiling = Allowance(limits.max_compile_time, scope.stop)
+    model = Model(PlanCache(spec.graph, compiling))
     inputs = input_types(spec.graph, shapes)
     input_bytes = sum(map(nbytes, inputs.values()))
     _check_inputs(input_bytes, limits)
     scope.check()
     known = {name: source for name, source in spec.sources.items() if not isinstance(source, Initializer)}
-    found = describe(spec.graph, model.trainable, inputs, known)
+    found = describe(spec.graph, model.trainable, inputs, known, compiling)
     sizes = {item.name: prod(shape_of(item)) for item in spec.graph.parameters}
     return SessionDescription(
         graph=found,

@@ -68,7 +68,7 @@ class Recovery:
 
 
 class SessionFiles(Protocol):
-    """The files of one session. For one thread at a time, but for `wait`."""
+    """The files of one session. For one thread at a time, but for `wait` and `replay_bytes`."""
 
     @property
     def durability(self) -> Durability:
@@ -111,6 +111,10 @@ class SessionFiles(Protocol):
     @property
     def dirty(self) -> bool:
         """Whether there are records since the last checkpoint, or there is none."""
+
+    @property
+    def replay_bytes(self) -> int:
+        """The bytes of journal that follow the last checkpoint."""
 
     def checkpoint(self, image: Image, *, background: bool) -> None:
         """Takes over an image of this moment, to which replay need not go back beyond; closes it when it is written.

@@ -30,6 +30,7 @@
     │   ├── GraphTooLarge
     │   ├── PassTooLarge
     │   ├── MessageTooLarge
+    │   ├── CallTooLarge
     │   ├── TooManySessions
     │   ├── OutOfMemory
     │   ├── DiskQuotaExceeded
@@ -40,6 +41,7 @@
     ├── ShuttingDown
     ├── NoWorker
     ├── Recovering
+    ├── WrongReplica
     ├── Cancelled
     └── DeadlineExceeded
 
@@ -192,6 +194,10 @@ class MessageTooLarge(LimitExceeded):
     """The answer would be larger than the largest message."""
 
 
+class CallTooLarge(LimitExceeded):
+    """The call needs more work or memory than any call may."""
+
+
 class TooManySessions(LimitExceeded):
     """The server keeps as many sessions as it may."""
 
@@ -226,6 +232,10 @@ class NoWorker(SessionError):
 
 class Recovering(SessionError):
     """The session is being made again from its files; soon it will be there."""
+
+
+class WrongReplica(SessionError):
+    """Another of the servers behind the same address keeps the session."""
 
 
 class Cancelled(SessionError):

@@ -11,6 +11,7 @@ from backwire_server.sessions.caller import DEFAULT_TENANT, suffix_of
 from backwire_server.sessions.calls import LeaseCall
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.replicas import mark_of
 
 DURABLE_PREFIX = "d_"
 SLOTS = 4096
@@ -29,20 +30,22 @@ class Home:
         address: Where clients may call it directly; empty for nowhere.
         index: The number of this process, from 0.
         count: How many there are.
+        replica: The name of their server among several behind one address; empty for one that is alone.
     """
 
     id_prefix: str = "s_"
     address: str = ""
     index: int = 0
     count: int = 1
+    replica: str = ""
 
     def new_id(self, *, durable: bool, request_id: str = "", parent: str = "", tenant: str = DEFAULT_TENANT) -> str:
-        """Returns an id that no session has, nobody can guess, and that tells the tenant.
+        """Returns an id that no session has, nobody can guess, and that tells the replica and the tenant.
 
         That of a durable session has the slot of its parent, so that a branch stays where that is; or the slot that
         follows from the request that creates it, so that its repetition comes here, if that slot is this process's.
         """
-        unique = secrets.token_urlsafe(18) + suffix_of(tenant)
+        unique = secrets.token_urlsafe(18) + mark_of(self.replica) + suffix_of(tenant)
         if not durable:
             return f"{self.id_prefix}{unique}"
         slot = slot_of(parent)

@@ -17,6 +17,7 @@ from backwire_server.engine.errors import GraphError
 from backwire_server.sessions.versions import Array
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+TRUNCATED_AT = 2.0  # deviations from the mean
 MAX_ORTHOGONAL = 2**36  # multiplications of the decomposition, which cannot be interrupted: some seconds
 
 
@@ -31,6 +32,7 @@ class Distribution(Enum):
     HE_UNIFORM = auto()
     HE_NORMAL = auto()
     ORTHOGONAL = auto()
+    TRUNCATED_NORMAL = auto()
 
 
 FANNED = {
@@ -73,7 +75,7 @@ class Initializer:
         for name in ("gain", "location", "scale"):
             if not abs(figure := getattr(self, name)) <= largest:
                 raise GraphError(f"{name} is {figure:g}; give a finite number within {self.dtype.name}", field=name)
-        if self.distribution is Distribution.NORMAL and self.scale < 0:
+        if self.distribution in (Distribution.NORMAL, Distribution.TRUNCATED_NORMAL) and self.scale < 0:
             raise GraphError(f"the standard deviation is {self.scale:g}; give zero or more", field="scale")
         if self.distribution is Distribution.UNIFORM and self.location > self.scale:
             raise GraphError(
@@ -109,6 +111,8 @@ class Initializer:
                 return self._uniform(generator, self.location, self.scale)
             case Distribution.NORMAL:
                 return self._normal(generator, self.location, self.scale)
+            case Distribution.TRUNCATED_NORMAL:
+                return self._truncated(generator, self.location, self.scale)
             case Distribution.ORTHOGONAL:
                 return self._orthogonal(generator)
         fan_in, fan_out = self._fans
@@ -139,6 +143,15 @@ class Initializer:
 
     def _normal(self, generator: Generator, mean: float, deviation: float) -> Array:
         values = generator.standard_normal(self.shape, dtype=self.dtype.type)
+        values *= deviation
+        values += mean
+        return values
+
+    def _truncated(self, generator: Generator, mean: float, deviation: float) -> Array:
+        """Draws again what lies further than TRUNCATED_AT deviations from the mean, until nothing does."""
+        values = generator.standard_normal(self.shape, dtype=self.dtype.type)
+        while (far := np.abs(values) > TRUNCATED_AT).any():
+            values[far] = generator.standard_normal(np.count_nonzero(far), dtype=self.dtype.type)
         values *= deviation
         values += mean
         return values

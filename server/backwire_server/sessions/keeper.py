@@ -15,6 +15,7 @@ from backwire_server.sessions.content import Content, Until, recovered
 from backwire_server.sessions.durable import Durability, Mutation, Recovery, SessionFiles
 from backwire_server.sessions.errors import Cancelled, CheckpointNotFound, NotDurable, SessionQuarantined
 from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.saving import Saving
 from backwire_server.sessions.scope import CallScope
@@ -30,7 +31,7 @@ Open = Callable[[], SessionFiles]
 class Keeper:
     """The content of a session and its files.
 
-    For one thread at a time, but for `spec`, `durability`, `progress` and `awake`.
+    For one thread at a time, but for `spec`, `durability`, `progress`, `awake`, `nbytes` and `replay_bytes`.
 
     Attributes:
         session_id: The session's id.
@@ -40,8 +41,16 @@ class Keeper:
         damage: Why its files cannot be used; None as far as they can.
     """
 
-    def __init__(self, session_id: str, limits: Limits, account: Account, durability: Durability) -> None:
-        """Keeps nothing yet: see `begin` and `belong`."""
+    def __init__(
+        self,
+        session_id: str,
+        limits: Limits,
+        account: Account,
+        durability: Durability,
+        processors: Processors | None = None,
+    ) -> None:
+        """Keeps nothing yet: see `begin` and `belong`. What it computes takes turns with others on the processors."""
+        self._processors = processors or Processors(1)
         self.session_id = session_id
         self.durability = durability
         self.progress: tuple[int, int] | None = None
@@ -79,6 +88,17 @@ class Keeper:
     def awake(self) -> bool:
         """Whether the content is in memory."""
         return self._content is not None
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the session holds in memory."""
+        return self._account.held
+
+    @property
+    def replay_bytes(self) -> int:
+        """The bytes of journal that follow the last checkpoint, 0 where no files are open."""
+        files = self._files
+        return 0 if files is None else files.replay_bytes
 
     @property
     def broken(self) -> bool:
@@ -139,14 +159,14 @@ class Keeper:
     def evaluate(self, call: ForwardCall, scope: CallScope) -> ForwardResult:
         """Computes outputs and loss in eval mode, as long as the caller waits for them."""
         content = self.content
-        with _heeding(scope):
-            return content.trainer.evaluate(call, scope.stop)
+        with _heeding(scope), self._processors.turn(scope) as stop:
+            return content.trainer.evaluate(call, stop)
 
     def check_gradients(self, call: CheckCall, scope: CallScope) -> GradientCheck:
         """Compares the gradient of the loss with central differences, as long as the caller waits for that."""
         content = self.content
-        with _heeding(scope):
-            return content.trainer.check_gradients(call, scope.check, scope.stop)
+        with _heeding(scope), self._processors.turn(scope) as stop:
+            return content.trainer.check_gradients(call, scope.check, stop)
 
     def perform(self, call: Mutating, key: RequestKey | None, scope: CallScope) -> Answered:
         """Does a mutation: computes, writes it to the journal, then changes the state. All of it, or nothing."""
@@ -165,8 +185,8 @@ class Keeper:
             dropped.clear()
 
         try:
-            with _heeding(scope):
-                answer = content.perform(call, ready, scope.stop)
+            with _heeding(scope), self._processors.turn(scope) as stop:
+                answer = content.perform(call, ready, stop)
         except BaseException:
             if written or self.broken:
                 self.forget()  # memory lacks what the disk has: it is made from that again

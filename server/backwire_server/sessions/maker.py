@@ -12,6 +12,7 @@ from backwire_server.sessions.errors import InvalidExport, NotDurable
 from backwire_server.sessions.info import Home, Standing
 from backwire_server.sessions.keeper import Keeper
 from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.session import Session
@@ -29,8 +30,15 @@ class SessionMaker:
     """
 
     def __init__(
-        self, limits: Limits, budget: Budget, home: Home, vault: Vault | None = None, carrier: Carrier | None = None
+        self,
+        limits: Limits,
+        budget: Budget,
+        home: Home,
+        vault: Vault | None = None,
+        carrier: Carrier | None = None,
+        processors: Processors | None = None,
     ) -> None:
+        self._processors = processors
         self.vault = vault
         self._carrier = carrier
         self._limits = limits
@@ -126,7 +134,7 @@ class SessionMaker:
             raise
 
     def _keeper(self, session_id: str, level: Durability) -> Keeper:
-        return Keeper(session_id, self._limits, self._budget.account(), level)
+        return Keeper(session_id, self._limits, self._budget.account(tenant_of(session_id)), level, self._processors)
 
     def _session(self, keeper: Keeper, created: float, standing: Standing | None) -> Session:
         return Session(keeper, self._limits, self._home.address, created=created, standing=standing)

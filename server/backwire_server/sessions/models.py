@@ -8,6 +8,7 @@ from backwire_server.engine.fingerprint import Fingerprint, element_bytes, finge
 from backwire_server.engine.graph import Graph
 from backwire_server.engine.model import Model
 from backwire_server.engine.plan_cache import PlanCache
+from backwire_server.engine.stopping import NEVER, Stop
 
 KEPT_GRAPHS = 64
 KEPT_BYTES = 64 << 20
@@ -27,15 +28,18 @@ class Models:
         self._used: WeakValueDictionary[bytes, PlanCache] = WeakValueDictionary()
         self._kept: OrderedDict[Fingerprint, PlanCache] = OrderedDict()
 
-    def model(self, graph: Graph) -> Model:
-        """Returns a new model of a graph, which must not change; raises EngineError for one that is wrong."""
+    def model(self, graph: Graph, stop: Stop = NEVER) -> Model:
+        """Returns a new model of a graph, which must not change; raises EngineError for one that is wrong.
+
+        `stop` ends the check of a graph that was not seen before.
+        """
         if element_bytes(graph) > self._kept_bytes:
-            return Model(graph)
+            return Model(PlanCache(graph, stop))
         key = fingerprint(graph)
         with self._mutex:
             shared = self._used.get(key.digest)
         if shared is None:
-            made = PlanCache(graph)  # others need not wait for it; who comes second takes the first
+            made = PlanCache(graph, stop)  # others need not wait for it; who comes second takes the first
             with self._mutex:
                 shared = self._used.setdefault(key.digest, made)
         self._keep(key, shared)
@@ -55,6 +59,6 @@ class Models:
 _MODELS = Models()
 
 
-def model_of(graph: Graph) -> Model:
-    """Returns a new model of a graph from the Models of this process."""
-    return _MODELS.model(graph)
+def model_of(graph: Graph, stop: Stop = NEVER) -> Model:
+    """Returns a new model of a graph from the Models of this process; see `Models.model`."""
+    return _MODELS.model(graph, stop)

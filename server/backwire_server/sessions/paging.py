@@ -15,10 +15,10 @@ _NUMBER_BYTES = 8
 _TAG_BYTES = 8
 
 
-def page_limit(page_size: int) -> int:
-    """Returns the most sessions of a page that was asked for; raises InvalidRequest for a negative size."""
+def page_limit(page_size: int, field: str = "page_size") -> int:
+    """Returns the most sessions of a page that was asked for in a field; raises InvalidRequest for a negative size."""
     if page_size < 0:
-        raise InvalidRequest(f"page_size is {page_size}; give 0 to {LARGEST_PAGE:,}", field="page_size")
+        raise InvalidRequest(f"{field} is {page_size}; give 0 to {LARGEST_PAGE:,}", field=field)
     return min(page_size or DEFAULT_PAGE, LARGEST_PAGE)
 
 

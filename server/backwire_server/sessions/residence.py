@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from backwire_server.sessions.errors import Recovering, SessionError, SessionNotFound, SessionQuarantined
+from backwire_server.sessions.history import History
 from backwire_server.sessions.info import SessionInfo, Standing
 from backwire_server.sessions.keeper import Keeper
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.locks import POLL_SECONDS, FairLock
 from backwire_server.sessions.scope import CallScope
+from backwire_server.sessions.status import SessionState, SessionStatus
 
 T = TypeVar("T")
 
@@ -19,7 +21,11 @@ _LOG = logging.getLogger("backwire.sessions")
 
 
 class Residence:
-    """What all calls on a session have in common; see `sessions.session` for what they do."""
+    """What all calls on a session have in common; see `sessions.session` for what they do.
+
+    Attributes:
+        history: What its last steps gave.
+    """
 
     def __init__(
         self, keeper: Keeper, limits: Limits, address: str = "", *, created: float, standing: Standing | None
@@ -29,6 +35,7 @@ class Residence:
         self.created = created
         self.last_used = time.time()
         self.idle_since = time.monotonic()
+        self.history = History()
         self._keeper = keeper
         self._limits = limits
         self._address = address
@@ -68,6 +75,24 @@ class Residence:
             address=self._address,
             durability=self._keeper.durability,
             lease=standing.lease,
+        )
+
+    def status(self) -> SessionStatus:
+        """Returns how the session is doing, at once and in any state; that is no use of it."""
+        standing, history = self._standing or Standing(), self.history
+        oldest = time.monotonic() - self._limits.pass_ttl
+        return SessionStatus(
+            session_id=self.session_id,
+            state=self._state(),
+            step=standing.step,
+            steps=history.steps,
+            loss=history.loss,
+            gradient_norm=history.gradient_norm,
+            learning_rate=history.learning_rate,
+            contributions=standing.contributions,
+            passes=sum(born >= oldest for _, born in standing.births),
+            nbytes=self.nbytes,
+            last_used=self.last_used,
         )
 
     def branch(self, scope: CallScope, make: Callable[[Keeper], T]) -> T:
@@ -143,9 +168,32 @@ class Residence:
         """Whether it is in memory."""
         return self._keeper.awake
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes that it holds in memory."""
+        return self._keeper.nbytes
+
+    @property
+    def quarantined(self) -> bool:
+        """Whether its files were found damaged, so that it cannot be made from them."""
+        return self._keeper.damage is not None
+
+    @property
+    def replay_bytes(self) -> int:
+        """The bytes of its journal that follow its last checkpoint, as far as its files are open."""
+        return self._keeper.replay_bytes
+
     def my_turn(self, scope: CallScope, *, reading: bool = False) -> "_Turn":
         """Returns the right to compute, as a context; `reading` promises to leave what `_publish` tells as it is."""
         return _Turn(self, scope, reading=reading)
+
+    def _state(self) -> SessionState:
+        keeper = self._keeper
+        if keeper.damage is not None:
+            return SessionState.QUARANTINED
+        if keeper.progress is not None or self._standing is None:
+            return SessionState.RECOVERING
+        return SessionState.AWAKE if keeper.awake else SessionState.ASLEEP
 
     def _await_change(self, seen: int, scope: CallScope) -> None:
         with self._changed:
@@ -166,6 +214,7 @@ class Residence:
         if waking and not patient and self._keeper.progress is not None:
             raise self._recovering()
         asked = time.perf_counter()
+        scope.spent.began = scope.spent.began or asked
         self._turn.acquire(scope)
         scope.spent.queue += time.perf_counter() - asked
         try:
@@ -236,10 +285,11 @@ class _Turn:
 
     def __enter__(self) -> Keeper:
         keeper = self._session._begin(self._scope, waking=self._waking, patient=self._patient)
-        self._began = time.perf_counter() - self._scope.spent.journal
+        spent = self._scope.spent
+        self._began = time.perf_counter() - spent.journal - spent.queue
         return keeper
 
     def __exit__(self, *_: object) -> None:
         spent = self._scope.spent
-        spent.compute += time.perf_counter() - spent.journal - self._began
+        spent.compute += time.perf_counter() - spent.journal - spent.queue - self._began
         self._session._finish(reading=self._reading)

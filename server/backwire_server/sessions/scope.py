@@ -3,9 +3,56 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from backwire_server.engine.stopping import Stop
+from backwire_server.engine.stopping import Stop, Stopped
 from backwire_server.sessions.caller import ANYONE, Caller
 from backwire_server.sessions.spent import Spent
+
+
+class Yielding(Protocol):
+    """What computes, and can let others do so."""
+
+    def give_way(self) -> None:
+        """Returns when it may go on; raises what `CallScope.check` raises."""
+
+
+class CallStop(Stop):
+    """What stops the computation of a call, makes it give way, and is told what it takes.
+
+    Attributes:
+        ended: Whether the call is over for the client.
+        turn: What gives way; None while nothing is computed.
+        charge: Told how many floating-point operations are about to be done; may raise.
+    """
+
+    __slots__ = ("charge", "ended", "turn")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = False
+        self.turn: Yielding | None = None
+        self.charge: Callable[[int], None] = _for_free
+
+    def end(self) -> None:
+        """Notes that the call is over for the client; by any thread."""
+        self.ended = True
+        self.wanted = True
+
+    def press(self) -> None:
+        """Asks to give way before the next kernel; by any thread."""
+        self.wanted = True
+
+    def heed(self) -> None:
+        """Gives way; raises Stopped when the call is over."""
+        self.wanted = False
+        if self.ended:
+            self.wanted = True  # whatever was set in between
+            raise Stopped
+        if self.turn is not None:
+            self.turn.give_way()
+
+
+def _for_free(_: int) -> None:
+    pass
 
 
 class CallScope(Protocol):
@@ -20,8 +67,8 @@ class CallScope(Protocol):
         """Where its time goes, to be added to."""
 
     @property
-    def stop(self) -> Stop:
-        """Tells computations between two kernels that `check` would raise."""
+    def stop(self) -> CallStop:
+        """What stops what it computes."""
 
     def check(self) -> None:
         """Raises Cancelled or DeadlineExceeded when nobody waits for the answer any more."""
@@ -39,7 +86,11 @@ class Unbounded:
     def __init__(self, caller: Caller = ANYONE) -> None:
         self.caller = caller
         self.spent = Spent()
-        self.stop = Stop()
+
+    @property
+    def stop(self) -> CallStop:
+        """One that nobody tells to stop."""
+        return CallStop()
 
     def check(self) -> None:
         """Never raises."""

@@ -209,6 +209,7 @@ class Session(Residence):
             if answer is None:
                 keeper.content.lease.check(lease)
                 answer = keeper.perform(call, key, scope)
+                self.history.note(answer)
             flush = keeper.flush(scope)
         if flush is not None:
             scope.before_answer(flush)

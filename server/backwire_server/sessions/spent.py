@@ -5,14 +5,16 @@ class Spent:
     """The seconds that a call has spent: waiting for its turn, computing, and writing to the journal.
 
     Attributes:
-        queue: Waiting until the session was free.
+        queue: Waiting until the session was free, and a processor.
         compute: At the session, the journal apart.
         journal: Writing and flushing the journal.
+        began: When it first wanted its session, by `perf_counter`; 0 for a call that did not yet.
     """
 
-    __slots__ = ("compute", "journal", "queue")
+    __slots__ = ("began", "compute", "journal", "queue")
 
     def __init__(self) -> None:
+        self.began = 0.0
         self.queue = 0.0
         self.compute = 0.0
         self.journal = 0.0

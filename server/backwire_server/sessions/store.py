@@ -19,20 +19,24 @@ from backwire_server.sessions.durable import Carrier, Durability, Vault
 from backwire_server.sessions.errors import (
     Recovering,
     SessionError,
-    SessionNotFound,
     SessionQuarantined,
     StorageFailed,
-    TooManySessions,
 )
 from backwire_server.sessions.info import Home, SessionInfo
-from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.limits import Limits, LimitsOf, unlimited
 from backwire_server.sessions.locks import KeyedLocks
 from backwire_server.sessions.maker import SessionMaker
+from backwire_server.sessions.overview import overview_of
 from backwire_server.sessions.paging import PageTokens, page_limit
+from backwire_server.sessions.places import Places
+from backwire_server.sessions.processors import Processors
+from backwire_server.sessions.replicas import absent
 from backwire_server.sessions.requests import RequestKey, RequestLog
 from backwire_server.sessions.scope import UNBOUNDED, CallScope
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.status import Overview
+from backwire_server.sessions.whereabouts import Whereabouts, whereabouts
 
 _LOG = logging.getLogger("backwire.sessions")
 
@@ -75,22 +79,34 @@ class SessionStore:
 
     Attributes:
         limits: What sessions are held to.
+        processors: What they take turns on.
         recovering: Of how many sessions the journal is still to be replayed since the start.
     """
 
     def __init__(
-        self, limits: Limits, home: Home = HERE, vault: Vault | None = None, carrier: Carrier | None = None
+        self,
+        limits: Limits,
+        home: Home = HERE,
+        vault: Vault | None = None,
+        carrier: Carrier | None = None,
+        processors: Processors | None = None,
+        limits_of: LimitsOf = unlimited,
     ) -> None:
-        """Keeps sessions in memory, and in the vault if there is one; a carrier is needed for export and import."""
+        """Keeps sessions in memory, and in the vault if there is one; a carrier is needed for export and import.
+
+        What they compute takes turns on the processors; `limits_of` tells what each tenant is held to besides.
+        """
         self.limits = limits
-        self.budget = Budget(limits.max_total_bytes, self._reclaim)
+        self.processors = processors or Processors(1)
+        self.budget = Budget(limits.max_total_bytes, self._reclaim, limits_of)
         self._vault = vault
-        self._maker = SessionMaker(limits, self.budget, home, vault, carrier)
+        self._replica = home.replica
+        self._maker = SessionMaker(limits, self.budget, home, vault, carrier, self.processors)
         self._mutex = threading.Lock()
         self._sessions: dict[str, tuple[int, Session]] = {}
         self._awake = AwakeSessions(limits.max_awake_sessions)
         self._created = 0
-        self._building = 0
+        self._places = Places(limits, limits_of, self._mutex)
         self._log = RequestLog()
         self._turns = KeyedLocks()
         self._tokens = PageTokens()
@@ -130,7 +146,7 @@ class SessionStore:
             found = self.get(session_id, scope.caller)
             return found.branch(scope, lambda parent: self._maker.branch(scope, parent, key))
 
-        return self._once(scope, key, make)
+        return self._once(scope, key, make, tenant_of(session_id))
 
     def import_session(
         self, scope: CallScope, path: str, key: RequestKey | None = None, durability: Durability | None = None
@@ -173,21 +189,38 @@ class SessionStore:
         with self._mutex:
             return Counter(map(tenant_of, self._sessions))
 
-    def get(self, session_id: str, caller: Caller = ANYONE) -> Session:
-        """Returns the session and notes its use; raises SessionNotFound, also for one that is not the caller's."""
+    @property
+    def whereabouts(self) -> Whereabouts:
+        """How many sessions are in memory and on disk alone; waits for none."""
         with self._mutex:
-            found = self._sessions.get(session_id)
-        if found is None or not caller.owns(session_id):
-            raise SessionNotFound(
-                f"there is no session {session_id[:64]!r}: it never was, it was deleted, or it was not durable and the "
-                "server restarted; create a new one",
-                field="session_id",
-            )
-        session = found[1]
+            sessions = [session for _, session in self._sessions.values()]
+        return whereabouts(sessions)
+
+    def get(self, session_id: str, caller: Caller = ANYONE) -> Session:
+        """Returns the session and notes its use.
+
+        Raises SessionNotFound, also for one that is not the caller's, and WrongReplica for one of another server.
+        """
+        session = self.look(session_id, caller)
         session.touch()
         if session.durable:
             self._awake.used(session)
         return session
+
+    def look(self, session_id: str, caller: Caller = ANYONE) -> Session:
+        """Returns the session for those who only look on; raises what `get` raises."""
+        with self._mutex:
+            found = self._sessions.get(session_id)
+        if found is None or not caller.owns(session_id):
+            raise absent(session_id, self._replica if caller.owns(session_id) else "")
+        return found[1]
+
+    def overview(self, most: int = 0, caller: Caller = ANYONE) -> Overview:
+        """As `overview_of` the caller's sessions: at most so many, 100 for 0; raises InvalidRequest for below 0."""
+        size = page_limit(most, "max_sessions")
+        with self._mutex:
+            mine = [session for session_id, (_, session) in self._sessions.items() if caller.owns(session_id)]
+        return overview_of(mine, size)
 
     def list(self, page_size: int = 0, page_token: str = "", caller: Caller = ANYONE) -> Page:
         """Returns a page of the caller's sessions: at most `page_size`, 100 for 0, and fewer when one message is full.
@@ -287,14 +320,16 @@ class SessionStore:
             self._one_less()
             _LOG.info("recovered %d of %d sessions", len(sessions) - self.recovering, len(sessions))
 
-    def _once(self, scope: CallScope, key: RequestKey | None, make: Callable[[], Session]) -> SessionInfo:
+    def _once(
+        self, scope: CallScope, key: RequestKey | None, make: Callable[[], Session], tenant: str = ""
+    ) -> SessionInfo:
         """Returns the session that `make` makes, or the one that the same request made before."""
         with self._answered(key, scope) as answer:
             if isinstance(answer, SessionInfo):
                 return answer
             if isinstance(answer, _Made):
                 return self.get(answer.session_id).info()
-            with self._room_for_one():
+            with self._places.one(tenant or scope.caller.tenant, self._sessions):
                 session = make()
                 info = session.info()
                 with self._mutex:
@@ -336,19 +371,3 @@ class SessionStore:
                 self.sweep()
             except Exception:
                 _LOG.exception("a sweep failed; the next one may not")
-
-    @contextmanager
-    def _room_for_one(self) -> Iterator[None]:
-        with self._mutex:
-            if len(self._sessions) + self._building >= self.limits.max_sessions:
-                raise TooManySessions(
-                    f"the server keeps {self.limits.max_sessions:,} sessions, which is its limit; delete sessions that "
-                    "are not needed, or raise --max-sessions",
-                    quota="max_sessions",
-                )
-            self._building += 1
-        try:
-            yield
-        finally:
-            with self._mutex:
-                self._building -= 1

@@ -8,12 +8,13 @@ and raises Stopped then.
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from backwire_server import optim
 from backwire_server.engine.check import GradientCheck, Sampling, check_gradients
+from backwire_server.engine.cost import Cost
 from backwire_server.engine.model import Model, Pass
-from backwire_server.engine.stopping import NEVER, Stop
 from backwire_server.sessions.accumulator import Accumulator
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.calls import (
@@ -34,6 +35,7 @@ from backwire_server.sessions.calls import (
     ZeroCall,
 )
 from backwire_server.sessions.errors import (
+    CallTooLarge,
     InvalidRequest,
     MessageTooLarge,
     NoGradients,
@@ -46,12 +48,16 @@ from backwire_server.sessions.imaging import state_of
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import ParameterStore, checked_names
 from backwire_server.sessions.passes import Origin, PassTable
+from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import PassImage
 from backwire_server.sessions.versions import Array, MemoryVersion, Versioned
 
 Ready = Callable[[], None]
 Mutating = ForwardCall | BackwardCall | StepOptions | TrainCall | SetCall | ZeroCall | LeaseCall | BranchCall
+
+NEVER = CallStop()
+"""That of a computation that nobody stops or pays for. Not to be set."""
 
 CHECKED_ELEMENTS = 64  # of each parameter, where the call does not say
 ENVELOPE_BYTES = 1_024  # what a tensor's name, shape and framing add to its bytes, at most, besides the name
@@ -97,7 +103,9 @@ class Trainer:
         self._seed = spec.seed
         self._model = model
         self._limits = limits
+        model.compile_seconds = limits.max_compile_time
         self._account = account
+        self._working = 0  # bytes set aside for what is computed
         self.layout = self.parameters.layout
         self._state_bytes = spec.state_bytes
         if memory is None:
@@ -110,7 +118,7 @@ class Trainer:
         """The bytes that the state and the live passes hold."""
         return self._state_bytes + self.passes.nbytes(self.parameters.buffers)
 
-    def perform(self, call: Mutating, ready: Ready, stop: Stop = NEVER) -> Any:
+    def perform(self, call: Mutating, ready: Ready, stop: CallStop = NEVER) -> Any:
         """Does what a mutating call of any kind asks for that changes the state, and returns its answer."""
         before = self.step
         if (compute := _COMPUTING.get(type(call))) is not None:
@@ -120,14 +128,14 @@ class Trainer:
         self.settled = self.step > before
         return answer
 
-    def evaluate(self, call: ForwardCall, stop: Stop = NEVER) -> ForwardResult:
+    def evaluate(self, call: ForwardCall, stop: CallStop = NEVER) -> ForwardResult:
         """Computes outputs and loss without a trace."""
         if call.forward_id:
             raise InvalidRequest("a pass in eval mode has no forward_id; leave it empty", field="forward_id")
         found = self._forward(call, stop, training=False)
         return ForwardResult("", found.outputs, found.loss, self.step)
 
-    def forward(self, call: ForwardCall, ready: Ready, stop: Stop = NEVER) -> ForwardResult:
+    def forward(self, call: ForwardCall, ready: Ready, stop: CallStop = NEVER) -> ForwardResult:
         """Computes outputs and loss, and keeps the pass."""
         self.passes.check_name(call.forward_id)
         found = self._forward(call, stop, training=True)
@@ -140,14 +148,15 @@ class Trainer:
         self._finish_pass(found)
         return ForwardResult(name, found.outputs, found.loss, self.step)
 
-    def backward(self, call: BackwardCall, ready: Ready, stop: Stop = NEVER) -> BackwardResult:
+    def backward(self, call: BackwardCall, ready: Ready, stop: CallStop = NEVER) -> BackwardResult:
         """Accumulates the gradients of the parameters and returns those of inputs."""
         kept = self.passes.find(call.forward_id)
         _check_weight(call.weight)
         if not call.output_gradients:
             self._require_loss("give output_gradients")
         room = self.accumulator.room(call.weight)
-        found = self._model.backward(kept.value, call.output_gradients, call.wrt, room, stop)
+        admit = partial(self._admit, stop)
+        found = self._model.backward(kept.value, call.output_gradients, call.wrt, room, stop, admit)
         gradients = {name: kept.version.detached(array) for name, array in found.inputs.items()}
         self._check_answer(gradients, chunked=call.chunked)
         self.accumulator.check(call.weight)
@@ -161,7 +170,7 @@ class Trainer:
         """Applies the accumulated gradients, and clears them."""
         return self._told(self._apply(options, ready), options)
 
-    def train(self, call: TrainCall, ready: Ready, stop: Stop = NEVER) -> TrainResult:
+    def train(self, call: TrainCall, ready: Ready, stop: CallStop = NEVER) -> TrainResult:
         """Does `forward`, `backward` and `apply` in one, with the same results to the bit."""
         self._check_step(call.options)
         self._require_loss("train it by Forward, Backward with output_gradients, and Step")
@@ -170,7 +179,8 @@ class Trainer:
         nbytes = found.nbytes
         self.passes.check_size(nbytes)
         self._account.reserve(nbytes)
-        gradients = self._model.backward(found, into=self.accumulator.room(call.weight), stop=stop).parameters
+        room, admit = self.accumulator.room(call.weight), partial(self._admit, stop)
+        gradients = self._model.backward(found, into=room, stop=stop, admit=admit).parameters
         with self.accumulator.tentative():
             self.accumulator.add(gradients, call.weight)
             result = self._apply(call.options, ready)
@@ -197,6 +207,7 @@ class Trainer:
     def held_to(self, limits: Limits, account: Account) -> None:
         """Replaces what limits it and who pays for its memory; passes that are too many now are dropped."""
         self._limits = self.passes.limits = limits
+        self._model.compile_seconds = limits.max_compile_time
         self._account = account
         self.passes.enforce(self.parameters.buffers)
 
@@ -213,7 +224,7 @@ class Trainer:
         found = optim.averages(self.memory.current.state)
         return self.layout.views(found) if found and self.step else self.parameters.current.arrays
 
-    def check_gradients(self, call: CheckCall, ready: Ready, stop: Stop = NEVER) -> GradientCheck:
+    def check_gradients(self, call: CheckCall, ready: Ready, stop: CallStop = NEVER) -> GradientCheck:
         """Compares the gradient of the loss with central differences, as the next pass in training would find it."""
         self._require_loss("set one")
         if call.max_elements < 0:
@@ -231,6 +242,8 @@ class Trainer:
             ready=ready,
             reserve=self._account.reserve,
             stop=stop,
+            admit=partial(self._admit, stop),
+            compile_seconds=self._limits.max_compile_time,
         )
 
     def zero_gradients(self, _: ZeroCall, ready: Ready) -> CountResult:
@@ -270,17 +283,41 @@ class Trainer:
         """Returns the result of a step that is complete, with the digest if it is wanted."""
         return replace(result, digest=state_of(self).digest()) if options.digest else result
 
-    def _forward(self, call: ForwardCall, stop: Stop, *, training: bool) -> Pass:
-        found = self._model.forward(
-            call.inputs,
-            self.parameters.arrays,
-            training=training,
-            outputs=call.outputs,
-            key=(self._seed, self.forwards),
-            stop=stop,
-        )
+    def _forward(self, call: ForwardCall, stop: CallStop, *, training: bool) -> Pass:
+        try:
+            found = self._model.forward(
+                call.inputs,
+                self.parameters.arrays,
+                training=training,
+                outputs=call.outputs,
+                key=(self._seed, self.forwards),
+                stop=stop,
+                admit=partial(self._admit, stop),
+            )
+        finally:
+            self._account.give_back(self._working)
+            self._working = 0
         self._check_answer(found.outputs, chunked=call.chunked)
         return found
+
+    def _admit(self, stop: CallStop, cost: Cost) -> None:
+        """Sets aside the memory for a computation, as long as it lasts, and has its caller charged for its work.
+
+        Raises CallTooLarge, OutOfMemory, and what says that the caller has used up its share.
+        """
+        for name, value, limit in (
+            ("max_call_flops", cost.flops, self._limits.max_call_flops),
+            ("max_call_bytes", cost.nbytes, self._limits.max_call_bytes),
+        ):
+            if limit is not None and value > limit:
+                what = "floating-point operations" if name == "max_call_flops" else "bytes to compute in"
+                raise CallTooLarge(
+                    f"the call takes {value:,} {what}, but the limit is {limit:,}; use a smaller batch or model",
+                    quota=name,
+                )
+        self._account.reserve(cost.nbytes)
+        self._working += cost.nbytes
+        stop.charge(cost.flops)
 
     def _finish_pass(self, found: Pass) -> None:
         """Counts a pass made in training, and gives the frozen parameters that it updates their next values."""
@@ -346,7 +383,7 @@ class Trainer:
             )
 
 
-_COMPUTING: Mapping[type, Callable[[Trainer, Any, Ready, Stop], Any]] = {
+_COMPUTING: Mapping[type, Callable[[Trainer, Any, Ready, CallStop], Any]] = {
     ForwardCall: Trainer.forward,
     BackwardCall: Trainer.backward,
     TrainCall: Trainer.train,

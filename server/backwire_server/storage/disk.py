@@ -10,6 +10,7 @@ from pathlib import Path
 from backwire_api.tensors import Bytes, buffer
 from backwire_server.sessions.errors import DiskQuotaExceeded, SessionQuarantined, StorageFailed
 from backwire_server.storage import failpoints
+from backwire_server.storage.tally import Tally
 
 TEMPORARY = ".tmp"
 """How the names of files end that are being written."""
@@ -135,10 +136,16 @@ def size_of(path: Path) -> int:
 
 
 class Usage:
-    """The bytes that the files of all sessions have, against their limit. May be used by several threads at once."""
+    """The bytes that the files of all sessions have, against their limit. May be used by several threads at once.
+
+    Attributes:
+        most: The limit; None for none, where what was there before the process began is not counted.
+        tally: What has been written of them since then.
+    """
 
     def __init__(self, most: int | None = None) -> None:
-        self._most = most
+        self.most = most
+        self.tally = Tally()
         self._used: dict[str, int] = {}
         self._total = 0
         self._mutex = threading.Lock()
@@ -151,10 +158,10 @@ class Usage:
     def take(self, session_id: str, nbytes: int, *, checked: bool = True) -> None:
         """Counts bytes that a session is about to write; raises DiskQuotaExceeded and counts none if it may not."""
         with self._mutex:
-            if checked and self._most is not None and self._total + nbytes > self._most:
+            if checked and self.most is not None and self._total + nbytes > self.most:
                 raise DiskQuotaExceeded(
                     f"{nbytes:,} more bytes are to be written, but the files of all sessions hold {self._total:,} of "
-                    f"the {self._most:,} that they may; delete sessions or checkpoints that are not needed, or raise "
+                    f"the {self.most:,} that they may; delete sessions or checkpoints that are not needed, or raise "
                     "--max-disk-bytes",
                     quota="max_disk_bytes",
                 )

@@ -1,12 +1,14 @@
 """Flushes what several threads wrote at once: one of them does it for all."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from backwire_server.sessions.errors import StorageFailed
 from backwire_server.sessions.scope import CallScope
 from backwire_server.storage.disk import failed
+from backwire_server.storage.tally import Tally
 
 CHECK_SECONDS = 0.05
 """How often those who wait for a flush see whether their own callers still do."""
@@ -19,7 +21,9 @@ class GroupCommit:
     broken for good.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally) -> None:
+        """Has flushes counted."""
+        self._tally = tally
         self._turn = threading.Condition()
         self._written = 0
         self._flushed = 0
@@ -80,14 +84,16 @@ class GroupCommit:
 
     def flush_now(self, flush: Callable[[], None]) -> None:
         """Flushes all that was written; for who is `alone`, or whom nobody waits for yet."""
-        target = self._written
+        target, began = self._written, time.perf_counter()
         try:
             flush()
         except OSError as error:
+            self._tally.journal_failed()
             broken = failed("the journal could not be flushed, and what is on the disk of it is not known", error)
             self.fail(broken)
             raise broken from error
         self._flushed = max(self._flushed, target)
+        self._tally.flushed(time.perf_counter() - began)
 
     def _flush(self, flush: Callable[[], None]) -> None:
         try:

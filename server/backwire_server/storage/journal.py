@@ -48,7 +48,7 @@ class Journal:
         self._owners = {session_id, *ancestors}
         self._usage = usage
         self._sync = sync
-        self._commit = GroupCommit()
+        self._commit = GroupCommit(usage.tally)
         self._mutex = threading.Lock()
         self._firsts = sorted(filter(None, map(first_number, os.listdir(directory))))
         self._segment: Segment | None = None
@@ -89,10 +89,12 @@ class Journal:
             self._usage.give(self._session_id, nbytes)
             self._undo(segment)
             if isinstance(error, OSError):
+                self._usage.tally.journal_failed()
                 raise failed("the mutation could not be written to the journal", error) from error
             raise
         self._last = number
         self.grown += nbytes
+        self._usage.tally.appended(nbytes)
         self._commit.wrote(number)
         return number
 
@@ -282,6 +284,7 @@ class Journal:
             segment.close()
             raise
         self._usage.take(self._session_id, segment.end, checked=False)
+        self._usage.tally.began_segment()
         return segment
 
     def _undo(self, segment: Segment) -> None:

@@ -131,6 +131,11 @@ class FileSession:
         with storage_errors("the size of the journal could not be read"):
             return newest is None or self._journal.follows(newest.record)
 
+    @property
+    def replay_bytes(self) -> int:
+        """The bytes of journal that follow the last checkpoint, 0 where they cannot be told."""
+        return self._journal.bytes_after(self._base_record)
+
     def spec(self) -> SessionSpec:
         """Returns what the session was made from; without first values where a checkpoint has them."""
         path = self._directory / DEFINITION
@@ -188,7 +193,7 @@ class FileSession:
             self._journal.check()
             record = self._journal.last
             self._latest = saving = self._place.checkpointer.submit(
-                image, lambda copy: self._write_after_records(copy, record, name, key).info
+                image, lambda copy: self._write(copy, record, name, key, after_records=True).info
             )
             otherwise.pop_all()
             return saving
@@ -272,7 +277,7 @@ class FileSession:
                 return
             if not self._has(record):
                 self._writing = self._place.checkpointer.attempt(
-                    image, lambda copy: self._write_after_records(copy, record)
+                    image, lambda copy: self._write(copy, record, after_records=True)
                 )
                 self._latest = self._writing
                 otherwise.pop_all()
@@ -283,19 +288,27 @@ class FileSession:
         image = self._checkpoints.read(base) if base else None
         return Recovery(image, replay.mutations, replay.count, self._checkpoints.digests_after(record))
 
-    def _write_after_records(self, image: Image, record: int, name: str = "", key: RequestKey | None = None) -> Stored:
-        """Does as `_write`, once the records that lead to the image are on the disk; in the background."""
-        self._journal.secure(record)
-        return self._write(image, record, name, key)
-
     def _write(
-        self, image: Image, record: int, name: str = "", key: RequestKey | None = None, *, alone: bool = False
+        self,
+        image: Image,
+        record: int,
+        name: str = "",
+        key: RequestKey | None = None,
+        *,
+        alone: bool = False,
+        after_records: bool = False,
     ) -> Stored:
-        try:
-            return self._checkpoints.add(image, record, name, key=key, alone=alone)
-        finally:
-            if not self.broken:
-                self._prune()
+        """Writes a checkpoint: at once, or after the records that lead to the image are on the disk."""
+        with self._place.usage.tally.checkpoint() as written:
+            if after_records:
+                self._journal.secure(record)
+            try:
+                stored = self._checkpoints.add(image, record, name, key=key, alone=alone)
+                written(stored.bytes)
+            finally:
+                if not self.broken:
+                    self._prune()
+        return stored
 
     def _prune(self) -> None:
         """Removes the checkpoints that do not count, and what of the journal is older than those that do.

@@ -22,7 +22,7 @@ from backwire_server.storage.lock import DELETED, SCRATCH, SESSIONS
 from backwire_server.storage.making import new_manifest
 from backwire_server.storage.session_files import DUE_BYTES, FileSession, Place
 
-_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*", re.ASCII)
 
 
 def everything(session_id: str) -> bool:
@@ -63,6 +63,11 @@ class FileVault:
             if max_disk_bytes is not None:
                 for session_id in self._session_ids():
                     self._usage.take(session_id, size_of(self._directory(session_id)), checked=False)
+
+    @property
+    def usage(self) -> Usage:
+        """The bytes of all sessions, and what has been written of them."""
+        return self._usage
 
     def entries(self) -> list[Entry]:
         """Returns all sessions, oldest first; only their manifests are read."""

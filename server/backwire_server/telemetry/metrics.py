@@ -1,34 +1,15 @@
-"""What is counted of calls and sessions, in Prometheus' terms."""
+"""What is counted of calls, in Prometheus' terms; beside it is told what collectors collect."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from backwire_server.telemetry.collecting import BuildCollector
 from backwire_server.telemetry.facts import CallFacts
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where the figures come from that are read when they are asked for.
-
-    Attributes:
-        sessions: How many sessions each tenant has.
-        recovering: How many sessions are still to be recovered since the start.
-        used_bytes: The bytes that sessions hold in memory.
-        most_bytes: The bytes that they may hold.
-    """
-
-    sessions: Callable[[], Mapping[str, int]]
-    recovering: Callable[[], int]
-    used_bytes: Callable[[], int]
-    most_bytes: int
 
 
 class Metrics:
@@ -53,10 +34,11 @@ class Metrics:
         self._in_progress = cache(self._open.labels)
         self._refused = cache(self._refusals.labels)
         ProcessCollector(registry=self._registry)
+        self.watch(BuildCollector())
 
-    def watch(self, sources: Sources) -> None:
-        """Has the figures of sessions told, too. To be called once."""
-        self._registry.register(_Sessions(sources))
+    def watch(self, collector: Collector) -> None:
+        """Has the figures of a collector told, too."""
+        self._registry.register(collector)
 
     def started(self, method: str) -> None:
         """Counts a call that begins; `ended` must follow."""
@@ -99,24 +81,3 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(f"backwire_{name}", text, labels, registry=self._registry, buckets=SECONDS)
-
-
-class _Sessions(Collector):
-    """Reads figures of sessions when they are asked for."""
-
-    def __init__(self, sources: Sources) -> None:
-        self._sources = sources
-
-    def collect(self) -> Iterable[Metric]:
-        """Yields the figures of this moment."""
-        sources = self._sources
-        sessions = GaugeMetricFamily("backwire_sessions", "Sessions that there are", labels=["tenant"])
-        for tenant, count in sources.sessions().items():
-            sessions.add_metric([tenant], count)
-        yield sessions
-        for name, text, value in (
-            ("recovering", "Sessions that are still to be recovered since the start", sources.recovering()),
-            ("session_bytes", "Bytes that sessions hold in memory", sources.used_bytes()),
-            ("session_bytes_limit", "Bytes that sessions may hold in memory", sources.most_bytes),
-        ):
-            yield GaugeMetricFamily(f"backwire_{name}", text, value)

@@ -6,14 +6,14 @@ from typing import Any
 
 from backwire_server.config import PARTS, Access, Capacity, Config, Keeping
 from backwire_server.machine import Tuning
-from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.limits import Limits, TenantLimits
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """Where a worker listens, and what its sessions tell of that; the settings of the server that concern it.
 
-    `index` is its number, from 0, among `count` workers.
+    `index` is its number, from 0, among `count` workers; `replica` the name of its server, empty for one alone.
     """
 
     listen: str
@@ -21,13 +21,16 @@ class Assignment:
     tag: str
     index: int
     count: int
+    replica: str
     grace: float
     log_level: str
     access_log: bool
+    tracing: bool
     tuning: Tuning
     keeping: Keeping
     access: Access
     limits: Limits
+    tenants: TenantLimits
     capacity: Capacity
 
     def to_json(self) -> str:
@@ -55,9 +58,11 @@ def assign(settings: Config, listen: str, address: str, tag: str, index: int) ->
         tag=tag,
         index=index,
         count=count,
+        replica=settings.replica or "",
         grace=settings.grace,
         log_level=settings.log_level,
         access_log=settings.access_log,
+        tracing=settings.tracing,
         tuning=settings.tuning,
         access=Access(tokens=settings.access.tokens),
         keeping=replace(keeping, max_disk_bytes=None if disk is None else _share(disk, index, count)),
@@ -67,8 +72,11 @@ def assign(settings: Config, listen: str, address: str, tag: str, index: int) ->
             max_total_bytes=_share(limits.max_total_bytes, index, count),
             max_awake_sessions=_share(limits.max_awake_sessions, index, count),
         ),
+        tenants=TenantLimits(**{name: _part(value, index, count) for name, value in asdict(settings.tenants).items()}),
         capacity=replace(
             capacity,
+            max_concurrent_computations=_share(capacity.computations, index, count),
+            max_calls_per_second=_part(capacity.max_calls_per_second, index, count),
             max_request_bytes=max(_share(capacity.max_request_bytes, index, count), limits.max_message_bytes),
         ),
     )
@@ -82,7 +90,12 @@ def of_all(settings: Config) -> Capacity:
         max_concurrent_calls=capacity.max_concurrent_calls * count,
         max_concurrent_streams=capacity.max_concurrent_streams * count,
         max_concurrent_pipelines=capacity.max_concurrent_pipelines * count,
+        max_concurrent_lookups=capacity.max_concurrent_lookups * count,
     )
+
+
+def _part(total: int | None, index: int, count: int) -> int | None:
+    return None if total is None else _share(total, index, count)
 
 
 def _share(total: int, index: int, count: int) -> int:

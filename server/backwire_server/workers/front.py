@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,16 +15,20 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.config import Config
+from backwire_server.access.keyring import Keyring
+from backwire_server.config import Config, version
 from backwire_server.messages.request_keys import MAX_ID_BYTES
-from backwire_server.rpc.admission import CALLS, PIPELINES, STREAMS, Admission
+from backwire_server.rpc.admission import Admission, quota_of
+from backwire_server.rpc.call import let_in
 from backwire_server.rpc.errors import status_of
-from backwire_server.rpc.listening import bind, credentials_of, options
+from backwire_server.rpc.inspecting import Identify, Inspection, add_inspection
+from backwire_server.rpc.listening import FAREWELL_SECONDS, bind, credentials_of, options
 from backwire_server.sessions.errors import InvalidRequest
 from backwire_server.sessions.paging import PageTokens, page_limit
 from backwire_server.sessions.requests import WINDOW
+from backwire_server.telemetry.collecting import StaffCollector
 from backwire_server.telemetry.metrics import Metrics
-from backwire_server.workers import listing, routing
+from backwire_server.workers import listing, overview, routing
 from backwire_server.workers.assignment import of_all
 from backwire_server.workers.pipes import Pipe
 from backwire_server.workers.process import WorkerProcess
@@ -49,21 +55,26 @@ class Front(grpc.GenericRpcHandler):
 
         Workers inherit the descriptor, if there is one.
         """
+        inspection = Inspection(settings.reflection, settings.channelz)
         self._limits = settings.limits
+        self._version = version()
+        self._started = time.time_ns()
         self._admission = Admission(of_all(settings))
         self._metrics = Metrics()
         self._mutations: OrderedDict[str, str] = OrderedDict()
         self._tokens = PageTokens()
         self._health = health.aio.HealthServicer()
         self._background: set[asyncio.Task[None]] = set()
-        self._server = grpc.aio.server(options=options(settings.limits))
+        self._server = grpc.aio.server(options=[*options(settings.limits, settings.capacity), *inspection.options])
         self._server.add_generic_rpc_handlers((self,))
+        add_inspection(self._server, inspection, _keyring(settings))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._special: dict[str, Answer] = {
             "CreateSession": self._create,
             "ForkSession": self._fork,
             "DeleteSession": self._delete,
             "ListSessions": self._list,
+            "GetStatus": self._status,
             "DescribeGraph": self._anywhere,
             "ListOps": self._anywhere,
         }
@@ -71,6 +82,7 @@ class Front(grpc.GenericRpcHandler):
         self.address = bind(self._server, settings.listen, credentials_of(settings.access))
         self._supervisor = Supervisor(settings, descriptor)
         self._supervisor.on_change = self._tell_health
+        self._metrics.watch(StaffCollector(lambda: self._supervisor.staff))
 
     async def start(self) -> None:
         """Starts the workers, and serves once all of them do; raises OSError when one does not."""
@@ -89,7 +101,7 @@ class Front(grpc.GenericRpcHandler):
         await self._health.enter_graceful_shutdown()
         drain = asyncio.to_thread(self._admission.drain, grace)
         drained, _ = await asyncio.gather(drain, self._supervisor.stop(grace))
-        await self._server.stop(None if drained else 0)
+        await self._server.stop(FAREWELL_SECONDS if drained else 0)
         return drained
 
     def service(self, handler_call_details: Any) -> Any:
@@ -97,8 +109,9 @@ class Front(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
     def _handler(self, path: str, method: Any) -> Any:
-        streams = method.client_streaming + method.server_streaming
-        quota = (CALLS, STREAMS, PIPELINES)[streams]
+        quota = quota_of(
+            method.name, client_streaming=method.client_streaming, server_streaming=method.server_streaming
+        )
 
         async def handle(_: Any, context: Any) -> None:
             await self._handle(method, quota, path, context)
@@ -107,20 +120,34 @@ class Front(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(handle)
 
     async def _handle(self, method: Any, quota: str, path: str, context: Any) -> None:
+        ticket, task = None, asyncio.current_task()
+        assert task is not None
         try:
             with self._admission.enter(quota) as ticket:
+                ticket.on_eviction(task.cancel)
                 context.add_done_callback(lambda _: ticket.finish())
                 await self._answer(method, Caller(path, context, ticket))
             return
+        except asyncio.CancelledError:
+            if ticket is None or ticket.eviction is None or ticket.wait.sending:  # then nothing more can be told
+                raise
+            task.uncancel()
+            refusal = self._refusal(ticket.eviction)
         except grpc.aio.AioRpcError as error:
             trailing = ordinary(error.trailing_metadata() or (), details=True)
             refusal = (error.code(), error.details() or "", trailing)
         except Exception as error:
-            status, reason = status_of(error)
-            self._metrics.refused(reason)
-            told = rpc_status.to_status(status)
-            refusal = (told.code, told.details, told.trailing_metadata)
-        await context.abort(*refusal)
+            refusal = self._refusal(error)
+        try:
+            await context.abort(*refusal)
+        except grpc.aio.InternalError:  # the client is gone, which gRPC would log as an error
+            raise asyncio.CancelledError from None
+
+    def _refusal(self, error: Exception) -> tuple[Any, str, Any]:
+        status, reason = status_of(error)
+        self._metrics.refused(reason)
+        told = rpc_status.to_status(status)
+        return told.code, told.details, told.trailing_metadata
 
     async def _answer(self, method: Any, caller: Caller) -> None:
         if method.client_streaming and method.server_streaming:
@@ -129,17 +156,19 @@ class Front(grpc.GenericRpcHandler):
         first = await caller.read()
         if first is None:
             raise InvalidRequest("the call has no request message; send one")
+        if not method.client_streaming:
+            caller.ticket.wait.busy()
         special = self._special.get(method.name)
         session_id = routing.text(first, 1) if special is None else ""
         try:
             if method.name == "ImportSession":
                 await self._import(caller, first)
             elif special is not None:
-                await caller.context.write(await special(caller, first))
+                await caller.write(await special(caller, first))
             elif method.client_streaming or method.server_streaming:
                 await caller.stream(self._supervisor.find(session_id), first)
             else:
-                await caller.context.write(await caller.unary(self._supervisor.find(session_id), first))
+                await caller.write(await caller.unary(self._supervisor.find(session_id), first))
         except WorkerEnded:
             raise lost(session_id) from None
 
@@ -197,6 +226,20 @@ class Front(grpc.GenericRpcHandler):
         next_token = "" if rest is None else self._tokens.seal(listing.write_positions(rest))
         return pb.ListSessionsResponse(sessions=found, next_page_token=next_token).SerializeToString()
 
+    async def _status(self, caller: Caller, message: bytes) -> bytes:
+        try:
+            request = pb.GetStatusRequest.FromString(message)
+        except DecodeError as error:
+            raise InvalidRequest(f"the request is no GetStatusRequest: {error}; encode it by the contract") from None
+        size = page_limit(request.max_sessions, "max_sessions")
+        asked = (caller.unary(worker, message) for worker in self._supervisor.workers)
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        found = overview.together([pb.GetStatusResponse.FromString(each) for each in _answers(told)], size)
+        found.version = self._version
+        found.start_time.FromNanoseconds(self._started)
+        found.time.FromNanoseconds(time.time_ns())
+        return found.SerializeToString()
+
     def _page_of(self, caller: Caller, worker: WorkerProcess) -> listing.Fetch:
         async def fetch(token: str, size: int) -> pb.ListSessionsResponse:
             request = pb.ListSessionsRequest(page_size=size, page_token=token)
@@ -226,6 +269,21 @@ class Front(grpc.GenericRpcHandler):
             task = asyncio.ensure_future(self._health.set(service, status))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
+
+
+def _keyring(settings: Config) -> Identify:
+    """Returns what tells who makes a call that no worker is asked about; only that needs the tokens here."""
+    tokens = settings.access.tokens if settings.channelz else None
+    return let_in if tokens is None else Keyring(Path(tokens), settings.tenants).identify
+
+
+def _answers(told: Iterable[bytes | BaseException]) -> Iterator[bytes]:
+    """Yields what workers have answered, but for those that ended meanwhile; raises what another was refused with."""
+    for each in told:
+        if isinstance(each, bytes):
+            yield each
+        elif not isinstance(each, WorkerEnded):
+            raise each
 
 
 REFUSALS = {

@@ -95,6 +95,7 @@ class Pipe:
             return
         branch.unanswered.append((request_id, session_id[:LONGEST_ID]))
         branch.idle.clear()
+        self._caller.ticket.wait.busy()
         try:
             for part in parts:
                 await branch.call.write(part)
@@ -118,11 +119,12 @@ class Pipe:
         try:
             async with noticing_the_end(branch.worker):
                 async for response in branch.call:
-                    await self._caller.context.write(response)
+                    await self._caller.write(response)
                     if routing.text_within(response, _ANSWERS, 1)[0] != _ANSWERED_CHUNK:
                         branch.unanswered.popleft()
                         if not branch.unanswered:
                             branch.idle.set()
+                        self._note_idle()
         except WorkerEnded:
             await self._give_up(branch)
 
@@ -135,6 +137,11 @@ class Pipe:
             _end_unless_lost(error)
             await self._refuse(request_id, error)
         branch.idle.set()
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not any(branch.unanswered for branch in self._branches.values()):
+            self._caller.ticket.wait.idle()
 
     async def _settle(self) -> None:
         if self._current is not None and not self._current.closed:
@@ -143,7 +150,7 @@ class Pipe:
     async def _refuse(self, request_id: int, error: Exception) -> None:
         status, _ = status_of(error)
         refusal = pb.PipelineError(code=status.code, message=status.message, details=status.details)
-        await self._caller.context.write(pb.PipelineResponse(id=request_id, error=refusal).SerializeToString())
+        await self._caller.write(pb.PipelineResponse(id=request_id, error=refusal).SerializeToString())
 
 
 def _end_unless_lost(error: SessionError) -> None:

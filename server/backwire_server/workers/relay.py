@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from backwire_server.rpc.admission import Ticket
+from backwire_server.sessions.errors import Cancelled, NoWorker
 from backwire_server.workers.process import WorkerProcess
 
 STATUS_DETAILS = "grpc-status-details-bin"
@@ -46,6 +47,15 @@ class Caller:
         self.ticket.take(len(message))
         return bytes(message)
 
+    async def write(self, message: bytes) -> None:
+        """Sends a part of the answer; raises Cancelled when the client is gone."""
+        self.ticket.wait.send()
+        try:
+            await self.context.write(message)
+        except grpc.aio.InternalError:
+            raise Cancelled("the client went while it was answered") from None
+        self.ticket.wait.sent()
+
     async def unary(self, worker: WorkerProcess, message: bytes) -> bytes:
         """Returns a worker's answer; raises WorkerEnded, or AioRpcError for what it refused."""
         method: Any = worker.channel.unary_unary(self.method)
@@ -62,7 +72,7 @@ class Caller:
         try:
             async with noticing_the_end(worker):
                 async for response in call:
-                    await self.context.write(response)
+                    await self.write(response)
             self.context.set_trailing_metadata(ordinary(await call.trailing_metadata()))
         except asyncio.CancelledError:  # by the client, or by the pump, which then tells why
             if pump.done() and not pump.cancelled() and (problem := pump.exception()) is not None:
@@ -83,6 +93,7 @@ class Caller:
                 await call.write(message)
                 self.ticket.give(len(message))
                 message = await self.read()
+            self.ticket.wait.busy()
             await call.done_writing()
         except ENDED:  # whoever reads it learns why
             pass
@@ -99,7 +110,10 @@ class Caller:
 
 @asynccontextmanager
 async def noticing_the_end(worker: WorkerProcess) -> AsyncIterator[None]:
-    """Raises WorkerEnded for a call that fails because the worker ended, and what it fails with otherwise."""
+    """Raises WorkerEnded for a call that fails because the worker ended, and what it fails with otherwise.
+
+    A worker that refuses a call while that is being written to may be heard or not; NoWorker, where it is not.
+    """
     try:
         yield
     except grpc.aio.AioRpcError as error:
@@ -107,6 +121,8 @@ async def noticing_the_end(worker: WorkerProcess) -> AsyncIterator[None]:
         broke = error.code() in BROKE and not told
         if broke and await worker.has_ended(DEATH_SECONDS):
             raise WorkerEnded from None
+        if broke:
+            raise NoWorker("the worker ended the call before it was whole; call again", retry_after=0.1) from None
         raise
     except asyncio.CancelledError:
         task = asyncio.current_task()

@@ -24,9 +24,9 @@ def new_tag() -> str:
     return secrets.token_urlsafe(TAG_LENGTH * 3 // 4)
 
 
-def home(tag: str, address: str, index: int = 0, count: int = 1) -> Home:
-    """Returns what the sessions of a worker tell of where they are; it is number `index` of `count` workers."""
-    return Home(_PREFIX + tag, address, index, count)
+def home(tag: str, address: str, index: int = 0, count: int = 1, replica: str = "") -> Home:
+    """Returns what the sessions of a worker tell of where they are; it is number `index` of `count` of a replica."""
+    return Home(_PREFIX + tag, address, index, count, replica)
 
 
 def tag_of(session_id: str) -> str:

@@ -15,6 +15,7 @@ from backwire_server.config import Config
 from backwire_server.config_values import LONGEST_SOCKET_PATH
 from backwire_server.sessions.errors import NoWorker, SessionError, SessionLost
 from backwire_server.sessions.info import request_slot, slot_of
+from backwire_server.telemetry.collecting import Staff
 from backwire_server.workers.assignment import assign
 from backwire_server.workers.process import WorkerProcess, remove
 from backwire_server.workers.routing import new_tag, tag_of
@@ -35,11 +36,13 @@ class Supervisor:
 
     Attributes:
         on_change: Called whenever workers have come or gone, or told something new.
+        restarts: How many workers ended and were replaced, or are about to be.
     """
 
     def __init__(self, settings: Config, descriptor: int | None = None) -> None:
         """Prepares for the settings' number of workers; raises OSError when there is no place for their sockets."""
         self.on_change: Callable[[], None] = lambda: None
+        self.restarts = 0
         self._settings = settings
         self._descriptor = descriptor
         self._tags: dict[int, str] = {}
@@ -55,6 +58,11 @@ class Supervisor:
     def workers(self) -> list[WorkerProcess]:
         """Those that serve."""
         return list(self._workers.values())
+
+    @property
+    def staff(self) -> Staff:
+        """How many serve, how many should, and how many had to be replaced."""
+        return Staff(len(self._workers), self._settings.worker_count, self.restarts)
 
     @property
     def by_number(self) -> dict[int, WorkerProcess]:
@@ -182,6 +190,7 @@ class Supervisor:
         self.on_change()
         remove(self._addresses(index, worker.tag)[1])
         if not self._stopping:
+            self.restarts += 1
             told = "worker %d (process %d) ended with status %s; it is replaced, its sessions in memory alone are lost"
             _LOG.error(told, index, worker.pid, worker.status)
         self._closing.append(asyncio.create_task(worker.close()))

@@ -21,6 +21,7 @@ from backwire_server.workers.assignment import Assignment
 
 if TYPE_CHECKING:
     from backwire_server.rpc.server import Server
+    from backwire_server.telemetry.tracing import Tracer
 
 REPORT_SECONDS = 0.1
 
@@ -37,29 +38,42 @@ def main() -> int:
     threading.Thread(target=_heed_front, args=(asked, assignment.listen), daemon=True).start()
     machine.prepare(assignment.tuning, os.environ)
     from backwire_server.rpc import logs
-    from backwire_server.rpc.server import Server
-    from backwire_server.workers.routing import home
+    from backwire_server.telemetry.opening import tracing
 
     logs.configure(assignment.log_level, access_log=assignment.access_log)
     try:
-        server = Server(
-            assignment.listen,
-            assignment.limits,
-            assignment.capacity,
-            home(assignment.tag, assignment.address, assignment.index, assignment.count),
-            assignment.keeping,
-            assignment.access,
-        )
+        with tracing(assignment.tracing) as tracer:
+            drained = _serve(_server(assignment, tracer), assignment.grace, stop, asked)
     except (OSError, ConfigError) as error:
         _tell(error=str(error))
         return 1
-    _tell(serving=True, recovering=server.recovering)
-    threading.Thread(target=_tell_metrics, args=(server, asked), daemon=True).start()
-    _report(server, stop)
-    if not server.stop(assignment.grace):
+    if not drained:
         logging.shutdown()
         os._exit(0)
     return 0
+
+
+def _server(assignment: Assignment, tracer: "Tracer | None") -> "Server":
+    from backwire_server.rpc.server import Server
+    from backwire_server.workers.routing import home
+
+    return Server(
+        assignment.listen,
+        assignment.limits,
+        assignment.capacity,
+        home(assignment.tag, assignment.address, assignment.index, assignment.count, assignment.replica),
+        assignment.keeping,
+        assignment.access,
+        assignment.tenants,
+        tracer=tracer,
+    )
+
+
+def _serve(server: "Server", grace: float, stop: threading.Event, asked: "SimpleQueue[None]") -> bool:
+    _tell(serving=True, recovering=server.recovering)
+    threading.Thread(target=_tell_metrics, args=(server, asked), daemon=True).start()
+    _report(server, stop)
+    return server.stop(grace)
 
 
 def _report(server: "Server", stop: threading.Event) -> None:

@@ -126,7 +126,7 @@ def mish(x: Value) -> Value:
 def hardmax(x: Value, *, axis: int = -1) -> Value:
     """1 at the first largest element along the axis, 0 elsewhere; its gradient is zero."""
     at = axis_of(axis, x.rank)
-    places = np.arange(int(x.shape[at])).reshape([-1 if place == at else 1 for place in range(x.rank)])
+    places = np.arange(x.builder.make(int(x.shape[at]))).reshape([-1 if place == at else 1 for place in range(x.rank)])
     return O.Cast(O.Equal(O.ArgMax(x, axis=at), places), to=x.dtype.name)
 
 

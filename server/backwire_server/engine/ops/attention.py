@@ -133,6 +133,7 @@ def _scores(q: Value, k: Value, scale: float | None) -> Value:
 def _visible(scores: Value, past: Dim, count: Value | None, left: int, right: int) -> Value | None:
     """Returns which keys each query may see by their places, bools that broadcast to the scores; None for all."""
     queries, keys = int(scores.shape[2]), int(scores.shape[3])
+    scores.builder.make(queries * keys + keys)
     ahead: Array = np.arange(keys) - np.arange(queries)[:, None]
     rules = []
     if count is None:

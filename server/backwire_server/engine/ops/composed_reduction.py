@@ -55,6 +55,7 @@ def _product_along(x: Value, axis: int) -> Value:
 
 
 def _along(axis: Value, x: Value) -> int:
+    require(axis, "i")
     return axis_of(axis.known.reshape(()).item(), x.rank)
 
 

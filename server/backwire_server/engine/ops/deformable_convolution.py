@@ -1,5 +1,6 @@
 """DeformConv: elements of x gathered at places that are moved by offsets, then a product with the weights."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,7 @@ def _places(offset: Value, window: Window, outputs: Ints, count: int) -> list[Va
     """Returns where along each axis of x each element of the kernel lies, [N groups, count * output elements]."""
     rank = len(window.kernel)
     total = int(np.prod(outputs))
+    offset.builder.make(rank * total * prod(window.kernel))
     moved = O.Reshape(offset, [-1, count, rank, total])
     kernel, output = np.indices(window.kernel).reshape(rank, -1, 1), np.indices(outputs).reshape(rank, 1, -1)
     places = []

@@ -103,12 +103,14 @@ def _by_input(g: Value, inputs: tuple[Value, ...], terms: tuple[str, ...], resul
     for letter in terms[place]:
         if letter in target:
             again = next(spare)
-            operands.append(g.builder.constant(np.eye(int(sizes[letter]), dtype=g.dtype)))
+            size = int(sizes[letter])
+            g.builder.make(size * size)
+            operands.append(g.builder.constant(np.eye(size, dtype=g.dtype)))
             names.append(letter + again)
             target += again
             continue
         if not any(letter in name for name in names):
-            operands.append(g.builder.constant(np.ones(int(sizes[letter]), g.dtype)))
+            operands.append(g.builder.constant(np.ones(g.builder.make(int(sizes[letter])), g.dtype)))
             names.append(letter)
         target += letter
     return O.Contraction(*operands, terms=tuple(names), result=target)

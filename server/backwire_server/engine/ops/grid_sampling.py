@@ -87,6 +87,7 @@ def _neighbours(position: Value, length: int, mode: str, padding_mode: str, alig
     powers = [(at - left) * 0.0 + 1.0, *((at - left) ** power for power in range(1, len(kernel)))]
     taps = O.Clip(left + at.builder.constant(offsets.astype(at.dtype)), float(-MARGIN), float(length - 1 + MARGIN))
     place = O.Cast(taps + float(MARGIN), to="int64")
+    at.builder.make(int(length) + 2 * MARGIN)
     around = np.arange(-MARGIN, length + MARGIN)
     source = O.Gather(at.builder.constant(_source(around, low, high, padding_mode)), place)
     weights = O.Concat(*powers, axis=-1) @ at.builder.constant(kernel)

@@ -40,6 +40,9 @@ def _(g: Value, y: Value, *inputs: Value, axis: int) -> tuple[Value, ...]:
     return tuple(O.Split(g, [each.sizes[axis] for each in inputs], axis=axis))
 
 
+MOST_PARTS = 65_536
+
+
 def _split_sizes(size: Any, parts: int) -> list[int]:
     each = -(-size // parts)
     return [min(each, max(size - each * place, 0)) for place in range(parts)]
@@ -50,6 +53,8 @@ def _split_type(
 ) -> tuple[TensorType, ...]:
     at = axis_of(axis, x.rank)
     parts = num_outputs or n_outputs
+    if parts > MOST_PARTS:
+        raise InvalidAttribute(f"num_outputs is {parts}; at most {MOST_PARTS:,} parts are possible")
     sizes = split.known.tolist() if split is not None else _split_sizes(int(x.shape[at]), parts)
     if isinstance(x.shape[at], int) and (sum(sizes) != x.shape[at] or min(sizes) < 0):
         raise ShapeMismatch(f"the sizes {sizes} do not add up to {x.shape[at]}, the size of axis {at}")

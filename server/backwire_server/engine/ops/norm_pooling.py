@@ -98,7 +98,7 @@ def max_unpool(
             raise InvalidAttribute(f"{name} is {list(given)}; it needs {length} entries")
     axes = zip(x.sizes[2:], steps, kernel_shape, around, around[rank:], strict=False)
     sizes = (*x.sizes[:2], *((n - 1) * step + k - before - after for n, step, k, before, after in axes))
-    zeros = x.builder.constant(np.zeros(int(product(sizes)), x.dtype))
+    zeros = O.Expand(x.builder.constant(np.zeros((), x.dtype)), [int(product(sizes))])
     found = O.Reshape(O.ScatterElements(zeros, O.Reshape(indices, [-1]), O.Reshape(x, [-1])), list(sizes))
     if output_shape is None:
         return found

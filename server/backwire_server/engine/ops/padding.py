@@ -42,6 +42,7 @@ def pad(
         raise InvalidAttribute(f"mode is {mode!r}; use constant, {', '.join(COPYING_MODES)}")
     for axis, (first, last) in enumerate(zip(before, after, strict=True)):
         if first or last:
+            x.builder.make(int(x.shape[axis]) + max(first, 0) + max(last, 0))
             x = O.Gather(x, _source(int(x.shape[axis]), first, last, mode), axis=axis)
     return x
 

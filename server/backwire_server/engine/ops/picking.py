@@ -166,7 +166,7 @@ def _(g: Value, y: Value, x: Value, indices: Value, *, axis: int, shape: tuple[i
 @function("OneHot", samples=[case(I(0, 2, -1), np.array(3), F(2)), case(I([0, 1], [2, 0]), I(3), F(2), axis=1)])
 def one_hot(indices: Value, depth: Value, values: Value, *, axis: int = -1) -> Value:
     """`values[1]` where the new axis counts to the index, `values[0]` elsewhere; indices may count from the end."""
-    count = int(depth.known.reshape(()))
+    count = indices.builder.make(int(depth.known.reshape(())))
     at = axis_of(axis, indices.rank + 1)
     places = np.arange(count).reshape([-1 if place == at else 1 for place in range(indices.rank + 1)])
     index = O.Unsqueeze(O.Cast(indices, to="int64"), [at])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -237,6 +238,7 @@ def average_pool(
     if window.pads == plain.pads and (count_include_pad or not any(window.pads)):
         return total / float(np.prod(kernel_shape))
     extents = [int(size) for size in sizes]
+    x.builder.make(prod(extents))
     ones = np.ones((1, 1, *extents), x.dtype)
     if count_include_pad:
         ones = plain.padded(ones, 1.0)

@@ -75,6 +75,7 @@ def trilu(x: Value, k: Value | None = None, *, upper: int = 1) -> Value:
     require_rank(x, 2)
     rows, columns = concrete(x.shape[-2:])
     offset = 0 if k is None else int(k.known.reshape(()))
+    x.builder.make(rows * columns)
     below = np.tri(rows, columns, offset - 1 if upper else offset, dtype=np.bool_)
     return O.Where(x.builder.constant(~below if upper else below), x, x.like(0))
 
@@ -90,7 +91,9 @@ def reverse_sequence(x: Value, sequence_lens: Value, *, batch_axis: int = 1, tim
     if batch == time:
         raise InvalidAttribute("batch_axis and time_axis must differ")
     lengths = O.Unsqueeze(O.Cast(sequence_lens, to="int64"), [place for place in range(x.rank) if place != batch])
-    steps = np.arange(int(x.shape[time])).reshape([-1 if place == time else 1 for place in range(x.rank)])
+    steps = np.arange(x.builder.make(int(x.shape[time]))).reshape(
+        [-1 if place == time else 1 for place in range(x.rank)]
+    )
     places = x.builder.constant(steps)
     source = O.Where(places < lengths, lengths - 1 - places, places)
     return O.GatherElements(x, O.Expand(source, list(x.shape)), axis=time)
@@ -129,7 +132,7 @@ def range_(start: Value, limit: Value, delta: Value) -> Value:
     if step == 0:
         raise InvalidValue("a delta of 0 goes nowhere")
     count = max(int(np.ceil((last - first) / step)), 0)
-    return start.builder.constant((first + np.arange(count) * step).astype(dtype))
+    return start.builder.constant((first + np.arange(start.builder.make(count)) * step).astype(dtype))
 
 
 @function("ConstantOfShape", samples=[case(I(2, 3)), case(I(2), value=np.array([7], np.int64))])
@@ -145,6 +148,7 @@ def constant_of_shape(shape: Value, *, value: Any = None) -> Value:
 def eye_like(x: Value, *, dtype: Any = None, k: int = 0) -> Value:
     """Ones on the k-th diagonal of a matrix of the shape of x, zeros elsewhere."""
     require_rank(x, 2, 2)
+    x.builder.make(int(x.sizes[0]) * int(x.sizes[1]))
     return x.builder.constant(
         np.eye(x.sizes[0], x.sizes[1], k).astype(x.dtype if dtype is None else dtype_named(dtype))
     )

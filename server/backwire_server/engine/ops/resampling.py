@@ -1,5 +1,6 @@
 """Resize: each axis by a product with the weights of its elements, or by a Gather of the nearest."""
 
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -180,12 +181,14 @@ def resize(
         if scale == 1 and np.array_equal(spans[axis], WHOLE):
             continue
         length = _length(x, axis)
-        at = _places(transformation, length, size if size >= 0 else length, scale, spans[axis])
+        count = x.builder.make(size if size >= 0 else length)
+        at = _places(transformation, length, count, scale, spans[axis])
         if mode == "nearest":
             index = np.clip(NEAREST[nearest_mode](at), 0, length - 1).astype(np.int64)
             result = O.Gather(result, index, axis=axis)
         else:
             shrink = min(scale, 1.0) if antialias else 1.0
+            x.builder.make(max(count, 1) * (length + 4 * math.ceil(1 / shrink)))
             cubic = cubic_coeff_a if mode == "cubic" else None
             matrix = _weights(at, length, shrink=shrink, cubic=cubic, inside_only=bool(exclude_outside))
             result = _along(result, matrix, axis)

@@ -13,7 +13,7 @@ SAMPLES = [case(np.array(6)), case(np.array(5), periodic=0, output_datatype=11)]
 
 def _cosines(size: Value, periodic: int, output_datatype: Any, *weights: float) -> Value:
     """Returns the sum of weight k times cos(2 pi k n / N), where N is the size if periodic, else one less."""
-    count = int(size.known.reshape(()))
+    count = size.builder.make(int(size.known.reshape(())))
     angle = 2.0 * np.pi * np.arange(count) / max(count if periodic else count - 1, 1)
     window = sum((weight * np.cos(k * angle) for k, weight in enumerate(weights)), np.zeros(count))
     return size.builder.constant(window.astype(dtype_named(output_datatype)))

@@ -1,5 +1,7 @@
 """Operators on images and caches that are made of scatters, products and the adjoint of convolution."""
 
+from math import prod
+
 import numpy as np
 
 from backwire_server.engine.dims import concrete
@@ -38,6 +40,7 @@ def col2im(
     if channels % count:
         raise ShapeMismatch(f"{channels} is not a whole number of blocks of {list(block)}")
     require_equal(x.shape[2], int(np.prod(outputs)), "the blocks given and the places for them")
+    x.builder.make(count * count)
     pick = x.builder.constant(np.eye(count, dtype=x.dtype).reshape(count, 1, *block))
     image = O.ConvolutionInputGradient(
         O.Reshape(x, [-1, count, *outputs]),
@@ -65,6 +68,7 @@ def affine_grid(theta: Value, size: Value, *, align_corners: int = 0) -> Value:
     spatial = size.known.tolist()[2:]
     require_equal(theta.shape[1], len(spatial), "rows of theta and spatial axes")
     require_equal(theta.shape[2], len(spatial) + 1, "columns of theta and spatial axes, plus one")
+    theta.builder.make(prod(max(n, 1) for n in spatial) * (len(spatial) + 1))
     lines = [np.linspace(-1, 1, n) if align_corners else (2 * np.arange(n) + 1) / n - 1 for n in spatial]
     axes = np.meshgrid(*lines, indexing="ij")[::-1]
     points = np.stack([*axes, np.ones(spatial)], -1).reshape(-1, len(spatial) + 1)
@@ -91,7 +95,9 @@ def tensor_scatter(
         raise InvalidAttribute(f"mode is {mode!r}; use linear or circular")
     require_rank(update, past_cache.rank, past_cache.rank)
     at = axis_of(axis, past_cache.rank)
-    steps = np.arange(int(update.shape[at])).reshape([-1 if place == at else 1 for place in range(update.rank)])
+    steps = np.arange(update.builder.make(int(update.shape[at]))).reshape(
+        [-1 if place == at else 1 for place in range(update.rank)]
+    )
     places = update.builder.constant(steps)
     if write_indices is not None:
         require(write_indices, "i")

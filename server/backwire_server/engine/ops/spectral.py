@@ -107,7 +107,7 @@ def _fitted(x: Value, axis: int, length: int) -> Value:
 def _real_inverse(x: Value, axis: int, length: int) -> Value:
     """Returns the real signal of that length whose one-sided spectrum is x; the other side is its conjugate."""
     half = _fitted(x, axis, _checked(length) // 2 + 1)
-    places = np.arange(length)
+    places = np.arange(x.builder.make(length))
     mirrored = places > length // 2
     signs = np.ones((length, *[1] * (x.rank - 2 - axis), 2), x.dtype)
     signs[mirrored, ..., 1] = -1
@@ -194,6 +194,7 @@ def mel_weight_matrix(
             "least 1, and the lower edge at least 0 and below the upper one"
         )
     low, high = (2595.0 * np.log10(1.0 + edge / 700.0) for edge in (lower, upper))
+    num_mel_bins.builder.make((count + 2) * (length // 2 + 1))
     mels = low + np.arange(count + 2) * (high - low) / (count + 2)
     corners = (length + 1) * 700.0 * (10.0 ** (mels / 2595.0) - 1.0) // rate
     left, centre, right = corners[:-2], corners[1:-1], corners[2:]

@@ -1,0 +1,81 @@
+"""The calls of a client: to make sessions, to find them, and to ask about graphs and the server."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, BinaryIO
+
+from backwire import _files, _inspection, _messages
+from backwire._call import Call, Upload
+from backwire._graph import Graph, as_graph
+from backwire._info import Durability, SessionInfo, session_info
+from backwire._inspection import GraphDescription, OpInfo
+from backwire._optimizers import Optimizer
+from backwire._status import ServerStatus, SessionHistory, server_status, session_history
+from backwire._value import Value
+from backwire_api.v1 import gradient_service_pb2 as service_pb2
+
+Page = tuple[list[SessionInfo], str]
+"""Sessions, and the token of the next page, empty for none."""
+
+
+def create_session(
+    graph: Graph, optimizer: Optimizer | None, seed: int, durability: Durability | None, request_id: str | None
+) -> Call[SessionInfo]:
+    """Returns the call of `Client.create_session`."""
+    unique = _messages.new_request_id(request_id)
+    request = _messages.create_session(graph, optimizer, seed, durability, unique)
+    return Call("CreateSession", request, _session, unique)
+
+
+def describe(
+    graph: Graph | Value, input_shapes: Mapping[str, Sequence[int]] | None, optimizer: Optimizer | None
+) -> Call[GraphDescription]:
+    """Returns the call of `Client.describe`."""
+    request = _inspection.describe_request(as_graph(graph), input_shapes or {}, optimizer)
+    return Call("DescribeGraph", request, _inspection.graph_description)
+
+
+def ops() -> Call[dict[str, OpInfo]]:
+    """Returns the call of `Client.ops`."""
+    return Call("ListOps", service_pb2.ListOpsRequest(), _inspection.op_infos)
+
+
+def session(session_id: str) -> Call[SessionInfo]:
+    """Returns the call of `Client.session`."""
+    return Call("GetSession", service_pb2.GetSessionRequest(session_id=session_id), _session)
+
+
+def sessions(page_size: int, token: str) -> Call[Page]:
+    """Returns the call for a page of `Client.sessions`."""
+    request = service_pb2.ListSessionsRequest(page_size=page_size, page_token=token)
+    return Call("ListSessions", request, _page)
+
+
+def status(max_sessions: int) -> Call[ServerStatus]:
+    """Returns the call of `Client.status`."""
+    return Call("GetStatus", service_pb2.GetStatusRequest(max_sessions=max_sessions), server_status)
+
+
+def history(session_id: str, cursor: str) -> Call[SessionHistory]:
+    """Returns the call of `Client.history`."""
+    request = service_pb2.GetSessionHistoryRequest(session_id=session_id, cursor=cursor)
+    return Call("GetSessionHistory", request, session_history)
+
+
+def import_session(durability: Durability | None, request_id: str | None) -> Callable[[BinaryIO], Upload[SessionInfo]]:
+    """Returns what makes the call of `Client.import_session` of a file, which is read from where it stands."""
+    unique = _messages.new_request_id(request_id)
+    head = service_pb2.ImportSessionRequest(request_id=unique, durability=_messages.durability_number(durability))
+
+    def of(file: BinaryIO) -> Upload[SessionInfo]:
+        start = file.tell()
+        return Upload("ImportSession", lambda: _files.send(file, start, head), _session, unique)
+
+    return of
+
+
+def _session(response: Any) -> SessionInfo:
+    return session_info(response.session)
+
+
+def _page(response: Any) -> Page:
+    return [session_info(each) for each in response.sessions], response.next_page_token

@@ -1,0 +1,48 @@
+"""What a command shows of a moment: lines and a table, as text, or on a terminal that is drawn anew."""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from backwire import _cli_options
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Lines, and below them a table with a head; columns in `right` are aligned to the right."""
+
+    lines: Sequence[str]
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    right: tuple[int, ...] = ()
+
+    def text(self) -> Iterator[str]:
+        """Yields all of it as lines."""
+        yield from self.lines
+        yield ""
+        yield from _cli_options.table([self.head, *self.rows], right=self.right)
+
+
+def live() -> Callable[[Iterable[Frame]], None] | None:
+    """Returns what shows frames one after another; None when the output is no terminal, or rich is not installed."""
+    if not sys.stdout.isatty():
+        return None
+    try:
+        show: Callable[[Iterable[Frame]], None] = importlib.import_module("backwire._cli_live").show
+    except ModuleNotFoundError:
+        return None
+    return show
+
+
+def figure(number: float | None) -> str:
+    """Returns a number to four digits, and a dash for none."""
+    return "-" if number is None else f"{number:.4g}"
+
+
+def age(seconds: float) -> str:
+    """Returns a time in the largest unit of which it has one."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

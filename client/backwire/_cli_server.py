@@ -1,0 +1,59 @@
+"""`backwire health` and `backwire ops`: whether a server serves, and the operators that it has."""
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+import backwire
+from backwire import _channel, _cli_options, _health
+from backwire._errors import UnknownNameError
+from backwire._inspection import OpInfo
+
+
+def add_health_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `health` to its parser."""
+    _cli_options.add_json(parser)
+    _cli_options.add_target(parser, _cli_options.RUNNING, timeout=3.0)
+
+
+def add_ops_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `ops` to its parser."""
+    parser.add_argument("names", nargs="*", metavar="OP", help="an operator to tell all about, such as Gemm")
+    _cli_options.add_json(parser)
+    _cli_options.add_target(parser, _cli_options.RUNNING, timeout=10.0)
+
+
+def health(options: argparse.Namespace) -> Iterator[str]:
+    """Yields the status of the server; raises Failed when it is not serving."""
+    channel = _channel.open_channel(options.target, **_cli_options.credentials(options))
+    with contextlib.closing(channel):
+        status = _health.health(channel, timeout=options.timeout)
+    yield _cli_options.as_json({"target": options.target, "status": status}) if options.json else status
+    if status != "SERVING":
+        raise _cli_options.Failed
+
+
+def ops(options: argparse.Namespace) -> Iterator[str]:
+    """Yields the operators, or all about those that are named; raises UnknownNameError when one is not there."""
+    with backwire.connect(options.target, timeout=options.timeout, **_cli_options.credentials(options)) as client:
+        found = client.ops()
+    known = [found[name] for name in options.names if name in found] if options.names else list(found.values())
+    if options.json:
+        yield _cli_options.as_json([_document(each) for each in known])
+    else:
+        yield from (f"{each}\n" if options.names else f"{each.name:<28} {each.doc.splitlines()[0]}" for each in known)
+    unknown = [name for name in options.names if name not in found]
+    if unknown:
+        raise UnknownNameError(f"the server has no op {', '.join(map(repr, unknown))}; `backwire ops` lists all")
+
+
+def _document(op: OpInfo) -> dict[str, Any]:
+    attributes = [
+        {**asdict(each), "default": each.default.tolist() if isinstance(each.default, np.ndarray) else each.default}
+        for each in op.attributes
+    ]
+    return {**asdict(op), "attributes": attributes}

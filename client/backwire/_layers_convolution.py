@@ -1,0 +1,267 @@
+"""Convolution layers for sequences, images and volumes, and their transposes.
+
+Their parameters are `name/weight`, by default `HeUniform()`, and `name/bias` [filters], by default `Zeros()`. Stride,
+padding, dilation and groups are those of `bw.conv` and `bw.conv_transpose`.
+"""
+
+from collections.abc import Sequence
+
+from backwire import _functions_nn
+from backwire._declare import parameter
+from backwire._errors import ShapeError
+from backwire._initializers import HeUniform, Initializer, Zeros
+from backwire._layers import known_size
+from backwire._spatial import Pair, Triple, each, require_spatial
+from backwire._value import Value
+
+
+def conv1d(
+    x: Value,
+    filters: int,
+    kernel_size: int,
+    *,
+    name: str,
+    stride: int = 1,
+    padding: int | str = 0,
+    dilation: int = 1,
+    groups: int = 1,
+    use_bias: bool = True,
+    initializer: Initializer | None = None,
+    bias_initializer: Initializer | None = None,
+) -> Value:
+    """Returns the sequences convolved: [batch, channels, length] becomes [batch, filters, length'].
+
+    Its parameters are `name/weight` [filters, channels / groups, kernel], by default `HeUniform()`, and `name/bias`
+    [filters], by default `Zeros()`. Stride, padding, dilation and groups are those of `bw.conv`.
+
+    Example:
+        >>> sound = bw.input("sound", ("batch", 1, 16000))
+        >>> bw.conv1d(sound, 32, 400, name="first", stride=160)
+        <first/Conv: float32[batch, 32, 98]>
+    """
+    what = f"conv1d {name!r}"
+    size = _kernel(what, x, 1, filters, kernel_size, groups)
+    weight, bias = _parameters(x, name, size, 0, filters, use_bias, initializer, bias_initializer)
+    return _functions_nn.conv(
+        x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, scope=name
+    )
+
+
+def conv2d(
+    x: Value,
+    filters: int,
+    kernel_size: Pair,
+    *,
+    name: str,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    use_bias: bool = True,
+    initializer: Initializer | None = None,
+    bias_initializer: Initializer | None = None,
+) -> Value:
+    """Returns the images convolved: [batch, channels, height, width] becomes [batch, filters, height', width'].
+
+    Its parameters are `name/weight` [filters, channels / groups, height, width], by default `HeUniform()`, and
+    `name/bias` [filters], by default `Zeros()`. Stride, padding, dilation and groups are those of `bw.conv`.
+
+    Example:
+        >>> images = bw.input("images", ("batch", 1, 28, 28))
+        >>> bw.conv2d(images, 16, 3, name="first", padding="same")
+        <first/Conv: float32[batch, 16, 28, 28]>
+    """
+    what = f"conv2d {name!r}"
+    size = _kernel(what, x, 2, filters, kernel_size, groups)
+    weight, bias = _parameters(x, name, size, 0, filters, use_bias, initializer, bias_initializer)
+    return _functions_nn.conv(
+        x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, scope=name
+    )
+
+
+def conv3d(
+    x: Value,
+    filters: int,
+    kernel_size: Triple,
+    *,
+    name: str,
+    stride: Triple = 1,
+    padding: Triple | str = 0,
+    dilation: Triple = 1,
+    groups: int = 1,
+    use_bias: bool = True,
+    initializer: Initializer | None = None,
+    bias_initializer: Initializer | None = None,
+) -> Value:
+    """Returns the volumes convolved: [batch, channels, depth, height, width] becomes [batch, filters, depth', ...].
+
+    Its parameters are `name/weight` [filters, channels / groups, depth, height, width], by default `HeUniform()`, and
+    `name/bias` [filters], by default `Zeros()`. Stride, padding, dilation and groups are those of `bw.conv`.
+
+    Example:
+        >>> scans = bw.input("scans", ("batch", 1, 32, 32, 32))
+        >>> bw.conv3d(scans, 8, 3, name="first", stride=2, padding=1)
+        <first/Conv: float32[batch, 8, 16, 16, 16]>
+    """
+    what = f"conv3d {name!r}"
+    size = _kernel(what, x, 3, filters, kernel_size, groups)
+    weight, bias = _parameters(x, name, size, 0, filters, use_bias, initializer, bias_initializer)
+    return _functions_nn.conv(
+        x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, scope=name
+    )
+
+
+def conv_transpose1d(
+    x: Value,
+    filters: int,
+    kernel_size: int,
+    *,
+    name: str,
+    stride: int = 1,
+    padding: int = 0,
+    output_padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+    use_bias: bool = True,
+    initializer: Initializer | None = None,
+    bias_initializer: Initializer | None = None,
+) -> Value:
+    """Returns the sequences spread by kernels: [batch, channels, length] becomes [batch, filters, length'].
+
+    Its parameters are `name/weight` [channels, filters / groups, kernel], by default `HeUniform()`, and `name/bias`
+    [filters], by default `Zeros()`. The other arguments, and length', are those of `bw.conv_transpose`.
+
+    Example:
+        >>> codes = bw.input("codes", ("batch", 16, 25))
+        >>> bw.conv_transpose1d(codes, 8, 4, name="up", stride=2, padding=1)
+        <up/ConvTranspose: float32[batch, 8, 50]>
+    """
+    what = f"conv_transpose1d {name!r}"
+    size = _transposed_kernel(what, x, 1, filters, kernel_size, groups)
+    weight, bias = _parameters(x, name, size, 1, filters, use_bias, initializer, bias_initializer)
+    return _functions_nn.conv_transpose(
+        *(x, weight, bias),
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        groups=groups,
+        scope=name,
+    )
+
+
+def conv_transpose2d(
+    x: Value,
+    filters: int,
+    kernel_size: Pair,
+    *,
+    name: str,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    output_padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    use_bias: bool = True,
+    initializer: Initializer | None = None,
+    bias_initializer: Initializer | None = None,
+) -> Value:
+    """Returns the images spread by kernels: [batch, channels, height, width] becomes [batch, filters, height', width'].
+
+    Its parameters are `name/weight` [channels, filters / groups, height, width], by default `HeUniform()`, and
+    `name/bias` [filters], by default `Zeros()`. The other arguments, and the sizes, are those of `bw.conv_transpose`.
+
+    Example:
+        >>> codes = bw.input("codes", ("batch", 16, 7, 7))
+        >>> bw.conv_transpose2d(codes, 8, 4, name="up", stride=2, padding=1)
+        <up/ConvTranspose: float32[batch, 8, 14, 14]>
+    """
+    what = f"conv_transpose2d {name!r}"
+    size = _transposed_kernel(what, x, 2, filters, kernel_size, groups)
+    weight, bias = _parameters(x, name, size, 1, filters, use_bias, initializer, bias_initializer)
+    return _functions_nn.conv_transpose(
+        *(x, weight, bias),
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        groups=groups,
+        scope=name,
+    )
+
+
+def conv_transpose3d(
+    x: Value,
+    filters: int,
+    kernel_size: Triple,
+    *,
+    name: str,
+    stride: Triple = 1,
+    padding: Triple = 0,
+    output_padding: Triple = 0,
+    dilation: Triple = 1,
+    groups: int = 1,
+    use_bias: bool = True,
+    initializer: Initializer | None = None,
+    bias_initializer: Initializer | None = None,
+) -> Value:
+    """Returns the volumes spread by kernels: [batch, channels, depth, height, width] becomes [batch, filters, ...].
+
+    Its parameters are `name/weight` [channels, filters / groups, depth, height, width], by default `HeUniform()`, and
+    `name/bias` [filters], by default `Zeros()`. The other arguments, and the sizes, are those of `bw.conv_transpose`.
+
+    Example:
+        >>> codes = bw.input("codes", ("batch", 16, 4, 4, 4))
+        >>> bw.conv_transpose3d(codes, 8, 2, name="up", stride=2)
+        <up/ConvTranspose: float32[batch, 8, 8, 8, 8]>
+    """
+    what = f"conv_transpose3d {name!r}"
+    size = _transposed_kernel(what, x, 3, filters, kernel_size, groups)
+    weight, bias = _parameters(x, name, size, 1, filters, use_bias, initializer, bias_initializer)
+    return _functions_nn.conv_transpose(
+        *(x, weight, bias),
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        groups=groups,
+        scope=name,
+    )
+
+
+def _kernel(
+    what: str, x: Value, axes: int, filters: int, kernel_size: int | Sequence[int], groups: int
+) -> tuple[int, ...]:
+    channels = _channels(what, x, axes, filters, groups)
+    return (filters, channels // groups, *each(kernel_size, axes, f"{what}: kernel_size"))
+
+
+def _transposed_kernel(
+    what: str, x: Value, axes: int, filters: int, kernel_size: int | Sequence[int], groups: int
+) -> tuple[int, ...]:
+    channels = _channels(what, x, axes, filters, groups)
+    return (channels, filters // groups, *each(kernel_size, axes, f"{what}: kernel_size"))
+
+
+def _channels(what: str, x: Value, axes: int, filters: int, groups: int) -> int:
+    require_spatial(what, x, axes)
+    channels = known_size(what, x, 1)
+    if groups < 1 or channels % groups or filters % groups:
+        raise ShapeError(f"{what}: {channels} channels and {filters} filters must be multiples of groups={groups}")
+    return channels
+
+
+def _parameters(
+    x: Value,
+    name: str,
+    size: tuple[int, ...],
+    unit_axis: int,
+    filters: int,
+    use_bias: bool,
+    initializer: Initializer | None,
+    bias_initializer: Initializer | None,
+) -> tuple[Value, Value | None]:
+    rule = initializer or HeUniform()
+    weight = parameter(f"{name}/weight", size, initializer=rule, unit_axis=unit_axis, dtype=x.dtype)
+    if not use_bias:
+        return weight, None
+    return weight, parameter(f"{name}/bias", (filters,), initializer=bias_initializer or Zeros(), dtype=x.dtype)

@@ -1,0 +1,115 @@
+"""Losses of sequences whose labels are not told step by step."""
+
+import numpy as np
+
+from backwire import _functions_math, _functions_shape, _shapes
+from backwire._arrays import INT64
+from backwire._errors import DTypeError, ShapeError
+from backwire._layers import known_size
+from backwire._reduction import Reduction, check_reduction, reduced
+from backwire._value import Value, apply, as_constant, insert_axes, integers, require_float
+
+_NEVER = -1e30  # the logarithm of a probability of 0, of which differences are still numbers
+
+
+def ctc_loss(
+    log_probabilities: Value,
+    labels: Value,
+    *,
+    lengths: Value | None = None,
+    label_lengths: Value | None = None,
+    blank: int = 0,
+    reduction: Reduction = "mean",
+) -> Value:
+    """Returns -log of the probability of the labels over all ways to spread them over the steps (Graves et al. 2006).
+
+    A step says a class, or the blank; what is said twice in a row without a blank between counts once. The graph grows
+    with the number of steps, by some ten nodes for each.
+
+    Args:
+        log_probabilities: [batch, time, classes] with a known time, as by `bw.log_softmax`; the blank is a class.
+        labels: [batch, most labels] with a known number, of an integer type: classes other than the blank, any after
+            the end.
+        lengths: Integers [batch]: how many steps of each sequence count; None for all.
+        label_lengths: Integers [batch]: how many labels each sequence has; None for all.
+        blank: The class of the blank.
+        reduction: As in PyTorch, `"mean"` divides each loss by the number of its labels before it takes the mean;
+            `"sum"` and `"none"` do not. A loss is infinite, and has no gradient, where the steps are too few.
+
+    Example:
+        >>> scores = bw.dense(bw.input("sound", ("batch", 20, 64)), 30, name="scores")
+        >>> text, letters = bw.input("text", ("batch", 8), "int64"), bw.input("letters", ("batch",), "int64")
+        >>> bw.ctc_loss(bw.log_softmax(scores), text, label_lengths=letters).shape
+        ()
+    """
+    check_reduction(reduction)
+    steps, most = _sizes(log_probabilities, labels)
+    path = _with_blanks(labels, most, blank)
+    score = _scores(log_probabilities, path, blank, steps, _column(lengths))
+    loss = _missed(score, most, _column(label_lengths))
+    if reduction != "mean":
+        return reduced(loss, reduction)
+    if label_lengths is None:
+        return reduced(loss / max(most, 1), reduction)
+    return reduced(loss / _functions_math.cast(_functions_math.maximum(label_lengths, 1), loss.dtype), reduction)
+
+
+def _sizes(log_probabilities: Value, labels: Value) -> tuple[int, int]:
+    require_float("ctc_loss", log_probabilities)
+    if labels.dtype.kind not in "iu":
+        raise DTypeError(f"ctc_loss: labels {labels!r} must be integers; convert them with bw.cast(value, 'int64')")
+    if _shapes.rank_of("ctc_loss", log_probabilities.shape) != 3 or _shapes.rank_of("ctc_loss", labels.shape) != 2:
+        raise ShapeError(
+            f"ctc_loss: {log_probabilities!r} must be [batch, time, classes], and labels {labels!r} "
+            "[batch, most labels]; reshape them"
+        )
+    return known_size("ctc_loss", log_probabilities, 1), known_size("ctc_loss", labels, 1)
+
+
+def _column(lengths: Value | None) -> Value | None:
+    """Returns lengths [batch] as int64 [batch, 1]."""
+    return None if lengths is None else insert_axes(_functions_math.cast(lengths, INT64), (1,))
+
+
+def _with_blanks(labels: Value, most: int, blank: int) -> Value:
+    """Returns the places of a path, [batch, 2·most + 1]: a blank before, between and after the labels."""
+    given = _functions_math.cast(labels, INT64)
+    pairs = _functions_shape.stack([given * 0 + blank, given], axis=2)
+    joined = _functions_shape.reshape(pairs, ((given.shape or (None,))[0], 2 * most))
+    return _functions_shape.pad(joined, [(0, 0), (0, 1)], blank)
+
+
+def _scores(log_probabilities: Value, path: Value, blank: int, steps: int, ends: Value | None) -> Value:
+    """Returns the logarithms [batch, places] of the probabilities to be at each place of the path after the last step.
+
+    Each step stays, moves on by one, or skips a blank between labels that differ.
+    """
+    dtype = log_probabilities.dtype
+    places = insert_axes(path, (1,)) + np.zeros((1, steps, 1), np.int64)
+    said = apply("GatherElements", [log_probabilities, places], dtype, places.shape, attributes={"axis": 2})
+    may_skip = _functions_math.not_equal(path, blank) & _functions_math.not_equal(path, _moved(path, 2, blank))
+    score = _functions_math.where(as_constant(np.arange(known_size("ctc_loss", path, 1)) < 2), said[:, 0], _NEVER)
+    for step in range(1, steps):
+        skipped = _functions_math.where(may_skip, _moved(score, 2, _NEVER), _NEVER)
+        ways = _functions_shape.stack([score, _moved(score, 1, _NEVER), skipped])
+        later = _log_sum(ways, 0) + said[:, step]
+        score = later if ends is None else _functions_math.where(ends > step, later, score)
+    return score
+
+
+def _missed(score: Value, most: int, ends: Value | None) -> Value:
+    """Returns -log of the probability to be at the last label or the blank after it, [batch]."""
+    last = 2 * (as_constant([[most]], INT64) if ends is None else ends)
+    place = np.arange(2 * most + 1)
+    arrived = _functions_math.equal(last, place) | _functions_math.equal(last - 1, place)
+    loss = -_log_sum(_functions_math.where(arrived, score, _NEVER), 1)
+    return _functions_math.where(loss > -_NEVER / 2, np.inf, loss)
+
+
+def _moved(x: Value, by: int, before: float) -> Value:
+    return _functions_shape.pad(x, [(0, 0), (by, -by)], before)
+
+
+def _log_sum(x: Value, axis: int) -> Value:
+    shape = _shapes.reduced(x.shape or (), [axis], keepdims=False)
+    return apply("ReduceLogSumExp", [x, integers([axis])], x.dtype, shape, attributes={"keepdims": 0})

@@ -1,0 +1,48 @@
+"""Timeout: how long calls may take, by what they do."""
+
+import math
+from dataclasses import dataclass, fields
+
+from backwire._errors import InvalidRequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """How many seconds calls may take, repetitions included; `math.inf` for no limit.
+
+    A call that is given `timeout=` of its own goes by that. Raises InvalidRequestError for a time that is not above 0.
+
+    Attributes:
+        call: A call with one request and one answer.
+        transfer: A call that moves all of a session or its parameters: `parameters`, `gradients`, `set_parameters`,
+            `export`, `import_session` and what rests on them.
+        answer: The wait for an answer of a pipeline, and for a place in one.
+
+    Example:
+        >>> with bw.connect("localhost:50051", timeout=bw.Timeout(call=5, transfer=3600)):
+        ...     pass
+    """
+
+    call: float = 60.0
+    transfer: float = 600.0
+    answer: float = 60.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            positive(getattr(self, field.name))
+
+    @classmethod
+    def of(cls, timeout: "Timeout | float | None") -> "Timeout":
+        """Returns the default for None, and for a number one that is the same for everything."""
+        if timeout is None or isinstance(timeout, Timeout):
+            return timeout or Timeout()
+        return Timeout(timeout, timeout, timeout)
+
+
+def positive(timeout: float) -> float:
+    """Returns the seconds; raises InvalidRequestError where they leave no time."""
+    if math.isnan(timeout) or timeout <= 0:
+        raise InvalidRequestError(
+            f"a timeout of {timeout} s leaves no time; give seconds above 0, or math.inf for none"
+        )
+    return timeout

@@ -1,0 +1,197 @@
+"""Who computes when there is more to compute than processors to do it: tenants get equal shares of time.
+
+Start-time fair queueing (Goyal, Vin and Cheng, 1996): each tenant has a clock that runs while it computes, and a
+processor that is free goes to the tenant whose clock is behind all others. One that comes back after a pause has its
+clock set forward to the others', so that it gains nothing by waiting. Where others wait, a computation gives way
+between two kernels, and goes on when its turn has come again.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from backwire_server.sessions.scope import CallScope, CallStop
+
+LEAD = 0.002
+"""Seconds that a tenant may be ahead of one that waits, before what it computes gives way."""
+
+SLICE = 0.1
+"""Seconds after which a computation gives way to another of its own tenant; most are done before."""
+
+PATIENCE = 0.02
+"""Seconds that a tenant waits, which has nothing computing, for one that stays in a long kernel; then both compute."""
+
+
+class Processors:
+    """Lets so many computations go on at a time. May be used by several threads at once."""
+
+    def __init__(self, count: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._mutex = threading.Lock()
+        self._free = count
+        self._now = 0.0  # on the tenants' clocks
+        self._tenants: dict[str, _Tenant] = {}
+        self._running: set[Turn] = set()
+
+    def turn(self, scope: CallScope) -> "Turn":
+        """Returns the right to compute for a call, as a context; to enter it raises what `scope.check` raises."""
+        return Turn(self, scope)
+
+    @property
+    def waiting(self) -> int:
+        """How many computations wait for a processor."""
+        return sum(len(tenant.waiting) for tenant in list(self._tenants.values()))
+
+    def begin(self, turn: "Turn") -> None:
+        """Has a computation begin, once its turn has come."""
+        with self._mutex:
+            tenant = self._tenant(turn.scope.caller.tenant)
+            turn.tenant = tenant
+            if self._free > 0 and not tenant.waiting:
+                self._start(turn)
+                return
+            granted = turn.granted = threading.Event()
+            tenant.waiting.append(turn)
+            self._press(turn, 0.0)
+        self._wait(turn, granted)
+
+    def end(self, turn: "Turn") -> None:
+        """Ends a computation that has begun."""
+        with self._mutex:
+            self._stop(turn)
+            self._pass_on()
+
+    def give_way(self, turn: "Turn") -> None:
+        """Has others compute that are before this one now, if there are any, and returns when it may go on."""
+        with self._mutex:
+            tenant = turn.tenant
+            self._stop(turn)
+            granted = turn.granted = threading.Event()
+            if turn.lasted >= SLICE:
+                turn.lasted = 0.0
+                tenant.waiting.append(turn)
+            else:
+                tenant.waiting.appendleft(turn)  # it gives way to another tenant, and is the next of its own
+            self._tenants[tenant.name] = tenant
+            self._pass_on()
+        self._wait(turn, granted)
+
+    def _wait(self, turn: "Turn", granted: threading.Event) -> None:
+        scope, asked = turn.scope, self._clock()
+        try:
+            while not granted.wait(LEAD):
+                scope.check()
+                with self._mutex:
+                    if not granted.is_set():
+                        self._press(turn, self._clock() - asked)
+        except BaseException:
+            with self._mutex:
+                self._give_up(turn, granted)
+            raise
+        finally:
+            scope.spent.queue += self._clock() - asked
+
+    def _press(self, turn: "Turn", waited: float) -> None:
+        """Has one that computes give way who should not be before this one; see LEAD, SLICE and PATIENCE."""
+        tenant, now = turn.tenant, self._clock()
+        if waited >= PATIENCE and not tenant.running and tenant.waiting[0] is turn:
+            self._start(tenant.waiting.popleft())
+            return
+        for other in sorted(self._running, key=lambda each: each.began):
+            lasted = now - other.began
+            ahead = other.tenant.used + lasted - tenant.used
+            if other.lasted + lasted >= SLICE if other.tenant is tenant else ahead >= LEAD:
+                other.stop.press()
+                return
+
+    def _give_up(self, turn: "Turn", granted: threading.Event) -> None:
+        if granted.is_set():
+            self._stop(turn)
+            self._pass_on()
+        else:
+            turn.tenant.waiting.remove(turn)
+
+    def _tenant(self, name: str) -> "_Tenant":
+        tenant = self._tenants.get(name)
+        if tenant is None:
+            tenant = self._tenants[name] = _Tenant(name)
+        if not (tenant.running or tenant.waiting):
+            tenant.used = max(tenant.used, self._now)
+        return tenant
+
+    def _start(self, turn: "Turn") -> None:
+        self._free -= 1
+        self._now = max(self._now, turn.tenant.used)
+        turn.tenant.running += 1
+        self._running.add(turn)
+        turn.began = self._clock()
+        if turn.granted is not None:
+            turn.granted.set()
+
+    def _stop(self, turn: "Turn") -> None:
+        tenant = turn.tenant
+        self._free += 1
+        tenant.running -= 1
+        lasted = self._clock() - turn.began
+        tenant.used += lasted
+        turn.lasted += lasted
+        self._running.discard(turn)
+        if not (tenant.running or tenant.waiting) and tenant.used <= self._now:
+            self._tenants.pop(tenant.name, None)  # its clock would be set forward
+
+    def _pass_on(self) -> None:
+        while self._free > 0:
+            waiting = [tenant for tenant in self._tenants.values() if tenant.waiting]
+            if not waiting:
+                return
+            self._start(min(waiting, key=lambda tenant: tenant.used).waiting.popleft())
+
+
+class _Tenant:
+    """The clock of a tenant, and what it has computing and waiting."""
+
+    __slots__ = ("name", "running", "used", "waiting")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.used = 0.0
+        self.running = 0
+        self.waiting: deque[Turn] = deque()
+
+
+class Turn:
+    """The right of a call to compute; a class, since a generator as a context costs several times as much.
+
+    Attributes:
+        scope: The call.
+        stop: What makes it stop, and give way.
+        tenant: Whose it is, once it was asked for.
+        began: When it began last.
+        lasted: For how long it computed before that, since it last let others of its tenant go first.
+        granted: Is set when it may go on; None when it never had to wait.
+    """
+
+    __slots__ = ("_processors", "began", "granted", "lasted", "scope", "stop", "tenant")
+
+    def __init__(self, processors: Processors, scope: CallScope) -> None:
+        self._processors = processors
+        self.scope = scope
+        self.stop: CallStop = scope.stop
+        self.tenant: _Tenant
+        self.began = self.lasted = 0.0
+        self.granted: threading.Event | None = None
+
+    def __enter__(self) -> CallStop:
+        self._processors.begin(self)
+        self.stop.turn = self
+        return self.stop
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.turn = None
+        if self in self._processors._running:
+            self._processors.end(self)
+
+    def give_way(self) -> None:
+        """Lets others compute, and returns when this may go on; raises what `scope.check` raises."""
+        self._processors.give_way(self)

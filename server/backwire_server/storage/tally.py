@@ -1,0 +1,71 @@
+"""What has been written for the sessions of a process."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Tally:
+    """What journals and checkpoints have written since the process began. May be used by several threads at once.
+
+    Attributes:
+        records: The records of journals.
+        record_bytes: The bytes of these.
+        segments: The segments of journals that were begun.
+        flushes: How often a journal was flushed to the disk.
+        flush_seconds: How long that took in all.
+        journal_failures: The writes and flushes of journals that failed.
+        checkpoints: The checkpoints.
+        checkpoint_bytes: The bytes of these.
+        checkpoint_seconds: How long writing them took in all.
+        checkpoint_failures: The checkpoints that could not be written.
+    """
+
+    def __init__(self) -> None:
+        self.records = self.record_bytes = self.segments = 0
+        self.flushes, self.flush_seconds = 0, 0.0
+        self.journal_failures = 0
+        self.checkpoints, self.checkpoint_bytes, self.checkpoint_seconds = 0, 0, 0.0
+        self.checkpoint_failures = 0
+        self._mutex = threading.Lock()
+
+    def appended(self, nbytes: int) -> None:
+        """Counts a record of a journal."""
+        with self._mutex:
+            self.records += 1
+            self.record_bytes += nbytes
+
+    def began_segment(self) -> None:
+        """Counts a segment of a journal."""
+        with self._mutex:
+            self.segments += 1
+
+    def flushed(self, seconds: float) -> None:
+        """Counts a flush of a journal that took so long."""
+        with self._mutex:
+            self.flushes += 1
+            self.flush_seconds += seconds
+
+    def journal_failed(self) -> None:
+        """Counts a write or a flush of a journal that failed."""
+        with self._mutex:
+            self.journal_failures += 1
+
+    @contextmanager
+    def checkpoint(self) -> Iterator[Callable[[int], None]]:
+        """Counts the checkpoint that the block writes, or its failure; to be told the bytes once it is on the disk."""
+        began = time.perf_counter()
+
+        def written(nbytes: int) -> None:
+            with self._mutex:
+                self.checkpoints += 1
+                self.checkpoint_bytes += nbytes
+                self.checkpoint_seconds += time.perf_counter() - began
+
+        try:
+            yield written
+        except BaseException:
+            with self._mutex:
+                self.checkpoint_failures += 1
+            raise

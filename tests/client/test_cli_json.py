@@ -1,0 +1,211 @@
+"""What commands print for programs, what `bench` measures, and the scripts that complete commands."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from grpc_health.v1 import health_pb2
+
+import backwire as bw
+from backwire import _cli, _cli_completion
+from backwire_api.v1 import gradient_service_pb2 as service_pb2
+
+if TYPE_CHECKING:
+    from tests.client.conftest import FakeService
+
+
+@pytest.fixture
+def told(target: str, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs a command with `--json` and returns its exit code and what it told."""
+
+    def run(*arguments: str) -> tuple[int, Any]:
+        code = _cli.main([*arguments, "--json", "--target", target])
+        out = capsys.readouterr().out
+        return code, json.loads(out) if out else None
+
+    return run
+
+
+def test_health_tells_the_status(told: Any, target: str, health_servicer: Any) -> None:
+    assert told("health") == (0, {"target": target, "status": "SERVING"})
+    health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    assert told("health") == (1, {"target": target, "status": "NOT_SERVING"})
+
+
+def test_ops_tell_all_about_each(told: Any, service: "FakeService") -> None:
+    op = service_pb2.OpInfo(name="Gemm", doc="A product.\nMore.", outputs=1, differentiable=True)
+    op.inputs.add(name="A")
+    op.inputs.add(name="C", optional=True)
+    op.attributes.add(name="alpha").default.number = 1.0
+    op.attributes.add(name="axes").default.integers.items.extend([0, 1])
+    service.ops = [op]
+    code, found = told("ops")
+    assert code == 0
+    assert found == [
+        {
+            "name": "Gemm",
+            "doc": "A product.\nMore.",
+            "inputs": [{"name": "A", "optional": False}, {"name": "C", "optional": True}],
+            "variadic": False,
+            "attributes": [
+                {"name": "alpha", "required": False, "default": 1.0},
+                {"name": "axes", "required": False, "default": [0, 1]},
+            ],
+            "outputs": 1,
+            "differentiable": True,
+        }
+    ]
+    assert told("ops", "Gemm") == (0, found)
+
+
+def test_an_op_that_is_not_there_is_told_after_those_that_are(
+    target: str, service: "FakeService", capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.ops = [service_pb2.OpInfo(name="Gemm", doc="A product.", outputs=1)]
+    assert _cli.main(["ops", "Gem", "Gemm", "Foo", "--target", target]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("Gemm(")
+    assert captured.err == "backwire: the server has no op 'Gem', 'Foo'; `backwire ops` lists all\n"
+
+
+def test_sessions_are_told_with_what_show_adds(told: Any, session: bw.Session) -> None:
+    session.attach(holder="trainer-1")
+    session.save_checkpoint("best")
+    code, found = told("sessions")
+    assert code == 0
+    assert found == [
+        {
+            "session": session.id,
+            "created": "2023-11-14T22:13:20+00:00",
+            "last_used": found[0]["last_used"],
+            "durability": "journal",
+            "writer": {"holder": "trainer-1", "lease": 1},
+            "step": 0,
+            "contributions": 0,
+            "passes": 0,
+            "parameter_count": 8,
+            "optimizer": "sgd",
+            "seed": 7,
+        }
+    ]
+    code, shown = told("sessions", "show", session.id)
+    assert code == 0
+    assert {key: shown[key] for key in found[0]} == found[0]
+    assert shown["digest"] == "0" * 64
+    assert [(each["name"], each["step"], each["nbytes"]) for each in shown["checkpoints"]] == [("best", 0, 1000)]
+
+
+def test_what_was_done_to_sessions_is_told(
+    told: Any, session: bw.Session, service: "FakeService", tmp_path: Path
+) -> None:
+    service.file, path = b"a whole session", str(tmp_path / "file")
+    assert told("sessions", "fork", session.id) == (0, {"session": "session-1"})
+    assert told("sessions", "export", session.id, path) == (0, {"session": session.id, "file": path})
+    assert told("sessions", "import", path) == (0, {"session": "session-2"})
+    assert told("sessions", "delete", session.id) == (0, {"deleted": session.id})
+    assert [each["session"] for each in told("sessions", "list")[1]] == ["session-1", "session-2"]
+    assert told("sessions", "delete", session.id) == (1, None)
+
+
+def test_tokens_are_told_but_never_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*arguments: str) -> Any:
+        assert _cli.main(["token", *arguments, "--json", "--file", str(tmp_path / "tokens.toml")]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    made = run("new", "--tenant", "acme", "--scope", "read", "--expires", "30d")
+    assert made.pop("token").startswith(f"bw_{made['id']}_")
+    assert set(made) == {"id", "name", "tenant", "scope", "sha256", "expires"}
+    assert run("list") == [made]
+    assert run("revoke", made["id"]) == {"revoked": [made["id"]]}
+    assert run("list") == []
+
+
+def test_a_token_for_no_file_is_told_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _cli.main(["token", "--json", "new", "--tenant", "acme", "--scope", "write"]) == 0
+    captured = capsys.readouterr()
+    assert (json.loads(captured.out)["name"], captured.err) == ("acme-write", "")
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _cli.main(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"version": bw.__version__}
+
+
+@pytest.fixture(scope="module")
+def found() -> Any:
+    command = [sys.executable, "-m", "backwire", "bench", "--calls", "30", "--json"]
+    return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=120).stdout)
+
+
+class TestBench:
+    def test_times_every_kind_of_call(self, found: Any) -> None:
+        assert list(found["seconds"]) == ["round_trip", "forward", "train_step", "three_calls", "pipelined"]
+        for times in found["seconds"].values():
+            assert 0 < times["median"] <= times["p95"] <= times["p99"]
+            assert times["per_second"] > 0
+        assert set(found["bytes_per_second"]) == {"send", "receive"}
+        assert min(found["bytes_per_second"].values()) > 0
+
+    def test_ratios_are_those_of_the_times(self, found: Any) -> None:
+        seconds = found["seconds"]
+        assert found["ratios"] == pytest.approx(
+            {
+                "train_step / round_trip": seconds["train_step"]["median"] / seconds["round_trip"]["median"],
+                "three_calls / train_step": seconds["three_calls"]["median"] / seconds["train_step"]["median"],
+                "pipelined / train_step": seconds["train_step"]["per_second"] / seconds["pipelined"]["per_second"],
+            }
+        )
+
+    def test_leaves_no_session_and_prints_a_table(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with bw.connect("embedded") as client:
+            assert _cli.main(["bench", "--calls", "5", "--target", client.target]) == 0
+            assert list(client.sessions()) == []
+        lines = capsys.readouterr().out.splitlines()
+        head = lines.index("")
+        assert lines[head + 1].split() == ["CALL", "MEDIAN", "P95", "P99", "PER", "SECOND"]
+        assert [line.split()[0] for line in lines[head + 2 :]] == [
+            "round_trip", "forward", "train_step", "three_calls", "pipelined",
+        ]  # fmt: skip
+
+
+class TestCompletion:
+    @pytest.fixture(params=_cli_completion.SHELLS)
+    def script(self, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> str:
+        pytest.importorskip("shtab")
+        assert _cli.main(["completion", request.param]) == 0
+        return capsys.readouterr().out
+
+    def test_knows_commands_and_options(self, script: str) -> None:
+        for word in ("check-gradients", "completion", "fork", "learning-rate", "server-name"):
+            assert word in script
+
+    def test_completes_in_bash(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        pytest.importorskip("shtab")
+        assert _cli.main(["completion", "bash"]) == 0
+        path = tmp_path / "backwire.bash"
+        path.write_text(capsys.readouterr().out)
+        for words, expected in ((["backwire", "des"], "describe"), (["backwire", "train", "--lea"], "--learning-rate")):
+            quoted = " ".join(f"'{word}'" for word in words)
+            ask = (
+                f"source {path}; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; "
+                f"$(complete -p backwire | sed -E 's/.*-F ([^ ]+).*/\\1/') backwire '{words[-1]}' '{words[-2]}'; "
+                'printf "%s\\n" "${COMPREPLY[@]}"'
+            )
+            finished = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True, timeout=60)
+            assert [each.strip() for each in finished.stdout.split("\n") if each.strip()] == [expected]
+
+    def test_without_shtab_names_the_extra(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "shtab", None)
+        assert _cli.main(["completion", "zsh"]) == 1
+        assert "pip install 'backwire[cli]'" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("arguments", [[], ["cmd"]])
+    def test_another_shell_is_wrong_usage(self, arguments: list[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            _cli.main(["completion", *arguments])
+        assert ended.value.code == 2

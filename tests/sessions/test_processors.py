@@ -1,0 +1,230 @@
+"""What computes takes turns: tenants get equal shares of time, and who comes for a moment need not wait for long."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from backwire_server.engine.stopping import Stopped
+from backwire_server.sessions import processors
+from backwire_server.sessions.caller import Caller
+from backwire_server.sessions.errors import Cancelled
+from backwire_server.sessions.processors import Processors
+from backwire_server.sessions.scope import CallStop, Unbounded
+
+SECONDS = 20.0
+
+
+class Asking(Unbounded):
+    """A call of a tenant, which can be cancelled."""
+
+    def __init__(self, tenant: str = "a") -> None:
+        super().__init__(Caller(tenant=tenant))
+        self.gone = False
+        self._stop = CallStop()
+
+    @property
+    def stop(self) -> CallStop:
+        return self._stop
+
+    def check(self) -> None:
+        if self.gone:
+            raise Cancelled("gone")
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody computes because it waited for long, however slow the machine is."""
+    monkeypatch.setattr(processors, "PATIENCE", SECONDS)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    pause = threading.Event()
+    for _ in range(int(SECONDS / 0.002)):
+        if condition():
+            return
+        pause.wait(0.002)
+    raise AssertionError("it never happened")
+
+
+class Clock:
+    """Time that passes only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_so_many_compute_at_a_time_and_no_more(pool: ThreadPoolExecutor) -> None:
+    shared, most, inside, lock = Processors(2), 0, 0, threading.Lock()
+
+    def compute(number: int) -> None:
+        nonlocal most, inside
+        with shared.turn(Asking(f"t{number % 3}")):
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            threading.Event().wait(0.001)
+            with lock:
+                inside -= 1
+
+    list(pool.map(compute, range(100)))
+    assert most == 2
+    assert (shared.waiting, inside) == (0, 0)
+
+
+def test_the_tenant_that_has_used_least_comes_next(pool: ThreadPoolExecutor) -> None:
+    clock = Clock()
+    shared, order = Processors(1, clock), list[str]()
+
+    def compute(tenant: str, seconds: float) -> None:
+        with shared.turn(Asking(tenant)):
+            order.append(tenant)
+            clock.now += seconds
+
+    with shared.turn(Asking("greedy")):
+        clock.now += 0.001  # no more than others may be ahead, so that nothing is made to give way
+        waiting = []
+        for tenant, seconds in (("greedy", 5.0), ("greedy", 5.0), ("modest", 1.0), ("modest", 1.0), ("modest", 1.0)):
+            waiting.append(pool.submit(compute, tenant, seconds))
+            wait_until(lambda: shared.waiting == len(waiting))
+    for each in waiting:
+        each.result(SECONDS)
+    assert order == ["modest", "greedy", "modest", "modest", "greedy"]
+
+
+def test_who_comes_back_has_not_saved_up_time(pool: ThreadPoolExecutor) -> None:
+    clock = Clock()
+    shared, order = Processors(1, clock), list[str]()
+
+    def compute(tenant: str) -> None:
+        with shared.turn(Asking(tenant)):
+            order.append(tenant)
+            clock.now += 1.0
+
+    for _ in range(5):
+        compute("busy")
+    order.clear()
+    with shared.turn(Asking("busy")):
+        waiting = []
+        for tenant in ("back", "back", "back", "busy", "busy", "busy"):
+            waiting.append(pool.submit(compute, tenant))
+            wait_until(lambda: shared.waiting == len(waiting))
+    for each in waiting:
+        each.result(SECONDS)
+    assert sorted(order[:2]) == sorted(order[2:4]) == ["back", "busy"], "by turns, as if it had never been away"
+
+
+def test_a_long_computation_gives_way_between_kernels_and_goes_on(pool: ThreadPoolExecutor) -> None:
+    shared, long = Processors(1), Asking("long")
+    begun, done = threading.Event(), list[str]()
+
+    def compute() -> None:
+        with shared.turn(long) as stop:
+            begun.set()
+            while not done:  # kernel after kernel
+                if stop.wanted:
+                    stop.heed()
+            done.append("long")
+
+    def visit() -> None:
+        with shared.turn(Asking("short")):
+            done.append("short")
+
+    running = pool.submit(compute)
+    assert begun.wait(SECONDS)
+    pool.submit(visit).result(SECONDS)
+    running.result(SECONDS)
+    assert done == ["short", "long"]
+    assert long.spent.queue > 0, "giving way is waiting"
+
+
+def test_computations_of_one_tenant_take_turns_too(pool: ThreadPoolExecutor) -> None:
+    shared, done = Processors(1), list[str]()
+    begun = threading.Event()
+
+    def compute() -> None:
+        with shared.turn(Asking()) as stop:
+            begun.set()
+            while not done:
+                if stop.wanted:
+                    stop.heed()
+
+    running = pool.submit(compute)
+    assert begun.wait(SECONDS)
+    with shared.turn(Asking()):
+        done.append("short")
+    running.result(SECONDS)
+
+
+def test_a_tenant_that_has_nothing_computing_does_not_wait_for_a_long_kernel(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processors, "PATIENCE", 0.02)
+    shared, end, begun = Processors(1), threading.Event(), threading.Event()
+
+    def compute() -> None:
+        with shared.turn(Asking("long")):
+            begun.set()
+            assert end.wait(SECONDS)  # a kernel that looks at nothing
+
+    running = pool.submit(compute)
+    assert begun.wait(SECONDS)
+    with shared.turn(Asking("other")):
+        assert not running.done()
+    end.set()
+    running.result(SECONDS)
+    with shared.turn(Asking("long")):
+        pass
+    assert not shared._running
+    assert shared._free == 1
+
+
+@pytest.mark.parametrize("giving_way", [False, True])
+def test_a_caller_that_goes_while_it_waits_takes_nothing_along(pool: ThreadPoolExecutor, giving_way: bool) -> None:
+    shared, end, going = Processors(1), threading.Event(), Asking("b")
+
+    def hold() -> None:
+        with shared.turn(Asking("a")):
+            assert end.wait(SECONDS)
+
+    def leave() -> None:
+        with shared.turn(going) as stop:
+            if giving_way:
+                holder.append(pool.submit(hold))
+                wait_until(lambda: shared.waiting)
+                stop.press()
+                stop.heed()
+
+    holder = []
+    if not giving_way:
+        holder.append(pool.submit(hold))
+        wait_until(lambda: shared._running)
+    leaving = pool.submit(leave)
+    wait_until(lambda: holder and shared.waiting == 1 and next(iter(shared._running)).scope is not going)
+    going.gone = True
+    with pytest.raises(Cancelled):
+        leaving.result(SECONDS)
+    end.set()
+    holder[0].result(SECONDS)
+    assert (shared.waiting, shared._free, shared._running) == (0, 1, set())
+
+
+def test_a_call_that_is_over_stops_rather_than_give_way() -> None:
+    shared, over = Processors(1), Asking()
+    with shared.turn(over) as stop:
+        stop.end()
+        stop.press()
+        with pytest.raises(Stopped):
+            stop.heed()
+        assert stop.wanted
+    assert shared._free == 1
