@@ -43,6 +43,7 @@ def main() -> int:
             options.workers,
             options.durability,
             options.seed,
+            places=options.places,
         )
         out = soak(launcher, directory, size)
     finally:
@@ -126,6 +127,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sessions", type=int, default=32, help="how many at a time (default: %(default)s)")
     parser.add_argument("--clients", type=int, default=6, help="every other one a process (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes of the server (default: %(default)s)")
+    parser.add_argument("--places", type=int, help="the most calls, and Pipelines, at a time: few make for overload")
     parser.add_argument("--durability", choices=("memory", "journal", "fsync"), default="journal")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--story", metavar="ID", help="plays this one again, alone")

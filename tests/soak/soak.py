@@ -28,7 +28,7 @@ GRACE = "300s"
 
 @dataclass(frozen=True)
 class Size:
-    """How long and how much."""
+    """How long and how much; with fewer `places` than clients, calls are refused and come again."""
 
     seconds: float
     sessions: int = 32
@@ -37,6 +37,7 @@ class Size:
     durability: Durability = "journal"
     seed: int = 0
     kill_seconds: float = 4.0
+    places: int | None = None
 
 
 @dataclass
@@ -70,7 +71,9 @@ class SoakedServer(Server):
 def soak(launcher: Launcher, directory: Path, size: Size) -> Outcome:
     """Soaks a server with files in the directory, and judges it."""
     out, board = Outcome(), Board(size.clients)
-    flags = ("--durability", size.durability, "--grace", GRACE)
+    flags: tuple[str, ...] = ("--durability", size.durability, "--grace", GRACE)
+    if size.places is not None:
+        flags += ("--max-concurrent-calls", str(size.places), "--max-concurrent-pipelines", str(size.places))
     with _started(launcher, directory / "soaked", size.workers, flags) as server:
         with _started(launcher, directory / "quiet", 1, ()) as quiet:
             crew = _crew(size, server.address, quiet.address, directory, board)
