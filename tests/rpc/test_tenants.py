@@ -1,10 +1,12 @@
 """Callers that are known by tokens: what they may do, and whose sessions they see."""
 
 import hashlib
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -223,3 +225,21 @@ def test_the_log_names_the_caller_and_never_the_token(connect: Connect, caplog: 
     assert {"caller": "acme-write", "tenant": "acme"}.items() <= seen[0].items()
     assert {"caller": "", "tenant": ""}.items() <= seen[-1].items(), "it is nobody's until the token is known"
     assert "s" * 43 not in "".join(f"{record.getMessage()}{record.__dict__}" for record in caplog.records)
+
+
+def test_a_pipeline_outlives_its_token_by_a_second(connect: Connect, file: Path) -> None:
+    acme = connect(token(1))
+    step = pb.TrainStepRequest(session_id=acme.create(), inputs=X)
+    requests: SimpleQueue[pb.PipelineRequest | None] = SimpleQueue()
+    answers = acme.stub.Pipeline(iter(requests.get, None), timeout=TIMEOUT, metadata=acme.metadata)
+    requests.put(pb.PipelineRequest(id=1, train_step=step))
+    assert next(answers).train_step.result.step == 1
+    file.write_text(entry(7, "acme", "write"))
+    for number in itertools.count(2):
+        requests.put(pb.PipelineRequest(id=number, train_step=step))
+        answer = next(answers)
+        if answer.WhichOneof("kind") == "error":
+            break
+        time.sleep(0.05)
+    assert answer.error.code == grpc.StatusCode.UNAUTHENTICATED.value[0]
+    requests.put(None)

@@ -112,6 +112,10 @@ class Call:
         """What its messages are held to."""
         return self._reception.limits
 
+    def renew(self) -> Caller:
+        """Returns who calls by what is known now; raises Unauthenticated when the token is good no more."""
+        return self._reception.identify(self.scope.context.invocation_metadata())
+
     def received(self, nbytes: int) -> None:
         """Counts bytes of the request."""
         self._reception.rates.received(self._tenant, nbytes)

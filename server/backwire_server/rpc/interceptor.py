@@ -74,7 +74,8 @@ class CallInterceptor(grpc.ServerInterceptor):
         def converse(messages: Messages, context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(method, context, self._reception, quota)
             with call as ticket:
-                incoming = Incoming(messages, ticket, self._reception.metrics, self._reception.rates, call.span)
+                metrics, rates = self._reception.metrics, self._reception.rates
+                incoming = Incoming(messages, ticket, metrics, rates, call.renew, call.span)
                 for data in handler.stream_stream(incoming, call.scope):
                     ticket.wait.send()
                     yield call.answered(data)

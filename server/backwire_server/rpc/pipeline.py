@@ -22,6 +22,7 @@ from backwire_server.rpc.pipeline_requests import Reader, Work
 from backwire_server.rpc.pipeline_window import Window
 from backwire_server.rpc.rates import Rates
 from backwire_server.rpc.scope import PipelineScope, RpcScope
+from backwire_server.sessions.caller import Caller
 from backwire_server.sessions.errors import Cancelled, DeadlineExceeded, Recovering, ShuttingDown, WrongReplica
 from backwire_server.sessions.spent import Spent
 from backwire_server.sessions.store import SessionStore
@@ -37,6 +38,9 @@ _POLL_SECONDS = 0.02
 
 _END = None
 
+RENEWAL_SECONDS = 1.0
+"""How long a caller who was let in need not be looked at again."""
+
 MOST_AHEAD = 16
 """How many requests a stream does ahead of the one whose answer is being flushed or sent."""
 
@@ -49,6 +53,7 @@ class Incoming:
     ticket: Ticket
     metrics: Metrics
     rates: Rates
+    renew: Callable[[], Caller]
     span: "CallSpan | None" = None
 
 
@@ -85,6 +90,7 @@ class PipelineStream:
         self._outcomes: SimpleQueue[Outcome | Exception | None] = SimpleQueue()
         self._ahead = threading.Semaphore(MOST_AHEAD)
         self._abandoned = False
+        self._renewal = time.monotonic() + RENEWAL_SECONDS
         self._dependencies = Dependencies()
 
     def run(self) -> Iterator[bytes]:
@@ -211,10 +217,18 @@ class PipelineStream:
             assert work.error is not None
             raise work.error
         self._dependencies.check(work)
+        self._renew()
         permissions.check(self._scope.caller, "Pipeline", training=work.mutates)
         self._incoming.rates.begin(self._scope.caller.tenant)
         self._incoming.rates.received(self._scope.caller.tenant, work.nbytes)
         return self._when_recovered(partial(act, self._store.get(work.session_id, self._scope.caller), self._scope))
+
+    def _renew(self) -> None:
+        """Sees once in a while whether the caller is still let in."""
+        now = time.monotonic()
+        if now >= self._renewal:
+            self._scope.caller = self._incoming.renew()
+            self._renewal = now + RENEWAL_SECONDS
 
     def _when_recovered(self, act: Callable[[], object]) -> object:
         """Returns what `act` does, after the session was recovered: what follows must not be done before it."""
