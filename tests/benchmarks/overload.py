@@ -25,6 +25,9 @@ MODEL = "transformer"
 
 VISITORS = ("S", "M")
 TIMES = 10
+ONE_PROCESS = ("--workers", "1", "--max-concurrent-calls", "16", "--max-concurrent-computations", "1")
+"""As each of several workers is by default: one computation at a time."""
+
 FLOOD_RATE = 300.0
 """The calls in a second of the tenant that floods, of which the server can do about a twentieth."""
 
@@ -40,7 +43,7 @@ def measure(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
 def _goodput(rounds: int, seconds: float) -> list[figures.Row]:
     peaks, goods, mute = [], [], 0
-    with backwire_server("--workers", "1", "--max-concurrent-calls", "16") as server:
+    with backwire_server(*ONE_PROCESS) as server:
         for _ in range(rounds):
             with _flood(server.address, seconds=seconds) as told:
                 peaks.append(told().get("ok", 0) / seconds)
@@ -61,7 +64,7 @@ def _beside_a_flood(rounds: int, seconds: float) -> list[figures.Row]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = _tokens(path := Path(folder) / "tokens.toml")
-        flags = ("--workers", "1", "--max-concurrent-calls", "16", "--tokens", str(path))
+        flags = (*ONE_PROCESS, "--tokens", str(path))
         with backwire_server(*flags) as server, bw.connect(server.address, token=ours) as client:
             for visitor in VISITORS:
                 session, batch = new_session(client, visitor), values.batch(visitor)

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from backwire_server.sessions.scope import CallScope, CallStop
 
 LEAD = 0.002
-"""Seconds that a tenant may be ahead of one that waits, before what it computes gives way."""
+"""Seconds that a tenant may be ahead of one that waits, before what it computes gives way; none where that one comes
+for the first of its computations, so that it is soon gone again."""
 
 SLICE = 0.1
 """Seconds after which a computation gives way to another of its own tenant; most are done before."""
@@ -47,13 +48,14 @@ class Processors:
         """Has a computation begin, once its turn has come."""
         with self._mutex:
             tenant = self._tenant(turn.scope.caller.tenant)
+            visiting = not (tenant.running or tenant.waiting)
             turn.tenant = tenant
             if self._free > 0 and not tenant.waiting:
                 self._start(turn)
                 return
             granted = turn.granted = threading.Event()
             tenant.waiting.append(turn)
-            self._press(turn, 0.0)
+            self._press(turn, 0.0, lead=0.0 if visiting else LEAD)
         self._wait(turn, granted)
 
     def end(self, turn: "Turn") -> None:
@@ -92,7 +94,7 @@ class Processors:
         finally:
             scope.spent.queue += self._clock() - asked
 
-    def _press(self, turn: "Turn", waited: float) -> None:
+    def _press(self, turn: "Turn", waited: float, lead: float = LEAD) -> None:
         """Has one that computes give way who should not be before this one; see LEAD, SLICE and PATIENCE."""
         tenant, now = turn.tenant, self._clock()
         if waited >= PATIENCE and not tenant.running and tenant.waiting[0] is turn:
@@ -101,7 +103,7 @@ class Processors:
         for other in sorted(self._running, key=lambda each: each.began):
             lasted = now - other.began
             ahead = other.tenant.used + lasted - tenant.used
-            if other.lasted + lasted >= SLICE if other.tenant is tenant else ahead >= LEAD:
+            if other.lasted + lasted >= SLICE if other.tenant is tenant else ahead > lead:
                 other.stop.press()
                 return
 
