@@ -118,6 +118,7 @@ from backwire._schedules import (
 )
 from backwire._session import Session
 from backwire._status import ServerLoad, ServerStatus, SessionHistory, SessionStatus, StepRecord, Usage
+from backwire._tensorboard import TensorBoard
 from backwire._timeout import Timeout
 from backwire._value import Value
 from backwire._version import __version__
@@ -226,6 +227,7 @@ __all__ = [
     "StepResult",
     "StepSchedule",
     "StorageFailedError",
+    "TensorBoard",
     "TensorError",
     "Timeout",
     "TooLargeError",
