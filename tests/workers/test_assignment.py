@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from backwire_server.config import Capacity, Config
 from backwire_server.machine import Tuning
-from backwire_server.sessions.limits import GiB, Limits
+from backwire_server.sessions.limits import GiB, Limits, TenantLimits
 from backwire_server.workers.assignment import Assignment, assign, of_all
 
 
@@ -31,3 +31,21 @@ def test_an_assignment_is_one_line_that_can_be_read_back() -> None:
     assert "\n" not in told.to_json()
     assert Assignment.from_json(told.to_json()) == told
     assert told.replica == "backwire-0"
+
+
+@given(st.integers(1, 9), st.integers(1, 1_000))
+def test_what_tenants_may_have_is_shared_out_and_each_worker_has_some(workers: int, rate: int) -> None:
+    tenants = TenantLimits(tenant_max_sessions=rate, tenant_flops_per_second=None)
+    settings = Config(workers=workers, tenants=tenants, capacity=Capacity(max_calls_per_second=rate))
+    each = [assign(settings, "unix:/s", "unix:/s", "tag", index) for index in range(settings.worker_count)]
+    shares = [one.tenants.tenant_max_sessions or 0 for one in each]
+    assert min(shares) >= 1
+    assert sum(shares) == max(rate, len(each))
+    assert [one.capacity.max_calls_per_second for one in each] == shares
+    assert {one.tenants.tenant_flops_per_second for one in each} == {None}
+
+
+def test_workers_share_the_processors() -> None:
+    settings = Config(workers=2, capacity=Capacity(max_concurrent_computations=5))
+    each = [assign(settings, "unix:/s", "unix:/s", "tag", index) for index in range(2)]
+    assert [one.capacity.computations for one in each] == [3, 2]
