@@ -22,6 +22,9 @@ TENANT_CALLS = "tenant_max_calls"
 LONGEST_WAIT = 10.0
 """Seconds after which any call that is refused may come again."""
 
+LOOK_SECONDS = 0.05
+"""How long nobody is looked for who waits too long, once nobody was found: floods are refused without it."""
+
 SHARE = 2
 """A tenant among others may have this many times the places that are free: a few floods leave some for who comes."""
 
@@ -117,6 +120,7 @@ class Admission:
         self._returns = {quota: _Returns(clock) for quota in QUOTAS}
         self._drains: dict[Ticket, Callable[[], None]] = {}
         self._evictions: dict[Ticket, Callable[[], object]] = {}
+        self._looks = dict.fromkeys(QUOTAS, 0.0)  # when the next look for one to evict is worth its time
         self._request_bytes = 0
         self._unfinished = 0
         self._draining = False
@@ -131,9 +135,10 @@ class Admission:
         with self._lock:
             if self._draining:
                 raise ShuttingDown("the server is shutting down; call another, or again later", retry_after=1.0)
-            limit, count = self._limits[quota], self._in_progress[quota]
-            if count >= limit and not self._evict(quota):
+            limit = self._limits[quota]
+            if self._in_progress[quota] >= limit and not self._evict(quota):
                 raise self._refusal(f"{limit:,} calls of this kind are in progress, which is the limit", quota)
+            count = self._in_progress[quota]
             mine = self._by_tenant[tenant, quota]
             if crowded and mine >= SHARE * (limit - count):
                 what = f"tenant {tenant!r} has {mine:,} calls of this kind in progress, and {limit - count:,} places"
@@ -147,9 +152,13 @@ class Admission:
 
     def _evict(self, quota: str) -> bool:
         """Ends the call that waits longest beyond its patience, if one does, and tells whether a place is free now."""
+        now = self._clock()
+        if now < self._looks[quota]:
+            return False
         waiting = [ticket for ticket in self._evictions if ticket.quota == quota]
         ticket = max(waiting, key=lambda each: each.wait.overdue(), default=None)
         if ticket is None or ticket.wait.overdue() <= 0:
+            self._looks[quota] = now + LOOK_SECONDS
             return False
         what = "the call waited too long for its client, and another had its place"
         ticket.eviction = self._refusal(what, quota)
