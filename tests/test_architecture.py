@@ -77,6 +77,10 @@ EXTRAS = {
     "backwire._demo": {"matplotlib", "sklearn", "tqdm"},
     "backwire._tracing": {"opentelemetry"},
     **{module: {"onnx"} for module in MODULES if module.startswith("backwire.onnx.")},
+    **{module: {"jax"} for module in MODULES if module.startswith("backwire.jax.")},
+    **{module: {"safetensors"} for module in MODULES if module.startswith("backwire.safetensors.")},
+    **{module: {"sklearn"} for module in MODULES if module.startswith("backwire.sklearn.")},
+    **{module: {"onnx", "torch"} for module in MODULES if module.startswith("backwire.torch.")},
 }
 """Modules that need an extra of the distribution; no other module may."""
 
