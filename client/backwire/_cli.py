@@ -21,6 +21,7 @@ from backwire import (
     _cli_top,
     _cli_train,
     _cli_watch,
+    _cli_web,
 )
 from backwire._errors import BackwireError
 
@@ -154,6 +155,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     _cli_watch.add_options(watch)
     watch.set_defaults(run=_print_lines, lines=_cli_watch.lines)
+
+    web = commands.add_parser(
+        "web",
+        help="show a server, its sessions, their curves and graphs in a browser",
+        description="Serves a page to browsers on this machine, until it is interrupted, and prints its address, which "
+        "has a key. It asks the server with this command's token, and changes nothing.",
+    )
+    _cli_web.add_options(web)
+    web.set_defaults(run=_print_lines, lines=_cli_web.lines)
 
     bench = commands.add_parser(
         "bench",

@@ -77,7 +77,7 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
     if options.json:
         yield _cli_options.as_json({"target": options.target, "calls": options.calls, **_document(found)})
     else:
-        yield from _frame(found, options.target).text()
+        yield from _cli_frames.lines(_frame(found, options.target))
 
 
 def measure(client: Client, calls: int) -> Bench:

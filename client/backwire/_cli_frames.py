@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from backwire import _cli_options
 
@@ -26,13 +27,27 @@ class Frame:
 
 def live() -> Callable[[Iterable[Frame]], None] | None:
     """Returns what shows frames one after another; None when the output is no terminal, or rich is not installed."""
+    show: Callable[[Iterable[Frame]], None] | None = _of_terminals("show")
+    return show
+
+
+def lines(frame: Frame) -> Iterator[str]:
+    """Yields a frame that stays: as lines, or with colours where `live` would show it."""
+    drawn: Callable[[Frame], str] | None = _of_terminals("text")
+    if drawn is None:
+        yield from frame.text()
+    else:
+        yield drawn(frame)
+
+
+def _of_terminals(name: str) -> Any:
+    """Returns a function of `_cli_live`; None when the output is no terminal, or rich is not installed."""
     if not sys.stdout.isatty():
         return None
     try:
-        show: Callable[[Iterable[Frame]], None] = importlib.import_module("backwire._cli_live").show
+        return getattr(importlib.import_module("backwire._cli_live"), name)
     except ModuleNotFoundError:
         return None
-    return show
 
 
 def figure(number: float | None) -> str:

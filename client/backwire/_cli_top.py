@@ -58,7 +58,7 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
         if options.json:
             yield _cli_options.as_json(_document(moment))
         else:
-            yield from _frame(moment, options.target).text()
+            yield from _cli_frames.lines(_frame(moment, options.target))
 
 
 def _moments(client: Client, most: int, interval: float) -> Iterator[Moment]:

@@ -19,6 +19,7 @@ from backwire._history import Epoch, History
 from backwire._session import Session
 
 _WIDTH = 10
+_CURVE = 40
 _SHOWN = 15
 
 
@@ -88,8 +89,21 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _told(plan: _Plan, session: Session) -> Iterator[str]:
-    """Trains and saves, and yields what is to be printed of it."""
+    """Trains and saves, also after an interrupt, and yields what is to be printed of it."""
     history = History()
+    try:
+        yield from _training(plan, session, history)
+    except KeyboardInterrupt:
+        if not history.steps:
+            raise
+        history.stopped = f"interrupted after {len(history.steps):,} steps"
+        yield from _saved(plan, session, history)
+        raise
+    yield from _saved(plan, session, history)
+
+
+def _training(plan: _Plan, session: Session, history: History) -> Iterator[str]:
+    """Trains, and yields what is to be printed meanwhile."""
     epochs = _epochs(plan, session, history)
     show = None if plan.options.json else _cli_frames.live()
     if plan.options.json:
@@ -99,7 +113,11 @@ def _told(plan: _Plan, session: Session) -> Iterator[str]:
         yield from _rows(epochs)
     else:
         show(_frame(plan, history) for _ in epochs)
-        yield from _frame(plan, history).text()
+        yield from _cli_frames.lines(_frame(plan, history))
+
+
+def _saved(plan: _Plan, session: Session, history: History) -> Iterator[str]:
+    """Saves the model, and yields where, and why there are no more epochs."""
     path = _save(plan, session)
     kept = session.id if plan.options.keep else None
     if plan.options.json:
@@ -153,7 +171,9 @@ def _rows(epochs: Iterator[Epoch]) -> Iterator[str]:
 
 def _frame(plan: _Plan, history: History) -> Frame:
     epochs = history.epochs
-    curves = [f"{name:<20} {figure(values[-1]):>10}  {sparkline(values)}" for name, values in history.series().items()]
+    curves = [
+        f"{name:<20} {figure(values[-1]):>10}  {sparkline(values, _CURVE)}" for name, values in history.series().items()
+    ]
     rows = [_cells(each) for each in epochs[-_SHOWN:]]
     head = _head(epochs[-1]) if epochs else ("EPOCH",)
     return Frame([str(plan), *curves], head, rows, tuple(range(len(head))))

@@ -62,7 +62,7 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
             for sight in [next(sights)] if options.once else sights:
                 yield from (_cli_options.as_json(_document(each), indent=None) for each in sight.fresh)
         elif options.once:
-            yield from _frame(next(sights)).text()
+            yield from _cli_frames.lines(_frame(next(sights)))
         elif (show := _cli_frames.live()) is not None:
             show(map(_frame, sights))
         else:

@@ -18,7 +18,7 @@ EXAMPLES = [
     if line.startswith("backwire ")
 ]
 WITHOUT_JSON = {"serve", "verify", "config", "completion"}
-"""Those that become another program, and one that prints a script."""
+"""Those that become another program, whose options are not known here, and one that prints a script."""
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:

@@ -231,6 +231,19 @@ class TestTerminal:
         monkeypatch.setitem(sys.modules, "rich.console", None)
         assert _cli_frames.live() is None
 
+    def test_a_frame_that_stays_is_whole_and_has_colours(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        frame = _cli_frames.Frame([" ".join(["word"] * 30)], ("NAME", "COUNT"), [("[one]", "1")], (1,))
+        plain = list(_cli_frames.lines(frame))
+        assert plain == [frame.lines[0], "", "NAME   COUNT", "[one]      1"]
+        console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=60)
+        text = _cli_live.text(frame, console)
+        assert text.count("word") == 30
+        assert "[one]" in text
+        assert "\x1b[1;7mNAME" in text
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+        monkeypatch.setattr(_cli_live, "text", lambda _: "drawn")
+        assert list(_cli_frames.lines(frame)) == ["drawn"]
+
     @pytest.mark.parametrize(
         ("seconds", "text"), [(-1, "0 s"), (59, "59 s"), (60, "1 min"), (7_200, "2 h"), (200_000, "2 d")]
     )

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 import pytest
-from tests.client.onnx_files import clusters, network
+from onnx import helper
+from tests.client.onnx_files import clusters, info, network, save
 
 import backwire as bw
-from backwire import _cli
+from backwire import _cli, _cli_frames
+from backwire._cli_frames import Frame
 
 Run = Any
 
@@ -117,6 +119,23 @@ def test_a_value_of_the_model_can_be_lowered(run: Run, tmp_path: Path) -> None:
     assert epochs[-1]["figures"]["loss"] < epochs[0]["figures"]["loss"]
 
 
+def test_a_loss_of_the_models_own_is_lowered(run: Run, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("Sub", ["y", "t"], ["error"]),
+        helper.make_node("Mul", ["error", "error"], ["squares"]),
+        helper.make_node("ReduceMean", ["squares"], ["loss"], keepdims=0),
+    ]
+    inputs, outputs = [info("x", ["n", 2]), info("t", ["n", 1])], [info("loss", []), info("y", ["n", 1])]
+    model = save(tmp_path / "m.onnx", nodes, inputs, outputs, {"w": np.zeros((2, 1), "f4")})
+    x, _ = clusters(4)
+    arrays = data(tmp_path / "d.npz", x=x, t=x @ np.array([[1.0], [3.0]], "f4"))
+    code, out, _ = run(model, arrays, "--epochs", "20", "--learning-rate", "0.1", "--json")
+    *epochs, end = figures(out)
+    assert (code, end["loss"]) == (0, "the model's own")
+    assert epochs[-1]["figures"]["loss"] < 1e-2 < epochs[0]["figures"]["loss"]
+
+
 def test_patience_ends_a_training_that_gets_no_better(run: Run, tmp_path: Path) -> None:
     model = network(tmp_path / "m.onnx", (2, 1))
     arrays = data(tmp_path / "d.npz", x=np.zeros((8, 2), "f4"), y=np.zeros(8, "f4"))
@@ -147,6 +166,44 @@ def test_a_session_is_kept_only_when_asked(run: Run, server: str, tmp_path: Path
         kept = client.session(re.search(r"^session: (\S+)$", out, re.MULTILINE)[1])  # type: ignore[index]
         assert kept.info().step == 4
         kept.close()
+
+
+def test_on_a_terminal_it_is_drawn_anew_for_each_epoch(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Frame] = []
+    monkeypatch.setattr(_cli_frames, "live", lambda: shown.extend)
+    x, labels = clusters(3)
+    model, arrays = network(tmp_path / "m.onnx", (2, 3)), data(tmp_path / "d.npz", x=x, y=labels)
+    code, out, _ = run(model, arrays, "--epochs", "3")
+    assert (code, [len(frame.rows) for frame in shown]) == (0, [1, 2, 3])
+    curves = [line.split()[0] for line in shown[-1].lines[1:]]
+    assert curves == ["loss", "accuracy"]
+    assert out.splitlines()[: len(shown[-1].lines)] == list(shown[-1].lines), "the last frame stays"
+    assert run(model, arrays, "--epochs", "1", "--json")[0] == 0
+    assert len(shown) == 3, "JSON is for programs"
+
+
+def test_an_interrupt_keeps_what_was_learned(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, labels = clusters(3)
+    model, arrays = network(tmp_path / "m.onnx", (2, 3)), data(tmp_path / "d.npz", x=x, y=labels)
+    fit = bw.Session.fit
+
+    def interrupted(session: bw.Session, *data: Any, epochs: int, **settings: Any) -> bw.History:
+        if epochs == before:
+            raise KeyboardInterrupt
+        return fit(session, *data, epochs=epochs, **settings)
+
+    monkeypatch.setattr(bw.Session, "fit", interrupted)
+    before = 3
+    code, out, err = run(model, arrays, "--learning-rate", "0.1")
+    assert (code, err) == (130, "")
+    assert out.splitlines()[-2:] == ["stopped: interrupted after 8 steps", f"model: {tmp_path / 'm-trained.onnx'}"]
+    assert not np.allclose(answers(tmp_path / "m-trained.onnx", x), answers(tmp_path / "m.onnx", x))
+    (tmp_path / "m-trained.onnx").unlink()
+    before = 1
+    assert run(model, arrays)[0] == 130
+    assert not (tmp_path / "m-trained.onnx").exists(), "nothing was learned"
 
 
 def test_mistakes_are_one_line_that_says_what_to_do(run: Run, server: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`backwire verify` tells which sessions are in order and what is wrong with others, and changes nothing."""
 
+import json
 import os
 import re
 import subprocess
@@ -94,6 +95,26 @@ def test_sessions_that_are_in_order_are_told_with_what_was_compared(disk: Disk, 
     ]
     assert out.splitlines() == [*sorted(lines), "3 sessions: 3 in order, 0 damaged"]
     assert (status, err) == (0, "")
+
+
+def test_as_json_each_session_is_a_document(disk: Disk, run: Verify) -> None:
+    healthy, damaged = full(disk), create(disk.store)
+    damage(file_of(disk, damaged, "session.binpb"), 5)
+    status, out, err = run("--json")
+    told = {each.pop("session"): each for each in map(json.loads, out.splitlines())}
+    found = standing(healthy)
+    mutations, checkpoints = WHOLE
+    assert (status, err) == (1, "")
+    assert told[healthy.session_id] == {
+        "ok": True,
+        "step": found.step,
+        "digest": found.digest,
+        "mutations": mutations,
+        "checkpoints": checkpoints,
+    }
+    assert told[damaged.session_id]["ok"] is False
+    assert "session.binpb" in told[damaged.session_id]["error"]
+    assert len(told) == 2
 
 
 def test_only_the_sessions_that_are_named_are_verified(disk: Disk, run: Verify) -> None:

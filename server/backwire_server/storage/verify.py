@@ -1,15 +1,24 @@
 """`backwire verify DIR`: replays what a data directory has, and compares the bits."""
 
 import argparse
+import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backwire_server import machine
 
+if TYPE_CHECKING:
+    from backwire_server.storage.verification import Verdict
+
 
 def main() -> int:
-    """Verifies all sessions, or those that are named; prints a line for each, and returns the exit status."""
+    """Verifies all sessions, or those that are named; prints a line for each, and returns the exit status.
+
+    With `--json` each line is a document, and none at the end counts them.
+    """
     options = _parser().parse_args()
     machine.prepare(machine.Tuning(), os.environ)  # as the server does: other kernels would round differently
     from backwire_server.sessions.limits import Limits
@@ -25,19 +34,31 @@ def main() -> int:
         with DirectoryLock(directory, patience=0.0):
             names = options.session or session_ids(directory)
             for name in names:
+                found: Verdict | BaseException
                 try:
                     found = verify_session(directory, name, Limits())
                 except (Exception, MemoryError) as error:
                     bad += 1
-                    _tell(f"{name}  DAMAGED  {error}")
-                else:
-                    told = f"step {found.step:,}, {found.mutations:,} mutations replayed, "
-                    _tell(f"{name}  ok  {told}{found.checkpoints} checkpoints compared, digest {found.digest}")
+                    found = error
+                _tell(_document(name, found) if options.json else _line(name, found))
     except OSError as error:
         sys.stderr.write(f"backwire verify: {error}\n")
         return 2
-    _tell(f"{len(names)} sessions: {len(names) - bad} in order, {bad} damaged")
+    if not options.json:
+        _tell(f"{len(names)} sessions: {len(names) - bad} in order, {bad} damaged")
     return 1 if bad else 0
+
+
+def _line(name: str, found: "Verdict | BaseException") -> str:
+    if isinstance(found, BaseException):
+        return f"{name}  DAMAGED  {found}"
+    told = f"step {found.step:,}, {found.mutations:,} mutations replayed, "
+    return f"{name}  ok  {told}{found.checkpoints} checkpoints compared, digest {found.digest}"
+
+
+def _document(name: str, found: "Verdict | BaseException") -> str:
+    facts = {"error": str(found)} if isinstance(found, BaseException) else asdict(found)
+    return json.dumps({"session": name, "ok": not isinstance(found, BaseException), **facts})
 
 
 def _tell(line: str) -> None:
@@ -54,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("directory", metavar="DIR", help="what the server was given with --data-dir")
     parser.add_argument("session", nargs="*", help="the ids of sessions to verify; all by default")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each session")
     return parser
 
 
