@@ -105,7 +105,8 @@ def _inputs(graph: graph_pb2.Graph, draw: Draw) -> dict[str, tensor_pb2.Tensor]:
     found = {}
     for item in graph.inputs:
         shape = [dim.size if dim.HasField("size") else draw.below(5) for dim in item.shape]
-        few = all(size >= 0 for size in shape) and len(shape) <= 32 and np.prod(shape, dtype=float) <= MOST_ELEMENTS
+        sizes = np.maximum(np.array(shape, float), 1)  # numpy counts an array without elements as if it had some
+        few = all(size >= 0 for size in shape) and len(shape) <= 32 and sizes.prod() <= MOST_ELEMENTS
         if few:
             elements = np.frombuffer(bytes(draw.below(256) for _ in range(8)), np.int8)
             array = np.resize(elements, shape).astype(tensors.dtype_of(item.dtype))
