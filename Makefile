@@ -13,7 +13,7 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults fuzz soak check format proto serve bench bench-quick conformance image docker-verify clean
+.PHONY: help demo test faults fuzz soak check format proto serve bench bench-quick conformance docs image docker-verify clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench-quick: $(INSTALLED) ## The same with fewer models and rounds, in under two
 
 conformance: $(INSTALLED) ## Run ONNX's test suites and write docs/conformance.md
 	$(BIN)/python -m tests.engine.conformance docs/conformance.md
+
+docs: $(INSTALLED) ## Build the documentation as a site, out/docs/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yaml
 
 image: ## Build the container image backwire:latest; BUILD="podman build" chooses another builder
 	docker/verify --build-only
