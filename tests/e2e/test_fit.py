@@ -287,6 +287,7 @@ class TestWithoutTraining:
 
 class TestHistory:
     def test_a_history_draws_itself(self, client: bw.Client, tmp_path: Path) -> None:
+        pytest.importorskip("matplotlib", reason="of the extra fit; .ci/run installs it")
         history = line(client).fit({"y": [1.0, 2.0]}, epochs=3, validation={"y": [1.0]})
         left, right = history.plot(tmp_path / "history.png").axes
         assert left.lines[0].get_ydata().tolist() == [result.loss for result in history]
@@ -294,6 +295,7 @@ class TestHistory:
         assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
 
     def test_a_bar_shows_the_figures_so_far(self, client: bw.Client, capsys: pytest.CaptureFixture[str]) -> None:
+        pytest.importorskip("tqdm", reason="of the extra fit; .ci/run installs it")
         line(client).fit({"y": [1.0] * 64}, epochs=2, progress=True)
         shown = capsys.readouterr().err
         assert "epoch 2 of 2" in shown

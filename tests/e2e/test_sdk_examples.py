@@ -33,7 +33,9 @@ def examples() -> Iterator[doctest.DocTest]:
     finder = doctest.DocTestFinder(exclude_empty=True)
     for package in (bw, bw.aio):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            if not module.ispkg and module.name != "backwire.__main__":
+            if not (
+                module.ispkg or module.name.startswith(("backwire.__main__", "backwire._cli"))
+            ):  # nobody imports them
                 for test in finder.find(importlib.import_module(module.name), globs={"bw": bw, "asyncio": asyncio}):
                     if test.examples and any(word in (test.docstring or "") for word in ("client.", "embedded")):
                         yield test
