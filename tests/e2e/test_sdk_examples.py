@@ -29,13 +29,15 @@ def run(client: bw.Client) -> Callable[[Callable[[bw.aio.Client], Coroutine[Any,
     return lambda use: asyncio.run(connected(use))
 
 
+COMMANDS = ("backwire.__main__", "backwire._cli", "backwire._demo")
+"""What nobody imports, and what may need extras."""
+
+
 def examples() -> Iterator[doctest.DocTest]:
     finder = doctest.DocTestFinder(exclude_empty=True)
     for package in (bw, bw.aio):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            if not (
-                module.ispkg or module.name.startswith(("backwire.__main__", "backwire._cli"))
-            ):  # nobody imports them
+            if not (module.ispkg or module.name.startswith(COMMANDS)):
                 for test in finder.find(importlib.import_module(module.name), globs={"bw": bw, "asyncio": asyncio}):
                     if test.examples and any(word in (test.docstring or "") for word in ("client.", "embedded")):
                         yield test
