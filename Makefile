@@ -13,7 +13,7 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults fuzz soak check format proto serve bench bench-quick conformance docs image docker-verify clean
+.PHONY: help demo test faults fuzz soak check format proto serve bench bench-quick conformance docs capacity cluster image docker-verify clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,12 @@ conformance: $(INSTALLED) ## Run ONNX's test suites and write docs/conformance.m
 
 docs: $(INSTALLED) ## Build the documentation as a site, out/docs/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yaml
+
+capacity: $(INSTALLED) ## Simulate up to a million sessions on a thousand nodes; ARGS="--costs out/bench.json" takes your figures
+	$(BIN)/python -m tests.capacity $(ARGS)
+
+cluster: $(INSTALLED) ## Kill replicas over one directory while sessions train; ARGS="--kills 1000 --sessions 6" chooses
+	$(BIN)/python -m tests.cluster $(ARGS)
 
 image: ## Build the container image backwire:latest; BUILD="podman build" chooses another builder
 	docker/verify --build-only

@@ -1,5 +1,6 @@
 """Sessions that are trained without pause while their servers come and go, against the same training undisturbed."""
 
+import os
 import signal
 import threading
 import time
@@ -44,6 +45,17 @@ class Replica:
         assert self._process is not None
         self._process.end()
         self._process = None
+
+    def pause(self) -> None:
+        """Has it do nothing, as a machine does that stalls; returns when it does."""
+        assert self._process is not None
+        self._process.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def resume(self) -> None:
+        """Has it go on after `pause`."""
+        assert self._process is not None
+        self._process.signal(signal.SIGCONT)
 
     def upgrade(self) -> None:
         """Ends it in good order, and starts another in its place."""

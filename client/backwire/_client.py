@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +14,7 @@ from backwire._direct import Routes
 from backwire._embedded import EmbeddedServer
 from backwire._errors import InvalidRequestError
 from backwire._files import File
+from backwire._following import FollowingChannel
 from backwire._graph import Graph, as_graph
 from backwire._info import Durability, SessionInfo
 from backwire._inspection import GraphDescription, OpInfo
@@ -81,7 +83,8 @@ def connect(
 
     check_embedded(target, token=token, tls=tls, data_dir=data_dir)
     if target != EMBEDDED:
-        channel = open_channel(target, token=token, tls=tls)
+        opened = partial(open_channel, token=token, tls=tls)
+        channel = FollowingChannel(opened(target), opened)
         routes = Routes(with_port(target), channel, send, token=token, tls=tls)
         return Client(send(channel), routes=routes, target=with_port(target))
     server = EmbeddedServer(data_dir)

@@ -40,13 +40,13 @@ def main() -> int:
 
 @contextlib.contextmanager
 def _data_directory(settings: config.Config) -> Iterator[int | None]:
-    """Has the data directory for this server alone, if there is one; raises OSError when another has it."""
+    """Has the data directory, if there is one: alone, or with those that share it; raises OSError when it cannot."""
     if settings.keeping.data_dir is None:
         yield None
         return
     from backwire_server.storage.lock import DirectoryLock
 
-    with DirectoryLock(settings.keeping.data_dir) as lock:
+    with DirectoryLock(settings.keeping.data_dir, shared=settings.keeping.shared) as lock:
         yield lock.descriptor
 
 

@@ -30,6 +30,9 @@ FILE_VARIABLE = f"{PREFIX}CONFIG"
 _EXTRAS = {"tracing": "opentelemetry.sdk", "reflection": "grpc_reflection", "channelz": "grpc_channelz"}
 """Settings that need an extra of the distribution of the same name, each with a module that comes with it."""
 
+EVERYWHERE = ("0.0.0.0", "::")
+"""Hosts to listen on which are none to connect to."""
+
 LEAST_MESSAGE_BYTES = 4 << 20  # a chunk may have 2 MiB, and has a name and a shape besides
 
 
@@ -103,12 +106,18 @@ class Keeping:
         durability: What acknowledged mutations of a session outlive that asks for nothing else, one of DURABILITIES.
         max_disk_bytes: The most bytes of files that all sessions have together; None for no limit.
         checkpoint_bytes: How many bytes of journal lead to another checkpoint.
+        shared: Whether other servers use the same directory, of whom each may serve any session.
+        lease: After how many seconds without a sign of life others take the sessions of a server over.
+        advertise: Where clients reach this server itself; None for the address it listens on.
     """
 
     data_dir: str | None = None
     durability: str = "journal"
     max_disk_bytes: int | None = None
     checkpoint_bytes: int = 128 << 20
+    shared: bool = False
+    lease: float = 1.0
+    advertise: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +185,7 @@ class Config:
                 "give --tls-certificate and --tls-key, listen on 127.0.0.1, or say --allow-plaintext"
             )
         self._check_extras()
+        self._check_shared()
         if encrypted and self.worker_port is not None:
             raise ConfigError("--worker-port does not go with --tls-certificate: workers' ports are not encrypted")
         if self.limits.max_message_bytes < LEAST_MESSAGE_BYTES:
@@ -191,6 +201,21 @@ class Config:
         if self.worker_port is not None and self.listen.startswith("unix:"):
             raise ConfigError("--worker-port goes with --listen HOST:PORT; workers of a unix socket have unix sockets")
 
+    def _check_shared(self) -> None:
+        keeping = self.keeping
+        if not keeping.shared:
+            return
+        if self.replica is None or keeping.data_dir is None:
+            raise ConfigError("--shared takes --replica and --data-dir; give each server a name, and all one directory")
+        if self.workers not in (None, 1):
+            raise ConfigError("--shared goes with one worker; start more servers on the directory instead of --workers")
+        if keeping.max_disk_bytes is not None:
+            raise ConfigError("--max-disk-bytes does not go with --shared; limit the file system of the directory")
+        if keeping.advertise is None and _host(self.listen) in EVERYWHERE:
+            raise ConfigError(
+                f"--listen {self.listen} is no address at which clients reach this server; say which is by --advertise"
+            )
+
     def _check_extras(self) -> None:
         for name, module in _EXTRAS.items():
             if getattr(self, name) and not _installed(module):
@@ -202,6 +227,8 @@ class Config:
     @property
     def worker_count(self) -> int:
         """How many processes share the sessions: as many as asked for, but none that could not have a session."""
+        if self.keeping.shared:
+            return 1
         return min(self.workers or usable_cores(), self.limits.max_sessions)
 
 
@@ -340,9 +367,13 @@ def _installed(module: str) -> bool:
         return False
 
 
+def _host(listen: str) -> str:
+    return listen.rpartition(":")[0].strip("[]")
+
+
 def _is_private(listen: str) -> bool:
     """Tells whether only this machine can connect."""
-    host = listen.rpartition(":")[0].strip("[]")
+    host = _host(listen)
     if listen.startswith("unix:") or host == "localhost":
         return True
     try:

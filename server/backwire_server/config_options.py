@@ -136,7 +136,8 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
             "data_dir",
             read_directory,
             "DIR",
-            "keep sessions in this directory, so that they outlive the process; one server at a time may use it",
+            "keep sessions in this directory, so that they outlive the process; one server at a time may use it, but "
+            "for --shared",
             unset="none: sessions are kept in memory alone",
         ),
         Option(
@@ -150,6 +151,25 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
             "max_disk_bytes", read_bytes, "BYTES", "the most bytes of files that sessions have together", unset="none"
         ),
         Option("checkpoint_bytes", read_bytes, "BYTES", "how much journal leads to another checkpoint of a session"),
+        Option(
+            "shared",
+            read_flag,
+            "",
+            "let other servers use --data-dir at the same time, of whom each may serve any session; takes --replica",
+        ),
+        Option(
+            "lease",
+            read_seconds,
+            "TIME",
+            "how long a server that shares the directory may give no sign of life before others take its sessions over",
+        ),
+        Option(
+            "advertise",
+            read_host_port,
+            "HOST:PORT",
+            "where clients reach this server itself among those that share the directory",
+            unset="the address of --listen",
+        ),
         Option("hibernate_after", read_seconds, "TIME", "how long a session stays in memory after its last use"),
         Option("max_awake_sessions", read_count, "N", "the most sessions in memory; the longest unused go first"),
     ],

@@ -79,6 +79,9 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "durability": ("fsync", "fsync"),
     "max_disk_bytes": ("1TB", 1000**4),
     "checkpoint_bytes": ("1MiB", MiB),
+    "shared": ("yes", True),
+    "lease": ("3s", 3.0),
+    "advertise": ("10.0.0.7:50051", "10.0.0.7:50051"),
     "hibernate_after": ("30s", 30.0),
     "max_awake_sessions": ("12", 12),
     "max_concurrent_calls": ("7", 7),
@@ -100,7 +103,10 @@ SAMPLES: dict[str, tuple[str, Any]] = {
 }
 
 
+SHARING = ("--shared", "--replica", "a", "--data-dir", "/data")
+
 TOGETHER = dict.fromkeys(("tls_certificate", "tls_key", "client_ca"), ("tls_certificate", "tls_key"))
+TOGETHER |= {"shared": ("replica", "data_dir")}
 """What must be set beside a setting."""
 
 
@@ -258,3 +264,27 @@ def test_an_extra_may_lack_even_the_package_that_it_is_in(monkeypatch: pytest.Mo
     monkeypatch.setattr("backwire_server.config.find_spec", find)
     with pytest.raises(ConfigError, match="--tracing needs"):
         Config(tracing=True)
+
+
+def test_a_server_that_shares_a_directory_is_one_process_and_tells_where_it_is() -> None:
+    assert parse(SHARING, {}).worker_count == 1
+    assert parse([*SHARING, "--workers", "1"], {}).worker_count == 1
+    everywhere = ("--allow-plaintext", "--listen", "0.0.0.0:50051", "--advertise", "a.example:50051")
+    assert parse([*SHARING, *everywhere], {}).keeping.advertise == "a.example:50051"
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--shared", "--data-dir", "/data"], "--shared takes --replica"),
+        (["--shared", "--replica", "a"], "--shared takes --replica and --data-dir"),
+        ([*SHARING, "--workers", "2"], "one worker"),
+        ([*SHARING, "--max-disk-bytes", "1GB"], "--max-disk-bytes does not go with --shared"),
+        ([*SHARING, "--allow-plaintext", "--listen", "0.0.0.0:50051"], "--advertise"),
+        ([*SHARING, "--allow-plaintext", "--listen", "[::]:50051"], "--advertise"),
+    ],
+)
+def test_what_a_shared_directory_needs_must_go_together(
+    flags: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told in wrong(capsys, flags, {})

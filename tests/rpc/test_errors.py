@@ -52,6 +52,13 @@ def detail(status: Any, kind: type[Any]) -> Any:
     return None
 
 
+@pytest.mark.parametrize("owner", ["", "10.0.0.7:50051"])
+def test_a_replica_that_is_wrong_tells_where_the_owner_is_called_if_that_is_known(owner: str) -> None:
+    status, _ = status_of(sessions.WrongReplica("elsewhere", retry_after=0.1, owner=owner))
+    told = detail(status, error_details_pb2.ErrorInfo)
+    assert (told.reason, dict(told.metadata)) == ("WRONG_REPLICA", {"owner": owner} if owner else {})
+
+
 def test_details_say_where_when_and_which_limit() -> None:
     status, reason = status_of(sessions.Overloaded("busy", field="a.b", retry_after=0.25, quota="max_things"))
     assert (status.code, status.message, reason) == (Code.RESOURCE_EXHAUSTED.value[0], "busy", Reason.OVERLOADED)

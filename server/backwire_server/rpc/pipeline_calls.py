@@ -105,7 +105,7 @@ def _zero_gradients(request: Request) -> Act:
 
 def _get_session(request: Request) -> Act:
     wanted = request.message.digest
-    return lambda session, scope: (session.digest(scope) if wanted else "", session.info())
+    return lambda session, scope: (session.digest(scope) if wanted else "", session.standing(scope))
 
 
 def _save_checkpoint(request: Request) -> Act:

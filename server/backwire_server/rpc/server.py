@@ -25,6 +25,7 @@ from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.store import HERE, SessionStore
 from backwire_server.storage.carrier import FileCarrier
 from backwire_server.storage.opening import open_vault
+from backwire_server.storage.shared_vault import SharedVault
 from backwire_server.telemetry.collecting import DiskCollector, SessionCollector
 from backwire_server.telemetry.metrics import Metrics
 
@@ -66,7 +67,8 @@ class Server:
         keyring = Keyring(Path(access.tokens), tenants) if access.tokens else None
         limits_of = keyring.limits_of if keyring else lambda _: tenants
         self.admission = Admission(capacity, limits_of, lambda: keyring is not None and keyring.crowded)
-        vault, processors = open_vault(keeping, limits, home.owns), Processors(capacity.computations)
+        vault = open_vault(keeping, limits, home.owns, home.replica)
+        processors = Processors(capacity.computations)
         self._store = SessionStore(limits, home, vault, FileCarrier(limits), processors, limits_of)
         self.metrics = Metrics()
         self.metrics.watch(SessionCollector(self._store))
@@ -94,6 +96,8 @@ class Server:
         except OSError:
             self._store.close()
             raise
+        if isinstance(vault, SharedVault):
+            vault.announce(keeping.advertise or self.address)
         self._server.start()
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._store.when_recovered(lambda: self._set_health(health_pb2.HealthCheckResponse.SERVING))

@@ -52,7 +52,7 @@ class GradientServicer:
         """As in the contract."""
         session = self._store.get(request.session_id, scope.caller)
         digest = session.digest(scope) if request.digest else ""
-        return pb.GetSessionResponse(session=session_to_proto(session.info()), digest=digest)
+        return pb.GetSessionResponse(session=session_to_proto(session.standing(scope)), digest=digest)
 
     def ListSessions(self, request: pb.ListSessionsRequest, scope: RpcScope) -> pb.ListSessionsResponse:
         """As in the contract."""

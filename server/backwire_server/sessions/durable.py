@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from backwire_server.sessions.calls import CheckpointInfo
+from backwire_server.sessions.errors import SessionError
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.spec import SessionSpec
@@ -105,6 +106,10 @@ class SessionFiles(Protocol):
         """Whether something failed after which they must be closed, and opened and recovered from again."""
 
     @property
+    def lost(self) -> SessionError | None:
+        """Why the files are this process's no more, and `broken` for that; None while they are."""
+
+    @property
     def due(self) -> bool:
         """Whether the journal has grown so far that a checkpoint should be made."""
 
@@ -169,8 +174,18 @@ class Vault(Protocol):
     def default(self) -> Durability:
         """The durability of sessions that ask for none."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether other servers use the same directory: then sessions come and go, and each is open in one of them."""
+
     def entries(self) -> list[Entry]:
         """Returns all sessions that are kept and are this process's own, oldest first, also those that are damaged."""
+
+    def names(self) -> list[str]:
+        """Returns the ids of all of them, without reading anything of them."""
+
+    def entry(self, session_id: str) -> Entry | None:
+        """Returns a session; None when there is none."""
 
     def deletions(self) -> list[tuple[str, RequestKey]]:
         """Returns which sessions were deleted lately, and by which request, oldest first."""
@@ -190,7 +205,13 @@ class Vault(Protocol):
         """
 
     def open(self, session_id: str) -> SessionFiles:
-        """Returns the files of a session; raises SessionQuarantined when they are not in order."""
+        """Returns the files of a session; raises SessionQuarantined when they are not in order.
+
+        Raises WrongReplica while another server has them open, and SessionNotFound when there are none.
+        """
+
+    def look(self, session_id: str) -> SessionFiles:
+        """Returns the files of a session to read from, whoever has them open; raises what `open` raises else."""
 
     def delete(self, session_id: str, key: RequestKey | None = None) -> None:
         """Removes all files of a session, in whatever order they are, and remembers the request that asked for it.

@@ -235,7 +235,15 @@ class Recovering(SessionError):
 
 
 class WrongReplica(SessionError):
-    """Another of the servers behind the same address keeps the session."""
+    """Another of the servers behind the same address keeps the session.
+
+    Attributes:
+        owner: Where that one is called; empty where it is not known.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, owner: str = "") -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.owner = owner
 
 
 class Cancelled(SessionError):

@@ -38,6 +38,7 @@ class Keeper:
         durability: What its mutations outlive.
         progress: While it is made from its files: how many of how many mutations were done again.
         written: The number of the last record in its journal, 0 for none so far.
+        shared: Whether other servers may open its files.
         damage: Why its files cannot be used; None as far as they can.
     """
 
@@ -53,6 +54,7 @@ class Keeper:
         self._processors = processors or Processors(1)
         self.session_id = session_id
         self.durability = durability
+        self.shared = False
         self.progress: tuple[int, int] | None = None
         self.written = 0
         self._limits = limits
@@ -62,6 +64,7 @@ class Keeper:
         self._files: SessionFiles | None = None
         self._saving: Saving | None = None
         self._open: Open | None = None
+        self._look: Open | None = None
         self.damage: SessionQuarantined | None = None
 
     def begin(self, spec: SessionSpec, make: Callable[[Limits, Account], Content]) -> Content:
@@ -75,9 +78,12 @@ class Keeper:
         self._spec = spec.without_sources()
         return self._content
 
-    def belong(self, reopen: Open, files: SessionFiles | None = None) -> None:
-        """Keeps what is on disk, too: `files` that are open, and later what `reopen` returns."""
-        self._open, self._files = reopen, files
+    def belong(self, reopen: Open, look: Open, files: SessionFiles | None = None, *, shared: bool = False) -> None:
+        """Keeps what is on disk, too: `files` that are open, and later what `reopen` returns.
+
+        What `look` returns is only read from, whoever has them open, which may be other servers if they are `shared`.
+        """
+        self._open, self._look, self._files, self.shared = reopen, look, files, shared
 
     @property
     def durable(self) -> bool:
@@ -122,8 +128,8 @@ class Keeper:
         """What the session was made from, without first values where they are known otherwise."""
         if (spec := self._spec) is not None:
             return spec
-        assert self._open is not None
-        files = self._open()  # of its own, since others may use the ones that are open
+        assert self._look is not None
+        files = self._look()  # of its own, since others may use the ones that are open
         try:
             return files.spec().without_sources()
         finally:
@@ -257,7 +263,7 @@ class Keeper:
         if not self.durable:
             return False
         files = self._opened()
-        if files.dirty:
+        if not files.broken and files.dirty:
             files.checkpoint(self.content.image(), background=False)
         self.forget()
         return True
@@ -291,10 +297,13 @@ class Keeper:
                     self._content.log.know(each.key, each.answer)
             self._spec = spec.without_sources()
         except BaseException as error:
-            if isinstance(error, SessionQuarantined):
+            lost = None if self._files is None else self._files.lost
+            if lost is None and isinstance(error, SessionQuarantined):
                 self.damage = error
                 _LOG.error("session %s is quarantined: %s", self.session_id, error)
             self.forget()
+            if lost is not None:
+                raise lost from error
             raise
         return self._content
 

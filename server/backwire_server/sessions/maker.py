@@ -10,7 +10,7 @@ from backwire_server.sessions.content import Content
 from backwire_server.sessions.durable import Carrier, Durability, Entry, SessionFiles, Vault
 from backwire_server.sessions.errors import InvalidExport, NotDurable
 from backwire_server.sessions.info import Home, Standing
-from backwire_server.sessions.keeper import Keeper
+from backwire_server.sessions.keeper import Keeper, Open
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.requests import RequestKey
@@ -101,7 +101,7 @@ class SessionMaker:
     def asleep(self, entry: Entry) -> Session:
         """Returns a session that is on disk alone, until it is called."""
         keeper = self._keeper(entry.session_id, entry.durability)
-        keeper.belong(partial(self._vault().open, entry.session_id))
+        keeper.belong(*self._ways(entry.session_id), shared=self._vault().shared)
         standing = None if entry.dirty else Standing(entry.step, entry.contributions)
         return self._session(keeper, entry.created, standing)
 
@@ -126,7 +126,7 @@ class SessionMaker:
             scope.check()
             if durable:
                 opened = files(keeper, made)
-                keeper.belong(partial(self._vault().open, keeper.session_id), opened)
+                keeper.belong(*self._ways(keeper.session_id), opened, shared=self._vault().shared)
                 created = opened.created
             return self._session(keeper, created, Standing())
         except BaseException:
@@ -138,6 +138,11 @@ class SessionMaker:
 
     def _session(self, keeper: Keeper, created: float, standing: Standing | None) -> Session:
         return Session(keeper, self._limits, self._home.address, created=created, standing=standing)
+
+    def _ways(self, session_id: str) -> tuple[Open, Open]:
+        """Returns what opens the files of a session, and what only looks at them."""
+        vault = self._vault()
+        return partial(vault.open, session_id), partial(vault.look, session_id)
 
     def _vault(self) -> Vault:
         assert self.vault is not None

@@ -77,6 +77,12 @@ class Residence:
             lease=standing.lease,
         )
 
+    def standing(self, scope: CallScope) -> SessionInfo:
+        """Returns what `info` does, once it is sure that no other server has the session, which might know better."""
+        if self._keeper.shared:
+            self.wake(scope)
+        return self.info()
+
     def status(self) -> SessionStatus:
         """Returns how the session is doing, at once and in any state; that is no use of it."""
         standing, history = self._standing or Standing(), self.history

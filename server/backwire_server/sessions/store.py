@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import overload
 
+from backwire_server.sessions.arrivals import Arrivals
 from backwire_server.sessions.awake import AwakeSessions
 from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.caller import ANYONE, Caller, tenant_of
@@ -19,6 +20,7 @@ from backwire_server.sessions.durable import Carrier, Durability, Vault
 from backwire_server.sessions.errors import (
     Recovering,
     SessionError,
+    SessionNotFound,
     SessionQuarantined,
     StorageFailed,
 )
@@ -102,6 +104,7 @@ class SessionStore:
         self._vault = vault
         self._replica = home.replica
         self._maker = SessionMaker(limits, self.budget, home, vault, carrier, self.processors)
+        self._arrivals = Arrivals(vault, self._maker, self._add)
         self._mutex = threading.Lock()
         self._sessions: dict[str, tuple[int, Session]] = {}
         self._awake = AwakeSessions(limits.max_awake_sessions)
@@ -211,9 +214,13 @@ class SessionStore:
         """Returns the session for those who only look on; raises what `get` raises."""
         with self._mutex:
             found = self._sessions.get(session_id)
-        if found is None or not caller.owns(session_id):
-            raise absent(session_id, self._replica if caller.owns(session_id) else "")
-        return found[1]
+        if not caller.owns(session_id):
+            raise absent(session_id, "")
+        if found is not None:
+            return found[1]
+        if (arrived := self._arrivals.find(session_id)) is not None:
+            return arrived
+        raise absent(session_id, "" if self._arrivals.anywhere(session_id) else self._replica)
 
     def overview(self, most: int = 0, caller: Caller = ANYONE) -> Overview:
         """As `overview_of` the caller's sessions: at most so many, 100 for 0; raises InvalidRequest for below 0."""
@@ -225,11 +232,13 @@ class SessionStore:
     def list(self, page_size: int = 0, page_token: str = "", caller: Caller = ANYONE) -> Page:
         """Returns a page of the caller's sessions: at most `page_size`, 100 for 0, and fewer when one message is full.
 
-        Those that cannot be made from their files are left out. Raises Recovering while they are being made,
-        InvalidRequest for a negative size, InvalidPageToken for a token that `list` did not issue.
+        Those that cannot be made from their files are left out; those that another server has open stand where their
+        last checkpoint does. Raises Recovering while they are being made, InvalidRequest for a negative size,
+        InvalidPageToken for a token that `list` did not issue.
         """
         size = page_limit(page_size)
         after = self._tokens.read(page_token) if page_token else -1
+        self._arrivals.find_all(self._sessions)
         with self._mutex:
             rest = [
                 (number, session)
@@ -243,6 +252,10 @@ class SessionStore:
             try:
                 info = session.info()
             except (SessionQuarantined, StorageFailed):
+                continue
+            except SessionNotFound:  # another server deleted it
+                with self._mutex:
+                    self._sessions.pop(session.session_id, None)
                 continue
             except Recovering:
                 if self.recovering:
@@ -290,15 +303,21 @@ class SessionStore:
                 self._sessions.pop(session_id, None)
         self._awake.prune()
 
+    def _add(self, session: Session, *, made_here: bool = False) -> Session:
+        """Has a session, unless it was found on disk and there is one of its id; returns the one that there is."""
+        with self._mutex:
+            if made_here or session.session_id not in self._sessions:
+                self._sessions[session.session_id] = self._created, session
+                self._created += 1
+            return self._sessions[session.session_id][1]
+
     def _find(self) -> Sequence[Session]:
         """Has the sessions of the vault, and returns those whose journal has to be replayed."""
         if self._vault is None:
             return []
         dirty = []
         for entry in self._vault.entries():
-            session = self._maker.asleep(entry)
-            self._sessions[entry.session_id] = self._created, session
-            self._created += 1
+            session = self._add(self._maker.asleep(entry))
             if entry.key is not None:
                 self._log.know(_owned(entry.key, tenant_of(entry.session_id)), _Made(entry.session_id))
             if entry.dirty:
@@ -332,9 +351,8 @@ class SessionStore:
             with self._places.one(tenant or scope.caller.tenant, self._sessions):
                 session = make()
                 info = session.info()
+                self._add(session, made_here=True)
                 with self._mutex:
-                    self._sessions[session.session_id] = self._created, session
-                    self._created += 1
                     self._log.record(_owned(key, scope.caller.tenant), info)
             if session.durable:
                 self._awake.used(session)

@@ -10,6 +10,7 @@ from types import TracebackType
 
 LOCK = "LOCK"
 SESSIONS = "sessions"
+SHARED = "shared"
 DELETED = "deleted"
 SCRATCH = "scratch"
 
@@ -28,10 +29,14 @@ class DirectoryLock:
     Waits up to `patience` seconds for a server that is about to end, such as the workers of one that was killed. Raises
     DirectoryInUse, and OSError when it cannot be made. `descriptor` may be passed on to processes that use the
     directory too: then it is free when the last of them has ended.
+
+    With `shared`, other servers may use it that share it, too. Sessions lie elsewhere then, so one that has some of the
+    other kind is refused.
     """
 
-    def __init__(self, directory: str | Path, patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, directory: str | Path, patience: float = PATIENCE_SECONDS, *, shared: bool = False) -> None:
         root = Path(directory)
+        self._shared = shared
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -42,8 +47,10 @@ class DirectoryLock:
             ) from error
         try:
             self._take(root, patience)
-            shutil.rmtree(root / SCRATCH, ignore_errors=True)
-            for name in (SESSIONS, DELETED, SCRATCH):
+            self._check_kind(root)
+            if not shared:
+                shutil.rmtree(root / SCRATCH, ignore_errors=True)
+            for name in (SHARED if shared else SESSIONS, DELETED, SCRATCH):
                 (root / name).mkdir(mode=0o700, exist_ok=True)
         except BaseException:
             os.close(self.descriptor)
@@ -61,6 +68,17 @@ class DirectoryLock:
     ) -> None:
         self.release()
 
+    def _check_kind(self, root: Path) -> None:
+        others = root / (SESSIONS if self._shared else SHARED)
+        if others.is_dir() and any(others.iterdir()):
+            made, given = ("without", "with") if self._shared else ("with", "without")
+            raise OSError(
+                errno.EINVAL,
+                f"the data directory has sessions of a server {made} --shared, and this one is {given}; start it as "
+                "that one was, or give it another --data-dir and move sessions by export and import",
+                str(root),
+            )
+
     def _take(self, root: Path, patience: float) -> None:
         deadline = time.monotonic() + patience
         while not self._taken():
@@ -74,12 +92,14 @@ class DirectoryLock:
                 "another --data-dir",
                 str(root),
             )
+        if self._shared:
+            return
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def _taken(self) -> bool:
         try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.descriptor, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True

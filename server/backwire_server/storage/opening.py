@@ -5,16 +5,29 @@ from collections.abc import Callable
 from backwire_server.config import Keeping
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.limits import Limits
+from backwire_server.storage.shared_vault import SharedVault
 from backwire_server.storage.vault import FileVault
 
 
-def open_vault(keeping: Keeping, limits: Limits, owns: Callable[[str], bool]) -> FileVault | None:
+def open_vault(
+    keeping: Keeping, limits: Limits, owns: Callable[[str], bool], replica: str = ""
+) -> FileVault | SharedVault | None:
     """Returns the vault that has the sessions which this process owns; None for a server without a data directory.
 
-    Whoever starts the processes must hold a DirectoryLock on the directory.
+    That of a directory which servers share has all sessions, for the replica of this name. Whoever starts the processes
+    must hold a DirectoryLock on the directory.
     """
     if keeping.data_dir is None:
         return None
+    if keeping.shared:
+        return SharedVault(
+            keeping.data_dir,
+            replica=replica,
+            lease=keeping.lease,
+            default=Durability(keeping.durability),
+            limits=limits,
+            checkpoint_bytes=keeping.checkpoint_bytes,
+        )
     return FileVault(
         keeping.data_dir,
         default=Durability(keeping.durability),

@@ -11,8 +11,8 @@ from typing import Any
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.messages.session import session_spec
 from backwire_server.sessions.calls import CheckpointInfo
-from backwire_server.sessions.durable import Durability, Mutation, Recovery
-from backwire_server.sessions.errors import StorageFailed
+from backwire_server.sessions.durable import Durability, Entry, Mutation, Recovery
+from backwire_server.sessions.errors import SessionError, StorageFailed
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope
@@ -49,6 +49,10 @@ class Place:
     usage: Usage
     checkpointer: Checkpointer
     due_bytes: int = DUE_BYTES
+
+    def of(self, _: str) -> "Place":
+        """Returns where a new session of an id goes; raises OSError."""
+        return self
 
 
 class FileSession:
@@ -107,9 +111,21 @@ class FileSession:
         return (newest.step, newest.contributions) if newest else (0, 0)
 
     @property
+    def entry(self) -> Entry:
+        """What a vault tells of the session."""
+        step, contributions = self.standing
+        session_id = self._checkpoints.manifest.session_id
+        return Entry(session_id, self.created, self.key, self.dirty, self.durability, step, contributions)
+
+    @property
     def broken(self) -> bool:
         """Whether they must be closed, and opened again."""
         return self._journal.broken
+
+    @property
+    def lost(self) -> SessionError | None:
+        """Why they are this process's no more: nobody takes them away."""
+        return None
 
     @property
     def due(self) -> bool:
@@ -232,13 +248,15 @@ class FileSession:
 
     def fork(self, session_id: str, key: RequestKey | None) -> "FileSession":
         """Returns the files of a new session, which share what is on disk of this one, but for what has a name."""
-        place, record = self._place, self._journal.rotate()
+        record = self._journal.rotate()
+        with storage_errors("the session could not be put on disk"):
+            place = self._place.of(session_id)
         with self._checkpoints.still() as own:
             manifest = branched(own, session_id, key)
             files = [DEFINITION, *(each.file for each in manifest.checkpoints)]
             shared = [*(self._directory / name for name in files), *self._journal.complete()]
             make_branch(place.root, place.usage, manifest, shared, record)
-        return FileSession.open(place, session_id)
+        return type(self).open(place, session_id)
 
     def close(self) -> None:
         """Waits for what is being written and closes files."""

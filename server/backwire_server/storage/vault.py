@@ -25,6 +25,11 @@ from backwire_server.storage.session_files import DUE_BYTES, FileSession, Place
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*", re.ASCII)
 
 
+def is_id(name: str) -> bool:
+    """Tells whether a session may have this id, and so the directory of one."""
+    return _ID.fullmatch(name) is not None
+
+
 def everything(session_id: str) -> bool:
     """Says of every session that it is this process's own."""
     return bool(session_id)
@@ -65,6 +70,11 @@ class FileVault:
                     self._usage.take(session_id, size_of(self._directory(session_id)), checked=False)
 
     @property
+    def shared(self) -> bool:
+        """Whether other servers use the directory: none does."""
+        return False
+
+    @property
     def usage(self) -> Usage:
         """The bytes of all sessions, and what has been written of them."""
         return self._usage
@@ -74,6 +84,16 @@ class FileVault:
         with storage_errors("the sessions could not be listed"):
             found = [self._entry(session_id) for session_id in self._session_ids()]
         return sorted(found, key=lambda each: each.created)
+
+    def names(self) -> list[str]:
+        """Returns the ids of all sessions that are owned."""
+        with storage_errors("the sessions could not be listed"):
+            return self._session_ids()
+
+    def entry(self, session_id: str) -> Entry | None:
+        """Returns a session that is owned; None when there is none."""
+        found = is_id(session_id) and self._owns(session_id) and self._directory(session_id).is_dir()
+        return self._entry(session_id) if found else None
 
     def deletions(self) -> list[tuple[str, RequestKey]]:
         """Returns which sessions were deleted lately, and by which request, oldest first."""
@@ -95,11 +115,15 @@ class FileVault:
 
     def open(self, session_id: str) -> FileSession:
         """Returns the files of a session; raises SessionNotFound when there are none."""
-        if not (_ID.fullmatch(session_id) and self._directory(session_id).is_dir()):
+        if not (is_id(session_id) and self._directory(session_id).is_dir()):
             raise SessionNotFound(
                 f"there is no session {session_id[:64]!r} on disk; create a new one", field="session_id"
             )
         return FileSession.open(self._place, session_id)
+
+    def look(self, session_id: str) -> FileSession:
+        """Returns the files of a session to read from."""
+        return self.open(session_id)
 
     def delete(self, session_id: str, key: RequestKey | None = None) -> None:
         """Removes all files of a session; raises StorageFailed, after which it may be deleted again."""
@@ -118,13 +142,11 @@ class FileVault:
 
     def _session_ids(self) -> list[str]:
         names = sorted(os.listdir(self._place.root))
-        return [name for name in names if _ID.fullmatch(name) and self._owns(name)]
+        return [name for name in names if is_id(name) and self._owns(name)]
 
     def _entry(self, session_id: str) -> Entry:
         try:
-            files = FileSession.open(self._place, session_id)
-            step, contributions = files.standing
-            return Entry(session_id, files.created, files.key, files.dirty, files.durability, step, contributions)
+            return FileSession.open(self._place, session_id).entry
         except SessionError:
             created = self._directory(session_id).stat().st_mtime
             return Entry(session_id, created, None, True, self.default)

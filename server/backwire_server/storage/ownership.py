@@ -1,0 +1,166 @@
+"""Whose a session is on a directory that servers share: a name of a directory, which can be changed by one alone.
+
+The files of a session are in `ID/MARK/ID`. The mark tells the epoch, which counts up with each change of owner, and
+the owner: `7.b.4f0c61a2e9d3` is the replica b in one run of it, `8.` is nobody. Who takes a session over renames the
+directory; of several that try, one does. From then on every path of the owner before leads nowhere, so that nothing
+which it does by name has an effect, whatever it believes. What it still writes to a journal that it has open goes to a
+file without a name, since the next owner goes on with a copy; and it acknowledges nothing before it has seen, after
+the write, that its mark is still there.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from backwire_server.sessions.errors import SessionNotFound, StorageFailed, WrongReplica
+from backwire_server.storage.disk import TEMPORARY, sync_directory, sync_file
+from backwire_server.storage.membership import Membership
+from backwire_server.storage.segment import first_number
+
+CHASES = 16
+"""How often the files of a session are looked for that changes hands meanwhile."""
+
+RETRY_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The name of the directory that has a session: its epoch, and whose it is; empty texts for nobody's."""
+
+    epoch: int
+    replica: str = ""
+    incarnation: str = ""
+
+    @classmethod
+    def of(cls, name: str) -> "Mark | None":
+        """Returns the mark that `str` made a name of; None for other names."""
+        epoch, _, owner = name.partition(".")
+        replica, _, incarnation = owner.partition(".")
+        mark = cls(int(epoch), replica, incarnation) if epoch.isdecimal() and epoch.isascii() else None
+        return mark if mark is not None and str(mark) == name else None
+
+    def __str__(self) -> str:
+        owner = f"{self.replica}.{self.incarnation}" if self.replica else ""
+        return f"{self.epoch}.{owner}"
+
+
+class Ownership:
+    """The sessions of a directory, as one of the servers has them. May be used by several threads at once."""
+
+    def __init__(self, root: Path, membership: Membership) -> None:
+        """Looks for sessions in `root`, for the server of the membership."""
+        self._root = root
+        self._membership = membership
+        self._unsevered: set[Path] = set()
+
+    def begin(self, session_id: str) -> Path:
+        """Returns an empty directory for a new session, which is this server's; raises OSError."""
+        home = self._root / session_id
+        home.mkdir(mode=0o700)
+        own = home / str(self._mine(1))
+        own.mkdir(mode=0o700)
+        return own
+
+    def take(self, session_id: str) -> Path:
+        """Returns the directory that has the session's, which is this server's from now on.
+
+        Raises WrongReplica while it is another's that is alive, SessionNotFound, and OSError.
+        """
+        for _ in range(CHASES):
+            mark = self._mark(session_id)
+            before = self._root / session_id / str(mark)
+            own = before
+            if not self._is_mine(mark):
+                self._check_free(session_id, mark)
+                own = before.with_name(str(self._mine(mark.epoch + 1)))
+                if mark.replica:
+                    self._unsevered.add(own)
+                if not self._rename(before, own):
+                    continue
+            if own in self._unsevered:
+                _sever(own / session_id)
+                self._unsevered.discard(own)
+            return own
+        raise self._restless(session_id)
+
+    def release(self, own: Path) -> None:
+        """Has the session be nobody's, if it is this server's still; raises OSError."""
+        mark = Mark.of(own.name)
+        assert mark is not None
+        try:
+            os.rename(own, own.with_name(str(Mark(mark.epoch + 1))))
+        except FileNotFoundError:
+            return  # another has it already
+
+    def place(self, session_id: str) -> Path:
+        """Returns the directory that has the session's, to look on; raises SessionNotFound, OSError."""
+        return self._root / session_id / str(self._mark(session_id))
+
+    def lost(self, session_id: str) -> WrongReplica:
+        """Returns the error for a session that was taken from this server."""
+        try:
+            return self._elsewhere(session_id, self._mark(session_id))
+        except (SessionNotFound, OSError):
+            return self._elsewhere(session_id, Mark(0))
+
+    def _rename(self, before: Path, own: Path) -> bool:
+        """Takes a session by its mark; tells whether nobody was faster."""
+        try:
+            os.rename(before, own)
+        except FileNotFoundError:
+            self._unsevered.discard(own)
+            return False
+        sync_directory(own.parent)
+        return True
+
+    def _is_mine(self, mark: Mark) -> bool:
+        return (mark.replica, mark.incarnation) == (self._membership.replica, self._membership.incarnation)
+
+    def _mine(self, epoch: int) -> Mark:
+        return Mark(epoch, self._membership.replica, self._membership.incarnation)
+
+    def _mark(self, session_id: str) -> Mark:
+        for _ in range(CHASES):  # a listing may miss what is renamed meanwhile
+            try:
+                names = os.listdir(self._root / session_id)
+            except FileNotFoundError:
+                break
+            marks = [mark for name in names if (mark := Mark.of(name)) is not None]
+            if marks:
+                return max(marks, key=lambda mark: mark.epoch)
+        raise SessionNotFound(f"there is no session {session_id[:64]!r} on disk; create a new one", field="session_id")
+
+    def _check_free(self, session_id: str, mark: Mark) -> None:
+        if mark.replica and self._membership.alive(mark.replica, mark.incarnation) is not None:
+            raise self._elsewhere(session_id, mark)
+
+    def _elsewhere(self, session_id: str, mark: Mark) -> WrongReplica:
+        owner = self._membership.alive(mark.replica, mark.incarnation) if mark.replica else None
+        where = f"is with the replica {mark.replica!r}" if mark.replica else "is with another replica, or with none"
+        return WrongReplica(
+            f"session {session_id[:96]!r} {where}, and this is {self._membership.replica!r}; call again, there",
+            retry_after=RETRY_SECONDS,
+            owner=owner.address if owner else "",
+        )
+
+    def _restless(self, session_id: str) -> StorageFailed:
+        return StorageFailed(
+            f"session {session_id[:96]!r} changes hands again and again; call again", retry_after=RETRY_SECONDS
+        )
+
+
+def _sever(directory: Path) -> None:
+    """Puts a copy in place of the last segment, which the owner before may have open, and may write to still."""
+    if not directory.is_dir():
+        return
+    firsts = [(first, name) for name in os.listdir(directory) if (first := first_number(name)) is not None]
+    if not firsts:
+        return
+    path = directory / max(firsts)[1]
+    copy = path.with_name(path.name + TEMPORARY)
+    shutil.copyfile(path, copy)
+    os.chmod(copy, 0o600)
+    sync_file(copy)
+    os.rename(copy, path)
+    sync_directory(directory)

@@ -1,0 +1,85 @@
+"""The files of a session on a directory that servers share, as long as it is this server's."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from backwire_server.sessions.durable import Mutation
+from backwire_server.sessions.errors import StorageFailed, WrongReplica
+from backwire_server.sessions.requests import RequestKey
+from backwire_server.storage.disk import storage_errors
+from backwire_server.storage.ownership import Ownership
+from backwire_server.storage.session_files import FileSession, Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPlace(Place):
+    """Where the files of one session are while they are this server's: in a directory by its mark.
+
+    Attributes:
+        ownership: What tells whose sessions are.
+        closed: Is told of the directory when the files were closed.
+        born: Returns such a directory for a new session, of whose files `closed` is then told.
+        unborn: Is told of a session for which there was such a directory, and of which nothing came.
+    """
+
+    ownership: Ownership
+    closed: Callable[[Path], None]
+    born: Callable[[str], Path]
+    unborn: Callable[[str], None]
+
+    def of(self, session_id: str) -> "SharedPlace":
+        """Returns where a new session of an id goes; raises OSError."""
+        return replace(self, root=self.born(session_id))
+
+
+class SharedFileSession(FileSession):
+    """Files that another server may take away at any moment; then all that is done with them fails."""
+
+    _place: SharedPlace
+
+    @property
+    def broken(self) -> bool:
+        """Whether they must be closed, and opened again, also because they were taken away."""
+        return super().broken or not self._here
+
+    @property
+    def lost(self) -> WrongReplica | None:
+        """Why they are not this server's any more; None while they are."""
+        return None if self._here else self._place.ownership.lost(self._directory.name)
+
+    def append(self, mutation: Mutation) -> int:
+        """Writes a record and returns its number; raises WrongReplica when they were taken away meanwhile.
+
+        That is looked at after the write: as long as the mark was there then, whoever takes the session has the record.
+        """
+        number = super().append(mutation)
+        if (lost := self.lost) is not None:
+            self._journal.fail(StorageFailed(str(lost)))
+            raise lost
+        return number
+
+    def fork(self, session_id: str, key: RequestKey | None) -> FileSession:
+        """Returns the files of a new session, which is this server's, too."""
+        try:
+            return super().fork(session_id, key)
+        except BaseException:
+            self._place.unborn(session_id)
+            raise
+
+    def close(self) -> None:
+        """Waits for what is being written, closes files, and lets others have the session."""
+        try:
+            super().close()
+        finally:
+            with storage_errors(f"{self._place.root} could not be released"):
+                self._place.closed(self._place.root)
+
+    @property
+    def _here(self) -> bool:
+        try:
+            os.stat(self._place.root)
+        except FileNotFoundError:
+            return False
+        return True

@@ -1,0 +1,228 @@
+"""All sessions in a data directory that several servers use at the same time. See docs/replicas.md."""
+
+import os
+import shutil
+import threading
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from backwire_server.sessions.durable import Durability, Entry
+from backwire_server.sessions.errors import Recovering, SessionError, SessionNotFound
+from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.state import Image
+from backwire_server.storage.checkpointer import Checkpointer
+from backwire_server.storage.deletions import Deletions
+from backwire_server.storage.disk import GONE, Usage, storage_errors
+from backwire_server.storage.lock import DELETED, SCRATCH, SHARED
+from backwire_server.storage.making import new_manifest
+from backwire_server.storage.membership import Membership
+from backwire_server.storage.ownership import RETRY_SECONDS, Ownership
+from backwire_server.storage.session_files import DUE_BYTES, FileSession, Place
+from backwire_server.storage.shared_files import SharedFileSession, SharedPlace
+from backwire_server.storage.vault import everything, is_id
+
+
+class SharedVault:
+    """Implements `sessions.durable.Vault` for one of several servers: a session is open in one of them at a time."""
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        replica: str,
+        lease: float,
+        default: Durability,
+        limits: Limits,
+        checkpoint_bytes: int = DUE_BYTES,
+    ) -> None:
+        """Joins the others, who count this server as dead when it gives no sign of life for `lease` seconds.
+
+        Raises StorageFailed.
+        """
+        root = Path(directory)
+        self.default = default
+        self.scratch = str(root / SCRATCH / replica)
+        self._usage = Usage()
+        self._root = root / SHARED
+        self._mutex = threading.Lock()
+        self._open: set[str] = set()
+        with storage_errors(f"the data directory {root} cannot be used"):
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            for path in (self._root, root / DELETED, Path(self.scratch)):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._deletions = Deletions(root / DELETED, everything)
+            self._finish()
+            self._membership = Membership(root, replica, lease)
+        self._ownership = Ownership(self._root, self._membership)
+        self._place = SharedPlace(
+            self._root,
+            limits,
+            self._usage,
+            Checkpointer(),
+            checkpoint_bytes,
+            ownership=self._ownership,
+            closed=self._closed,
+            born=self._born,
+            unborn=self._unborn,
+        )
+
+    @property
+    def shared(self) -> bool:
+        """Whether other servers use the directory: they may."""
+        return True
+
+    @property
+    def usage(self) -> Usage:
+        """What this server has written of sessions."""
+        return self._usage
+
+    def announce(self, address: str) -> None:
+        """Tells the others where clients reach this server; raises OSError."""
+        self._membership.announce(address)
+
+    def names(self) -> list[str]:
+        """Returns the ids of all sessions, whoever has them open."""
+        with storage_errors("the sessions could not be listed"):
+            return [name for name in sorted(os.listdir(self._root)) if is_id(name)]
+
+    def entries(self) -> list[Entry]:
+        """Returns all sessions, oldest first; none is said to need a replay, which is left to their next calls."""
+        found = [entry for name in self.names() if (entry := self.entry(name)) is not None]
+        return sorted(found, key=lambda each: each.created)
+
+    def entry(self, session_id: str) -> Entry | None:
+        """Returns a session, whoever has it open; None when there is none."""
+        if not is_id(session_id):
+            return None
+        try:
+            found = self.look(session_id).entry
+        except SessionNotFound:
+            return None
+        except SessionError:  # in no order, or about to change hands: who opens it will see
+            return Entry(session_id, 0.0, None, False, self.default)
+        return Entry(session_id, found.created, found.key, False, found.durability, found.step, found.contributions)
+
+    def deletions(self) -> list[tuple[str, RequestKey]]:
+        """Returns which sessions were deleted lately, and by which request, oldest first."""
+        with self._mutex:
+            return self._deletions.all()
+
+    def create(
+        self,
+        session_id: str,
+        spec: SessionSpec,
+        durability: Durability,
+        key: RequestKey | None = None,
+        image: Image | None = None,
+    ) -> SharedFileSession:
+        """Returns the files of a new session, which begins with the image if there is one."""
+        with image or nullcontext():
+            manifest = new_manifest(session_id, durability, key, spec.definition)
+            with storage_errors("the session could not be put on disk"):
+                place = self._place.of(session_id)
+            try:
+                made = SharedFileSession.create(place, manifest, spec.definition, image)
+            except BaseException:
+                self._unborn(session_id)
+                raise
+        assert isinstance(made, SharedFileSession)
+        return made
+
+    def open(self, session_id: str) -> SharedFileSession:
+        """Takes a session and returns its files; raises WrongReplica while another server that is alive has it."""
+        own = self._take(session_id)
+        try:
+            self._check_made(own, session_id)
+            opened = SharedFileSession.open(replace(self._place, root=own), session_id)
+        except BaseException as error:
+            taken_away = not own.exists()
+            with storage_errors(f"{own} could not be released"):
+                self._closed(own)
+            if taken_away:
+                raise self._ownership.lost(session_id) from error
+            raise
+        assert isinstance(opened, SharedFileSession)
+        return opened
+
+    def look(self, session_id: str) -> FileSession:
+        """Returns the files of a session to read from, whoever has them open."""
+        with storage_errors(f"session {session_id[:64]!r} could not be looked at"):
+            root = self._ownership.place(session_id)
+            self._check_made(root, session_id)
+        place = self._place
+        return FileSession.open(Place(root, place.limits, Usage(), place.checkpointer), session_id)
+
+    def delete(self, session_id: str, key: RequestKey | None = None) -> None:
+        """Removes all files of a session; raises WrongReplica while another server has it, and StorageFailed."""
+        own = self._take(session_id)
+        try:
+            with storage_errors("the session could not be removed from the disk"):
+                if key is not None:
+                    with self._mutex:
+                        self._deletions.add(session_id, key)
+                gone = self._root / f"{GONE}{session_id}"
+                os.rename(own, gone)
+                with suppress(OSError):
+                    own.parent.rmdir()
+                shutil.rmtree(gone, ignore_errors=True)
+        finally:
+            self._forget(session_id)
+        self._usage.forget(session_id)
+
+    def close(self) -> None:
+        """Returns when all is written, and the others know that this server is gone."""
+        self._place.checkpointer.close()
+        with storage_errors("the data directory could not be left"):
+            self._membership.leave()
+
+    def _take(self, session_id: str) -> Path:
+        """Takes a session, of which this process then has the files open; raises what `Ownership.take` raises."""
+        if not is_id(session_id):
+            raise SessionNotFound(f"there is no session {session_id[:64]!r}; create a new one", field="session_id")
+        with self._mutex:
+            if session_id in self._open:
+                raise Recovering(f"session {session_id!r} is being opened; call again", retry_after=RETRY_SECONDS)
+            self._open.add(session_id)
+        try:
+            with storage_errors(f"session {session_id!r} could not be taken over"):
+                return self._ownership.take(session_id)
+        except BaseException:
+            self._forget(session_id)
+            raise
+
+    def _born(self, session_id: str) -> Path:
+        own = self._ownership.begin(session_id)
+        with self._mutex:
+            self._open.add(session_id)
+        return own
+
+    def _unborn(self, session_id: str) -> None:
+        """Removes what a session left that could not be made."""
+        with suppress(SessionError, OSError):
+            if not (self._ownership.place(session_id) / session_id).exists():
+                shutil.rmtree(self._root / session_id, ignore_errors=True)
+                self._forget(session_id)
+
+    def _check_made(self, own: Path, session_id: str) -> None:
+        """Raises SessionNotFound for a directory whose session was never made to its end."""
+        if not (own / session_id).is_dir() and own.is_dir():
+            raise SessionNotFound(f"there is no session {session_id[:64]!r}; create a new one", field="session_id")
+
+    def _closed(self, own: Path) -> None:
+        try:
+            self._ownership.release(own)
+        finally:
+            self._forget(own.parent.name)
+
+    def _forget(self, session_id: str) -> None:
+        with self._mutex:
+            self._open.discard(session_id)
+
+    def _finish(self) -> None:
+        """Removes what is left of sessions that were being deleted when a server ended."""
+        for name in os.listdir(self._root):
+            if name.startswith(GONE):
+                shutil.rmtree(self._root / name, ignore_errors=True)

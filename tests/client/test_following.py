@@ -1,0 +1,160 @@
+"""Calls go to the server that has the session, by what those say that do not have it."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from backwire._errors import InvalidRequestError
+from backwire._following import FollowingChannel
+from backwire._transport_base import SESSION_KEY
+from backwire_api.reasons import DOMAIN
+
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+SECONDS = 20.0
+
+
+class Server:
+    """A server of one method, Name, which answers with its own, or that another address has the session."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.owner: str | None = None
+        self.reason = "WRONG_REPLICA"
+        self.calls = 0
+        self._server = grpc.server(ThreadPoolExecutor(4))
+        methods: dict[str, Any] = {
+            "Unary": grpc.unary_unary_rpc_method_handler(lambda _, context: self._answer(context)),
+            "Stream": grpc.unary_stream_rpc_method_handler(lambda _, context: iter([self._answer(context)])),
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Names", methods),))
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop(None).wait()
+
+    def _answer(self, context: Any) -> bytes:
+        self.calls += 1
+        if self.owner is None:
+            return self.name.encode()
+        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata={"owner": self.owner})
+        status = status_pb2.Status(code=UNAVAILABLE.value[0], message="elsewhere")
+        status.details.add().Pack(info)
+        context.abort_with_status(rpc_status.to_status(status))
+        raise AssertionError("an aborted call goes on")
+
+
+class Caller:
+    """A client that first asks the server `first`."""
+
+    def __init__(self, first: Server, open_channel: Callable[[str], grpc.Channel] = grpc.insecure_channel) -> None:
+        self.channel = FollowingChannel(grpc.insecure_channel(first.address), open_channel)
+        self._unary = self.channel.unary_unary("/test.Names/Unary")
+        self._stream = self.channel.unary_stream("/test.Names/Stream")
+
+    def unary(self, session: str = "s") -> str:
+        return bytes(self._unary(b"", timeout=SECONDS, metadata=((SESSION_KEY, session),))).decode()
+
+    def stream(self, session: str = "s") -> str:
+        (answer,) = self._stream(b"", timeout=SECONDS, metadata=((SESSION_KEY, session),))
+        return bytes(answer).decode()
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[Server, Server]]:
+    found = Server("one"), Server("other")
+    yield found
+    for each in found:
+        each.stop()
+
+
+@pytest.fixture
+def caller(servers: tuple[Server, Server]) -> Iterator[Caller]:
+    found = Caller(servers[0])
+    yield found
+    found.channel.close()
+
+
+def test_a_call_is_sent_on_at_once_and_those_after_it_go_straight(
+    servers: tuple[Server, Server], caller: Caller
+) -> None:
+    one, other = servers
+    one.owner = other.address
+    assert [caller.unary(), caller.unary(), caller.stream()] == ["other"] * 3
+    assert (one.calls, other.calls) == (1, 3)
+
+
+def test_each_session_has_its_own_way(servers: tuple[Server, Server], caller: Caller) -> None:
+    one, other = servers
+    one.owner = other.address
+    assert caller.unary("s") == "other"
+    one.owner = None
+    assert [caller.unary("t"), caller.unary("s")] == ["one", "other"]
+
+
+def test_a_stream_ends_and_the_next_goes_straight(servers: tuple[Server, Server], caller: Caller) -> None:
+    one, other = servers
+    one.owner = other.address
+    with pytest.raises(grpc.RpcError) as caught:
+        caller.stream()
+    assert caught.value.code() is UNAVAILABLE
+    assert caller.stream() == "other"
+
+
+def test_a_session_that_moves_back_is_followed(servers: tuple[Server, Server], caller: Caller) -> None:
+    one, other = servers
+    one.owner = other.address
+    assert caller.unary() == "other"
+    one.owner, other.owner = None, one.address
+    assert [caller.unary(), caller.unary()] == ["one", "one"]
+
+
+def test_servers_that_each_name_the_other_are_not_followed_in_a_circle(
+    servers: tuple[Server, Server], caller: Caller
+) -> None:
+    one, other = servers
+    one.owner, other.owner = other.address, one.address
+    with pytest.raises(grpc.RpcError):
+        caller.unary()
+    assert (one.calls, other.calls) == (1, 1)
+
+
+def test_calls_go_the_first_way_again_when_the_owner_is_gone(servers: tuple[Server, Server], caller: Caller) -> None:
+    one, other = servers
+    one.owner = other.address
+    assert caller.unary() == "other"
+    other.stop()
+    with pytest.raises(grpc.RpcError) as caught:
+        caller.unary()
+    assert caught.value.code() is UNAVAILABLE
+    with pytest.raises(grpc.RpcError):  # which says that the other still has it: that is not believed now
+        caller.unary()
+    one.owner = None
+    assert caller.unary() == "one"
+
+
+@pytest.mark.parametrize("reason", ["OVERLOADED", "RECOVERING"])
+def test_other_refusals_are_not_followed(servers: tuple[Server, Server], caller: Caller, reason: str) -> None:
+    one, other = servers
+    one.owner, one.reason = other.address, reason
+    with pytest.raises(grpc.RpcError):
+        caller.unary()
+    assert other.calls == 0
+
+
+def test_an_owner_that_may_not_be_called_is_not(servers: tuple[Server, Server]) -> None:
+    def refuse(address: str) -> grpc.Channel:
+        raise InvalidRequestError(f"a token would travel to {address} in clear text")
+
+    one, other = servers
+    one.owner = other.address
+    caller = Caller(one, refuse)
+    with pytest.raises(grpc.RpcError) as caught:
+        caller.unary()
+    assert caught.value.details() == "elsewhere"
+    caller.channel.close()

@@ -1,0 +1,73 @@
+"""Replicas that share a data directory, behind HAProxy that knows nothing of sessions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.deploy.balancers import LISTEN, NAMES, unused_port
+from tests.deploy.files import DOCKER, adapted
+from tests.deploy.test_proxies import FAST, Haproxy, running, tool
+from tests.trainees import Replica, batches, create
+
+import backwire as bw
+
+LEASE_SECONDS = 1.0
+PLAIN = "bind 0.0.0.0:443 ssl crt /etc/haproxy/backwire.pem alpn h2"
+AFFINE = (
+    "http-request set-var(txn.replica) req.hdr(backwire-session-id),field(2,~),field(1,.)",
+    "use-server %[var(txn.replica)] if { var(txn.replica) -m found }",
+    "option persist",
+    "hash-type consistent",
+)
+"""What of the configuration for replicas with directories of their own sends calls to where a session is."""
+
+
+class Balancer(Haproxy):
+    """HAProxy that sends each call to the next replica that serves."""
+
+    def __init__(self, directory: Path, backends: Sequence[str], port: int) -> None:
+        self.program = tool("haproxy")
+        self.path = directory / "haproxy.cfg"
+        replacements = {PLAIN: f"bind 127.0.0.1:{port} proto h2"}
+        replacements["balance hdr(backwire-request-id)"] = "balance roundrobin"
+        replacements |= {**dict.fromkeys(AFFINE, ""), **FAST, **dict(zip(LISTEN, backends, strict=True))}
+        self.path.write_text(adapted(DOCKER / "haproxy-replicas.cfg", replacements))
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Replicas by their names, the directory that they share, and the address of the balancer before them."""
+
+    replicas: Mapping[str, Replica]
+    directory: Path
+    target: str
+
+    def owner(self, session_id: str) -> str:
+        """Returns the replica that has a session open, or had when it ended; empty for none."""
+        (mark,) = (self.directory / "shared" / session_id).iterdir()
+        return mark.name.split(".")[1]
+
+
+@contextmanager
+def serving(directory: Path) -> Iterator[Site]:
+    """Has a site serve, whose replicas have trained already, as their first step takes long."""
+    data = directory / "data"
+    flags = ("--workers", "1", "--shared", "--lease", f"{LEASE_SECONDS}s")
+    replicas = {name: Replica(data, "--replica", name, *flags) for name in NAMES}
+    port = unused_port()
+    with ExitStack() as stack:
+        with ThreadPoolExecutor() as pool:
+            for each in pool.map(Replica.__enter__, replicas.values()):
+                stack.push(each)
+            list(pool.map(warm, replicas.values()))
+        balancer = Balancer(directory, [each.address for each in replicas.values()], port)
+        stack.enter_context(running(balancer))
+        yield Site(replicas, data, f"127.0.0.1:{port}")
+
+
+def warm(replica: Replica) -> None:
+    """Has a replica train once."""
+    with bw.connect(replica.address) as client, create(client, 0) as session:
+        session.train_step(next(batches(0)))

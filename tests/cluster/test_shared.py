@@ -1,0 +1,84 @@
+"""Any replica serves any session over one directory, and whatever becomes of the others, each change is made once."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import islice
+
+from tests.cluster.site import Site
+from tests.trainees import PATIENCE, WAYS, Trainee, batches, create, pipelined
+
+import backwire as bw
+
+ROUNDS = 3
+SEED = 8
+
+
+def test_a_session_is_served_whichever_replica_is_asked_and_is_listed_by_all(site: Site) -> None:
+    with bw.connect(site.replicas["a"].address) as client:
+        session = create(client, 1)
+        session.train_step(next(batches(1)))
+    assert site.owner(session.id) == "a"
+    for replica in site.replicas.values():
+        with bw.connect(replica.address) as client:
+            assert session.id in [each.id for each in client.sessions()]
+            assert client.session(session.id).info().step == 1
+    assert site.owner(session.id) == "a"
+
+
+def test_a_session_of_a_replica_that_ended_in_good_order_goes_on_with_another(site: Site) -> None:
+    with bw.connect(site.replicas["a"].address) as client, bw.connect(site.replicas["b"].address) as other:
+        session = create(client, 2)
+        session.train_step(next(batches(2)))
+        digest = session.digest()
+        site.replicas["a"].upgrade()
+        assert site.owner(session.id) == ""
+        assert other.session(session.id).digest() == digest
+        assert site.owner(session.id) == "b"
+        assert client.session(session.id).train_step(next(batches(2))).step == 2
+        client.session(session.id).close()
+        assert session.id not in [each.id for each in other.sessions()]
+
+
+def test_an_owner_that_was_paused_beyond_its_lease_changes_nothing_when_it_goes_on(
+    site: Site, undisturbed: bw.Client
+) -> None:
+    data = list(islice(batches(3), 7))
+    with ExitStack() as stack:
+        client = stack.enter_context(bw.connect(site.replicas["a"].address))
+        other = stack.enter_context(bw.connect(site.replicas["b"].address))
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        session = create(client, 3)
+        steps = [session.train_step(batch).step for batch in data[:5]]
+        site.replicas["a"].pause()
+        late = pool.submit(session.train_step, data[6])
+        try:
+            steps.append(other.session(session.id).train_step(data[5]).step)
+        finally:
+            site.replicas["a"].resume()
+        steps.append(late.result(PATIENCE).step)
+        assert steps == [1, 2, 3, 4, 5, 6, 7]
+        assert site.owner(session.id) == "b"
+        expected = create(undisturbed, 3)
+        for _ in pipelined(expected, data):
+            pass
+        assert session.digest() == other.session(session.id).digest() == expected.digest()
+
+
+def test_sessions_go_on_to_the_bit_while_replicas_are_killed_at_random(site: Site, undisturbed: bw.Client) -> None:
+    draw = random.Random(SEED)
+    with ExitStack() as stack:
+        client = stack.enter_context(bw.connect(site.target))
+        trainees = [
+            stack.enter_context(Trainee(create(client, seed), way, seed)) for seed, way in enumerate(WAYS * 2, 10)
+        ]
+        for _ in range(ROUNDS):
+            for each in trainees:
+                each.goes_on()
+            victim = site.replicas[site.owner(draw.choice(trainees).session.id)]
+            victim.kill()
+            for each in trainees:
+                each.goes_on()
+            victim.start()
+        results = [each.result() for each in trainees]
+    assert results == [each.expected(undisturbed) for each in trainees]
