@@ -59,10 +59,11 @@ class Processors:
         self._wait(turn, granted)
 
     def end(self, turn: "Turn") -> None:
-        """Ends a computation that has begun."""
+        """Ends a computation that has begun, unless its caller went while it gave way."""
         with self._mutex:
-            self._stop(turn)
-            self._pass_on()
+            if turn in self._running:
+                self._stop(turn)
+                self._pass_on()
 
     def give_way(self, turn: "Turn") -> None:
         """Has others compute that are before this one now, if there are any, and returns when it may go on."""
@@ -191,8 +192,7 @@ class Turn:
 
     def __exit__(self, *_: object) -> None:
         self.stop.turn = None
-        if self in self._processors._running:
-            self._processors.end(self)
+        self._processors.end(self)
 
     def give_way(self) -> None:
         """Lets others compute, and returns when this may go on; raises what `scope.check` raises."""

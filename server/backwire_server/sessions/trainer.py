@@ -8,12 +8,10 @@ and raises Stopped then.
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from backwire_server import optim
 from backwire_server.engine.check import GradientCheck, Sampling, check_gradients
-from backwire_server.engine.cost import Cost
 from backwire_server.engine.model import Model, Pass
 from backwire_server.sessions.accumulator import Accumulator
 from backwire_server.sessions.budget import Account
@@ -35,7 +33,6 @@ from backwire_server.sessions.calls import (
     ZeroCall,
 )
 from backwire_server.sessions.errors import (
-    CallTooLarge,
     InvalidRequest,
     MessageTooLarge,
     NoGradients,
@@ -52,6 +49,7 @@ from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import PassImage
 from backwire_server.sessions.versions import Array, MemoryVersion, Versioned
+from backwire_server.sessions.working import Working
 
 Ready = Callable[[], None]
 Mutating = ForwardCall | BackwardCall | StepOptions | TrainCall | SetCall | ZeroCall | LeaseCall | BranchCall
@@ -105,7 +103,6 @@ class Trainer:
         self._limits = limits
         model.compile_seconds = limits.max_compile_time
         self._account = account
-        self._working = 0  # bytes set aside for what is computed
         self.layout = self.parameters.layout
         self._state_bytes = spec.state_bytes
         if memory is None:
@@ -155,8 +152,8 @@ class Trainer:
         if not call.output_gradients:
             self._require_loss("give output_gradients")
         room = self.accumulator.room(call.weight)
-        admit = partial(self._admit, stop)
-        found = self._model.backward(kept.value, call.output_gradients, call.wrt, room, stop, admit)
+        with self._working(stop) as admit:
+            found = self._model.backward(kept.value, call.output_gradients, call.wrt, room, stop, admit)
         gradients = {name: kept.version.detached(array) for name, array in found.inputs.items()}
         self._check_answer(gradients, chunked=call.chunked)
         self.accumulator.check(call.weight)
@@ -179,8 +176,9 @@ class Trainer:
         nbytes = found.nbytes
         self.passes.check_size(nbytes)
         self._account.reserve(nbytes)
-        room, admit = self.accumulator.room(call.weight), partial(self._admit, stop)
-        gradients = self._model.backward(found, into=room, stop=stop, admit=admit).parameters
+        room = self.accumulator.room(call.weight)
+        with self._working(stop) as admit:
+            gradients = self._model.backward(found, into=room, stop=stop, admit=admit).parameters
         with self.accumulator.tentative():
             self.accumulator.add(gradients, call.weight)
             result = self._apply(call.options, ready)
@@ -233,18 +231,20 @@ class Trainer:
                 field="max_elements",
             )
         names = checked_names(call.names, self.layout.slots, "trainable parameter")
-        return check_gradients(
-            self.graph,
-            call.inputs,
-            self.parameters.arrays,
-            Sampling(names, call.max_elements or CHECKED_ELEMENTS, call.seed),
-            key=(self._seed, self.forwards),
-            ready=ready,
-            reserve=self._account.reserve,
-            stop=stop,
-            admit=partial(self._admit, stop),
-            compile_seconds=self._limits.max_compile_time,
-        )
+        sampling = Sampling(names, call.max_elements or CHECKED_ELEMENTS, call.seed)
+        with self._working(stop) as admit:
+            return check_gradients(
+                self.graph,
+                call.inputs,
+                self.parameters.arrays,
+                sampling,
+                key=(self._seed, self.forwards),
+                ready=ready,
+                reserve=self._account.reserve,
+                stop=stop,
+                admit=admit,
+                compile_seconds=self._limits.max_compile_time,
+            )
 
     def zero_gradients(self, _: ZeroCall, ready: Ready) -> CountResult:
         """Discards the accumulated gradients and returns how many contributions they had."""
@@ -284,7 +284,7 @@ class Trainer:
         return replace(result, digest=state_of(self).digest()) if options.digest else result
 
     def _forward(self, call: ForwardCall, stop: CallStop, *, training: bool) -> Pass:
-        try:
+        with self._working(stop) as admit:
             found = self._model.forward(
                 call.inputs,
                 self.parameters.arrays,
@@ -292,32 +292,13 @@ class Trainer:
                 outputs=call.outputs,
                 key=(self._seed, self.forwards),
                 stop=stop,
-                admit=partial(self._admit, stop),
+                admit=admit,
             )
-        finally:
-            self._account.give_back(self._working)
-            self._working = 0
         self._check_answer(found.outputs, chunked=call.chunked)
         return found
 
-    def _admit(self, stop: CallStop, cost: Cost) -> None:
-        """Sets aside the memory for a computation, as long as it lasts, and has its caller charged for its work.
-
-        Raises CallTooLarge, OutOfMemory, and what says that the caller has used up its share.
-        """
-        for name, value, limit in (
-            ("max_call_flops", cost.flops, self._limits.max_call_flops),
-            ("max_call_bytes", cost.nbytes, self._limits.max_call_bytes),
-        ):
-            if limit is not None and value > limit:
-                what = "floating-point operations" if name == "max_call_flops" else "bytes to compute in"
-                raise CallTooLarge(
-                    f"the call takes {value:,} {what}, but the limit is {limit:,}; use a smaller batch or model",
-                    quota=name,
-                )
-        self._account.reserve(cost.nbytes)
-        self._working += cost.nbytes
-        stop.charge(cost.flops)
+    def _working(self, stop: CallStop) -> Working:
+        return Working(self._limits, self._account, stop)
 
     def _finish_pass(self, found: Pass) -> None:
         """Counts a pass made in training, and gives the frozen parameters that it updates their next values."""
