@@ -4,7 +4,9 @@ import argparse
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import backwire
 from backwire import (
@@ -69,110 +71,112 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    command = partial(_command, commands)
+
     commands.add_parser("serve", help="start a server; `backwire serve --help` lists its options", add_help=False)
 
-    demo = commands.add_parser(
+    command(
         "demo",
+        _cli_demo.add_options,
+        _cli_demo.lines,
         help="train a network on handwritten digits",
         description="Trains a network on scikit-learn's handwritten digits through a server, and draws how it went.",
     )
-    _cli_demo.add_options(demo)
-    demo.set_defaults(run=_print_lines, lines=_cli_demo.lines)
 
-    describe = commands.add_parser(
+    command(
         "describe",
+        _cli_describe.add_options,
+        _cli_describe.lines,
         help="tell what training a model takes",
         description="Tells the shapes, parameters, work, memory and traffic of training an ONNX model.",
     )
-    _cli_describe.add_options(describe)
-    describe.set_defaults(run=_print_lines, lines=_cli_describe.lines)
 
-    train = commands.add_parser(
+    command(
         "train",
+        _cli_train.add_options,
+        _cli_train.lines,
         help="train a model on arrays, and write it back",
         description="Trains an ONNX model on the arrays of a file, and writes it as ONNX again.",
     )
-    _cli_train.add_options(train)
-    train.set_defaults(run=_print_lines, lines=_cli_train.lines)
 
-    check = commands.add_parser(
+    command(
         "check-gradients",
+        _cli_check.add_options,
+        _cli_check.lines,
         help="compare a model's gradients with finite differences",
         description="Compares the gradients of an ONNX model with finite differences. Exits with 1 when an error is "
         "above the tolerance.",
     )
-    _cli_check.add_options(check)
-    check.set_defaults(run=_print_lines, lines=_cli_check.lines)
 
-    graph = commands.add_parser(
+    command(
         "graph",
+        _cli_graph.add_options,
+        _cli_graph.lines,
         help="draw what a model computes, and how gradients go back",
         description="Draws the graph of an ONNX model with the shapes of its values, and beside it the way of the "
         "gradients: as SVG, in Graphviz's language, or as Mermaid.",
     )
-    _cli_graph.add_options(graph)
-    graph.set_defaults(run=_print_lines, lines=_cli_graph.lines)
 
-    health = commands.add_parser(
+    command(
         "health",
+        _cli_server.add_health_options,
+        _cli_server.health,
         help="tell whether a server is serving",
         description="Prints the status of a server. Exits with 0 when it is serving, and with 1 otherwise.",
     )
-    _cli_server.add_health_options(health)
-    health.set_defaults(run=_print_lines, lines=_cli_server.health)
 
-    ops = commands.add_parser(
+    command(
         "ops",
+        _cli_server.add_ops_options,
+        _cli_server.ops,
         help="list the operators of a server",
         description="Lists the operators that a graph may have, or tells all about those that are named.",
     )
-    _cli_server.add_ops_options(ops)
-    ops.set_defaults(run=_print_lines, lines=_cli_server.ops)
 
-    sessions = commands.add_parser(
+    command(
         "sessions",
+        _cli_sessions.add_options,
+        _cli_sessions.lines,
         help="list, show, delete, fork, export and import the sessions of a server",
         description="Lists all sessions, oldest first; or does with one what a command says.",
     )
-    _cli_sessions.add_options(sessions)
-    sessions.set_defaults(run=_print_lines, lines=_cli_sessions.lines)
 
-    top = commands.add_parser(
+    command(
         "top",
+        _cli_top.add_options,
+        _cli_top.lines,
         help="show what a server has to do, and its busiest sessions",
         description="Shows the load of a server and its sessions, those with most steps per second first, until it is "
         "interrupted. Without a terminal, or without rich (pip install 'backwire[cli]'), it prints one table.",
     )
-    _cli_top.add_options(top)
-    top.set_defaults(run=_print_lines, lines=_cli_top.lines)
 
-    watch = commands.add_parser(
+    command(
         "watch",
+        _cli_watch.add_options,
+        _cli_watch.lines,
         help="show the loss, gradient norm and speed of a session while it is trained",
         description="Shows the last steps of a session, of whichever client, until it is interrupted. Without a "
         "terminal, or without rich (pip install 'backwire[cli]'), it prints a line whenever there were steps. Looking "
         "on is no use of the session: it neither wakes it nor keeps it in memory.",
     )
-    _cli_watch.add_options(watch)
-    watch.set_defaults(run=_print_lines, lines=_cli_watch.lines)
 
-    web = commands.add_parser(
+    command(
         "web",
+        _cli_web.add_options,
+        _cli_web.lines,
         help="show a server, its sessions, their curves and graphs in a browser",
         description="Serves a page to browsers on this machine, until it is interrupted, and prints its address, which "
         "has a key. It asks the server with this command's token, and changes nothing.",
     )
-    _cli_web.add_options(web)
-    web.set_defaults(run=_print_lines, lines=_cli_web.lines)
 
-    bench = commands.add_parser(
+    command(
         "bench",
+        _cli_bench.add_options,
+        _cli_bench.lines,
         help="measure how fast a server answers and trains",
         description="Times calls of a small network, one after another and pipelined, and large tensors. Ratios of one "
         "run tell more than its times.",
     )
-    _cli_bench.add_options(bench)
-    bench.set_defaults(run=_print_lines, lines=_cli_bench.lines)
 
     commands.add_parser(
         "verify",
@@ -195,19 +199,32 @@ def _parser() -> argparse.ArgumentParser:
     _cli_tokens.add_options(token)
     token.set_defaults(run=_tokens)
 
-    completion = commands.add_parser(
+    command(
         "completion",
+        partial(_cli_completion.add_options, whole=_parser),
+        _cli_completion.lines,
         help="print a script that makes a shell complete these commands",
         description="Prints the script with which a shell completes commands and options; docs/command-line.md says "
         "where to put it. Needs shtab (pip install 'backwire[cli]').",
     )
-    _cli_completion.add_options(completion, _parser)
-    completion.set_defaults(run=_print_lines, lines=_cli_completion.lines)
 
     version = commands.add_parser("version", help="print the version")
     _cli_options.add_json(version)
     version.set_defaults(run=_print_version)
     return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    add_options: Callable[[argparse.ArgumentParser], None],
+    lines: Callable[[argparse.Namespace], Iterable[str]],
+    **texts: Any,
+) -> None:
+    """Adds a command that prints lines; `texts` are the help and the description of its parser."""
+    parser = commands.add_parser(name, **texts)
+    add_options(parser)
+    parser.set_defaults(run=_print_lines, lines=lines)
 
 
 def _exit_codes() -> str:

@@ -1,5 +1,6 @@
 """Training on whole data sets: `fit`, `evaluate`, `predict`, and the loop over steps that they rest on."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
@@ -16,12 +17,12 @@ from backwire._pipeline import Pipeline, train_steps
 from backwire._session_base import SessionBase
 
 
-class FittedSession(SessionBase):
+class FittedSession(SessionBase, ABC):
     """What a session does with whole data sets; see `Session`."""
 
+    @abstractmethod
     def pipeline(self, *, depth: int = 8, timeout: float | None = None) -> Pipeline:
         """See `Session.pipeline`."""
-        raise NotImplementedError
 
     def fit(
         self,

@@ -1,6 +1,7 @@
 """Training on whole data sets: `fit`, `evaluate`, `predict`, and the loop over steps that they rest on, awaited."""
 
 import inspect
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from typing import Any, TypeVar, overload
@@ -21,12 +22,12 @@ from backwire.aio._session_base import SessionBase
 T = TypeVar("T")
 
 
-class FittedSession(SessionBase):
+class FittedSession(SessionBase, ABC):
     """What a session does with whole data sets; see `Session`."""
 
+    @abstractmethod
     def pipeline(self, *, depth: int = 8, timeout: float | None = None) -> Pipeline:
         """See `Session.pipeline`."""
-        raise NotImplementedError
 
     async def fit(
         self,

@@ -1,6 +1,7 @@
 """RemoteEstimator: what the classifier and the regressor share."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from backwire.sklearn._sessions import Place, Trained
 DTYPES = (np.float64, np.float32)
 
 
-class RemoteEstimator(BaseEstimator):  # type: ignore[misc]
+class RemoteEstimator(BaseEstimator, ABC):  # type: ignore[misc]
     """An estimator whose parameters a session has; see its subclasses."""
 
     def __init__(
@@ -59,8 +60,9 @@ class RemoteEstimator(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "_trained")
         return self._trained.session
 
+    @abstractmethod
     def _graph(self, network: Network, rows: Array, targets: Array) -> Graph:
-        raise NotImplementedError
+        """Returns what is trained on examples such as these."""
 
     def _fit(self, rows: Array, targets: Array, sample_weight: ArrayLike | None) -> Self:
         """Trains a new session on examples that were checked."""
