@@ -19,7 +19,7 @@ _OPTIONS: Sequence[tuple[str, int | str]] = (
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_retries", 0),  # they give up above 256 KiB, and would hide failures from our own
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),  # a server that comes back is not kept waiting
+    ("grpc.max_reconnect_backoff_ms", 400),  # a server that comes back is not kept waiting
     ("grpc.min_reconnect_backoff_ms", 5000),  # as long may connecting take before it is tried anew
     ("grpc.keepalive_time_ms", 20_000),  # a server that vanished without a word is noticed while a call waits for it
     ("grpc.keepalive_timeout_ms", 10_000),

@@ -1,7 +1,6 @@
 """Keeps a Pipeline stream going: sends requests, hands out answers, and opens another stream when one breaks."""
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -214,7 +213,7 @@ class PipelineStream:
         if wait is None or lost:
             self._fail(error)
             return False
-        time.sleep(wait)
+        self._transport.pause(wait, error)
         return True
 
     def _fail(self, error: BackwireError) -> None:

@@ -7,8 +7,15 @@ from typing import Any, TypeVar
 import grpc
 
 from backwire._call import Call, Download, Upload
-from backwire._errors import BackwireError, ClientClosedError, UnsupportedCallError
+from backwire._errors import (
+    BackwireError,
+    ClientClosedError,
+    DeadlineExceededError,
+    UnavailableError,
+    UnsupportedCallError,
+)
 from backwire._failures import from_rpc_error, unsupported
+from backwire._health import health
 from backwire._tracing import CallSpan
 from backwire._transport_base import VERSION_REQUEST, VERSION_SECONDS, TransportBase
 
@@ -112,6 +119,27 @@ class Transport(TransportBase):
         with self.span(rpc) as span:
             return self._repeat(attempt, timeout, request_id, span)
 
+    def pause(self, seconds: float, error: BackwireError) -> None:
+        """Waits so long after an error before the call is sent again; no longer, once a lost connection is back.
+
+        Until then it waits in a call of its own: older releases of grpcio connect only while a thread waits for one.
+        """
+        end = time.monotonic() + seconds
+        lost = error.reason is None and not self._reaches(seconds)
+        if lost and self._reaches(end - time.monotonic(), wait_for_ready=True):
+            return
+        self._closed.wait(max(0.0, end - time.monotonic()))
+
+    def _reaches(self, seconds: float, *, wait_for_ready: bool = False) -> bool:
+        """Tells whether anything answers within this time; with `wait_for_ready`, be it not there yet."""
+        try:
+            health(self._channel, timeout=seconds, wait_for_ready=wait_for_ready)
+        except (UnavailableError, DeadlineExceededError, ValueError):  # the last when closed by another thread
+            return False
+        except BackwireError:
+            pass
+        return True
+
     def _explained(self, error: BackwireError) -> BackwireError:
         """Returns the error, with the server's version where that is why."""
         if not isinstance(error, UnsupportedCallError):
@@ -150,4 +178,4 @@ class Transport(TransportBase):
                 raise self._explained(error)
             if span is not None:
                 span.repeated(error, wait)
-            time.sleep(wait)
+            self.pause(wait, error)

@@ -205,7 +205,7 @@ class PipelineStream:
             self._flight.entries.clear()
             await self._tell()
             return False
-        await asyncio.sleep(wait)
+        await self._transport.pause(wait, error)
         return True
 
     def _resolve(self, future: PipelineFuture[Any], result: Any, error: BackwireError | None) -> None:

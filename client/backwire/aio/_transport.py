@@ -1,6 +1,7 @@
 """Sends calls over a channel of grpc.aio and awaits the answers; as `backwire._transport` does where one waits."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
@@ -12,6 +13,8 @@ from backwire._failures import from_rpc_error, unsupported
 from backwire._transport_base import VERSION_REQUEST, VERSION_SECONDS, TransportBase
 
 Result = TypeVar("Result")
+
+READY = grpc.ChannelConnectivity.READY
 
 
 class Transport(TransportBase):
@@ -79,6 +82,18 @@ class Transport(TransportBase):
         if task is None or not task.cancelling():
             self._check_open()
 
+    async def pause(self, seconds: float, error: BackwireError) -> None:
+        """Waits so long after an error before the call is sent again; no longer, once a lost connection is back."""
+        state = self._channel.get_state(try_to_connect=True)
+        if error.reason is not None or state is READY:  # it failed for another reason
+            await asyncio.sleep(seconds)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while state is not READY:
+                    await self._channel.wait_for_state_change(state)
+                    state = self._channel.get_state(try_to_connect=True)
+
     async def _explained(self, error: BackwireError) -> BackwireError:
         """Returns the error, with the server's version where that is why."""
         if not isinstance(error, UnsupportedCallError):
@@ -121,7 +136,7 @@ class Transport(TransportBase):
                     raise await self._explained(error)
                 if span is not None:
                     span.repeated(error, wait)
-                await asyncio.sleep(wait)
+                await self.pause(wait, error)
 
 
 class _Telling:
