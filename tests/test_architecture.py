@@ -24,6 +24,7 @@ MOST_LINES = 400
 LAYERS = (
     "engine",
     "optim",
+    "xla",
     "sessions",
     "machine",
     "config_values",
@@ -49,6 +50,7 @@ FOREIGN = {
     "backwire": NUMBERS | GRPC,
     "backwire_server.engine": NUMBERS,
     "backwire_server.optim": NUMBERS,
+    "backwire_server.xla": NUMBERS,
     "backwire_server.sessions": NUMBERS,
     "backwire_server.machine": {"backwire_api"},
     "backwire_server.config_values": set(),
@@ -78,6 +80,7 @@ EXTRAS = {
     "backwire._tracing": {"opentelemetry"},
     **{module: {"onnx"} for module in MODULES if module.startswith("backwire.onnx.")},
     **{module: {"jax"} for module in MODULES if module.startswith("backwire.jax.")},
+    **{module: {"jax"} for module in MODULES if module.startswith("backwire_server.xla.")},
     **{module: {"safetensors"} for module in MODULES if module.startswith("backwire.safetensors.")},
     **{module: {"sklearn"} for module in MODULES if module.startswith("backwire.sklearn.")},
     **{module: {"onnx", "torch"} for module in MODULES if module.startswith("backwire.torch.")},

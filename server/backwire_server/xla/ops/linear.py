@@ -1,0 +1,7 @@
+"""Linear algebra."""
+
+import jax.numpy as jnp
+
+from backwire_server.xla.registry import kernel
+
+kernel("MatMul")(jnp.matmul)
