@@ -18,11 +18,17 @@ Page = tuple[list[SessionInfo], str]
 
 
 def create_session(
-    graph: Graph, optimizer: Optimizer | None, seed: int, durability: Durability | None, request_id: str | None
+    graph: Graph,
+    optimizer: Optimizer | None,
+    seed: int,
+    durability: Durability | None,
+    request_id: str | None,
+    *,
+    max_staleness: int | None,
 ) -> Call[SessionInfo]:
     """Returns the call of `Client.create_session`."""
     unique = _messages.new_request_id(request_id)
-    request = _messages.create_session(graph, optimizer, seed, durability, unique)
+    request = _messages.create_session(graph, optimizer, seed, durability, unique, max_staleness=max_staleness)
     return Call("CreateSession", request, _session, unique)
 
 

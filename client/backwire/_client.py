@@ -133,6 +133,7 @@ class Client:
         optimizer: Optimizer | None = None,
         seed: int = 0,
         *,
+        max_staleness: int | None = None,
         durability: Durability | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -144,6 +145,8 @@ class Client:
             optimizer: How steps update the parameters; None for a session that only computes gradients.
             seed: What parameters and Dropout masks are drawn from; the same graph, seed and calls give the same
                 numbers.
+            max_staleness: The most steps that may be applied between a pass and its Backward, which raises
+                StalePassError past that; None for any number.
             durability: What an acknowledged mutation outlives: `"memory"` nothing, `"journal"` the server's process,
                 `"fsync"` its machine; None for what the server was told with `--durability`.
             request_id: Give that of a call that failed to repeat it safely; by default drawn at random.
@@ -156,7 +159,7 @@ class Client:
             NotDurableError: `durability` is above memory, and the server has no data directory.
         """
         sent = as_graph(graph)
-        call = _calls_client.create_session(sent, optimizer, seed, durability, request_id)
+        call = _calls_client.create_session(sent, optimizer, seed, durability, request_id, max_staleness=max_staleness)
         return self._session(self._transport.naming(REQUEST_KEY, call.request_id or "").send(call, timeout), sent)
 
     def describe(

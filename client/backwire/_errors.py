@@ -28,6 +28,7 @@
     │   └── DependencyFailedError            an earlier request of the pipeline failed, and this depends on it
     ├── AbortedError
     │   ├── StepMismatchError                the session is not at expected_step
+    │   ├── StalePassError                   the session has stepped on too far since the pass was made
     │   ├── WriterFencedError                another client has the writer lease
     │   └── LeaseHeldError                   another client has the writer lease, so it cannot be had
     ├── ResourceExhaustedError               a limit of the server was hit
@@ -263,6 +264,15 @@ class StepMismatchError(AbortedError):
     """The session is not at `expected_step`; nothing was changed."""
 
     _reason = Reason.STEP_MISMATCH
+
+
+class StalePassError(AbortedError):
+    """The session was stepped more often since the pass was made than its `max_staleness`; nothing was changed.
+
+    The same Backward fails again: run Forward with the parameters as they are now.
+    """
+
+    _reason = Reason.STALE_PASS
 
 
 class WriterFencedError(AbortedError):

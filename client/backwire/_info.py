@@ -115,6 +115,7 @@ class SessionInfo:
             empty when the server is a single process.
         durability: What an acknowledged mutation outlives: nothing, the server's process, or its machine.
         lease: The writer lease; None when everybody may write.
+        max_staleness: How many steps may be between a pass and its Backward; None for any number.
     """
 
     id: str
@@ -133,6 +134,7 @@ class SessionInfo:
     address: str = ""
     durability: Durability = "memory"
     lease: LeaseInfo | None = None
+    max_staleness: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,7 @@ def session_info(message: service_pb2.Session) -> SessionInfo:
         address=message.address,
         durability=_LEVELS.get(message.durability, "memory"),
         lease=_lease(message.lease) if message.HasField("lease") else None,
+        max_staleness=message.max_staleness if message.HasField("max_staleness") else None,
     )
 
 

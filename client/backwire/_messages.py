@@ -48,13 +48,23 @@ def new_request_id(given: str | None) -> str:
 
 
 def create_session(
-    graph: Graph, optimizer: Optimizer | None, seed: int, durability: Durability | None, request_id: str
+    graph: Graph,
+    optimizer: Optimizer | None,
+    seed: int,
+    durability: Durability | None,
+    request_id: str,
+    *,
+    max_staleness: int | None = None,
 ) -> service_pb2.CreateSessionRequest:
     """Returns the request; raises InvalidRequestError for a seed that is not of 64 bits, or no known durability."""
     if not 0 <= seed < 2**64:
         raise InvalidRequestError(f"seed={seed} is no unsigned 64-bit number; use 0 to 2**64 - 1", field="seed")
     request = service_pb2.CreateSessionRequest(
-        graph=graph.proto, seed=seed, request_id=request_id, durability=durability_number(durability)
+        graph=graph.proto,
+        seed=seed,
+        request_id=request_id,
+        durability=durability_number(durability),
+        max_staleness=max_staleness,
     )
     if optimizer is not None:
         if not isinstance(optimizer, Optimizer):

@@ -1,10 +1,8 @@
 """Every error has one status and one reason on the wire, and every reason is told by a real server."""
 
 import inspect
-import logging
 import threading
 from collections.abc import Callable
-from concurrent import futures
 from typing import Any
 
 import grpc
@@ -236,6 +234,13 @@ class Provoke:
         api, session = self.api()
         return api.train(session, options=pb.StepOptions(expected_step=1))
 
+    def stale_pass(self) -> Any:
+        api = self.serve()
+        session = api.create(max_staleness=0)
+        name = api.forward(session).forward_id
+        api.train(session)
+        return api.backward(session, name)
+
     def invalid_export(self) -> Any:
         return self.serve().stub.ImportSession(iter([pb.ImportSessionRequest(chunk=pb.FileChunk(data=b"half"))]))
 
@@ -333,6 +338,7 @@ FIELDS = {
     "PASS_NOT_FOUND": "forward_id",
     "PASS_EXPIRED": "forward_id",
     "PASS_EXISTS": "forward_id",
+    "STALE_PASS": "forward_id",
     "INVALID_GRAPH": "graph.nodes[3].inputs",
     "UNSUPPORTED_OPSET": "graph.opset_version",
     "INVALID_TENSOR": "inputs[x]",
@@ -368,31 +374,3 @@ def test_a_real_server_tells(
     assert told.field == FIELDS.get(reason, told.field)
     assert told.quota == QUOTAS.get(reason, "")
     assert (told.retry_after is not None) == (reason in (Reason.OVERLOADED, Reason.SHUTTING_DOWN, Reason.LEASE_HELD))
-
-
-@pytest.mark.parametrize("reason", [Reason.CANCELLED, Reason.DEADLINE_EXCEEDED])
-def test_a_call_that_ends_while_it_waits_for_its_turn_has_no_effect(
-    api: Any, reason: Reason, caplog: pytest.LogCaptureFixture, until: Any
-) -> None:
-    caplog.set_level(logging.INFO, "backwire.access")
-    session = api.create()
-    turn = api.server._store.get(session)._turn
-    assert turn.try_acquire()
-    timeout = 0.2 if reason is Reason.DEADLINE_EXCEEDED else None
-    inputs = {"x": tensors.encode(np.ones(3))}
-    call = api.stub.TrainStep.future(pb.TrainStepRequest(session_id=session, inputs=inputs), timeout=timeout)
-    until(lambda: turn._waiting)
-    if reason is Reason.CANCELLED:
-        call.cancel()
-    with pytest.raises((grpc.RpcError, grpc.FutureCancelledError, futures.CancelledError)):
-        call.result()
-    until(lambda: not turn._waiting)
-    turn.release()
-
-    def told() -> list[dict[str, Any]]:
-        calls: list[dict[str, Any]] = [getattr(record, "data", {}) for record in caplog.records]
-        return [call for call in calls if call.get("method") == "TrainStep"]
-
-    until(told)
-    assert [call["reason"] for call in told()] == [reason]
-    assert api.info(session).step == 0

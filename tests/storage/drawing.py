@@ -114,7 +114,7 @@ def images(draw: st.DrawFn) -> Image:
     state = draw(states)
     versions = [state.parameters, {name: array.copy() for name, array in state.parameters.items()}]
     versions.append({**state.parameters, **{name: versions[1][name] for name in list(versions[1])[:1]}})
-    passes = st.builds(PassImage, ids, forward_calls, counts, st.sampled_from(versions))
+    passes = st.builds(PassImage, ids, forward_calls, counts, counts, st.sampled_from(versions))
     requests = st.builds(RequestImage, keys, st.none() | answers)
     few = st.lists(requests, max_size=3)
     return Image(state, draw(st.lists(passes, max_size=4)), draw(few), draw(st.none() | lease_calls))

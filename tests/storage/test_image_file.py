@@ -31,7 +31,8 @@ OLD = {"w": W * 4, "c": C}
 
 def full() -> Image:
     call = ForwardCall({"x": np.arange(3, dtype=ml_dtypes.bfloat16)}, ("y",), "p", chunked=True)
-    passes = [PassImage("p", call, 3, OLD), PassImage("q", call, 4, STATE.parameters), PassImage("r", call, 4, OLD)]
+    passes = [PassImage("p", call, 3, 1, OLD), PassImage("q", call, 4, 2, STATE.parameters)]
+    passes += [PassImage("r", call, 4, 2, OLD)]
     answers = [RequestImage(RequestKey("a", b"1"), ForwardResult("p", {"y": W}, 0.5, 2))]
     answers += [RequestImage(RequestKey("b", b"2"), None), RequestImage(RequestKey("c", b"3"), CountResult(7))]
     return Image(STATE, passes, answers, LeaseCall(2, "me", 1.5))

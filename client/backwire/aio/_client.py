@@ -81,13 +81,14 @@ class Client:
         optimizer: Optimizer | None = None,
         seed: int = 0,
         *,
+        max_staleness: int | None = None,
         durability: Durability | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Session:
         """Does what `backwire.Client.create_session` does."""
         sent = as_graph(graph)
-        call = _calls_client.create_session(sent, optimizer, seed, durability, request_id)
+        call = _calls_client.create_session(sent, optimizer, seed, durability, request_id, max_staleness=max_staleness)
         found = await self._transport.naming(REQUEST_KEY, call.request_id or "").send(call, timeout)
         return Session(self._transport, found, sent)
 

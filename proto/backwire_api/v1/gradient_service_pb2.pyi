@@ -224,6 +224,7 @@ class CreateSessionRequest(google.protobuf.message.Message):
     SEED_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     DURABILITY_FIELD_NUMBER: builtins.int
+    MAX_STALENESS_FIELD_NUMBER: builtins.int
     seed: builtins.int
     """What parameters and Dropout masks are drawn from. The same graph, seed and calls give the same numbers."""
     request_id: builtins.str
@@ -231,6 +232,10 @@ class CreateSessionRequest(google.protobuf.message.Message):
     durability: Global___Durability.ValueType
     """What acknowledged mutations outlive. Unspecified means what the server was told with `--durability`. Above memory
     it takes a server with a data directory; others refuse it with NOT_DURABLE.
+    """
+    max_staleness: builtins.int
+    """The most steps that may have been applied since a pass was made when its Backward comes; an older pass is refused
+    with STALE_PASS. 0 takes gradients by the current parameters alone. Unset means that passes of any age are taken.
     """
     @property
     def graph(self) -> backwire_api.v1.graph_pb2.Graph:
@@ -250,9 +255,11 @@ class CreateSessionRequest(google.protobuf.message.Message):
         seed: builtins.int = ...,
         request_id: builtins.str = ...,
         durability: Global___Durability.ValueType = ...,
+        max_staleness: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["graph", b"graph", "optimizer", b"optimizer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["durability", b"durability", "graph", b"graph", "optimizer", b"optimizer", "request_id", b"request_id", "seed", b"seed"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "graph", b"graph", "max_staleness", b"max_staleness", "optimizer", b"optimizer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "durability", b"durability", "graph", b"graph", "max_staleness", b"max_staleness", "optimizer", b"optimizer", "request_id", b"request_id", "seed", b"seed"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_max_staleness", b"_max_staleness"]) -> typing.Literal["max_staleness"] | None: ...
 
 Global___CreateSessionRequest: typing_extensions.TypeAlias = CreateSessionRequest
 
@@ -2624,6 +2631,7 @@ class Session(google.protobuf.message.Message):
     ADDRESS_FIELD_NUMBER: builtins.int
     DURABILITY_FIELD_NUMBER: builtins.int
     LEASE_FIELD_NUMBER: builtins.int
+    MAX_STALENESS_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The id, unguessable and unique for the life of the server."""
     step: builtins.int
@@ -2642,6 +2650,8 @@ class Session(google.protobuf.message.Message):
     """
     durability: Global___Durability.ValueType
     """What acknowledged mutations outlive."""
+    max_staleness: builtins.int
+    """As in CreateSessionRequest."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the session was created."""
@@ -2697,9 +2707,11 @@ class Session(google.protobuf.message.Message):
         address: builtins.str = ...,
         durability: Global___Durability.ValueType = ...,
         lease: Global___Lease | None = ...,
+        max_staleness: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "optimizer", b"optimizer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "contributions", b"contributions", "create_time", b"create_time", "durability", b"durability", "forward_ids", b"forward_ids", "has_loss", b"has_loss", "inputs", b"inputs", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "optimizer", b"optimizer", "outputs", b"outputs", "parameters", b"parameters", "seed", b"seed", "session_id", b"session_id", "step", b"step"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "create_time", b"create_time", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "max_staleness", b"max_staleness", "optimizer", b"optimizer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "address", b"address", "contributions", b"contributions", "create_time", b"create_time", "durability", b"durability", "forward_ids", b"forward_ids", "has_loss", b"has_loss", "inputs", b"inputs", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "max_staleness", b"max_staleness", "optimizer", b"optimizer", "outputs", b"outputs", "parameters", b"parameters", "seed", b"seed", "session_id", b"session_id", "step", b"step"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_max_staleness", b"_max_staleness"]) -> typing.Literal["max_staleness"] | None: ...
 
 Global___Session: typing_extensions.TypeAlias = Session
 

@@ -240,7 +240,8 @@ class GradientServiceServicer(object):
         those of the inputs that were asked for. Frees the pass unless told to retain it. Fails with PASS_EXPIRED when the
         pass is gone: an earlier Backward used it up, or it was dropped for its age or for newer ones. Fails with
         PASS_NOT_FOUND when no pass ever had this name, or when it is so long gone that the session forgot: it remembers
-        the last 1,024 that went.
+        the last 1,024 that went. Fails with STALE_PASS when more steps were applied since the pass was made than
+        CreateSessionRequest.max_staleness.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

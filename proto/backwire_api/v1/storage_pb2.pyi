@@ -263,12 +263,15 @@ class PassRecord(google.protobuf.message.Message):
     NUMBER_FIELD_NUMBER: builtins.int
     FORWARD_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name."""
     number: builtins.int
     """Which pass in training it is, from 0 on. Random numbers are drawn from that."""
     version: builtins.int
     """The parameters that it was made with: 0 for those of the state, k for the tensors `versions/<k>/<parameter>`."""
+    step: builtins.int
+    """How many steps had been applied when it was made."""
     @property
     def forward(self) -> backwire_api.v1.gradient_service_pb2.ForwardRequest:
         """What it was asked for with. The inputs of the k-th pass, from 1 on, are the tensors `passes/<k>/<input>`."""
@@ -280,9 +283,10 @@ class PassRecord(google.protobuf.message.Message):
         number: builtins.int = ...,
         forward: backwire_api.v1.gradient_service_pb2.ForwardRequest | None = ...,
         version: builtins.int = ...,
+        step: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["forward", b"forward"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["forward", b"forward", "name", b"name", "number", b"number", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["forward", b"forward", "name", b"name", "number", b"number", "step", b"step", "version", b"version"]) -> None: ...
 
 Global___PassRecord: typing_extensions.TypeAlias = PassRecord
 

@@ -33,7 +33,9 @@ def session_spec(request: pb.CreateSessionRequest, limits: Limits) -> SessionSpe
             rule = graph_pb2.Initializer(dtype=parameter.value.dtype, shape=parameter.value.shape)
             rule.distribution = graph_pb2.Initializer.DISTRIBUTION_CONSTANT
             parameter.initializer.CopyFrom(rule)
-    return SessionSpec(graph, sources, optimizer, request.seed, definition, request.SerializeToString())
+    staleness = request.max_staleness if request.HasField("max_staleness") else None
+    outline = request.SerializeToString()
+    return SessionSpec(graph, sources, optimizer, request.seed, definition, outline, max_staleness=staleness)
 
 
 def session_to_proto(info: SessionInfo) -> pb.Session:
@@ -53,6 +55,7 @@ def session_to_proto(info: SessionInfo) -> pb.Session:
         address=info.address,
         durability=durability_to_proto(info.durability),
         lease=None if info.lease is None else lease_to_proto(info.lease),
+        max_staleness=info.max_staleness,
     )
     message.create_time.FromNanoseconds(int(info.created * 1e9))
     message.last_use_time.FromNanoseconds(int(info.last_used * 1e9))

@@ -55,6 +55,7 @@ TABLE: dict[type[BaseException], tuple[grpc.StatusCode, Reason]] = {
     sessions.NotDurable: (Code.FAILED_PRECONDITION, Reason.NOT_DURABLE),
     sessions.DependencyFailed: (Code.FAILED_PRECONDITION, Reason.DEPENDENCY_FAILED),
     sessions.StepMismatch: (Code.ABORTED, Reason.STEP_MISMATCH),
+    sessions.StalePass: (Code.ABORTED, Reason.STALE_PASS),
     sessions.WriterFenced: (Code.ABORTED, Reason.WRITER_FENCED),
     sessions.LeaseHeld: (Code.ABORTED, Reason.LEASE_HELD),
     sessions.GraphTooLarge: (Code.RESOURCE_EXHAUSTED, Reason.GRAPH_TOO_LARGE),

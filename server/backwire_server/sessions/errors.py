@@ -24,6 +24,7 @@
     │   ├── NotDurable
     │   └── DependencyFailed
     ├── StepMismatch
+    ├── StalePass
     ├── WriterFenced
     ├── LeaseHeld
     ├── LimitExceeded              a limit of the server was hit; `quota` names it
@@ -156,6 +157,10 @@ class DependencyFailed(FailedPrecondition):
 
 class StepMismatch(SessionError):
     """The session is not at the step that the caller expected."""
+
+
+class StalePass(SessionError):
+    """More steps were applied since the pass was made than the session allows."""
 
 
 class WriterFenced(SessionError):

@@ -40,7 +40,8 @@ def image_of(trainer: "Trainer", *, briefly: bool = False) -> Image:
         held.append(trainer.accumulator.current)
     passes = []
     for name, kept in trainer.passes.live():
-        passes.append(PassImage(name, kept.origin.call, kept.origin.number, kept.origin.parameters))
+        origin = kept.origin
+        passes.append(PassImage(name, origin.call, origin.number, origin.step, origin.parameters))
         held.append(kept.version)
     for version in held:
         version.hold(briefly=briefly)

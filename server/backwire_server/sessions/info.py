@@ -94,6 +94,7 @@ class SessionInfo:
     address: str
     durability: Durability = Durability.MEMORY
     lease: LeaseCall | None = None
+    max_staleness: int | None = None
 
     @property
     def nbytes(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from backwire_server.engine.model import Pass
 from backwire_server.sessions.calls import ForwardCall
-from backwire_server.sessions.errors import PassExists, PassExpired, PassNotFound, PassTooLarge
+from backwire_server.sessions.errors import PassExists, PassExpired, PassNotFound, PassTooLarge, StalePass
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import ParameterStore
 from backwire_server.sessions.versions import Array, Version
@@ -25,10 +25,11 @@ TOO_LARGE = (
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a pass can be made from again: the call, its number, and all parameters as they were."""
+    """What a pass can be made from again: the call, its number, the step, and all parameters as they were."""
 
     call: ForwardCall
     number: int
+    step: int
     parameters: Mapping[str, Array]
 
 
@@ -172,6 +173,16 @@ class PassTable:
                 self.dropped.append(name)
         while len(self._gone) > REMEMBERED:
             self._gone.popitem(last=False)
+
+
+def check_age(name: str, steps: int, bound: int | None) -> None:
+    """Raises StalePass when more steps than the bound were applied since a pass was made; None is no bound."""
+    if bound is not None and steps > bound:
+        raise StalePass(
+            f"pass {name!r} was made {steps:,} steps ago, but the session takes gradients of passes from at most "
+            f"{bound:,} steps ago; run Forward again, and its Backward sooner",
+            field="forward_id",
+        )
 
 
 def _cost(passes: Iterable[KeptPass], current: Collection[int]) -> int:

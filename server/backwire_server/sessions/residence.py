@@ -75,6 +75,7 @@ class Residence:
             address=self._address,
             durability=self._keeper.durability,
             lease=standing.lease,
+            max_staleness=spec.max_staleness,
         )
 
     def standing(self, scope: CallScope) -> SessionInfo:

@@ -8,7 +8,7 @@ import numpy as np
 
 from backwire_server.engine.graph import Graph
 from backwire_server.optim import FlatLayout, Optimizer
-from backwire_server.sessions.errors import GraphTooLarge
+from backwire_server.sessions.errors import GraphTooLarge, InvalidRequest
 from backwire_server.sessions.initializers import Initializer
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import shape_of, trainable_layout
@@ -21,6 +21,7 @@ Source = Array | Initializer
 class SessionSpec:
     """A graph, where the first value of each parameter comes from, the optimizer if there is one, and the seed.
 
+    `max_staleness` is how many steps may be between a pass and its Backward; None for any number.
     `definition` is all of this in the form of whoever made it, for whoever keeps it, and `outline` the same without
     first values that take room; they mean nothing here.
     """
@@ -31,9 +32,18 @@ class SessionSpec:
     seed: int = 0
     definition: bytes = b""
     outline: bytes = b""
+    max_staleness: int | None = None
 
     def check(self, limits: Limits) -> None:
-        """Raises GraphTooLarge when the parameters and constants together hold too many bytes."""
+        """Raises GraphTooLarge when the parameters and constants together hold too many bytes.
+
+        Raises InvalidRequest for a `max_staleness` below 0.
+        """
+        if self.max_staleness is not None and self.max_staleness < 0:
+            raise InvalidRequest(
+                f"max_staleness is {self.max_staleness}; give a number of steps of at least 0, or none",
+                field="max_staleness",
+            )
         nbytes = self.value_bytes
         if nbytes > limits.max_parameter_bytes:
             raise GraphTooLarge(

@@ -74,12 +74,14 @@ class PassImage:
         name: Its forward_id.
         call: What was asked for.
         number: Which pass in training it is; random numbers are drawn from that.
+        step: How many steps had been applied when it was made.
         parameters: The values that it was made with.
     """
 
     name: str
     call: ForwardCall
     number: int
+    step: int
     parameters: Arrays
 
 

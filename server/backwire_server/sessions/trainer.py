@@ -44,7 +44,7 @@ from backwire_server.sessions.errors import (
 from backwire_server.sessions.imaging import state_of
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import ParameterStore, checked_names
-from backwire_server.sessions.passes import Origin, PassTable
+from backwire_server.sessions.passes import Origin, PassTable, check_age
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import PassImage
@@ -99,6 +99,7 @@ class Trainer:
         self.graph = spec.graph
         self._optimizer = spec.optimizer
         self._seed = spec.seed
+        self._max_staleness = spec.max_staleness
         self._model = model
         self._limits = limits
         model.compile_seconds = limits.max_compile_time
@@ -141,13 +142,15 @@ class Trainer:
         self._account.reserve(nbytes)
         ready()
         name = call.forward_id or self.passes.fresh_name(self.forwards)
-        self.passes.add(name, found, Origin(call, self.forwards, self.parameters.arrays), self.parameters, nbytes)
+        origin = Origin(call, self.forwards, self.step, self.parameters.arrays)
+        self.passes.add(name, found, origin, self.parameters, nbytes)
         self._finish_pass(found)
         return ForwardResult(name, found.outputs, found.loss, self.step)
 
     def backward(self, call: BackwardCall, ready: Ready, stop: CallStop = NEVER) -> BackwardResult:
         """Accumulates the gradients of the parameters and returns those of inputs."""
         kept = self.passes.find(call.forward_id)
+        check_age(call.forward_id, self.step - kept.origin.step, self._max_staleness)
         _check_weight(call.weight)
         if not call.output_gradients:
             self._require_loss("give output_gradients")
@@ -200,7 +203,8 @@ class Trainer:
         found = self._model.forward(
             call.inputs, parameters.arrays, training=True, outputs=call.outputs, key=(self._seed, image.number)
         )
-        self.passes.add(image.name, found, Origin(call, image.number, parameters.arrays), parameters, found.nbytes)
+        origin = Origin(call, image.number, image.step, parameters.arrays)
+        self.passes.add(image.name, found, origin, parameters, found.nbytes)
 
     def held_to(self, limits: Limits, account: Account) -> None:
         """Replaces what limits it and who pays for its memory; passes that are too many now are dropped."""

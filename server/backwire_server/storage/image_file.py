@@ -55,7 +55,8 @@ def _others(image: Image) -> dict[str, Any]:
     tensors: dict[str, Any] = {}
     versions: list[Arrays] = [image.state.parameters]
     for place, each in enumerate(image.passes, 1):
-        own = record.passes.add(name=each.name, number=each.number, version=_version(versions, each.parameters))
+        version = _version(versions, each.parameters)
+        own = record.passes.add(name=each.name, number=each.number, step=each.step, version=version)
         forward_to_proto(each.call, own.forward)
         tensors |= _named(f"passes/{place}/", each.call.inputs)
     for place, values in enumerate(versions[1:], 1):
@@ -96,7 +97,7 @@ def _image(state: State, others: Mapping[str, Any]) -> Image:
         if each.version not in versions:
             versions[each.version] = {**state.parameters, **groups.get(f"versions/{each.version}", {})}
         call = forward_from_proto(each.forward, groups.get(f"passes/{place}", {}))
-        passes.append(PassImage(each.name, call, each.number, versions[each.version]))
+        passes.append(PassImage(each.name, call, each.number, each.step, versions[each.version]))
     requests = [
         decode_request(each, groups.get(f"answers/{place}", {})) for place, each in enumerate(record.requests, 1)
     ]
