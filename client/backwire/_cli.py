@@ -6,7 +6,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import backwire
 from backwire import (
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code, which `backwire --help` lists; `serve` and `verify` do not return."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:2] == ["config", "check"]:
-        _become("backwire_server", ["--check-config", *given[2:]])
+        _check_config(given[2:])
     if given[:1] and given[0] in _SERVER_COMMANDS:
         _become(_SERVER_COMMANDS[given[0]], given[1:])
     options = _parser().parse_args(given)
@@ -190,6 +190,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Checks the configuration of a server without starting it; takes the options of `backwire serve`.",
     )
     config.add_argument("check", choices=["check"])
+    _cli_options.add_json(config)
+    config.set_defaults(run=lambda options: _check_config(["--json"] if options.json else []))
 
     token = commands.add_parser(
         "token",
@@ -236,7 +238,11 @@ def _exit_codes() -> str:
     return "\n".join(["exit codes:", *told])
 
 
-def _become(module: str, arguments: Sequence[str]) -> None:
+def _check_config(arguments: Sequence[str]) -> NoReturn:
+    _become("backwire_server", ["--check-config", *arguments])
+
+
+def _become(module: str, arguments: Sequence[str]) -> NoReturn:
     """Becomes a process of the server's, which sets its environment before it loads numpy."""
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])

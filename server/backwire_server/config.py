@@ -4,7 +4,6 @@ Importing this module imports no numpy, so that the process can still be prepare
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -15,6 +14,7 @@ from typing import Any
 
 from backwire_server.config_file import read_settings
 from backwire_server.config_options import OPTIONS, PREFIX, Option
+from backwire_server.config_told import Told, as_document, as_file
 from backwire_server.config_values import (
     UNITS,
     ConfigError,
@@ -247,11 +247,14 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
     """Returns the configuration; prints to standard error and exits with 2 for one that is wrong.
 
     `--help` and `--version` print and exit with 0; so does `--check-config`, after it has printed each setting and its
-    origin. An empty environment variable counts as unset.
+    origin, with `--json` as a document. An empty environment variable counts as unset.
     """
     parser = _parser()
     given = vars(parser.parse_args(arguments))
     path, checking = given.pop("config", None), given.pop("check_config", False)
+    as_json = given.pop("json", False)
+    if as_json and not checking:
+        parser.error("--json goes with --check-config; leave it out")
     options = [option for group in OPTIONS.values() for option in group]
     origins = dict.fromkeys(given, "flag")
     try:
@@ -269,7 +272,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
     except ConfigError as error:
         parser.error(str(error))
     if checking:
-        sys.stdout.write("".join(f"{line}\n" for line in _told(config, options, origins)))
+        told = list(_settings(config, options, origins))
+        sys.stdout.write(as_document(told) if as_json else as_file(told))
         parser.exit()
     return config
 
@@ -281,21 +285,13 @@ def _made(given: Mapping[str, Any]) -> Config:
     return Config(**{name: given[name] for name in _names(Config) if name in given}, **parts)
 
 
-def _told(config: Config, options: Sequence[Option], origins: Mapping[str, str]) -> Iterator[str]:
-    """Yields each setting as a line that a configuration file could have, with where it comes from."""
+def _settings(config: Config, options: Sequence[Option], origins: Mapping[str, str]) -> Iterator[Told]:
+    """Yields each setting with its value, as a configuration file could have it, and where that comes from."""
     parts = (config, *(getattr(config, part) for part in PARTS))
     for option in options:
         value = next(getattr(part, option.name) for part in parts if hasattr(part, option.name))
-        origin = origins.get(option.name, "default")
-        if value is None and option.read is read_optional_seconds:
-            yield f'{option.name} = "never"  # {origin}'
-        elif value is None:
-            yield f"# {option.name} = {option.unset}  # {origin}"
-        else:
-            text = (
-                str(value).lower() if isinstance(value, bool | int | float) else json.dumps(value, ensure_ascii=False)
-            )
-            yield f"{option.name} = {text}  # {origin}"
+        never = value is None and option.read is read_optional_seconds
+        yield option, "never" if never else value, origins.get(option.name, "default")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -310,6 +306,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"backwire {version()}")
     parser.add_argument("--config", metavar="FILE", help=f'a TOML file of lines like grace = "20s" [{FILE_VARIABLE}]')
     parser.add_argument("--check-config", action="store_true", help="print every setting and its origin, and end")
+    parser.add_argument("--json", action="store_true", help="print those of --check-config as JSON")
     for heading, options in OPTIONS.items():
         group = parser.add_argument_group(heading)
         for option in options:

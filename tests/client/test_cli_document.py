@@ -17,7 +17,7 @@ EXAMPLES = [
     for line in block.splitlines()
     if line.startswith("backwire ")
 ]
-WITHOUT_JSON = {"serve", "verify", "config", "completion"}
+WITHOUT_JSON = {"serve", "verify", "completion"}
 """Those that become another program, whose options are not known here, and one that prints a script."""
 
 

@@ -1,4 +1,4 @@
-"""What commands print for programs, what `bench` measures, and the scripts that complete commands."""
+"""What commands print for programs, and what `bench` measures."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 import backwire as bw
-from backwire import _cli, _cli_completion
+from backwire import _cli
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 
 if TYPE_CHECKING:
@@ -169,43 +169,3 @@ class TestBench:
         assert [line.split()[0] for line in lines[head + 2 :]] == [
             "round_trip", "forward", "train_step", "three_calls", "pipelined",
         ]  # fmt: skip
-
-
-class TestCompletion:
-    @pytest.fixture(params=_cli_completion.SHELLS)
-    def script(self, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> str:
-        pytest.importorskip("shtab")
-        assert _cli.main(["completion", request.param]) == 0
-        return capsys.readouterr().out
-
-    def test_knows_commands_and_options(self, script: str) -> None:
-        for word in ("check-gradients", "completion", "fork", "learning-rate", "server-name"):
-            assert word in script
-
-    def test_completes_in_bash(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        pytest.importorskip("shtab")
-        assert _cli.main(["completion", "bash"]) == 0
-        path = tmp_path / "backwire.bash"
-        path.write_text(capsys.readouterr().out)
-        for words, expected in ((["backwire", "des"], "describe"), (["backwire", "train", "--lea"], "--learning-rate")):
-            quoted = " ".join(f"'{word}'" for word in words)
-            ask = (
-                f"source {path}; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; "
-                f"$(complete -p backwire | sed -E 's/.*-F ([^ ]+).*/\\1/') backwire '{words[-1]}' '{words[-2]}'; "
-                'printf "%s\\n" "${COMPREPLY[@]}"'
-            )
-            finished = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True, timeout=60)
-            assert [each.strip() for each in finished.stdout.split("\n") if each.strip()] == [expected]
-
-    def test_without_shtab_names_the_extra(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        monkeypatch.setitem(sys.modules, "shtab", None)
-        assert _cli.main(["completion", "zsh"]) == 1
-        assert "pip install 'backwire[cli]'" in capsys.readouterr().err
-
-    @pytest.mark.parametrize("arguments", [[], ["cmd"]])
-    def test_another_shell_is_wrong_usage(self, arguments: list[str]) -> None:
-        with pytest.raises(SystemExit) as ended:
-            _cli.main(["completion", *arguments])
-        assert ended.value.code == 2

@@ -52,7 +52,7 @@ def _backwire(words: list[str]) -> str | None:
     if words[:1] == ["serve"]:
         return _server(words[1:])
     if words[:2] == ["config", "check"]:
-        return _server(words[2:])
+        return _server([word for word in words[2:] if word != "--json"])
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):

@@ -1,5 +1,6 @@
 """Settings in a file: the same as by flags and variables, and less than both."""
 
+import json
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -112,3 +113,26 @@ def test_a_check_prints_every_setting_with_its_origin_as_a_file(
     assert parse(["--config", str(again)], {}) == parse(
         ["--config", str(path), "--grace", "2"], {"BACKWIRE_MAX_SESSIONS": "8"}
     )
+
+
+def test_a_check_as_json_tells_values_and_origins_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "backwire.toml"
+    path.write_text('max_passes = 3\nidle_ttl = "never"\nreflection = true\n')
+    with pytest.raises(SystemExit) as caught:
+        parse(["--check-config", "--json", "--config", str(path), "--grace", "2"], {"BACKWIRE_MAX_SESSIONS": "8"})
+    assert caught.value.code == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == [option.name for option in ALL]
+    assert found["max_passes"] == {"value": 3, "origin": str(path)}
+    assert found["idle_ttl"] == {"value": "never", "origin": str(path)}
+    assert found["reflection"] == {"value": True, "origin": str(path)}
+    assert found["grace"] == {"value": 2.0, "origin": "flag"}
+    assert found["max_sessions"] == {"value": 8, "origin": "BACKWIRE_MAX_SESSIONS"}
+    assert found["data_dir"] == {"value": None, "origin": "default"}
+
+
+def test_json_without_a_check_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(["--json"], {})
+    assert caught.value.code == 2
+    assert "--json goes with --check-config" in capsys.readouterr().err

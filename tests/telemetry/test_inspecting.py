@@ -84,6 +84,18 @@ def test_reflection_tells_the_contract_also_without_a_token_and_nothing_else(
 
 
 @WORKERS
+def test_reflection_knows_methods_and_the_names_of_fields_in_json(start_server: Start, workers: str) -> None:
+    with connected(start_server("--workers", workers, "--reflection")) as channel:
+        answer = asked(channel, file_containing_symbol=f"{CONTRACT}.TrainStep")
+        [told] = answer.file_descriptor_response.file_descriptor_proto[:1]
+        file = descriptor_pb2.FileDescriptorProto.FromString(told)
+        [request] = [each for each in file.message_type if each.name == "TrainStepRequest"]
+        assert next(each.json_name for each in request.field if each.name == "request_id") == "requestId"
+        missing = asked(channel, file_containing_symbol=f"{CONTRACT}.Guess")
+        assert missing.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+@WORKERS
 def test_channelz_shows_the_connections_of_a_server_without_tokens(start_server: Start, workers: str) -> None:
     with connected(start_server("--workers", workers, "--channelz", "--reflection")) as channel:
         assert "grpc.channelz.v1.Channelz" in services(channel)

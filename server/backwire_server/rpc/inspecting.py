@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import Default, DescriptorPool
 from grpc_health.v1 import health
 from grpc_status import rpc_status
@@ -66,7 +67,7 @@ def _add_reflection(server: Any, others: Sequence[str], pool: ThreadPoolExecutor
 
     names = [SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME, *others]
     kind: Any = reflection.aio.ReflectionServicer if pool is None else reflection.ReflectionServicer
-    servicer = kind(names, pool=_described(names))
+    servicer = kind(names, pool=_Symbols(_described(names)))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Servicer(servicer, pool), server)
 
 
@@ -92,6 +93,23 @@ class _Servicer:
         found: Any = partial(method) if identify is None else _guarded(method, identify)
         found.experimental_thread_pool = self._pool
         return found
+
+
+class _Symbols:
+    """A pool that also knows in which file a method is, which the runtime's does not tell and grpcurl asks."""
+
+    def __init__(self, pool: DescriptorPool) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802
+        """Returns the file of a message, a field, a service or a method by its full name; raises KeyError."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            return self._pool.FindMethodByName(symbol).containing_service.file
 
 
 def _guarded(method: Any, identify: Identify) -> Any:
@@ -133,9 +151,22 @@ def _described(names: Sequence[str]) -> DescriptorPool:
             seen.add(file.name)
             for needed in file.dependencies:
                 add(needed)
-            pool.AddSerializedFile(file.serialized_pb)
+            pool.AddSerializedFile(_with_json_names(file).SerializeToString())
 
     for name in names:
         if name != CHANNELZ:
             add(Default().FindServiceByName(name).file)
     return pool
+
+
+def _with_json_names(file: FileDescriptor) -> FileDescriptorProto:
+    """Returns a file in which every field has its name in JSON, which protoc leaves out and grpcurl may go by."""
+    proto = FileDescriptorProto()
+    file.CopyToProto(proto)
+    pending = [(each, file.message_types_by_name[each.name]) for each in proto.message_type]
+    while pending:
+        message, descriptor = pending.pop()
+        for field in message.field:
+            field.json_name = descriptor.fields_by_name[field.name].json_name
+        pending += [(each, descriptor.nested_types_by_name[each.name]) for each in message.nested_type]
+    return proto
