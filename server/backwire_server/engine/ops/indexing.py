@@ -43,7 +43,8 @@ def _(g: Value, y: Value, *inputs: Value, axis: int) -> tuple[Value, ...]:
 MOST_PARTS = 65_536
 
 
-def _split_sizes(size: Any, parts: int) -> list[int]:
+def split_sizes(size: Any, parts: int) -> list[int]:
+    """Returns the sizes of equal parts of an axis, of which the last ones may be smaller."""
     each = -(-size // parts)
     return [min(each, max(size - each * place, 0)) for place in range(parts)]
 
@@ -55,7 +56,7 @@ def _split_type(
     parts = num_outputs or n_outputs
     if parts > MOST_PARTS:
         raise InvalidAttribute(f"num_outputs is {parts}; at most {MOST_PARTS:,} parts are possible")
-    sizes = split.known.tolist() if split is not None else _split_sizes(int(x.shape[at]), parts)
+    sizes = split.known.tolist() if split is not None else split_sizes(int(x.shape[at]), parts)
     if isinstance(x.shape[at], int) and (sum(sizes) != x.shape[at] or min(sizes) < 0):
         raise ShapeMismatch(f"the sizes {sizes} do not add up to {x.shape[at]}, the size of axis {at}")
     return tuple(TensorType(x.dtype, (*x.shape[:at], size, *x.shape[at + 1 :])) for size in sizes)
@@ -76,7 +77,7 @@ def split(
     x: Array, split: Array | None = None, *, axis: int = 0, num_outputs: int | None = None, n_outputs: int = 1
 ) -> tuple[Array, ...]:
     """x cut along the axis into parts of the given sizes, or of equal ones, of which the last may be smaller."""
-    sizes = split.tolist() if split is not None else _split_sizes(x.shape[axis], num_outputs or n_outputs)
+    sizes = split.tolist() if split is not None else split_sizes(x.shape[axis], num_outputs or n_outputs)
     return tuple(np.split(x, np.cumsum(sizes)[:-1], axis))
 
 
@@ -87,7 +88,7 @@ def _(g: tuple[Value | None, ...], y: tuple[Value, ...], x: Value, *_: Any, axis
     return O.Concat(*parts, axis=axis)
 
 
-def _slices(shape: tuple[int, ...], starts: Any, ends: Any, axes: Any, steps: Any) -> tuple[slice, ...]:
+def slices_of(shape: tuple[int, ...], starts: Any, ends: Any, axes: Any, steps: Any) -> tuple[slice, ...]:
     """Returns the numpy slices of ONNX's Slice: ends beyond the axis are cut, a negative step runs backwards."""
     cut = [slice(None)] * len(shape)
     count = len(starts)
@@ -116,7 +117,7 @@ def _slice_type(
     first, last, places, strides = _slice_arguments(starts, ends, axes, steps)
     touched = range(len(first or [])) if places is None else axes_in_order(places, x.rank)
     shape = tuple(int(dim) if axis in touched else 0 for axis, dim in enumerate(x.shape))
-    cut = _slices(shape, first, last, places, strides)
+    cut = slices_of(shape, first, last, places, strides)
     lengths = (len(range(*each.indices(size))) for each, size in zip(cut, shape, strict=True))
     pairs = zip(x.shape, lengths, strict=True)
     return TensorType(x.dtype, tuple(n if axis in touched else dim for axis, (dim, n) in enumerate(pairs)))
@@ -135,7 +136,7 @@ def _slice_type(
 def slice_(x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None) -> Array:
     """x cut to [starts, ends) in steps along the axes, as Python slices do."""
     lists = [None if each is None else each.tolist() for each in (starts, ends, axes, steps)]
-    return x[_slices(x.shape, *lists)]
+    return x[slices_of(x.shape, *lists)]
 
 
 @gradient("Slice")
@@ -153,7 +154,7 @@ def slice_gradient(g: Array, *bounds: Array | None, shape: tuple[int, ...]) -> A
     """Zeros of the shape, with g where Slice with these bounds would take it from."""
     lists = [None if each is None else each.tolist() for each in (*bounds, None, None)[:4]]
     result = np.zeros(shape, g.dtype)
-    result[_slices(shape, *lists)] = g
+    result[slices_of(shape, *lists)] = g
     return result
 
 
