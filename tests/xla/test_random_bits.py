@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-jax = pytest.importorskip("jax")
+pytest.importorskip("jax")
 
+import jax
 from tests.xla.kernels import Call, call
 
 from backwire_server.engine import ops as _engine_ops  # noqa: F401  # fills the operator table
