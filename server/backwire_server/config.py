@@ -88,12 +88,14 @@ class Access:
         tls_certificate: The server's certificate and those above it; None for traffic that is not encrypted.
         tls_key: The key of that certificate.
         client_ca: The authorities that the certificates of clients must come from; None asks clients for none.
+        peer_ca: The authorities that those of other servers must come from; None for those of the system.
         tokens: The tokens that let clients in; None lets everybody in.
     """
 
     tls_certificate: str | None = None
     tls_key: str | None = None
     client_ca: str | None = None
+    peer_ca: str | None = None
     tokens: str | None = None
 
 
@@ -203,6 +205,8 @@ class Config:
 
     def _check_shared(self) -> None:
         keeping = self.keeping
+        if self.access.peer_ca is not None and (self.access.tls_certificate is None or not keeping.shared):
+            raise ConfigError("--peer-ca goes with --shared and --tls-certificate; give them, too, or leave it out")
         if not keeping.shared:
             return
         if self.replica is None or keeping.data_dir is None:

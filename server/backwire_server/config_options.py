@@ -97,6 +97,13 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
             unset="none: clients need no certificate",
         ),
         Option(
+            "peer_ca",
+            read_file,
+            "FILE",
+            "the authorities of the certificates of other servers that share the directory, PEM",
+            unset="those of the system",
+        ),
+        Option(
             "tokens",
             read_file,
             "FILE",

@@ -51,7 +51,7 @@ class Pair:
 
 
 class Authority:
-    """Issues certificates for `backwire.test`."""
+    """Issues certificates."""
 
     def __init__(self, name: str) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -60,11 +60,11 @@ class Authority:
         built = _builder(self._name, self._name, self._key, days=30).add_extension(constraints, critical=True)
         self.certificate = built.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, name: str, *, days: int = 30) -> Pair:
+    def issue(self, name: str, *, days: int = 30, host: str = "backwire.test") -> Pair:
         """Returns a certificate that is good for so many days from now, or has not been for so many if negative."""
         key = ec.generate_private_key(ec.SECP256R1())
         built = _builder(_named(name), self._name, key, days=days).add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("backwire.test")]), critical=False
+            x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False
         )
         certificate = built.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         return Pair(

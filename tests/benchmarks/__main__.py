@@ -19,6 +19,7 @@ from tests.benchmarks import (
     durability,
     figures,
     floor,
+    forwarding,
     hibernation,
     machine,
     memory,
@@ -46,6 +47,7 @@ SECTIONS: dict[str, Section] = {
     "snapshots": snapshots.measure,
     "hibernation": hibernation.measure,
     "overload": overload.measure,
+    "forwarding": forwarding.measure,
 }
 NAMES = (*STEPS, PRODUCTS, *SECTIONS)
 QUICK_NAMES = (*STEPS, "floor", "payloads", "durability")

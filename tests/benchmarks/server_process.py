@@ -81,3 +81,9 @@ def resident_bytes(pid: int, *, children: bool = True) -> int:
         return own
     listed = (path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children"))
     return own + sum(resident_bytes(int(child)) for each in listed for child in each)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Returns how long a process has computed, in the kernel too."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from grpc_status import rpc_status
 from backwire._errors import InvalidRequestError
 from backwire._following import FollowingChannel
 from backwire._transport_base import SESSION_KEY
+from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.reasons import DOMAIN
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -19,12 +21,16 @@ SECONDS = 20.0
 
 
 class Server:
-    """A server of one method, Name, which answers with its own, or that another address has the session."""
+    """A server of two methods that answer with its name, or that another address has the session.
+
+    If it `forwards`, that is told to those alone who follow.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.owner: str | None = None
         self.reason = "WRONG_REPLICA"
+        self.forwards = False
         self.calls = 0
         self._server = grpc.server(ThreadPoolExecutor(4))
         methods: dict[str, Any] = {
@@ -42,6 +48,8 @@ class Server:
         self.calls += 1
         if self.owner is None:
             return self.name.encode()
+        if self.forwards and FOLLOWS_KEY not in dict(context.invocation_metadata()):
+            return b"forwarded"
         info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata={"owner": self.owner})
         status = status_pb2.Status(code=UNAVAILABLE.value[0], message="elsewhere")
         status.details.add().Pack(info)
@@ -158,3 +166,27 @@ def test_an_owner_that_may_not_be_called_is_not(servers: tuple[Server, Server]) 
         caller.unary()
     assert caught.value.details() == "elsewhere"
     caller.channel.close()
+
+
+@pytest.mark.parametrize("way", ["unary", "stream"])
+def test_a_call_is_forwarded_where_the_owner_cannot_be_reached(
+    servers: tuple[Server, Server], caller: Caller, way: str
+) -> None:
+    one, other = servers
+    one.owner, one.forwards = other.address, True
+    other.stop()
+    call = getattr(caller, way)
+    for _ in range(2):  # the first learns of the owner or is sent there, the second that it cannot be reached
+        with suppress(grpc.RpcError):
+            call()
+    with suppress(grpc.RpcError):
+        call()
+    assert call() == "forwarded"
+
+
+def test_an_owner_that_is_reached_is_called_whether_others_forward_or_not(
+    servers: tuple[Server, Server], caller: Caller
+) -> None:
+    one, other = servers
+    one.owner, one.forwards = other.address, True
+    assert [caller.unary(), caller.unary()] == ["other", "other"]

@@ -12,6 +12,8 @@ from tests.deploy.test_proxies import FAST, Haproxy, running, tool
 from tests.trainees import Replica, batches, create
 
 import backwire as bw
+from backwire._channel import open_channel
+from backwire._transport import Transport
 
 LEASE_SECONDS = 1.0
 PLAIN = "bind 0.0.0.0:443 ssl crt /etc/haproxy/backwire.pem alpn h2"
@@ -65,6 +67,11 @@ def serving(directory: Path) -> Iterator[Site]:
         balancer = Balancer(directory, [each.address for each in replicas.values()], port)
         stack.enter_context(running(balancer))
         yield Site(replicas, data, f"127.0.0.1:{port}")
+
+
+def unfollowing(target: str) -> bw.Client:
+    """Returns a client as other languages have it, which does not go to owners itself."""
+    return bw.Client(Transport(open_channel(target, token=None, tls=None), token=None, timeout=None, retry=bw.Retry()))
 
 
 def warm(replica: Replica) -> None:

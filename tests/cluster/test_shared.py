@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
 
-from tests.cluster.site import Site
+from tests.cluster.site import Site, unfollowing
 from tests.trainees import PATIENCE, WAYS, Trainee, batches, create, pipelined
 
 import backwire as bw
@@ -23,6 +23,19 @@ def test_a_session_is_served_whichever_replica_is_asked_and_is_listed_by_all(sit
         with bw.connect(replica.address) as client:
             assert session.id in [each.id for each in client.sessions()]
             assert client.session(session.id).info().step == 1
+    assert site.owner(session.id) == "a"
+
+
+def test_a_client_that_does_not_follow_is_served_whichever_replica_it_asks(site: Site) -> None:
+    with bw.connect(site.replicas["a"].address) as client:
+        session = create(client, 4)
+    data = list(islice(batches(4), 3))
+    for step, (name, batch) in enumerate(zip(site.replicas, data, strict=True), 1):
+        with unfollowing(site.replicas[name].address) as client:
+            assert client.session(session.id).train_step(batch).step == step
+    with unfollowing(site.target) as client:
+        steps = [result.step for result in pipelined(client.session(session.id), data)]
+        assert steps == [4, 5, 6]
     assert site.owner(session.id) == "a"
 
 
@@ -68,9 +81,10 @@ def test_an_owner_that_was_paused_beyond_its_lease_changes_nothing_when_it_goes_
 def test_sessions_go_on_to_the_bit_while_replicas_are_killed_at_random(site: Site, undisturbed: bw.Client) -> None:
     draw = random.Random(SEED)
     with ExitStack() as stack:
-        client = stack.enter_context(bw.connect(site.target))
+        clients = [stack.enter_context(connect(site.target)) for connect in (bw.connect, unfollowing)]
         trainees = [
-            stack.enter_context(Trainee(create(client, seed), way, seed)) for seed, way in enumerate(WAYS * 2, 10)
+            stack.enter_context(Trainee(create(clients[seed // 2 % 2], seed), way, seed))
+            for seed, way in enumerate(WAYS * 2, 10)
         ]
         for _ in range(ROUNDS):
             for each in trainees:

@@ -20,6 +20,7 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import tensor_pb2
 from backwire_server.config import Capacity
 from backwire_server.engine.plan_cache import PlanCache
+from backwire_server.messages import fields
 from backwire_server.messages.graph import graph_from_proto
 from backwire_server.messages.optimizer import optimizer_from_proto
 from backwire_server.rpc.server import Server
@@ -28,7 +29,6 @@ from backwire_server.sessions.paging import PageTokens
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.storage import carrier, segment, segment_scan
 from backwire_server.storage.tensorfile import tensor_parts
-from backwire_server.workers import routing
 
 Target = Callable[[bytes], None]
 
@@ -99,9 +99,9 @@ def chunks(data: bytes) -> None:
 
 def route(data: bytes) -> None:
     """Reads the id of a session from a message as protobuf does, where that is sure of it."""
-    found = routing.text(data, 1)
-    routing.text_within(data, range(2, 12), 1)
-    routing.number(data)
+    found = fields.text(data, 1)
+    fields.text_within(data, range(2, 12), 1)
+    fields.number(data)
     try:
         message = pb.GetSessionRequest.FromString(data)
     except DecodeError:

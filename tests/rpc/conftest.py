@@ -57,9 +57,9 @@ SGD = optimizer_pb2.Optimizer(learning_rate=0.5, sgd=optimizer_pb2.Sgd())
 class Api:
     """A client of one server that speaks the contract, with shorter words."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, channel: grpc.Channel | None = None) -> None:
         self.server = server
-        self.channel = grpc.insecure_channel(server.address, [("grpc.max_receive_message_length", -1)])
+        self.channel = channel or grpc.insecure_channel(server.address, [("grpc.max_receive_message_length", -1)])
         self.stub = pb_grpc.GradientServiceStub(self.channel)
 
     def create(self, graph: graph_pb2.Graph | None = None, **request: Any) -> str:

@@ -52,6 +52,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "tls_certificate": (__file__, __file__),
     "tls_key": (__file__, __file__),
     "client_ca": (__file__, __file__),
+    "peer_ca": (__file__, __file__),
     "tokens": (__file__, __file__),
     "workers": ("3", 3),
     "worker_port": ("50052", 50052),
@@ -105,8 +106,11 @@ SAMPLES: dict[str, tuple[str, Any]] = {
 
 SHARING = ("--shared", "--replica", "a", "--data-dir", "/data")
 
-TOGETHER = dict.fromkeys(("tls_certificate", "tls_key", "client_ca"), ("tls_certificate", "tls_key"))
+TOGETHER: dict[str, tuple[str, ...]] = dict.fromkeys(
+    ("tls_certificate", "tls_key", "client_ca"), ("tls_certificate", "tls_key")
+)
 TOGETHER |= {"shared": ("replica", "data_dir")}
+TOGETHER |= {"peer_ca": ("tls_certificate", "tls_key", "shared", "replica", "data_dir")}
 """What must be set beside a setting."""
 
 
@@ -231,6 +235,8 @@ def test_times_are_written_in_the_usual_ways(text: str, value: float) -> None:
         (["--tls-certificate", __file__], "--tls-certificate and --tls-key go together"),
         (["--tls-key", __file__], "--tls-certificate and --tls-key go together"),
         (["--client-ca", __file__], "--client-ca takes --tls-certificate"),
+        (["--peer-ca", __file__, *SHARING], "--peer-ca goes with --shared and --tls-certificate"),
+        (["--peer-ca", __file__, "--tls-certificate", __file__, "--tls-key", __file__], "--peer-ca goes with --shared"),
         (["--tokens", "/nowhere/tokens.toml"], "is no file that can be read"),
         (["--tokens", "bw_secret"], "this is what such a file has in it"),
         (["--tls-certificate", __file__, "--tls-key", __file__, "--worker-port", "50052"], "not encrypted"),

@@ -4,11 +4,13 @@ import contextlib
 import logging
 import ssl
 import threading
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import grpc
 
-from backwire_server.access.files import stamp, warn_if_exposed
+from backwire_server.access.files import Stamp, stamp, warn_if_exposed
 from backwire_server.config_values import ConfigError
 
 _LOG = logging.getLogger("backwire.tls")
@@ -85,3 +87,32 @@ class _Files:
                 context.load_verify_locations(self._client_ca)
             if not context.cert_store_stats()["x509"]:
                 raise ConfigError(f"{self._client_ca} has no certificate of an authority; it must be PEM")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCertificates:
+    """What a server shows to other servers that it calls, and by which authorities it knows them."""
+
+    certificate: Path
+    key: Path
+    authorities: Path | None
+
+    @classmethod
+    def of(cls, certificate: str | None, key: str | None, authorities: str | None) -> Self | None:
+        """Returns those of a server with these files, PEM; None for one that does not encrypt.
+
+        Without authorities, those of the system are good.
+        """
+        if certificate is None or key is None:
+            return None
+        return cls(Path(certificate), Path(key), None if authorities is None else Path(authorities))
+
+    @property
+    def stamp(self) -> Stamp:
+        """What changes with the files; new connections take new credentials then."""
+        return stamp([self.certificate, self.key, *([] if self.authorities is None else [self.authorities])])
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Returns credentials for a connection; raises OSError for a file that cannot be read."""
+        roots = None if self.authorities is None else self.authorities.read_bytes()
+        return grpc.ssl_channel_credentials(roots, self.key.read_bytes(), self.certificate.read_bytes())

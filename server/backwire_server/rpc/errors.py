@@ -18,6 +18,21 @@ _LOG = logging.getLogger("backwire.errors")
 
 Code = grpc.StatusCode
 
+
+class Refused(Exception):
+    """A call was passed on to another server, which refused it.
+
+    Attributes:
+        status: What it told.
+        reason: Why; INTERNAL where that is none of the contract.
+    """
+
+    def __init__(self, status: status_pb2.Status, reason: Reason) -> None:
+        super().__init__(status.message)
+        self.status = status
+        self.reason = reason
+
+
 TABLE: dict[type[BaseException], tuple[grpc.StatusCode, Reason]] = {
     engine.EngineError: (Code.INVALID_ARGUMENT, Reason.INVALID_ARGUMENT),
     engine.GraphError: (Code.INVALID_ARGUMENT, Reason.INVALID_GRAPH),
@@ -88,6 +103,8 @@ FIELD_BYTES = 300  # together well within the 8 KiB of metadata that gRPC client
 
 def status_of(error: Exception) -> tuple[status_pb2.Status, Reason]:
     """Returns the status that tells the client of an error; logs one that nobody foresaw, which is told as INTERNAL."""
+    if isinstance(error, Refused):
+        return error.status, error.reason
     if isinstance(error, MemoryError):
         error = sessions.OutOfMemory(MEMORY_MESSAGE)
     found = TABLE.get(type(error))

@@ -17,6 +17,7 @@ from backwire_api.wire import Framed
 from backwire_server.messages.tensor_limits import check_tensors
 from backwire_server.rpc.admission import PIPELINES, Ticket, quota_of
 from backwire_server.rpc.call import Call, Reception
+from backwire_server.rpc.forwarding import SITED, Forwarder, here
 from backwire_server.rpc.pipeline import Incoming
 from backwire_server.sessions.errors import InvalidRequest
 
@@ -32,7 +33,15 @@ class CallInterceptor(grpc.ServerInterceptor):
     `pools` has one for every kind of call, each larger than what is admitted, so that a refusal never waits.
     """
 
-    def __init__(self, service: str, reception: Reception, pools: Mapping[str, ThreadPoolExecutor]) -> None:
+    def __init__(
+        self,
+        service: str,
+        reception: Reception,
+        pools: Mapping[str, ThreadPoolExecutor],
+        forwarder: Forwarder | None = None,
+    ) -> None:
+        """Has calls passed on that the forwarder has a way for, if there is one."""
+        self._forwarder = forwarder
         self._prefix = f"/{service}/"
         self._reception = reception
         self._pools = pools
@@ -53,9 +62,16 @@ class CallInterceptor(grpc.ServerInterceptor):
             method, client_streaming=handler.request_streaming, server_streaming=handler.response_streaming
         )
 
+        forwarder = self._forwarder if method in SITED else None
+        route = here if forwarder is None else forwarder.route
+
         def respond(messages: Messages, context: grpc.ServicerContext) -> bytes:
             call = Call(method, context, self._reception, quota)
             with call as ticket:
+                messages, passed = route(call, ticket, messages)
+                if passed is not None:
+                    (answer,) = passed
+                    return call.answered(answer)
                 response = self._answer(handler, call, ticket, messages)
                 call.tell_time()
                 return call.answered(response)
@@ -63,23 +79,25 @@ class CallInterceptor(grpc.ServerInterceptor):
         def stream(messages: Messages, context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(method, context, self._reception, quota)
             with call as ticket:
+                messages, passed = route(call, ticket, messages)
+                if passed is not None:
+                    yield from _sent(call, ticket, passed)
+                    return
                 request = _only(handler, call, ticket, messages)
-                for response in handler.unary_stream(request, call.scope):
-                    data = handler.response_serializer(response)
-                    ticket.wait.send()
-                    yield call.answered(data)
-                    ticket.wait.sent()
+                responses = handler.unary_stream(request, call.scope)
+                yield from _sent(call, ticket, map(handler.response_serializer, responses))
                 call.tell_time()
 
         def converse(messages: Messages, context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(method, context, self._reception, quota)
             with call as ticket:
+                messages, passed = route(call, ticket, messages)
+                if passed is not None:
+                    yield from _sent(call, ticket, passed)
+                    return
                 metrics, rates = self._reception.metrics, self._reception.rates
                 incoming = Incoming(messages, ticket, metrics, rates, call.renew, call.span)
-                for data in handler.stream_stream(incoming, call.scope):
-                    ticket.wait.send()
-                    yield call.answered(data)
-                    ticket.wait.sent()
+                yield from _sent(call, ticket, handler.stream_stream(incoming, call.scope))
                 call.tell_time()
 
         behaviour: Any = converse if quota == PIPELINES else stream if handler.response_streaming else respond
@@ -97,6 +115,13 @@ class CallInterceptor(grpc.ServerInterceptor):
             response = handler.unary_unary(_only(handler, call, ticket, messages), call.scope)
         data: bytes = handler.response_serializer(response)
         return data
+
+
+def _sent(call: Call, ticket: Ticket, answers: Messages) -> Messages:
+    for answer in answers:
+        ticket.wait.send()
+        yield call.answered(answer)
+        ticket.wait.sent()
 
 
 def _keeping(handler: Any, call: Call, ticket: Ticket, messages: Messages) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from backwire_server.access.keyring import Keyring
 from backwire_server.config import Access, Capacity, Keeping
 from backwire_server.rpc.admission import CALLS, LOOKUPS, PIPELINES, STREAMS, Admission
 from backwire_server.rpc.call import Reception, let_in
+from backwire_server.rpc.forwarding import Forwarder
 from backwire_server.rpc.inspecting import Inspection, add_inspection
 from backwire_server.rpc.interceptor import CallInterceptor
 from backwire_server.rpc.listening import FAREWELL_SECONDS, bind, credentials_of, options
@@ -83,7 +84,9 @@ class Server:
         rates = Rates(limits_of, capacity.max_calls_per_second)
         identify = keyring.identify if keyring else let_in
         reception = Reception(self.admission, self.metrics, identify, rates, limits, tracer)
-        interceptor = CallInterceptor(SERVICE.full_name, reception, self._pools)
+        shared = isinstance(vault, SharedVault)
+        self._forwarder = Forwarder(home.replica, self._store.elsewhere, access) if shared else None
+        interceptor = CallInterceptor(SERVICE.full_name, reception, self._pools, self._forwarder)
         self._server = grpc.server(
             self._others, interceptors=[interceptor], options=[*options(limits, capacity), *inspection.options]
         )
@@ -126,6 +129,8 @@ class Server:
         self._health.enter_graceful_shutdown()
         drained = self.admission.drain(grace)
         self._server.stop(FAREWELL_SECONDS if drained else 0).wait()
+        if self._forwarder is not None:
+            self._forwarder.close()
         self._store.close(deadline - time.monotonic())
         for pool in (*self._pools.values(), self._others):
             pool.shutdown(wait=False, cancel_futures=True)

@@ -22,6 +22,10 @@ class Arrivals:
         entry = None if self._vault is None else self._vault.entry(session_id)
         return None if entry is None else self._add(self._maker.asleep(entry))
 
+    def elsewhere(self, session_id: str) -> str:
+        """Returns the address of another server that has a session open; empty for none."""
+        return "" if self._vault is None else self._vault.owner(session_id)
+
     def find_all(self, known: Container[str]) -> None:
         """Finds all whose ids are not known."""
         for session_id in self._vault.names() if self._vault is not None else ():

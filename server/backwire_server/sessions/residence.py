@@ -176,6 +176,11 @@ class Residence:
         return self._keeper.awake
 
     @property
+    def held(self) -> bool:
+        """Whether it is in memory, and its files are in order and this server's still."""
+        return self._keeper.awake and not self._keeper.broken
+
+    @property
     def nbytes(self) -> int:
         """The bytes that it holds in memory."""
         return self._keeper.nbytes

@@ -222,6 +222,13 @@ class SessionStore:
             return arrived
         raise absent(session_id, "" if self._arrivals.anywhere(session_id) else self._replica)
 
+    def elsewhere(self, session_id: str, caller: Caller = ANYONE) -> str:
+        """Returns the address of another server that has the caller's session open; empty for none."""
+        with self._mutex:
+            found = self._sessions.get(session_id)
+        held = found is not None and found[1].held
+        return "" if held or not caller.owns(session_id) else self._arrivals.elsewhere(session_id)
+
     def overview(self, most: int = 0, caller: Caller = ANYONE) -> Overview:
         """As `overview_of` the caller's sessions: at most so many, 100 for 0; raises InvalidRequest for below 0."""
         size = page_limit(most, "max_sessions")

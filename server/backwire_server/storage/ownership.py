@@ -97,6 +97,17 @@ class Ownership:
         """Returns the directory that has the session's, to look on; raises SessionNotFound, OSError."""
         return self._root / session_id / str(self._mark(session_id))
 
+    def owner(self, session_id: str) -> str:
+        """Returns the address of another server that lives and has a session; empty for none, and where none is."""
+        try:
+            mark = self._mark(session_id)
+            if not mark.replica or self._is_mine(mark):
+                return ""
+            member = self._membership.alive(mark.replica, mark.incarnation)
+        except (SessionNotFound, OSError):
+            return ""
+        return member.address if member else ""
+
     def lost(self, session_id: str) -> WrongReplica:
         """Returns the error for a session that was taken from this server."""
         try:

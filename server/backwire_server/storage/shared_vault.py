@@ -105,6 +105,10 @@ class SharedVault:
             return Entry(session_id, 0.0, None, False, self.default)
         return Entry(session_id, found.created, found.key, False, found.durability, found.step, found.contributions)
 
+    def owner(self, session_id: str) -> str:
+        """Returns the address of another server that lives and has a session open; empty for none."""
+        return self._ownership.owner(session_id) if is_id(session_id) else ""
+
     def deletions(self) -> list[tuple[str, RequestKey]]:
         """Returns which sessions were deleted lately, and by which request, oldest first."""
         with self._mutex:

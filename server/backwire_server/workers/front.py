@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.access.keyring import Keyring
 from backwire_server.config import Config, version
+from backwire_server.messages import fields
 from backwire_server.messages.request_keys import MAX_ID_BYTES
 from backwire_server.rpc.admission import Admission, quota_of
 from backwire_server.rpc.call import let_in
@@ -28,7 +29,7 @@ from backwire_server.sessions.paging import PageTokens, page_limit
 from backwire_server.sessions.requests import WINDOW
 from backwire_server.telemetry.collecting import StaffCollector
 from backwire_server.telemetry.metrics import Metrics
-from backwire_server.workers import listing, overview, routing
+from backwire_server.workers import listing, overview
 from backwire_server.workers.assignment import of_all
 from backwire_server.workers.pipes import Pipe
 from backwire_server.workers.process import WorkerProcess
@@ -159,7 +160,7 @@ class Front(grpc.GenericRpcHandler):
         if not method.client_streaming:
             caller.ticket.wait.busy()
         special = self._special.get(method.name)
-        session_id = routing.text(first, 1) if special is None else ""
+        session_id = fields.text(first, 1) if special is None else ""
         try:
             if method.name == "ImportSession":
                 await self._import(caller, first)
@@ -173,15 +174,15 @@ class Front(grpc.GenericRpcHandler):
             raise lost(session_id) from None
 
     async def _create(self, caller: Caller, message: bytes) -> bytes:
-        async with self._making(routing.text(message, 4)) as worker:
+        async with self._making(fields.text(message, 4)) as worker:
             return await caller.unary(worker, message)
 
     async def _import(self, caller: Caller, first: bytes) -> None:
-        async with self._making(routing.text(first, 1)) as worker:
+        async with self._making(fields.text(first, 1)) as worker:
             await caller.stream(worker, first)
 
     async def _fork(self, caller: Caller, message: bytes) -> bytes:
-        worker = self._supervisor.find(routing.text(message, 1))
+        worker = self._supervisor.find(fields.text(message, 1))
         response = await caller.unary(worker, message)
         worker.note_created()
         return response
@@ -205,8 +206,8 @@ class Front(grpc.GenericRpcHandler):
             worker.note_created()
 
     async def _delete(self, caller: Caller, message: bytes) -> bytes:
-        request_id = routing.text(message, 2)
-        worker = self._chosen(request_id) or self._supervisor.find(routing.text(message, 1))
+        request_id = fields.text(message, 2)
+        worker = self._chosen(request_id) or self._supervisor.find(fields.text(message, 1))
         self._remember(request_id, worker)
         return await caller.unary(worker, message)
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_server.messages import fields
 from backwire_server.rpc.errors import status_of
 from backwire_server.sessions.errors import NoWorker, SessionError
-from backwire_server.workers import routing
 from backwire_server.workers.process import WorkerProcess
 from backwire_server.workers.relay import ENDED, Caller, WorkerEnded, noticing_the_end
 from backwire_server.workers.supervisor import Supervisor, lost
@@ -67,7 +67,7 @@ class Pipe:
 
     async def _pump(self) -> None:
         while (message := await self._caller.read()) is not None:
-            kind, session_id = routing.text_within(message, _KINDS, 1)
+            kind, session_id = fields.text_within(message, _KINDS, 1)
             self._parts.append(message)
             self._held += len(message)
             if kind != _CHUNK or self._held > 2 * self._max_chunk_bytes:
@@ -75,7 +75,7 @@ class Pipe:
                 # which refuses them.
                 self._held = 0
                 parts, self._parts = self._parts, []
-                await self._pass_on(routing.number(message), session_id, parts)
+                await self._pass_on(fields.number(message), session_id, parts)
                 self._caller.ticket.give(sum(map(len, parts)))
         if self._parts:
             await self._pass_on(0, "", self._parts)  # the client broke off; a worker says so
@@ -120,7 +120,7 @@ class Pipe:
             async with noticing_the_end(branch.worker):
                 async for response in branch.call:
                     await self._caller.write(response)
-                    if routing.text_within(response, _ANSWERS, 1)[0] != _ANSWERED_CHUNK:
+                    if fields.text_within(response, _ANSWERS, 1)[0] != _ANSWERED_CHUNK:
                         branch.unanswered.popleft()
                         if not branch.unanswered:
                             branch.idle.set()

@@ -1,0 +1,120 @@
+"""Learns which server has a session, where several share a directory and the target is any of them."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from backwire._errors import BackwireError
+from backwire._transport_base import SESSION_KEY
+from backwire_api.metadata import FOLLOWS_KEY
+from backwire_api.reasons import DOMAIN, Reason
+
+Channel = TypeVar("Channel")
+
+PAUSE_SECONDS = 0.5
+"""How long a server that went away is not gone to, while others may still name it."""
+
+LONG_PAUSE_SECONDS = 60.0
+"""The same for one that never answered, which may be out of this client's reach; calls are forwarded meanwhile."""
+
+
+class Owners(Generic[Channel]):
+    """The channels to servers that tell which of them has a session.
+
+    A server that does not have it answers WRONG_REPLICA and the owner's address, as long as calls say that the client
+    follows; else it forwards them. They say so unless the owner was found not to be reachable from here. May be used by
+    several threads at once.
+
+    Attributes:
+        main: The channel to any of the servers.
+    """
+
+    def __init__(self, main: Channel, open_channel: Callable[[str], Channel]) -> None:
+        """Opens other channels by address."""
+        self.main = main
+        self._open_channel = open_channel
+        self._mutex = threading.Lock()
+        self._channels: dict[str, Channel] = {}
+        self._owners: dict[str, str] = {}
+        self._forwarded: dict[str, float] = {}
+        self._answered: set[str] = set()
+        self._paused: dict[str, float] = {}
+
+    @property
+    def channels(self) -> list[Channel]:
+        """All that were opened."""
+        with self._mutex:
+            return [self.main, *self._channels.values()]
+
+    def owner(self, session_id: str) -> str:
+        """Returns the address at which a session is called; empty for that of the main channel."""
+        return self._owners.get(session_id, "")
+
+    def to(self, address: str) -> Channel:
+        """Returns the channel to an address."""
+        return self._channels[address] if address else self.main
+
+    def told(self, session_id: str, metadata: Iterable[Any] | None) -> tuple[Any, ...]:
+        """Returns the metadata of a call for a session, with whether the client follows."""
+        follows = time.monotonic() >= self._forwarded.get(session_id, 0.0)
+        return (*(metadata or ()), (FOLLOWS_KEY, "1")) if follows else tuple(metadata or ())
+
+    def answered(self, address: str) -> None:
+        """Learns that a call to an address succeeded."""
+        self._answered.add(address)
+
+    def note(self, session_id: str, address: str, call: Any) -> bool:
+        """Learns from a call to an address that is over; tells whether it should be sent again at once."""
+        if call.code() is not grpc.StatusCode.UNAVAILABLE:
+            self._answered.add(address)
+            return False
+        reason, owner = _told(call)
+        with self._mutex:
+            if address and reason in ("", Reason.SHUTTING_DOWN):
+                seconds = PAUSE_SECONDS if reason or address in self._answered else LONG_PAUSE_SECONDS
+                self._paused[address] = time.monotonic() + seconds
+            if reason in ("", Reason.SHUTTING_DOWN, Reason.WRONG_REPLICA):
+                self._owners.pop(session_id, None)
+            if reason != Reason.WRONG_REPLICA or owner in ("", address):
+                return False
+            return self._follow(session_id, owner)
+
+    def _follow(self, session_id: str, owner: str) -> bool:
+        """Has a session called at an address, or forwarded there where it cannot be; tells whether that is new."""
+        before = self._forwarded.pop(session_id, None)
+        until = self._paused.get(owner, 0.0)
+        if time.monotonic() >= until and (owner in self._channels or self._opened(owner)):
+            self._owners[session_id] = owner
+            return True
+        self._forwarded[session_id] = max(until, time.monotonic() + PAUSE_SECONDS)
+        return before is None
+
+    def _opened(self, owner: str) -> bool:
+        try:
+            self._channels[owner] = self._open_channel(owner)
+        except BackwireError:  # a token would travel in clear text, or it is no address
+            return False
+        return True
+
+
+def session_of(metadata: Iterable[Any] | None) -> str:
+    """Returns the session that a call names in its metadata; empty for none."""
+    return next((value for key, value in metadata or () if key == SESSION_KEY), "")
+
+
+def _told(call: Any) -> tuple[str, str]:
+    """Returns the reason that the server told of a failure, and the owner; empty for none."""
+    try:
+        status = rpc_status.from_call(call)
+    except Exception:  # whatever a proxy put there
+        return "", ""
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details if status is not None else ():
+        if detail.Unpack(info) and info.domain == DOMAIN:
+            return info.reason, info.metadata.get("owner", "")
+    return "", ""

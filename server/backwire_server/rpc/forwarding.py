@@ -1,0 +1,215 @@
+"""Passes calls on to the server that has their session, where several share a directory, message by message, as bytes.
+
+A call is passed on before anything is done for it here, with its metadata, its deadline and its cancellation, and ends
+with what it is answered there. It is passed on once: a server that gets such a call does it or refuses it.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+from grpc.experimental import ChannelOptions
+from grpc_status import rpc_status
+
+from backwire_api.metadata import FOLLOWS_KEY
+from backwire_api.reasons import DOMAIN, Reason
+from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_server.access.credentials import PeerCertificates
+from backwire_server.access.files import Stamp
+from backwire_server.config import Access
+from backwire_server.messages import fields
+from backwire_server.rpc.admission import Ticket
+from backwire_server.rpc.call import Call
+from backwire_server.rpc.errors import Refused
+from backwire_server.rpc.methods import SERVICE
+from backwire_server.sessions.caller import Caller
+from backwire_server.sessions.errors import DeadlineExceeded, NoWorker
+
+Messages = Iterator[bytes]
+
+FORWARDED_KEY = "backwire-forwarded"
+"""In the metadata of a call that was passed on: by which server. It is not passed on again."""
+
+SESSION_KEY = "backwire-session-id"
+"""In the metadata of a Pipeline: its first session, which else its first message tells."""
+
+PIPELINE = "Pipeline"
+SITED = {PIPELINE} | {
+    method.name
+    for method in SERVICE.methods
+    if (first := method.input_type.fields_by_number.get(1)) is not None and first.name == "session_id"
+}
+"""The methods whose calls are for a session."""
+
+_UPLOADS = {method.name for method in SERVICE.methods if method.client_streaming}
+_KINDS = {each.number for each in pb.PipelineRequest.DESCRIPTOR.oneofs_by_name["kind"].fields}
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_retries", 0),  # whoever calls repeats
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 400),
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # as long may connecting take before it is tried anew
+    ("grpc.keepalive_time_ms", 20_000),  # a server that vanished without a word is noticed while a call waits for it
+    ("grpc.keepalive_timeout_ms", 5_000),
+    (ChannelOptions.SingleThreadedUnaryStream, 1),  # answers come to the thread that waits for them
+)
+
+
+def here(_call: Call, _ticket: Ticket, messages: Messages) -> tuple[Messages, Messages | None]:
+    """As `Forwarder.route`, of calls that are all done here."""
+    return messages, None
+
+
+class Forwarder:
+    """The ways to the other servers. May be used by several threads at once."""
+
+    def __init__(self, replica: str, elsewhere: Callable[[str, Caller], str], access: Access) -> None:
+        """Passes on calls for sessions for which `elsewhere` tells an address; connects as `access` has it."""
+        self._replica = replica
+        self._elsewhere = elsewhere
+        self._certificates = PeerCertificates.of(access.tls_certificate, access.tls_key, access.peer_ca)
+        self._mutex = threading.Lock()
+        self._channels: dict[tuple[str, Stamp], grpc.Channel] = {}
+
+    def route(self, call: Call, ticket: Ticket, messages: Messages) -> tuple[Messages, Messages | None]:
+        """Returns the messages of a call, of which the first may have been awaited, and its answers.
+
+        There are none (None) for a call that is to be done here. They raise Refused for an error, and what else a call
+        here may raise.
+        """
+        metadata = dict(call.scope.context.invocation_metadata() or ())
+        if FOLLOWS_KEY in metadata or FORWARDED_KEY in metadata:
+            return messages, None
+        session_id = str(metadata.get(SESSION_KEY, "")) if call.method == PIPELINE else ""
+        if not session_id:
+            first = next(messages, None)
+            if first is None:
+                return messages, None
+            messages = chain([first], messages)
+            session_id = _session(call.method, first)
+        address = self._elsewhere(session_id, call.scope.caller)
+        if not address:
+            return messages, None
+        call.session = session_id[:8]
+        return messages, self._answers(self._channel(address), call, ticket, messages)
+
+    def close(self) -> None:
+        """Ends the connections, and calls in progress with them."""
+        with self._mutex:
+            for channel in self._channels.values():
+                channel.close()
+
+    def _answers(self, channel: Any, call: Call, ticket: Ticket, messages: Messages) -> Messages:
+        context, path = call.scope.context, f"/{SERVICE.full_name}/{call.method}"
+        requests = _Requests(call, ticket, messages)
+        terms: dict[str, Any] = {
+            "timeout": call.scope.remaining(),
+            "metadata": (*_ordinary(context.invocation_metadata() or ()), (FORWARDED_KEY, self._replica)),
+        }
+        passed: Any = (
+            channel.stream_stream(path)(requests.read(lambda: passed.cancel()), **terms)
+            if call.method in _UPLOADS
+            else channel.unary_stream(path)(requests.only(), **terms)
+        )
+        if not context.add_callback(passed.cancel):
+            passed.cancel()  # the call is over already
+        try:
+            yield from passed
+            context.set_trailing_metadata(_ordinary(passed.trailing_metadata() or ()))
+        except grpc.RpcError:
+            if requests.problem is not None:
+                raise requests.problem from None
+            if not context.is_active():  # the client is gone, or another call had the place
+                raise
+            raise _refusal(passed) from None
+        finally:
+            passed.cancel()
+
+    def _channel(self, address: str) -> Any:
+        certificates = None if address.startswith("unix:") else self._certificates
+        key = address, () if certificates is None else certificates.stamp
+        with self._mutex:
+            if key not in self._channels:
+                self._channels[key] = (
+                    grpc.insecure_channel(address, _OPTIONS)
+                    if certificates is None
+                    else grpc.secure_channel(address, certificates.credentials(), _OPTIONS)
+                )
+            return self._channels[key]
+
+
+class _Requests:
+    """The messages of a call on their way; each counts for the call until the next is asked for.
+
+    Attributes:
+        problem: What ended them early, if anything did.
+    """
+
+    def __init__(self, call: Call, ticket: Ticket, messages: Messages) -> None:
+        self.problem: Exception | None = None
+        self._call = call
+        self._ticket = ticket
+        self._messages = messages
+
+    def only(self) -> bytes:
+        """Returns the message of a call that has one."""
+        message = self._counted(next(self._messages))
+        self._ticket.wait.busy()
+        return message
+
+    def read(self, cancel: Callable[[], object]) -> Messages:
+        """Yields the messages, in a thread of gRPC's; where one cannot be taken, that is the problem, and cancels."""
+        if self._call.method == PIPELINE:
+            self._ticket.wait.idle()  # who waits for whom is known where it is answered
+        try:
+            for message in self._messages:
+                yield self._counted(message)
+                self._ticket.give(len(message))
+            self._ticket.wait.busy()
+        except Exception as error:
+            self.problem = error
+            cancel()
+
+    def _counted(self, message: bytes) -> bytes:
+        self._ticket.take(len(message))
+        self._call.received(len(message))
+        return message
+
+
+def _session(method: str, first: bytes) -> str:
+    """Returns the session that the first message of a call names; empty for none."""
+    return fields.text_within(first, _KINDS, 1)[1] if method == PIPELINE else fields.text(first, 1)
+
+
+def _refusal(failed: Any) -> Exception:
+    """Returns what a call that was passed on failed with: as it was told, or why nothing was told."""
+    code = failed.code()
+    status = rpc_status.from_call(failed)
+    if status is not None:
+        return Refused(status, _reason(status))
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineExceeded("the deadline passed before the replica that has the session answered; repeat the call")
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED):
+        return NoWorker(
+            "the replica that has the session could not be reached, or ended the call before it was whole; call again",
+            retry_after=0.1,
+        )
+    return Refused(status_pb2.Status(code=code.value[0], message=failed.details() or ""), Reason.INTERNAL)
+
+
+def _reason(status: status_pb2.Status) -> Reason:
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        if detail.Unpack(info) and info.domain == DOMAIN and info.reason in set(Reason):
+            return Reason(info.reason)
+    return Reason.INTERNAL
+
+
+def _ordinary(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[str, str | bytes], ...]:
+    """Returns the metadata that is not gRPC's own."""
+    return tuple((key, value) for key, value in metadata if not (key.startswith("grpc-") or key == "user-agent"))

@@ -1,0 +1,190 @@
+"""A call that comes to the wrong one of the servers over a directory is passed on to the right one, and only once."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from tests.access.conftest import Authority
+from tests.rpc.conftest import TIMEOUT, Api
+
+from backwire_api import tensors
+from backwire_api.metadata import FOLLOWS_KEY
+from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_server.config import Access, Capacity, Keeping
+from backwire_server.rpc.forwarding import FORWARDED_KEY, SESSION_KEY
+from backwire_server.rpc.server import Server
+from backwire_server.sessions import trainer
+from backwire_server.sessions.calls import TrainCall
+from backwire_server.sessions.info import Home
+from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.scope import CallStop
+from backwire_server.sessions.trainer import Trainer
+
+LEASE = 3_600.0
+OPEN = Access()
+X = {"x": tensors.encode(np.asarray([1.0, -2.0, 4.0]))}
+
+
+def started(directory: Path, name: str, access: Access = OPEN, listen: str = "127.0.0.1:0") -> Server:
+    directory.mkdir(exist_ok=True)
+    keeping = Keeping(str(directory), shared=True, lease=LEASE)
+    limits = Limits(max_message_bytes=8 << 20)
+    return Server(listen, limits, Capacity(), Home(replica=name), keeping, access)
+
+
+@pytest.fixture
+def replicas(tmp_path: Path) -> Iterator[tuple[Api, Api]]:
+    """Clients, which follow nobody, of two servers over a directory."""
+    found = Api(started(tmp_path, "a")), Api(started(tmp_path, "b"))
+    yield found
+    for api in found:
+        api.channel.close()
+        api.server.stop(5.0)
+
+
+def test_unary_calls_and_streams_of_all_kinds_are_passed_on(replicas: tuple[Api, Api]) -> None:
+    owner, other = replicas
+    session = owner.create()
+    assert other.train(session).result.step == 1
+    forward = other.forward(session)
+    other.backward(session, forward.forward_id)
+    assert set(other.gradients(session)) == {"w"}
+    assert other.step(session).step == 2
+    assert other.set_parameters(session, {"w": [1.0, 2.0, 3.0]}) == 2
+    assert other.parameters(session)["w"].tolist() == [1.0, 2.0, 3.0]
+    asked = [
+        pb.PipelineRequest(id=number, train_step=pb.TrainStepRequest(session_id=session, inputs=X)) for number in (1, 2)
+    ]
+    assert [answer.train_step.result.step for answer in other.stub.Pipeline(iter(asked), timeout=TIMEOUT)] == [3, 4]
+    assert owner.info(session).step == 4, "it stayed where it was"
+    other.stub.DeleteSession(pb.DeleteSessionRequest(session_id=session), timeout=TIMEOUT)
+    assert owner.server.census[0] == 0
+
+
+def test_messages_larger_than_those_of_grpc_are_passed_on(replicas: tuple[Api, Api], refused: Any) -> None:
+    owner, other = replicas
+    session, names = owner.create(), ["n" * 100] * 50_000
+    told = [refused(lambda api=api: api.backward(session, "f", wrt=names)) for api in (owner, other)]
+    assert told[0].reason == told[1].reason == "PASS_NOT_FOUND"
+
+
+def test_errors_come_with_what_was_told_of_them(replicas: tuple[Api, Api], refused: Any) -> None:
+    owner, other = replicas
+    session = owner.create()
+    told = [
+        refused(
+            lambda api=api: api.stub.Backward(pb.BackwardRequest(session_id=session, forward_id="f"), timeout=TIMEOUT)
+        )
+        for api in (owner, other)
+    ]
+    assert told[0].reason == "PASS_NOT_FOUND"
+    assert vars(told[0]) == vars(told[1])
+
+
+def test_what_the_owner_tells_of_its_time_comes_with_the_answer(replicas: tuple[Api, Api]) -> None:
+    owner, other = replicas
+    request = pb.TrainStepRequest(session_id=owner.create(), inputs=X)
+    _, call = other.stub.TrainStep.with_call(request, timeout=TIMEOUT)
+    assert "compute" in dict(call.trailing_metadata())["server-timing"]
+
+
+@pytest.mark.parametrize("key", [FOLLOWS_KEY, FORWARDED_KEY])
+def test_a_call_of_a_client_that_follows_or_that_was_passed_on_is_refused_with_the_address(
+    replicas: tuple[Api, Api], refused: Any, key: str
+) -> None:
+    owner, other = replicas
+    request = pb.StepRequest(session_id=owner.create())
+    told = refused(lambda: other.stub.Step(request, timeout=TIMEOUT, metadata=((key, "c"),)))
+    assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "WRONG_REPLICA")
+
+
+class Held:
+    """Holds each TrainStep, when it is about to compute, until it is to stop."""
+
+    def __init__(self, until: Callable[[Callable[[], Any]], None]) -> None:
+        self.begun, self.stopped = threading.Event(), threading.Event()
+        self._until = until
+
+    def train(self, owner: Trainer, call: TrainCall, ready: Callable[[], None], stop: CallStop) -> object:
+        self.begun.set()
+        self._until(lambda: stop.wanted)
+        self.stopped.set()
+        return Trainer.train(owner, call, ready, stop)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch, until: Callable[[Callable[[], Any]], None]) -> Held:
+    found = Held(until)
+    monkeypatch.setitem(trainer._COMPUTING, TrainCall, found.train)
+    return found
+
+
+def test_a_client_that_goes_stops_the_computation(replicas: tuple[Api, Api], held: Held) -> None:
+    owner, other = replicas
+    request = pb.TrainStepRequest(session_id=owner.create(), inputs=X)
+    call = other.stub.TrainStep.future(request, timeout=TIMEOUT)
+    assert held.begun.wait(TIMEOUT)
+    call.cancel()
+    assert held.stopped.wait(TIMEOUT)
+
+
+def test_a_client_whose_stream_ends_stops_the_computation(replicas: tuple[Api, Api], held: Held) -> None:
+    owner, other = replicas
+    request = pb.PipelineRequest(id=1, train_step=pb.TrainStepRequest(session_id=owner.create(), inputs=X))
+    call = other.stub.Pipeline(iter([request]), timeout=TIMEOUT)
+    assert held.begun.wait(TIMEOUT)
+    call.cancel()
+    assert held.stopped.wait(TIMEOUT)
+
+
+def test_a_deadline_stops_the_computation(replicas: tuple[Api, Api], held: Held, refused: Any) -> None:
+    owner, other = replicas
+    request = pb.TrainStepRequest(session_id=owner.create(), inputs=X)
+    told = refused(lambda: other.stub.TrainStep(request, timeout=0.3))
+    assert told.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert held.stopped.wait(TIMEOUT)
+
+
+def test_an_owner_that_is_gone_is_told_as_a_reason_to_call_again(replicas: tuple[Api, Api], refused: Any) -> None:
+    owner, other = replicas
+    session = owner.create()
+    assert other.train(session).result.step == 1
+    owner.server._server.stop(None).wait()  # as if it were killed: it has not let go
+    told = refused(lambda: other.train(session))
+    assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_WORKER")
+    assert told.retry_after is not None
+
+
+def test_a_pipeline_that_begins_with_chunks_tells_its_session_beside_it(
+    replicas: tuple[Api, Api], converse: Any
+) -> None:
+    owner, other = replicas
+    session = owner.create()
+    stream = converse(other, metadata=((SESSION_KEY, session),))
+    stream.chunks("x", np.asarray([1.0, -2.0, 4.0]))
+    stream.send(train_step=pb.TrainStepRequest(session_id=session))
+    assert stream.answer().train_step.result.step == 1
+
+
+def test_servers_that_encrypt_know_each_other_by_their_authority(tmp_path: Path) -> None:
+    authority = Authority("ours")
+    pair, ca = authority.issue("replicas", host="localhost"), tmp_path / "ca.crt"
+    paths = tmp_path / "tls.crt", tmp_path / "tls.key"
+    for path, content in zip((*paths, ca), (pair.certificate, pair.key, authority.certificate), strict=True):
+        path.write_bytes(content)
+    access = Access(str(paths[0]), str(paths[1]), client_ca=str(ca), peer_ca=str(ca))
+    credentials = grpc.ssl_channel_credentials(authority.certificate, pair.key, pair.certificate)
+    with ExitStack() as stack:
+        apis = []
+        for name in "ab":
+            server = started(tmp_path / "data", name, access, "localhost:0")
+            stack.callback(server.stop, 5.0)
+            channel = stack.enter_context(grpc.secure_channel(server.address, credentials))
+            apis.append(Api(server, channel))
+        owner, other = apis
+        assert other.train(owner.create()).result.step == 1
