@@ -1,5 +1,6 @@
 """Calls go to the server that has the session, by what those say that do not have it."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,6 +14,7 @@ from grpc_status import rpc_status
 from backwire._errors import InvalidRequestError
 from backwire._following import FollowingChannel
 from backwire._transport_base import SESSION_KEY
+from backwire.aio import _following as aio_following
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.reasons import DOMAIN
 
@@ -72,6 +74,40 @@ class Caller:
         (answer,) = self._stream(b"", timeout=SECONDS, metadata=((SESSION_KEY, session),))
         return bytes(answer).decode()
 
+    def close(self) -> None:
+        self.channel.close()
+
+
+class AwaitingCaller:
+    """The same by a channel whose calls are awaited."""
+
+    def __init__(self, first: Server) -> None:
+        self._runner = asyncio.Runner()
+        self._runner.run(self._open(first.address))
+
+    def unary(self, session: str = "s") -> str:
+        return self._runner.run(self._call_unary(session))
+
+    def stream(self, session: str = "s") -> str:
+        return self._runner.run(self._call_stream(session))
+
+    def close(self) -> None:
+        self._runner.run(self.channel.close())
+        self._runner.close()
+
+    async def _open(self, address: str) -> None:
+        self.channel = aio_following.FollowingChannel(grpc.aio.insecure_channel(address), grpc.aio.insecure_channel)
+        self._unary = self.channel.unary_unary("/test.Names/Unary")
+        self._stream = self.channel.unary_stream("/test.Names/Stream")
+
+    async def _call_unary(self, session: str) -> str:
+        return bytes(await self._unary(b"", timeout=SECONDS, metadata=((SESSION_KEY, session),))).decode()
+
+    async def _call_stream(self, session: str) -> str:
+        stream = self._stream(b"", timeout=SECONDS, metadata=((SESSION_KEY, session),))
+        (answer,) = [each async for each in stream]
+        return bytes(answer).decode()
+
 
 @pytest.fixture
 def servers() -> Iterator[tuple[Server, Server]]:
@@ -81,11 +117,11 @@ def servers() -> Iterator[tuple[Server, Server]]:
         each.stop()
 
 
-@pytest.fixture
-def caller(servers: tuple[Server, Server]) -> Iterator[Caller]:
-    found = Caller(servers[0])
+@pytest.fixture(params=[Caller, AwaitingCaller])
+def caller(servers: tuple[Server, Server], request: pytest.FixtureRequest) -> Iterator[Caller]:
+    found = request.param(servers[0])
     yield found
-    found.channel.close()
+    found.close()
 
 
 def test_a_call_is_sent_on_at_once_and_those_after_it_go_straight(
@@ -165,7 +201,7 @@ def test_an_owner_that_may_not_be_called_is_not(servers: tuple[Server, Server]) 
     with pytest.raises(grpc.RpcError) as caught:
         caller.unary()
     assert caught.value.details() == "elsewhere"
-    caller.channel.close()
+    caller.close()
 
 
 @pytest.mark.parametrize("way", ["unary", "stream"])

@@ -1,5 +1,6 @@
 """Any replica serves any session over one directory, and whatever becomes of the others, each change is made once."""
 
+import asyncio
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -37,6 +38,23 @@ def test_a_client_that_does_not_follow_is_served_whichever_replica_it_asks(site:
         steps = [result.step for result in pipelined(client.session(session.id), data)]
         assert steps == [4, 5, 6]
     assert site.owner(session.id) == "a"
+
+
+def test_a_client_that_awaits_is_served_whichever_replica_it_asks_and_goes_on_when_the_owner_ends(site: Site) -> None:
+    data = list(islice(batches(5), 6))
+
+    async def train(session_id: str) -> list[int]:
+        async with bw.aio.connect(site.replicas["b"].address) as client:
+            session = await client.session(session_id)
+            steps = [(await session.train_step(batch)).step for batch in data[:2]]
+            await asyncio.to_thread(site.replicas["a"].upgrade)
+            async with session.pipeline() as pipe:
+                futures = [await pipe.train_step(batch) for batch in data[2:]]
+            return steps + [(await future).step for future in futures]
+
+    with bw.connect(site.replicas["a"].address) as client:
+        session = create(client, 5)
+    assert asyncio.run(train(session.id)) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_session_of_a_replica_that_ended_in_good_order_goes_on_with_another(site: Site) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +23,7 @@ from backwire._status import ServerStatus, SessionHistory
 from backwire._timeout import Timeout
 from backwire._transport_base import REQUEST_KEY, SESSION_KEY
 from backwire._value import Value
+from backwire.aio._following import FollowingChannel
 from backwire.aio._session import Session
 from backwire.aio._transport import Transport
 
@@ -39,7 +41,8 @@ def connect(
     """Returns a client of the server at `target`, to be used on the event loop on which this is called.
 
     Arguments are those of `backwire.connect`. An embedded server starts when the client is entered with `async with`.
-    Where the server has several processes, all calls go by its address.
+    Where the server has several processes, all calls go by its address; among replicas that share a directory, they go
+    to the one that has the session.
 
     Example:
         >>> async def train():
@@ -164,7 +167,8 @@ class Client:
 
     def _open(self, target: str) -> Transport:
         token, tls, timeout = self._settings.token, self._settings.tls, self._settings.timeout
-        channel = open_async_channel(target, token=token, tls=tls)
+        opened = partial(open_async_channel, token=token, tls=tls)
+        channel = FollowingChannel(opened(target), opened)
         return Transport(channel, token=token, timeout=timeout, retry=self._retry)
 
     def __repr__(self) -> str:

@@ -44,7 +44,7 @@ class Transport(TransportBase):
         rpc = getattr(self.stub, call.rpc)
 
         async def attempt(seconds: float | None) -> Any:
-            return await _telling(rpc(_one_by_one(call.requests()), timeout=seconds, metadata=self._told()))
+            return await rpc(_one_by_one(call.requests()), timeout=seconds, metadata=self._told())
 
         return call.read(await self.run(attempt, self.patience(timeout, "transfer"), call.request_id, rpc))
 
@@ -61,7 +61,7 @@ class Transport(TransportBase):
     ) -> AsyncGenerator[bytes, None]:
         """Yields the serialized answers on a Pipeline stream, once; raises grpc.RpcError when it breaks."""
         self._check_open()
-        call = _telling(self._pipeline(messages, timeout=seconds, metadata=self._told()))
+        call = self._pipeline(messages, timeout=seconds, metadata=self._told())
         try:
             async for data in call:
                 yield data
@@ -137,27 +137,6 @@ class Transport(TransportBase):
                 if span is not None:
                     span.repeated(error, wait)
                 await self.pause(wait, error)
-
-
-class _Telling:
-    """The inner call of a stream of requests, which lets the server say why it takes no more of them.
-
-    grpc.aio gives a call whose message could not be sent a status of its own, in place of the one that is on its way.
-    """
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def set_internal_error(self, text: str) -> None:
-        """Leaves the status to the server."""
-
-
-def _telling(call: Any) -> Any:
-    call._cython_call = _Telling(call._cython_call)
-    return call
 
 
 def _waited_for(stream: Any, loop: asyncio.AbstractEventLoop) -> Iterator[Any]:
