@@ -88,6 +88,7 @@ from backwire._info import (
 from backwire._inspection import (
     GradientCheck,
     GraphDescription,
+    NodeCost,
     OpAttribute,
     OpInfo,
     OpInput,
@@ -118,6 +119,7 @@ from backwire._schedules import (
     StepSchedule,
 )
 from backwire._session import Session
+from backwire._session_description import SessionDescription
 from backwire._status import ServerLoad, ServerStatus, SessionHistory, SessionStatus, StepRecord, Usage
 from backwire._tensorboard import TensorBoard
 from backwire._timeout import Timeout
@@ -180,6 +182,7 @@ __all__ = [
     "NoGradientsError",
     "NoLossError",
     "NoOptimizerError",
+    "NodeCost",
     "NonFiniteGradientError",
     "NotDurableError",
     "NotFoundError",
@@ -215,6 +218,7 @@ __all__ = [
     "ServerStartError",
     "ServerStatus",
     "Session",
+    "SessionDescription",
     "SessionHistory",
     "SessionInfo",
     "SessionLimits",

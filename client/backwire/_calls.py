@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from backwire import _inspection, _messages
+from backwire import _inspection, _messages, _session_description
 from backwire._arrays import Array
 from backwire._call import Call, Download, TensorCall, Upload
 from backwire._info import StepResult, TrainStepResult, step_fields
 from backwire._inspection import GradientCheck
 from backwire._messages import Arrays, Mode, NonFinite, Normalize
 from backwire._pipeline_messages import Answer
+from backwire._session_description import SessionDescription
 from backwire._session_state import SessionState
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 from backwire_api.wire import Framed
@@ -182,6 +183,15 @@ def check_gradients(
     session._check_open()
     request = _inspection.check_request(session._created, inputs, parameters, max_elements, seed)
     return Call("CheckGradients", request, _inspection.gradient_check)
+
+
+def describe(
+    session: SessionState, inputs: Arrays | None, shapes: Mapping[str, Sequence[int]] | None, passes: int
+) -> Call[SessionDescription]:
+    """Returns the call of `Session.describe`."""
+    session._check_open()
+    request = _session_description.describe_request(session._created, inputs or {}, shapes or {}, passes)
+    return Call("DescribeSession", request, _session_description.session_description)
 
 
 def train_step_result(answer: Answer) -> TrainStepResult:

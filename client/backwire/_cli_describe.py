@@ -51,7 +51,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"what steps are made with: {', '.join(sorted(OPTIMIZERS))} or {NO_OPTIMIZER} (default: %(default)s)",
     )
     parser.add_argument("--values", action="store_true", help="list every value of the graph, too")
-    parser.add_argument("--json", action="store_true", help="print JSON, with every value")
+    parser.add_argument(
+        "--nodes", action="store_true", help="list every node with its work, too, those with most first"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, with every value and node")
     _cli_options.add_target(parser, _cli_options.PRIVATE, timeout=60.0)
 
 
@@ -67,10 +70,14 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
     if options.json:
         yield _cli_options.as_json(_document(made))
     else:
-        yield from _lines(made, values=options.values)
+        yield from _lines(made)
+        if options.values:
+            yield from _values(made)
+        if options.nodes:
+            yield from _nodes(made)
 
 
-def _lines(made: _Report, *, values: bool) -> Iterator[str]:
+def _lines(made: _Report) -> Iterator[str]:
     found, flops = made.found, "FLOP"
     assumed = [f"{symbol}={size}" for symbol, size in made.sizes.assumed.items()]
     trained = f"{_cli_options.count(found.parameter_count)}, of which {_cli_options.count(found.trainable_count)} train"
@@ -89,10 +96,23 @@ def _lines(made: _Report, *, values: bool) -> Iterator[str]:
         *([("TrainStep", _wire(found.train_step))] if found.train_step else []),
     ]
     yield from _cli_options.table(rows)
-    if values:
-        yield ""
-        cells = [(each.name, each.dtype.name, str(list(each.shape))) for each in found.values.values()]
-        yield from _cli_options.table([("VALUE", "DTYPE", "SHAPE"), *cells])
+
+
+def _values(made: _Report) -> Iterator[str]:
+    yield ""
+    cells = [(each.name, each.dtype.name, str(list(each.shape))) for each in made.found.values.values()]
+    yield from _cli_options.table([("VALUE", "DTYPE", "SHAPE"), *cells])
+
+
+def _nodes(made: _Report) -> Iterator[str]:
+    yield ""
+    ops = {next(filter(None, node.outputs)): node.op for node in made.graph.proto.nodes}
+    costs = sorted(made.found.nodes.items(), key=lambda item: -item[1].forward_flops - item[1].backward_flops)
+    cells = [
+        (name, ops[name], *(_cli_options.scaled(flops, "FLOP") for flops in (each.forward_flops, each.backward_flops)))
+        for name, each in costs
+    ]
+    yield from _cli_options.table([("NODE", "OP", "FORWARD", "BACKWARD"), *cells], right=(2, 3))
 
 
 def _document(made: _Report) -> dict[str, Any]:
@@ -109,6 +129,10 @@ def _document(made: _Report) -> dict[str, Any]:
         **{name: getattr(found, name) for name in (*figures, *costs)},
         "wire": {"forward": _pair(found.forward), "train_step": found.train_step and _pair(found.train_step)},
         "values": [_value(each) for each in found.values.values()],
+        "nodes": [
+            {"output": name, "forward_flops": each.forward_flops, "backward_flops": each.backward_flops}
+            for name, each in found.nodes.items()
+        ],
     }
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import backwire
 from backwire import _cli_models, _cli_options, _drawing_text, _functions_math
+from backwire._cli_models import Sizes
+from backwire._client import Client
 from backwire._drawing import Drawing, drawing
 from backwire._errors import InvalidRequestError
 from backwire._graph import Graph
+from backwire._inspection import GraphDescription
 
 _SECONDS = 120.0
 _SUFFIXES = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".mermaid": "mermaid"}
@@ -34,6 +37,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=1,3,224,224",
         help="the shape of an input; sizes that nothing gives are taken to be 1",
+    )
+    parser.add_argument(
+        "--profile",
+        type=_cli_options.positive,
+        metavar="PASSES",
+        help="measure so many passes on random inputs, and tell what each operator and its gradient take",
     )
     _cli_options.add_json(parser)
     _cli_options.add_target(parser, _cli_options.PRIVATE, timeout=60.0)
@@ -91,8 +100,20 @@ def _drawn(options: argparse.Namespace) -> Drawing:
     sizes = _cli_models.sizes_of(model, dict(options.shape), otherwise=1)
     graph = model if options.forward else _with_loss(model, options.loss)
     with backwire.connect(options.target, timeout=options.timeout, **_cli_options.credentials(options)) as client:
-        found, ops = client.describe(graph, sizes.shapes), client.ops()
-    return drawing(graph.proto, found.values, ops, backward=not options.forward)
+        ops = client.ops()
+        if options.profile is None:
+            found, costs = client.describe(graph, sizes.shapes), {}
+        else:
+            found = _profiled(client, graph, sizes, options.profile)
+            costs = found.nodes
+    return drawing(graph.proto, found.values, ops, backward=not options.forward, costs=costs)
+
+
+def _profiled(client: Client, graph: Graph, sizes: Sizes, passes: int) -> GraphDescription:
+    with client.create_session(graph) as session:
+        found = session.describe(_cli_models.draw(graph, sizes, {}, seed=0), passes=passes)
+    assert found.description is not None
+    return found.description
 
 
 def _with_loss(model: Graph, wanted: str | None) -> Graph:

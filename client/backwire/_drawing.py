@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from backwire import _arrays
-from backwire._inspection import OpInfo, ValueInfo
+from backwire import _arrays, _drawing_costs
+from backwire._inspection import NodeCost, OpInfo, ValueInfo
 from backwire_api import tensors
 from backwire_api.v1 import graph_pb2
 
@@ -18,6 +18,7 @@ Kind = Literal["input", "parameter", "frozen", "constant", "op", "output", "loss
 Way = Literal["value", "gradient", "kept", "update"]
 
 _NABLA = "∇"
+_NO_COSTS: Mapping[str, NodeCost] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +59,23 @@ class Drawing:
 
 
 def drawing(
-    proto: graph_pb2.Graph, values: Mapping[str, ValueInfo], ops: Mapping[str, OpInfo], *, backward: bool
+    proto: graph_pb2.Graph,
+    values: Mapping[str, ValueInfo],
+    ops: Mapping[str, OpInfo],
+    *,
+    backward: bool,
+    costs: Mapping[str, NodeCost] = _NO_COSTS,
 ) -> Drawing:
-    """Returns the drawing of a graph whose values have these types, with its gradients where `backward` is set."""
-    forward = _Forward(proto, values)
+    """Returns the drawing of a graph whose values have these types, with its gradients where `backward` is set.
+
+    `costs` says what nodes take, which operators then tell, and so do their gradients; those that are not drawn tell it
+    at their operators.
+    """
+    forward = _Forward(proto, values, costs, alone=not backward)
     forward.draw()
     if backward:
         differentiable = {name for name, op in ops.items() if op.differentiable}
-        _Backward(forward, differentiable).draw()
+        _Backward(forward, differentiable, costs).draw()
     return Drawing(forward.boxes, forward.arrows)
 
 
@@ -73,6 +83,8 @@ def drawing(
 class _Forward:
     proto: graph_pb2.Graph
     values: Mapping[str, ValueInfo]
+    costs: Mapping[str, NodeCost]
+    alone: bool
     boxes: list[Box] = field(default_factory=list)
     arrows: list[Arrow] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
@@ -108,7 +120,8 @@ class _Forward:
     def _node(self, box: str, node: graph_pb2.Node) -> None:
         outputs = [name for name in node.outputs if name]
         label = () if outputs[0] == node.op else (node.name or outputs[0],)
-        self.boxes.append(Box(box, "op", node.op, (*label, *self._notes(outputs[0]))))
+        cost = _drawing_costs.notes(self.costs.get(outputs[0]), backward=self.alone)
+        self.boxes.append(Box(box, "op", node.op, (*label, *self._notes(outputs[0]), *cost)))
         for source in sources(node):
             self.arrows.append(Arrow(self.origins[source], box))
         self.origins.update(dict.fromkeys(outputs, box))
@@ -124,8 +137,9 @@ class _Forward:
 class _Backward:
     """Adds to a drawing the boxes and arrows of its gradients."""
 
-    def __init__(self, forward: _Forward, differentiable: Collection[str]) -> None:
+    def __init__(self, forward: _Forward, differentiable: Collection[str], costs: Mapping[str, NodeCost]) -> None:
         self._forward = forward
+        self._costs = costs
         self._nodes = [(f"n{index}", node) for index, node in enumerate(forward.proto.nodes)]
         self._differentiable = differentiable
         self._trained = {each.name for each in forward.proto.parameters if not each.frozen}
@@ -141,7 +155,8 @@ class _Backward:
             if node.op not in self._differentiable or not inputs or not carried.intersection(node.outputs):
                 continue
             own = f"g{box}"
-            self._forward.boxes.append(Box(own, "gradient", f"{_NABLA} {node.op}", beside=box))
+            cost = _drawing_costs.gradient_notes(self._costs.get(next(filter(None, node.outputs))))
+            self._forward.boxes.append(Box(own, "gradient", f"{_NABLA} {node.op}", cost, beside=box))
             self._forward.arrows.append(Arrow(box, own, "kept"))
             for name in carried.intersection(node.outputs):
                 self._arrive(name, fed[name], own)

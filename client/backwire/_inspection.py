@@ -36,6 +36,23 @@ class WireBytes:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeCost:
+    """What a node of a graph takes; what several have in common is computed, and counts, at the first of them alone.
+
+    Attributes:
+        forward_flops: The floating-point operations of the node in a forward pass; see `GraphDescription`.
+        backward_flops: Those that the backward pass takes for it.
+        forward_seconds: The time that the node took, the median of all measured passes; 0 where none was.
+        backward_seconds: That of the backward pass for it.
+    """
+
+    forward_flops: int
+    backward_flops: int
+    forward_seconds: float
+    backward_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class GraphDescription:
     """What training a graph takes. Every value counts in full, also where the engine lets two share memory.
 
@@ -54,6 +71,8 @@ class GraphDescription:
             an operator needs only while it runs.
         forward: What `Session.forward` sends when all outputs are asked for.
         train_step: What `Session.train_step` sends; None for a graph without loss.
+        nodes: What each node takes, by its first output and in the order in which they run. What belongs to none, such
+            as a sum of gradients, is not there.
     """
 
     values: dict[str, ValueInfo]
@@ -68,6 +87,7 @@ class GraphDescription:
     peak_bytes: int
     forward: WireBytes
     train_step: WireBytes | None
+    nodes: dict[str, NodeCost]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +187,16 @@ def describe_request(
     graph: Graph, input_shapes: Mapping[str, Sequence[int]], optimizer: Optimizer | None
 ) -> service_pb2.DescribeGraphRequest:
     """Returns the request."""
-    shapes = {name: service_pb2.TensorShape(sizes=shape) for name, shape in input_shapes.items()}
     return service_pb2.DescribeGraphRequest(
-        graph=graph.proto, input_shapes=shapes, optimizer=None if optimizer is None else optimizer.to_proto()
+        graph=graph.proto,
+        input_shapes=tensor_shapes(input_shapes),
+        optimizer=None if optimizer is None else optimizer.to_proto(),
     )
+
+
+def tensor_shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, service_pb2.TensorShape]:
+    """Returns the messages."""
+    return {name: service_pb2.TensorShape(sizes=shape) for name, shape in shapes.items()}
 
 
 def check_request(
@@ -198,6 +224,7 @@ def graph_description(message: service_pb2.DescribeGraphResponse) -> GraphDescri
         **{name: getattr(message, name) for name in (*figures, *costs)},
         forward=_wire_bytes(message.forward),
         train_step=_wire_bytes(message.train_step) if message.HasField("train_step") else None,
+        nodes={each.output: _node_cost(each) for each in message.nodes},
     )
 
 
@@ -219,6 +246,10 @@ def gradient_check(message: service_pb2.CheckGradientsResponse) -> GradientCheck
 
 def _values(messages: Sequence[service_pb2.ValueInfo]) -> dict[str, ValueInfo]:
     return {each.name: ValueInfo(each.name, tensors.dtype_of(each.dtype), tuple(each.shape)) for each in messages}
+
+
+def _node_cost(message: service_pb2.NodeCost) -> NodeCost:
+    return NodeCost(message.forward_flops, message.backward_flops, message.forward_seconds, message.backward_seconds)
 
 
 def _wire_bytes(message: service_pb2.WireBytes) -> WireBytes:

@@ -1,6 +1,6 @@
 """Session: the three verbs, and the state that the server keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from backwire import _calls
 from backwire._arrays import Array
@@ -12,6 +12,7 @@ from backwire._messages import Arrays, Mode, NonFinite, Normalize
 from backwire._pipeline import Pipeline
 from backwire._pipeline_messages import UNLIMITED, Answer, checked_depth
 from backwire._pipeline_stream import PipelineStream
+from backwire._session_description import SessionDescription
 from backwire._session_fit import FittedSession
 from backwire._tensor_calls import TensorCalls
 from backwire._transport import Transport
@@ -231,6 +232,33 @@ class Session(FittedSession):
         """
         call = _calls.check_gradients(self, inputs, parameters, max_elements, seed)
         return self._transport.send(call, timeout)
+
+    def describe(
+        self,
+        inputs: Arrays | None = None,
+        *,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        passes: int = 0,
+        timeout: float | None = None,
+    ) -> SessionDescription:
+        """Asks for the graph of the session and what a pass takes, by shapes and by the clock; changes nothing.
+
+        Args:
+            inputs: As in `forward`: what passes are measured on.
+            shapes: The shapes of inputs, in place of `inputs` where nothing is measured.
+            passes: How many passes to measure, with their gradients, up to 1,000; other calls on the session wait.
+            timeout: See the class.
+
+        Example:
+            >>> x = bw.input("x", ("batch", 8))
+            >>> session = client.create_session(bw.mean(bw.dense(x, 4, name="top")))
+            >>> found = session.describe({"x": np.ones((2, 8))}, passes=3)
+            >>> [(node.op, found.description.nodes[node.outputs[0]].forward_flops) for node in found.graph.proto.nodes]
+            [('Gemm', 136), ('ReduceMean', 1)]
+            >>> found.forward_seconds > 0
+            True
+        """
+        return self._transport.send(_calls.describe(self, inputs, shapes, passes), timeout)
 
     def set_parameters(self, values: Arrays, *, request_id: str | None = None, timeout: float | None = None) -> None:
         """Replaces some or all parameters, frozen ones too, all or nothing; arrays are converted as inputs are.

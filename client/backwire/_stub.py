@@ -46,6 +46,7 @@ class Stub:
     ExportSession: "Download[pb.ExportSessionRequest, pb.ExportSessionResponse]"
     ImportSession: "Upload[pb.ImportSessionRequest, pb.ImportSessionResponse]"
     DescribeGraph: "Unary[pb.DescribeGraphRequest, pb.DescribeGraphResponse]"
+    DescribeSession: "Unary[Framed[pb.DescribeSessionRequest], pb.DescribeSessionResponse]"
     ListOps: "Unary[pb.ListOpsRequest, pb.ListOpsResponse]"
     CheckGradients: "Unary[Framed[pb.CheckGradientsRequest], pb.CheckGradientsResponse]"
     GetStatus: "Unary[pb.GetStatusRequest, pb.GetStatusResponse]"

@@ -21,6 +21,7 @@ LOOKING = {
     "GetSessionHistory",
     "ListCheckpoints",
     "CheckGradients",
+    "DescribeSession",
     "ExportSession",
     "Forward",
     "Pipeline",

@@ -243,6 +243,14 @@ class FakeService(FakeStatus, FakeDurability, service_grpc.GradientServiceServic
             response.values.add(name=name, dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=shape.sizes)
         return self._serve("DescribeGraph", request, context, lambda: response)
 
+    def DescribeSession(self, request: Any, context: Any) -> Any:
+        session = self._session(request.session_id, context)
+        response = service_pb2.DescribeSessionResponse(forward_seconds=0.5 * request.passes)
+        response.graph.inputs.extend(session.inputs)
+        if request.inputs or request.input_shapes:
+            response.description.nodes.add(output="y", forward_flops=3, backward_seconds=0.25 * request.passes)
+        return self._serve("DescribeSession", request, context, lambda: response)
+
     def ListOps(self, request: Any, context: Any) -> Any:
         return self._serve("ListOps", request, context, lambda: service_pb2.ListOpsResponse(ops=self.ops))
 

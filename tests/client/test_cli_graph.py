@@ -1,6 +1,7 @@
 """`backwire graph`, with a real server."""
 
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -217,3 +218,19 @@ def test_a_graphviz_that_fails_is_told(run: Run, model: str, tmp_path: Path, mon
     code, _, err = run(model, "--format", "svg")
     assert code == 1
     assert "Graphviz failed: out of ink; use --format dot" in err
+
+
+def test_a_profile_tells_work_and_time_of_operators_and_gradients(run: Run, model: str) -> None:
+    found = drawn(run, model, "--shape", "x=32,5", "--profile", "2")
+    (tanh,) = (box for box in found.boxes if box.title == "Tanh")
+    (slope,) = (box for box in found.boxes if box.title == "∇ Tanh")
+    assert re.fullmatch(r"128 FLOP, [\d.]+ µs", tanh.notes[-1])
+    assert re.fullmatch(r"[\d.]+ FLOP, [\d.]+ µs", slope.notes[-1])
+    plain = drawn(run, model, "--shape", "x=32,5")
+    assert [box.title for box in plain.boxes] == [box.title for box in found.boxes]
+
+
+def test_a_profile_of_the_forward_pass_tells_both_at_the_operator(run: Run, model: str) -> None:
+    found = drawn(run, model, "--shape", "x=32,5", "--forward", "--profile", "1")
+    (tanh,) = (box for box in found.boxes if box.title == "Tanh")
+    assert tanh.notes[-1].startswith("∇ ")

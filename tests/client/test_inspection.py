@@ -67,6 +67,30 @@ def test_the_text_of_an_op_is_its_signature() -> None:
     assert str(many) == "Op(x, *inputs)\nDoes it.\n[any number of outputs, not differentiable]"
 
 
+def test_a_session_is_described_by_shapes_or_measured_on_inputs(session: bw.Session, service: "FakeService") -> None:
+    told = session.describe()
+    assert [each.name for each in told.graph.proto.inputs] == ["x", "labels"]
+    assert (told.description, told.forward_seconds) == (None, 0)
+    shaped = session.describe(shapes={"x": (1, 2)}).description
+    assert shaped is not None
+    assert shaped.nodes == {"y": bw.NodeCost(3, 0, 0.0, 0.0)}
+    timed = session.describe({"x": np.ones((1, 2)), "labels": np.zeros(1, int)}, passes=2)
+    assert timed.forward_seconds == 1.0
+    assert timed.description is not None
+    assert timed.description.nodes["y"].backward_seconds == 0.5
+    requests = service.requests["DescribeSession"]
+    assert [each.passes for each in requests] == [0, 0, 2]
+    assert [sorted(each.inputs) for each in requests] == [[], [], ["labels", "x"]]
+    assert list(requests[1].input_shapes["x"].sizes) == [1, 2]
+
+
+@pytest.mark.parametrize("passes", [-1, 1001])
+def test_a_number_of_passes_that_is_wrong_is_not_sent(session: bw.Session, service: "FakeService", passes: int) -> None:
+    with pytest.raises(bw.InvalidRequestError, match="passes"):
+        session.describe(passes=passes)
+    assert not service.requests["DescribeSession"]
+
+
 def test_check_gradients_tells_the_worst(session: bw.Session, service: "FakeService") -> None:
     inputs = {"x": np.ones((1, 2)), "labels": np.zeros(1, int)}
     found = session.check_gradients(inputs, max_elements=3, seed=9)

@@ -23,7 +23,17 @@ def test_everything_public_is_documented() -> None:
 
 RETURNED = {
     *("CheckpointInfo", "InputInfo", "LeaseInfo", "ParameterInfo", "SessionInfo", "SessionLimits", "StepResult"),
-    *("TrainStepResult", "GradientCheck", "GraphDescription", "OpAttribute", "OpInfo", "OpInput", "ParameterCheck"),
+    *(
+        "TrainStepResult",
+        "GradientCheck",
+        "GraphDescription",
+        "NodeCost",
+        "SessionDescription",
+        "OpAttribute",
+        "OpInfo",
+        "OpInput",
+        "ParameterCheck",
+    ),
     *("ValueInfo", "WireBytes", "ServerLoad", "ServerStatus", "SessionHistory", "SessionStatus", "StepRecord", "Usage"),
     *("Lease", "Forward", "ForwardFuture", "PipelineFuture", "Epoch", "Training", "Reason", "Optimizer", "Schedule"),
 }

@@ -24,6 +24,7 @@ MAPS: dict[type[Message], str] = {
     pb.TrainStepRequest: "inputs",
     pb.TrainStepResponse: "outputs",
     pb.CheckGradientsRequest: "inputs",
+    pb.DescribeSessionRequest: "inputs",
 }
 CHUNKS = [pb.GetParametersResponse, pb.SetParametersRequest, pb.GetGradientsResponse]
 DTYPES = ["float32", "float64", "float16", "bfloat16", "int8", "int64", "uint16", "bool"]

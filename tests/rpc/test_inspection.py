@@ -1,4 +1,4 @@
-"""DescribeGraph, ListOps and CheckGradients, through a real server."""
+"""DescribeGraph, ListOps, DescribeSession and CheckGradients, through a real server."""
 
 from typing import Any
 
@@ -59,6 +59,9 @@ def test_a_description_tells_types_work_and_bytes(api: Any) -> None:
     assert found.peak_bytes > found.pass_bytes
     assert (found.forward.request, found.forward.response) == (84, 140 + 8)
     assert (found.train_step.request, found.train_step.response) == (84, 8)
+    assert [(each.output, each.forward_flops) for each in found.nodes] == [("y", 2 * 7 * 3 * 5), ("l", 1)]
+    assert sum(each.backward_flops for each in found.nodes) == found.backward_flops
+    assert {each.forward_seconds for each in found.nodes} == {0}, "nothing was measured"
     assert not api.stub.ListSessions(pb.ListSessionsRequest()).sessions
 
 
@@ -120,6 +123,68 @@ def test_ops_are_listed_with_inputs_and_attributes(api: Any) -> None:
     assert [each.required for each in ops["Cast"].attributes if each.name == "to"] == [True]
     assert not next(each for each in ops["Conv"].attributes if each.name == "pads").HasField("default")
     assert ops["Gradient"].variadic
+
+
+def made(api: Any, graph: graph_pb2.Graph) -> str:
+    answer = api.stub.CreateSession(pb.CreateSessionRequest(graph=graph))
+    return str(answer.session.session_id)
+
+
+def test_a_session_tells_its_graph_without_what_takes_room(api: Any) -> None:
+    graph = product_graph()
+    graph.constants.add(name="few", value=tensors.encode(np.arange(128.0)))
+    graph.constants.add(name="many", value=tensors.encode(np.arange(129.0)))
+    graph.parameters.add(name="c", value=tensors.encode(np.arange(3)), frozen=True)
+    found = api.stub.DescribeSession(pb.DescribeSessionRequest(session_id=made(api, graph)))
+    assert found.graph.nodes == graph.nodes
+    few, many = found.graph.constants
+    assert few == graph.constants[0]
+    assert (many.value.data, many.value.shape) == (b"", [129])
+    assert found.graph.parameters[0] == graph.parameters[0]
+    assert (found.graph.parameters[1].value.data, found.graph.parameters[1].value.shape) == (b"", [3])
+    assert not found.HasField("description"), "nothing says how large a batch is"
+
+
+def test_a_session_is_described_as_its_graph_is(api: Any) -> None:
+    shapes = {"x": pb.TensorShape(sizes=[7, 3])}
+    session = made(api, product_graph())
+    found = api.stub.DescribeSession(pb.DescribeSessionRequest(session_id=session, input_shapes=shapes))
+    assert found.description == describe(api, product_graph(), {"x": [7, 3]})
+    assert found.forward_seconds == found.backward_seconds == 0
+
+
+def test_passes_are_measured_and_leave_no_trace(api: Any) -> None:
+    session = made(api, product_graph())
+    before = api.stub.GetSession(pb.GetSessionRequest(session_id=session, digest=True)).digest
+    inputs = {"x": tensors.encode(np.ones((7, 3), "f4"))}
+    found = api.stub.DescribeSession(pb.DescribeSessionRequest(session_id=session, inputs=inputs, passes=3))
+    assert [each.output for each in found.description.nodes] == ["y", "l"]
+    assert all(each.forward_seconds > 0 for each in found.description.nodes)
+    assert found.description.nodes[0].backward_seconds > 0
+    assert min(found.forward_seconds, found.backward_seconds) > 0
+    assert found.description.nodes[0].forward_flops == 2 * 7 * 3 * 5
+    assert api.stub.GetSession(pb.GetSessionRequest(session_id=session, digest=True)).digest == before
+    assert not api.info(session).forward_ids
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason", "field"),
+    [
+        ({"session_id": "none"}, "SESSION_NOT_FOUND", "session_id"),
+        ({"passes": 1}, "MISSING_INPUT", "inputs"),
+        ({"passes": -1}, "INVALID_ARGUMENT", "passes"),
+        ({"passes": 1001}, "INVALID_ARGUMENT", "passes"),
+        ({"input_shapes": {"z": pb.TensorShape()}}, "UNKNOWN_INPUT", "input_shapes[z]"),
+        ({"input_shapes": {"x": pb.TensorShape(sizes=[-1])}}, "INVALID_TENSOR", "input_shapes[x]"),
+        ({"inputs": {"x": tensors.encode(np.ones((7, 3)))}, "passes": 1}, "DTYPE_MISMATCH", "inputs[x]"),
+    ],
+)
+def test_a_session_that_cannot_be_described_so_is_not(
+    api: Any, refused: Any, request_: Any, reason: str, field: str
+) -> None:
+    request = pb.DescribeSessionRequest(**{"session_id": made(api, product_graph()), **request_})
+    refusal = refused(lambda: api.stub.DescribeSession(request))
+    assert (refusal.reason, refusal.field) == (reason, field)
 
 
 def test_gradients_are_checked_on_the_parameters_of_the_session(api: Any) -> None:

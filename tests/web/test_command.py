@@ -17,7 +17,7 @@ from tests.web.test_http import Caller
 
 import backwire as bw
 from backwire import _cli
-from backwire._web import _graphs, _server
+from backwire._web import _server
 
 __all__ = ["start_server"]
 
@@ -102,7 +102,6 @@ def test_a_port_that_is_taken_is_told_in_a_line(page: str, capsys: pytest.Captur
 
 
 def test_the_document_has_the_figures_of_the_program() -> None:
-    assert f"more than {_graphs.MOST_BYTES >> 20} MiB of parameters" in PAGE
     assert f"for longer than {_server.PATIENCE:.0f} seconds" in PAGE
     assert (_server.MOST_CLIENTS, "Sixteen connections at most" in PAGE) == (16, True)
     assert f"It listens on {_server.HOST}," in PAGE

@@ -10,13 +10,13 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from tests.web.conftest import TARGET
 
 import backwire as bw
 from backwire._web import _server
 from backwire._web._answers import Answers
-from backwire._web._graphs import graph_of
 from backwire._web._server import serving
 
 SECONDS = 30.0
@@ -107,10 +107,34 @@ def test_a_graph_whose_shapes_cannot_be_assumed_is_drawn_without_them(caller: Ca
         assert {"left", "right", "Reshape", "Concat", "y"} <= {box["title"] for box in document["boxes"]}
 
 
-def test_a_session_with_many_parameters_is_not_fetched_for_its_graph(client: bw.Client, session: bw.Session) -> None:
-    with pytest.raises(bw.TooLargeError, match="has 4 bytes of parameters, and at most 3 are fetched"):
-        graph_of(client, session.id, most_bytes=3)
-    assert len(graph_of(client, session.id, most_bytes=4).proto.parameters) == 1
+def test_a_session_with_many_parameters_and_constants_is_drawn_too(caller: Caller, client: bw.Client) -> None:
+    w = bw.parameter("w", (4200, 4096), frozen=True)
+    table = bw.constant(np.ones((1000, 4200), "float32"))
+    with client.create_session(bw.mean((table @ w) * bw.parameter("scale", 1.0))) as session:
+        status, document = caller.get(f"/api/graph?session={session.id}")
+        assert status == 200
+        assert document["parameter_count"] == 4200 * 4096 + 1
+        assert {"w", "scale", "MatMul"} <= {box["title"] for box in document["boxes"]}
+
+
+def test_a_graph_tells_work_and_on_request_time(caller: Caller, session: bw.Session) -> None:
+    _, told = caller.get(f"/api/graph?session={session.id}&size=1000")
+    _, measured = caller.get(f"/api/graph?session={session.id}&size=1000&passes=2")
+    assert told["assumed"] == measured["assumed"] == {"batch": 1000}
+    (plain,), (timed,) = (
+        [box["notes"] for box in each["boxes"] if box["title"] == "Mul"][:1] for each in (told, measured)
+    )
+    assert plain[-2] == "1 kFLOP"
+    assert re.fullmatch(r"1 kFLOP, [\d.]+ µs", timed[-2])
+    assert re.fullmatch(r"∇ [\d.]+ k?FLOP, [\d.]+ µs", timed[-1])
+    assert "forward_seconds" not in told
+    assert measured["forward_seconds"] > 0 < measured["backward_seconds"]
+
+
+@pytest.mark.parametrize("query", ["size=0", "size=x", "passes=-1", "size=1000000000", "passes=1001"])
+def test_a_number_that_cannot_be_is_told(caller: Caller, session: bw.Session, query: str) -> None:
+    status, document = caller.get(f"/api/graph?session={session.id}&{query}")
+    assert (status, query.split("=")[0] in document["error"]) == (400, True)
 
 
 @pytest.mark.parametrize(

@@ -136,12 +136,25 @@ def test_the_graph_has_a_box_for_each_value_with_its_shape(browser: Browser, pag
         browser.wait_for_text("#facts", "144 parameters")
         names = browser.run("[...document.querySelectorAll('#graph .name')].map(each => each.textContent)")
         assert names == ["x", "hidden/weight", "hidden/bias", "Gemm", "Relu", "ReduceMean", "loss"]
-        assert "Relu\nfloat32[1, 16]" in browser.run(
+        assert "Relu\nfloat32[1, 16]\n16 FLOP\n∇ 32 FLOP" in browser.run(
             "[...document.querySelectorAll('#graph title')].map(each => each.textContent)"
         )
         assert browser.text("#facts").endswith("shapes and work are those of batch = 1")
         heights = browser.run("[...document.querySelectorAll('#graph rect')].map(each => +each.getAttribute('y'))")
         assert heights[3:] == sorted(set(heights[3:])), "each stands below what it is computed from"
+
+
+def test_measuring_writes_times_into_the_graph(browser: Browser, page: str, session: bw.Session) -> None:
+    before = session.digest()
+    show(browser, page, session)
+    browser.run("document.getElementById('size').value = 64; 0")
+    browser.click("#measure")
+    browser.wait_for_text("#facts", " ms and ")
+    assert browser.text("#facts").endswith("shapes and work are those of batch = 64")
+    titles = browser.run("[...document.querySelectorAll('#graph .op title')].map(each => each.textContent)")
+    product = next(each for each in titles if each.startswith("Mul"))
+    assert product.count(" µs") == 2, "forward and backward"
+    assert session.digest() == before
 
 
 def test_names_are_texts_and_no_markup(browser: Browser, page: str, client: bw.Client) -> None:

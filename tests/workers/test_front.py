@@ -85,6 +85,8 @@ def test_unary_calls_reach_both_workers(served: Any, pair: list[str]) -> None:
         assert stub.Step(pb.StepRequest(session_id=each)).result.step == 1
         assert stub.TrainStep(pb.TrainStepRequest(session_id=each, inputs=inputs())).result.step == 2
         assert stub.ZeroGradients(pb.ZeroGradientsRequest(session_id=each)).contributions == 0
+        told = stub.DescribeSession(pb.DescribeSessionRequest(session_id=each, inputs=inputs(), passes=1))
+        assert len(told.description.nodes) == len(told.graph.nodes)
         checked = stub.CheckGradients(pb.CheckGradientsRequest(session_id=each, inputs=inputs()))
         assert checked.parameters[0].worst_error < 1e-5
         assert stub.GetSession(pb.GetSessionRequest(session_id=each)).session.step == 2

@@ -6,18 +6,21 @@ from dataclasses import asdict
 from typing import Any
 
 from backwire import _cli_models, _drawing_text
+from backwire._arrays import Array
+from backwire._cli_models import Sizes
 from backwire._client import Client
 from backwire._drawing import drawing
 from backwire._errors import InvalidRequestError
 from backwire._graph import Graph
-from backwire._inspection import ValueInfo
+from backwire._inspection import GraphDescription
+from backwire._session_description import SessionDescription
 from backwire._status import SessionStatus, StepRecord
-from backwire._web._graphs import graph_of
 
 Query = Mapping[str, str]
 Document = dict[str, Any]
 
 _MOST_GRAPHS = 32
+_MOST_DIGITS = 9
 
 
 class Answers:
@@ -27,7 +30,7 @@ class Answers:
         """Asks by the client, and calls the server by the target."""
         self._client = client
         self._target = target
-        self._graphs: dict[str, Document] = {}
+        self._graphs: dict[str, Graph] = {}
         self._lock = threading.Lock()
         self.by_path: Mapping[str, Callable[[Query], Document]] = {
             "/api/status": self._status,
@@ -60,30 +63,54 @@ class Answers:
         }
 
     def _graph(self, query: Query) -> Document:
-        session_id = _session_id(query)
-        with self._lock:  # one export at a time is enough
-            if session_id not in self._graphs:
-                made = self._drawn(session_id)
+        session, passes = self._client.session(_session_id(query)), _number(query, "passes", 0)
+        with self._lock:  # one at a time is enough, and leaves the figures of another alone
+            if session.id not in self._graphs:
                 while len(self._graphs) >= _MOST_GRAPHS:
                     del self._graphs[next(iter(self._graphs))]
-                self._graphs[session_id] = made
-            return self._graphs[session_id]
-
-    def _drawn(self, session_id: str) -> Document:
-        graph = graph_of(self._client, session_id)
-        sizes = _cli_models.sizes_of(graph, {}, otherwise=1)
+                self._graphs[session.id] = session.describe().graph
+            graph = self._graphs[session.id]
+            sizes = _cli_models.sizes_of(graph, {}, otherwise=_number(query, "size", 1))
+            if passes:
+                return _measured(graph, sizes, session.describe(_drawn_inputs(graph, sizes), passes=passes))
         try:
-            found = self._client.describe(graph, sizes.shapes)
+            found = session.describe(shapes=sizes.shapes)
         except InvalidRequestError as error:  # such as a window that is larger than what was assumed
-            told: Document = {"shapes_unknown": str(error)}
-            return {**_document(graph, {}), **told}
-        figures = ("parameter_count", "forward_flops", "backward_flops")
-        told = {"assumed": sizes.assumed, **{name: getattr(found, name) for name in figures}}
-        return {**_document(graph, found.values), **told}
+            return {**_document(graph, None), "shapes_unknown": str(error)}
+        return _told(graph, sizes, found)
 
 
-def _document(graph: Graph, values: Mapping[str, ValueInfo]) -> Document:
-    return _drawing_text.document(drawing(graph.proto, values, {}, backward=False))
+def _drawn_inputs(graph: Graph, sizes: Sizes) -> dict[str, Array]:
+    return _cli_models.draw(graph, sizes, {}, seed=0)
+
+
+def _measured(graph: Graph, sizes: Sizes, found: SessionDescription) -> Document:
+    return {
+        **_told(graph, sizes, found),
+        **{name: getattr(found, name) for name in ("forward_seconds", "backward_seconds")},
+    }
+
+
+def _told(graph: Graph, sizes: Sizes, found: SessionDescription) -> Document:
+    description = found.description
+    assert description is not None  # since shapes were given, or there are no inputs
+    figures = {name: getattr(description, name) for name in ("parameter_count", "forward_flops", "backward_flops")}
+    return {**_document(graph, description), "assumed": sizes.assumed, **figures}
+
+
+def _document(graph: Graph, found: GraphDescription | None) -> Document:
+    values, costs = (found.values, found.nodes) if found else ({}, {})
+    return _drawing_text.document(drawing(graph.proto, values, {}, backward=False, costs=costs))
+
+
+def _number(query: Query, name: str, otherwise: int) -> int:
+    """Returns a whole number of the query, which is at least as large as what it is without one."""
+    text = query.get(name, "")
+    if not text:
+        return otherwise
+    if not text.isdecimal() or len(text) > _MOST_DIGITS or int(text) < otherwise:
+        raise InvalidRequestError(f"{name}={text} is no whole number from {otherwise} on; ask with one", field=name)
+    return int(text)
 
 
 def _session_id(query: Query) -> str:

@@ -1,6 +1,6 @@
 """Session: the three verbs, awaited, and the state that the server keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from backwire import _calls
 from backwire._arrays import Array
@@ -10,6 +10,7 @@ from backwire._info import SessionInfo, StepResult, TrainStepResult
 from backwire._inspection import GradientCheck
 from backwire._messages import Arrays, Mode, NonFinite, Normalize
 from backwire._pipeline_messages import UNLIMITED, Answer, checked_depth
+from backwire._session_description import SessionDescription
 from backwire.aio._forward import Forward
 from backwire.aio._pipeline import Pipeline
 from backwire.aio._pipeline_stream import PipelineStream
@@ -136,6 +137,17 @@ class Session(FittedSession):
     ) -> GradientCheck:
         """Does what `backwire.Session.check_gradients` does."""
         return await self._transport.send(_calls.check_gradients(self, inputs, parameters, max_elements, seed), timeout)
+
+    async def describe(
+        self,
+        inputs: Arrays | None = None,
+        *,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        passes: int = 0,
+        timeout: float | None = None,
+    ) -> SessionDescription:
+        """Does what `backwire.Session.describe` does."""
+        return await self._transport.send(_calls.describe(self, inputs, shapes, passes), timeout)
 
     async def set_parameters(
         self, values: Arrays, *, request_id: str | None = None, timeout: float | None = None

@@ -1908,6 +1908,7 @@ class DescribeGraphResponse(google.protobuf.message.Message):
     PEAK_BYTES_FIELD_NUMBER: builtins.int
     FORWARD_FIELD_NUMBER: builtins.int
     TRAIN_STEP_FIELD_NUMBER: builtins.int
+    NODES_FIELD_NUMBER: builtins.int
     parameter_count: builtins.int
     """How many elements all parameters have."""
     trainable_count: builtins.int
@@ -1949,6 +1950,12 @@ class DescribeGraphResponse(google.protobuf.message.Message):
     def train_step(self) -> Global___WireBytes:
         """What TrainStep sends when no outputs are asked for. Unset for a graph without loss."""
 
+    @property
+    def nodes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___NodeCost]:
+        """What each node takes, in the order in which they run. What several nodes have in common is computed, and counts, at
+        the first of them alone; what belongs to none, such as a sum of gradients, counts at none.
+        """
+
     def __init__(
         self,
         *,
@@ -1964,11 +1971,157 @@ class DescribeGraphResponse(google.protobuf.message.Message):
         peak_bytes: builtins.int = ...,
         forward: Global___WireBytes | None = ...,
         train_step: Global___WireBytes | None = ...,
+        nodes: collections.abc.Iterable[Global___NodeCost] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["forward", b"forward", "train_step", b"train_step"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["backward_flops", b"backward_flops", "forward", b"forward", "forward_flops", b"forward_flops", "outputs", b"outputs", "parameter_bytes", b"parameter_bytes", "parameter_count", b"parameter_count", "pass_bytes", b"pass_bytes", "peak_bytes", b"peak_bytes", "state_bytes", b"state_bytes", "train_step", b"train_step", "trainable_count", b"trainable_count", "values", b"values"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backward_flops", b"backward_flops", "forward", b"forward", "forward_flops", b"forward_flops", "nodes", b"nodes", "outputs", b"outputs", "parameter_bytes", b"parameter_bytes", "parameter_count", b"parameter_count", "pass_bytes", b"pass_bytes", "peak_bytes", b"peak_bytes", "state_bytes", b"state_bytes", "train_step", b"train_step", "trainable_count", b"trainable_count", "values", b"values"]) -> None: ...
 
 Global___DescribeGraphResponse: typing_extensions.TypeAlias = DescribeGraphResponse
+
+@typing.final
+class NodeCost(google.protobuf.message.Message):
+    """What a node of a graph takes, and what its gradient does."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OUTPUT_FIELD_NUMBER: builtins.int
+    FORWARD_FLOPS_FIELD_NUMBER: builtins.int
+    BACKWARD_FLOPS_FIELD_NUMBER: builtins.int
+    FORWARD_SECONDS_FIELD_NUMBER: builtins.int
+    BACKWARD_SECONDS_FIELD_NUMBER: builtins.int
+    output: builtins.str
+    """The node's first output, by which it is known."""
+    forward_flops: builtins.int
+    """The floating-point operations of the node in Forward, counted as in DescribeGraphResponse."""
+    backward_flops: builtins.int
+    """Those that Backward takes for it."""
+    forward_seconds: builtins.float
+    """The seconds that the node took in Forward, the median of all measured passes. 0 where nothing was measured."""
+    backward_seconds: builtins.float
+    """Those that Backward took for it."""
+    def __init__(
+        self,
+        *,
+        output: builtins.str = ...,
+        forward_flops: builtins.int = ...,
+        backward_flops: builtins.int = ...,
+        forward_seconds: builtins.float = ...,
+        backward_seconds: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backward_flops", b"backward_flops", "backward_seconds", b"backward_seconds", "forward_flops", b"forward_flops", "forward_seconds", b"forward_seconds", "output", b"output"]) -> None: ...
+
+Global___NodeCost: typing_extensions.TypeAlias = NodeCost
+
+@typing.final
+class DescribeSessionRequest(google.protobuf.message.Message):
+    """Asks what a session is made of."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class InputsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> backwire_api.v1.tensor_pb2.Tensor: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: backwire_api.v1.tensor_pb2.Tensor | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class InputShapesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> Global___TensorShape: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: Global___TensorShape | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    INPUTS_FIELD_NUMBER: builtins.int
+    INPUT_SHAPES_FIELD_NUMBER: builtins.int
+    PASSES_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    """The session's id."""
+    passes: builtins.int
+    """How many passes are measured, with their gradients and after one that is not: at most 1,000. 0 measures nothing. The
+    deadline is honoured between kernels.
+    """
+    @property
+    def inputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, backwire_api.v1.tensor_pb2.Tensor]:
+        """As in ForwardRequest in train mode: what passes are measured on. Their shapes need not be given again."""
+
+    @property
+    def input_shapes(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___TensorShape]:
+        """The shapes of inputs that `inputs` does not have, as in DescribeGraphRequest."""
+
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        inputs: collections.abc.Mapping[builtins.str, backwire_api.v1.tensor_pb2.Tensor] | None = ...,
+        input_shapes: collections.abc.Mapping[builtins.str, Global___TensorShape] | None = ...,
+        passes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["input_shapes", b"input_shapes", "inputs", b"inputs", "passes", b"passes", "session_id", b"session_id"]) -> None: ...
+
+Global___DescribeSessionRequest: typing_extensions.TypeAlias = DescribeSessionRequest
+
+@typing.final
+class DescribeSessionResponse(google.protobuf.message.Message):
+    """What a session is made of."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GRAPH_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    FORWARD_SECONDS_FIELD_NUMBER: builtins.int
+    BACKWARD_SECONDS_FIELD_NUMBER: builtins.int
+    forward_seconds: builtins.float
+    """The seconds that Forward took in train mode, the median of all measured passes; with what belongs to no node, and
+    without what the session does besides. 0 where nothing was measured.
+    """
+    backward_seconds: builtins.float
+    """Those of Backward, of the loss, or in a graph without loss of all floating-point outputs. The step is not in it."""
+    @property
+    def graph(self) -> backwire_api.v1.graph_pb2.Graph:
+        """The graph: without the values of its parameters, and without the data of constants of more than 1,024 bytes, whose
+        tensors have a type and a shape alone.
+        """
+
+    @property
+    def description(self) -> Global___DescribeGraphResponse:
+        """What a pass takes. Unset when neither inputs nor shapes were given and the graph has inputs whose sizes are open."""
+
+    def __init__(
+        self,
+        *,
+        graph: backwire_api.v1.graph_pb2.Graph | None = ...,
+        description: Global___DescribeGraphResponse | None = ...,
+        forward_seconds: builtins.float = ...,
+        backward_seconds: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["description", b"description", "graph", b"graph"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["backward_seconds", b"backward_seconds", "description", b"description", "forward_seconds", b"forward_seconds", "graph", b"graph"]) -> None: ...
+
+Global___DescribeSessionResponse: typing_extensions.TypeAlias = DescribeSessionResponse
 
 @typing.final
 class ValueInfo(google.protobuf.message.Message):

@@ -156,6 +156,11 @@ class GradientServiceStub(object):
                 request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ListOpsRequest.SerializeToString,
                 response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ListOpsResponse.FromString,
                 _registered_method=True)
+        self.DescribeSession = channel.unary_unary(
+                '/backwire_api.v1.GradientService/DescribeSession',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.DescribeSessionRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.DescribeSessionResponse.FromString,
+                _registered_method=True)
         self.CheckGradients = channel.unary_unary(
                 '/backwire_api.v1.GradientService/CheckGradients',
                 request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.CheckGradientsRequest.SerializeToString,
@@ -384,6 +389,14 @@ class GradientServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeSession(self, request, context):
+        """Says what the graph of a session is, what a pass takes by shapes alone as DescribeGraph does, and on request what it
+        takes by the clock. Changes nothing: no pass is kept or counted. Takes its turn among the calls on the session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckGradients(self, request, context):
         """Compares the gradient of the loss with central differences, on the session's parameters as they are. Changes
         nothing: no pass is made or counted, and Dropout drops what it would drop in the next Forward. Computes the loss
@@ -533,6 +546,11 @@ def add_GradientServiceServicer_to_server(servicer, server):
                     servicer.ListOps,
                     request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ListOpsRequest.FromString,
                     response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ListOpsResponse.SerializeToString,
+            ),
+            'DescribeSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeSession,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.DescribeSessionRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.DescribeSessionResponse.SerializeToString,
             ),
             'CheckGradients': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckGradients,
@@ -1200,6 +1218,33 @@ class GradientService(object):
             '/backwire_api.v1.GradientService/ListOps',
             backwire__api_dot_v1_dot_gradient__service__pb2.ListOpsRequest.SerializeToString,
             backwire__api_dot_v1_dot_gradient__service__pb2.ListOpsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/DescribeSession',
+            backwire__api_dot_v1_dot_gradient__service__pb2.DescribeSessionRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.DescribeSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -424,6 +424,22 @@ _GradientServiceListOpsType = typing_extensions.TypeVar(
     ],
 )
 
+_GradientServiceDescribeSessionType = typing_extensions.TypeVar(
+    '_GradientServiceDescribeSessionType',
+    grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DescribeSessionRequest,
+        backwire_api.v1.gradient_service_pb2.DescribeSessionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DescribeSessionRequest,
+        backwire_api.v1.gradient_service_pb2.DescribeSessionResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DescribeSessionRequest,
+        backwire_api.v1.gradient_service_pb2.DescribeSessionResponse,
+    ],
+)
+
 _GradientServiceCheckGradientsType = typing_extensions.TypeVar(
     '_GradientServiceCheckGradientsType',
     grpc.UnaryUnaryMultiCallable[
@@ -472,7 +488,7 @@ _GradientServiceGetSessionHistoryType = typing_extensions.TypeVar(
     ],
 )
 
-class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _GradientServiceGetSessionType, _GradientServiceListSessionsType, _GradientServiceDeleteSessionType, _GradientServiceAttachSessionType, _GradientServiceDetachSessionType, _GradientServiceForwardType, _GradientServiceBackwardType, _GradientServiceStepType, _GradientServiceTrainStepType, _GradientServiceGetParametersType, _GradientServiceSetParametersType, _GradientServiceGetGradientsType, _GradientServiceZeroGradientsType, _GradientServiceSaveCheckpointType, _GradientServiceListCheckpointsType, _GradientServiceDeleteCheckpointType, _GradientServiceRestoreCheckpointType, _GradientServiceForkSessionType, _GradientServiceExportSessionType, _GradientServiceImportSessionType, _GradientServicePipelineType, _GradientServiceDescribeGraphType, _GradientServiceListOpsType, _GradientServiceCheckGradientsType, _GradientServiceGetStatusType, _GradientServiceGetSessionHistoryType]):
+class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _GradientServiceGetSessionType, _GradientServiceListSessionsType, _GradientServiceDeleteSessionType, _GradientServiceAttachSessionType, _GradientServiceDetachSessionType, _GradientServiceForwardType, _GradientServiceBackwardType, _GradientServiceStepType, _GradientServiceTrainStepType, _GradientServiceGetParametersType, _GradientServiceSetParametersType, _GradientServiceGetGradientsType, _GradientServiceZeroGradientsType, _GradientServiceSaveCheckpointType, _GradientServiceListCheckpointsType, _GradientServiceDeleteCheckpointType, _GradientServiceRestoreCheckpointType, _GradientServiceForkSessionType, _GradientServiceExportSessionType, _GradientServiceImportSessionType, _GradientServicePipelineType, _GradientServiceDescribeGraphType, _GradientServiceListOpsType, _GradientServiceDescribeSessionType, _GradientServiceCheckGradientsType, _GradientServiceGetStatusType, _GradientServiceGetSessionHistoryType]):
     """Trains computation graphs. Calls on one session that change it take effect one after another, in the order in which
     the server accepts them; calls on different sessions do not wait for each other.
     """
@@ -574,6 +590,10 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
         grpc.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.ListOpsRequest,
             backwire_api.v1.gradient_service_pb2.ListOpsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.DescribeSessionRequest,
+            backwire_api.v1.gradient_service_pb2.DescribeSessionResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.CheckGradientsRequest,
@@ -686,6 +706,10 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
         grpc.aio.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.ListOpsRequest,
             backwire_api.v1.gradient_service_pb2.ListOpsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.DescribeSessionRequest,
+            backwire_api.v1.gradient_service_pb2.DescribeSessionResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.CheckGradientsRequest,
@@ -826,6 +850,11 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
     ListOps: _GradientServiceListOpsType
     """Lists the operators that the nodes of a graph may name, sorted by name."""
 
+    DescribeSession: _GradientServiceDescribeSessionType
+    """Says what the graph of a session is, what a pass takes by shapes alone as DescribeGraph does, and on request what it
+    takes by the clock. Changes nothing: no pass is kept or counted. Takes its turn among the calls on the session.
+    """
+
     CheckGradients: _GradientServiceCheckGradientsType
     """Compares the gradient of the loss with central differences, on the session's parameters as they are. Changes
     nothing: no pass is made or counted, and Dropout drops what it would drop in the next Forward. Computes the loss
@@ -940,6 +969,10 @@ GradientServiceAsyncStub: typing_extensions.TypeAlias = GradientServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         backwire_api.v1.gradient_service_pb2.ListOpsRequest,
         backwire_api.v1.gradient_service_pb2.ListOpsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.DescribeSessionRequest,
+        backwire_api.v1.gradient_service_pb2.DescribeSessionResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         backwire_api.v1.gradient_service_pb2.CheckGradientsRequest,
@@ -1204,6 +1237,16 @@ class GradientServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[backwire_api.v1.gradient_service_pb2.ListOpsResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.ListOpsResponse]]:
         """Lists the operators that the nodes of a graph may name, sorted by name."""
+
+    @abc.abstractmethod
+    def DescribeSession(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.DescribeSessionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.DescribeSessionResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.DescribeSessionResponse]]:
+        """Says what the graph of a session is, what a pass takes by shapes alone as DescribeGraph does, and on request what it
+        takes by the clock. Changes nothing: no pass is kept or counted. Takes its turn among the calls on the session.
+        """
 
     @abc.abstractmethod
     def CheckGradients(

@@ -31,6 +31,7 @@ LEAST = MappingProxyType(
         "Pipeline": Scope.READ,
         "DescribeGraph": Scope.READ,
         "ListOps": Scope.READ,
+        "DescribeSession": Scope.READ,
         "CheckGradients": Scope.READ,
         "GetStatus": Scope.READ,
         "GetSessionHistory": Scope.READ,

@@ -28,13 +28,18 @@ MOST_MADE = 1 << 27  # numbers that operators make while the graph is built, all
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """A node in a builder, with its attributes complete and, for an operator of several outputs, all of them."""
+    """A node in a builder, with its attributes complete and, for an operator of several outputs, all of them.
+
+    `owner` is the first output of the graph's node that it is part of, or that it belongs to the gradient of; empty for
+    what belongs to none, such as a sum of gradients.
+    """
 
     op: Op
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute]
     label: str
+    owner: str = ""
 
 
 class Builder:
@@ -54,6 +59,7 @@ class Builder:
         self.constants: dict[str, Array] = {}
         self.known: dict[str, Array] = dict(known or {})
         self.label = ""
+        self.owner = ""
         self._count = 0
         self._made = 0
         self._scope = ""
@@ -104,7 +110,11 @@ class Builder:
     def enter(self, node: Node) -> None:
         """Says which node of a graph the next operators belong to, for messages and for random numbers."""
         self.label = node.label
-        self._scope = next(filter(None, node.outputs))
+        self._scope = self.owner = next(filter(None, node.outputs))
+
+    def leave(self) -> None:
+        """Says that the next operators belong to no node of a graph."""
+        self.label = self.owner = ""
 
     def emit(
         self,
@@ -160,7 +170,7 @@ class Builder:
                 return (simpler,)
             outputs = tuple(self._fresh(op.name) for _ in types)
             self.types.update(zip(outputs, types, strict=True))
-            node = Emitted(op, names, outputs, bound, self.label)
+            node = Emitted(op, names, outputs, bound, self.label, self.owner)
             if not self._fold(node, types):
                 self.nodes.append(node)
                 self.origins.update(dict.fromkeys(outputs, node))

@@ -1,5 +1,6 @@
 """What a computation takes, worked out from types alone."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -33,6 +34,14 @@ def flops(nodes: Iterable[Emitted], types: Types) -> int:
     A product of matrices, and a convolution and its gradients, count two for each multiplication.
     """
     return sum(_flops(node, types) for node in nodes)
+
+
+def flops_by_owner(nodes: Iterable[Emitted], types: Types) -> dict[str, int]:
+    """Returns those of the nodes of each owner."""
+    found: dict[str, int] = defaultdict(int)
+    for node in nodes:
+        found[node.owner] += _flops(node, types)
+    return found
 
 
 def element_count(type_: TensorType | None) -> int:

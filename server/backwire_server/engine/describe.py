@@ -1,13 +1,13 @@
 """What training a graph would take, worked out from shapes alone: types, work and memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from backwire_server.engine.binding import bind_inputs
 from backwire_server.engine.builder import RANDOM_KEY, RANDOM_KEY_TYPE
-from backwire_server.engine.cost import nbytes
+from backwire_server.engine.cost import flops_by_owner, nbytes
 from backwire_server.engine.dims import Symbolic
 from backwire_server.engine.errors import EngineError, GraphError, MissingInput
 from backwire_server.engine.graph import Array, Graph, Input, TensorType
@@ -19,11 +19,23 @@ _ANY = np.dtype(np.int8)  # stands for the element type of an input that the gra
 
 
 @dataclass(frozen=True, slots=True)
+class NodeWork:
+    """The floating-point operations of a node of the graph, and those of its gradient; see `cost.flops`.
+
+    What several nodes have in common is computed, and counts, at the first of them alone.
+    """
+
+    forward: int
+    backward: int
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """What a training pass computes and costs, by the plan that it would run by.
 
     Attributes:
         values: The types of the graph's values by name, as far as they can be computed.
+        nodes: The work of each node, by its first output, in the order in which they run.
         outputs: The types of the outputs by name.
         forward_flops: The floating-point operations of the forward program; see `cost.flops`.
         backward_flops: Those of the usual backward program: the loss by the parameters, else all outputs.
@@ -33,11 +45,17 @@ class Description:
     """
 
     values: dict[str, TensorType]
+    nodes: dict[str, NodeWork]
     outputs: dict[str, TensorType]
     forward_flops: int
     backward_flops: int
     pass_bytes: int
     peak_bytes: int
+
+
+def node_names(graph: Graph) -> Iterator[str]:
+    """Yields the first output of each node, in the order in which they run."""
+    return (next(filter(None, node.outputs)) for node in graph.topological_nodes)
 
 
 def input_types(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str, TensorType]:
@@ -80,9 +98,14 @@ def describe(
     kept_bytes, peaks = _memory(programs, plan.residuals)
     kept = given + kept_bytes
     work = [program.flops for program in programs]
+    owned = [flops_by_owner(program.nodes, program.types) for program in programs]
     outputs = ((name, plan.output_type(name)) for name in sorted(graph.outputs))
     return Description(
         values={name: type_ for name, type_ in plan.types().items() if name != RANDOM_KEY},
+        nodes={
+            name: NodeWork(owned[0].get(name, 0), sum(each.get(name, 0) for each in owned[1:]))
+            for name in node_names(graph)
+        },
         outputs={name: type_ for name, type_ in outputs if type_ is not None},
         forward_flops=work[0],
         backward_flops=sum(work[1:]),

@@ -32,16 +32,17 @@ def differentiate(
     nodes = tuple(builder.nodes)
     active = _reached(builder, nodes, wrt)
     gradients = {name: [seed] for name, seed in seeds.items() if name in active}
+    inside = builder.owner
     for node in reversed(nodes):
         if stop.wanted:
             stop.heed()
         if not gradients.keys().isdisjoint(node.outputs) and not active.isdisjoint(node.inputs):
-            builder.label = f"gradient of {node.label}"
+            builder.label, builder.owner = f"gradient of {node.label}", inside or node.owner
             incoming = [total(gradients[name]) if name in gradients else None for name in node.outputs]
             for name, gradient in zip(node.inputs, _apply_rule(builder, node, incoming), strict=False):
                 if gradient is not None and name in active:
                     gradients.setdefault(name, []).append(sum_to(gradient, Value(builder, name).type))
-    builder.label = "a sum of gradients"
+    builder.label, builder.owner = "a sum of gradients", inside
     found = {name: total(gradients[name]) if name in gradients else None for name in wrt}
     builder.label = ""
     return found

@@ -127,6 +127,13 @@ class Model:
         updates = {name: values[update_name(name)] for name in self.graph.updates}
         return Pass(found, loss, plan, feeds, residuals, updates, frozenset(parameters), lease)
 
+    def compiled(
+        self, inputs: Mapping[str, Array], parameters: Mapping[str, Array], key: tuple[int, int], stop: Stop = NEVER
+    ) -> tuple[Plan, dict[str, Array]]:
+        """Returns the plan of a pass in training with all outputs, and what it runs on; raises what `forward` does."""
+        feeds = {**inputs, **parameters, RANDOM_KEY: np.array(key, np.uint64)}
+        return self._plan(feeds, self._shared.admit(inputs, None, True), stop), feeds
+
     def backward(
         self,
         forward: Pass,

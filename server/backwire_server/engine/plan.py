@@ -222,7 +222,7 @@ def _replay(builder: Builder, graph: Graph, feeds: Mapping[str, Array | TensorTy
             stop.heed()
         if all(name in values for name in node.sources):
             replay(builder, node, values)
-    builder.label = ""
+    builder.leave()
     return values
 
 

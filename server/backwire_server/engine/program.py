@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Container, Mapping, Sequence
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from backwire_server.engine.graph import Array
 from backwire_server.engine.planner import make_schedule
 from backwire_server.engine.schedule import Schedule
 from backwire_server.engine.stopping import NEVER, Stop
+
+F = TypeVar("F", bound=Frame)
 
 PLANNED_BYTES = 1 << 40  # more is not planned, since it could not run
 
@@ -75,7 +78,11 @@ class Program:
 
     def frame(self, workspace: Workspace, passing: Container[str] = ()) -> Frame:
         """Returns the program made ready to run many times; the feeds named `passing` are other arrays in each run."""
-        return Frame(self.schedule, self.feeds, self.targets, self._kept, workspace, passing)
+        return self.frame_of(Frame, workspace, passing)
+
+    def frame_of(self, kind: type[F], workspace: Workspace, passing: Container[str] = ()) -> F:
+        """Returns a frame of this kind."""
+        return kind(self.schedule, self.feeds, self.targets, self._kept, workspace, passing)
 
     def run(self, values: Mapping[str, Array], stop: Stop = NEVER) -> list[Array]:
         """Returns the targets, in order, by calling kernel after kernel: what a frame must agree with.

@@ -10,18 +10,21 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import graph_pb2
 from backwire_server.engine.catalog import Entry
 from backwire_server.engine.check import GradientCheck
+from backwire_server.engine.describe import NodeWork
 from backwire_server.engine.dims import concrete
 from backwire_server.engine.graph import Attribute, TensorType
+from backwire_server.engine.profile import NodeTime, Profile
 from backwire_server.engine.registry import REQUIRED
 from backwire_server.messages.calls import RawTensors, arrays_from_proto
 from backwire_server.messages.graph import graph_from_proto
 from backwire_server.messages.optimizer import optimizer_from_proto
-from backwire_server.sessions.calls import CheckCall
-from backwire_server.sessions.describing import SessionDescription
+from backwire_server.sessions.calls import CheckCall, DescribeCall
+from backwire_server.sessions.describing import MadeSession, SessionDescription
 from backwire_server.sessions.errors import InvalidTensor
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.spec import SessionSpec
 
+TOLD_BYTES = 1_024  # the most data of a constant that is told with the graph of a session
 MOST = (1 << 63) - 1  # what an int64 can say; a graph may expand a value to more
 
 
@@ -34,17 +37,11 @@ def graph_to_describe(
     """
     graph, sources = graph_from_proto(request.graph, limits)
     optimizer = optimizer_from_proto(request.optimizer) if request.HasField("optimizer") else None
-    shapes = {name: tuple(shape.sizes) for name, shape in sorted(request.input_shapes.items())}
-    for name, shape in shapes.items():
-        try:
-            tensors.byte_count(np.dtype(np.int8), shape)
-        except tensors.TensorError as error:
-            raise InvalidTensor(str(error), field=f"input_shapes[{name}]") from None
-    return SessionSpec(graph, sources, optimizer), shapes
+    return SessionSpec(graph, sources, optimizer), _shapes(request.input_shapes)
 
 
-def description_to_proto(found: SessionDescription) -> pb.DescribeGraphResponse:
-    """Returns the message; figures that an int64 cannot hold are cut."""
+def description_to_proto(found: SessionDescription, profile: Profile | None = None) -> pb.DescribeGraphResponse:
+    """Returns the message, with the times of a profile if there is one; figures that an int64 cannot hold are cut."""
     response = pb.DescribeGraphResponse(
         values=_values(found.graph.values),
         outputs=_values(found.graph.outputs),
@@ -56,10 +53,27 @@ def description_to_proto(found: SessionDescription) -> pb.DescribeGraphResponse:
         backward_flops=min(found.graph.backward_flops, MOST),
         pass_bytes=min(found.graph.pass_bytes, MOST),
         peak_bytes=min(found.graph.peak_bytes, MOST),
+        nodes=_nodes(found.graph.nodes, profile.nodes if profile else {}),
         forward=pb.WireBytes(request=found.input_bytes, response=min(found.output_bytes + found.loss_bytes, MOST)),
     )
     if found.loss_bytes:
         response.train_step.CopyFrom(pb.WireBytes(request=found.input_bytes, response=found.loss_bytes))
+    return response
+
+
+def describe_call(request: pb.DescribeSessionRequest, given: RawTensors) -> DescribeCall:
+    """Returns what DescribeSession is asked for; a shape that no tensor can have is InvalidTensor."""
+    return DescribeCall(arrays_from_proto(given, "inputs"), _shapes(request.input_shapes), request.passes)
+
+
+def made_to_proto(found: MadeSession) -> pb.DescribeSessionResponse:
+    """Returns the message, with as much of the graph as the contract says."""
+    profile = found.profile
+    response = pb.DescribeSessionResponse(graph=_hollow(pb.CreateSessionRequest.FromString(found.outline).graph))
+    if found.described is not None:
+        response.description.CopyFrom(description_to_proto(found.described, profile))
+    if profile is not None:
+        response.forward_seconds, response.backward_seconds = profile.forward_seconds, profile.backward_seconds
     return response
 
 
@@ -96,6 +110,39 @@ def check_response(found: GradientCheck) -> pb.CheckGradientsResponse:
         for each in found.parameters
     ]
     return pb.CheckGradientsResponse(parameters=parameters, dtype=tensors.data_type_of(found.dtype), loss=found.loss)
+
+
+def _shapes(given: Mapping[str, pb.TensorShape]) -> dict[str, tuple[int, ...]]:
+    shapes = {name: tuple(shape.sizes) for name, shape in sorted(given.items())}
+    for name, shape in shapes.items():
+        try:
+            tensors.byte_count(np.dtype(np.int8), shape)
+        except tensors.TensorError as error:
+            raise InvalidTensor(str(error), field=f"input_shapes[{name}]") from None
+    return shapes
+
+
+def _hollow(graph: graph_pb2.Graph) -> graph_pb2.Graph:
+    """Takes the data of parameters and of large constants out of a graph, and returns it."""
+    for parameter in graph.parameters:
+        if parameter.WhichOneof("source") == "value":
+            parameter.value.ClearField("data")
+    for constant in graph.constants:
+        if len(constant.value.data) > TOLD_BYTES:
+            constant.value.ClearField("data")
+    return graph
+
+
+def _nodes(work: Mapping[str, NodeWork], times: Mapping[str, NodeTime]) -> Iterator[pb.NodeCost]:
+    for name, each in work.items():
+        time = times.get(name, NodeTime(0.0, 0.0))
+        yield pb.NodeCost(
+            output=name,
+            forward_flops=min(each.forward, MOST),
+            backward_flops=min(each.backward, MOST),
+            forward_seconds=time.forward,
+            backward_seconds=time.backward,
+        )
 
 
 def _values(types: Mapping[str, TensorType]) -> Iterator[pb.ValueInfo]:

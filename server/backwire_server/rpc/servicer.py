@@ -160,6 +160,12 @@ class GradientServicer:
         """As in the contract."""
         return pb.ListOpsResponse(ops=map(inspect.op_to_proto, catalog()))
 
+    def DescribeSession(self, framed: Framed[pb.DescribeSessionRequest], scope: RpcScope) -> pb.DescribeSessionResponse:
+        """As in the contract."""
+        session = self._store.get(framed.message.session_id, scope.caller)
+        call = inspect.describe_call(framed.message, framed.tensors)
+        return inspect.made_to_proto(session.describe(scope, call))
+
     def CheckGradients(self, framed: Framed[pb.CheckGradientsRequest], scope: RpcScope) -> pb.CheckGradientsResponse:
         """As in the contract."""
         session, call = (

@@ -168,6 +168,15 @@ class CheckCall:
 
 
 @dataclass(frozen=True, slots=True)
+class DescribeCall:
+    """What a session is described for: inputs by name, shapes of others, and how many passes are measured on them."""
+
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    passes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CountResult:
     """A number: the step after SetParameters, the contributions that ZeroGradients discarded."""
 

@@ -10,8 +10,9 @@ from backwire_server.engine.check import GradientCheck
 from backwire_server.engine.graph import Parameter
 from backwire_server.engine.stopping import Stopped
 from backwire_server.sessions.budget import Account
-from backwire_server.sessions.calls import Answered, CheckCall, CheckpointInfo, ForwardCall, ForwardResult
+from backwire_server.sessions.calls import Answered, CheckCall, CheckpointInfo, DescribeCall, ForwardCall, ForwardResult
 from backwire_server.sessions.content import Content, Until, recovered
+from backwire_server.sessions.describing import MadeSession, describe_made
 from backwire_server.sessions.durable import Durability, Mutation, Recovery, SessionFiles
 from backwire_server.sessions.errors import Cancelled, CheckpointNotFound, NotDurable, SessionQuarantined
 from backwire_server.sessions.limits import Limits
@@ -173,6 +174,12 @@ class Keeper:
         content = self.content
         with _heeding(scope), self._processors.turn(scope) as stop:
             return content.trainer.check_gradients(call, scope.check, stop)
+
+    def describe(self, call: DescribeCall, scope: CallScope) -> MadeSession:
+        """Tells what it was made from and what a pass takes, as long as the caller waits for that."""
+        content, spec = self.content, self.spec
+        with _heeding(scope), self._processors.turn(scope) as stop:
+            return describe_made(scope, spec, content.trainer, call, self._limits, stop)
 
     def perform(self, call: Mutating, key: RequestKey | None, scope: CallScope) -> Answered:
         """Does a mutation: computes, writes it to the journal, then changes the state. All of it, or nothing."""

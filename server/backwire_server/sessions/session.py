@@ -13,6 +13,7 @@ from backwire_server.sessions.calls import (
     CheckCall,
     CheckpointInfo,
     CountResult,
+    DescribeCall,
     ForwardCall,
     ForwardResult,
     LeaseResult,
@@ -23,6 +24,7 @@ from backwire_server.sessions.calls import (
     TrainResult,
     ZeroCall,
 )
+from backwire_server.sessions.describing import MadeSession
 from backwire_server.sessions.durable import Carrier
 from backwire_server.sessions.imaging import state_of
 from backwire_server.sessions.keeper import Keeper
@@ -55,6 +57,11 @@ class Session(Residence):
         """Compares the gradient of the loss with central differences; changes nothing."""
         with self.my_turn(scope) as keeper:
             return keeper.check_gradients(call, scope)
+
+    def describe(self, scope: CallScope, call: DescribeCall) -> MadeSession:
+        """Tells what it was made from and what a pass takes; changes nothing."""
+        with self.my_turn(scope) as keeper:
+            return keeper.describe(call, scope)
 
     def forward(
         self, scope: CallScope, call: ForwardCall, key: RequestKey | None = None, *, lease: int = 0

@@ -13,6 +13,7 @@ from typing import Any
 from backwire_server import optim
 from backwire_server.engine.check import GradientCheck, Sampling, check_gradients
 from backwire_server.engine.model import Model, Pass
+from backwire_server.engine.profile import Profile, profile
 from backwire_server.sessions.accumulator import Accumulator
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.calls import (
@@ -249,6 +250,12 @@ class Trainer:
                 admit=admit,
                 compile_seconds=self._limits.max_compile_time,
             )
+
+    def profile(self, inputs: Mapping[str, Array], passes: int, stop: CallStop = NEVER) -> Profile:
+        """Measures so many passes, each as the next one in training would be."""
+        key, values = (self._seed, self.forwards), self.parameters.arrays
+        with self._working(stop) as admit:
+            return profile(self._model, inputs, values, passes, key=key, stop=stop, admit=admit)
 
     def zero_gradients(self, _: ZeroCall, ready: Ready) -> CountResult:
         """Discards the accumulated gradients and returns how many contributions they had."""

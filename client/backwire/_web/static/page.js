@@ -5,6 +5,7 @@ import { drawGraph } from "./graph.js";
 
 const PAUSE = 1000;
 const MOST_POINTS = 4096;
+const MEASURED_PASSES = 5;
 
 const at = (id) => document.getElementById(id);
 const told = new URLSearchParams(location.hash.slice(1));
@@ -103,18 +104,18 @@ function showCurves() {
   }
 }
 
-async function showGraph() {
-  at("draw").disabled = true;
+async function showGraph(passes) {
+  at("draw").disabled = at("measure").disabled = true;
   const of = chosen;
   try {
-    const graph = await ask("api/graph", { session: of });
+    const graph = await ask("api/graph", { session: of, size: at("size").value, passes });
     if (of !== chosen) return;
     at("facts").textContent = facts(graph);
     drawGraph(at("graph"), graph.boxes, graph.arrows);
   } catch (error) {
     at("facts").textContent = error.message;
   } finally {
-    at("draw").disabled = false;
+    at("draw").disabled = at("measure").disabled = false;
   }
 }
 
@@ -124,7 +125,13 @@ function facts(graph) {
   const work = `${graph.forward_flops.toLocaleString("en")} FLOP forward, ` +
     `${graph.backward_flops.toLocaleString("en")} backward`;
   const sizes = assumed.length ? `; shapes and work are those of ${assumed.join(", ")}` : "";
-  return `${graph.parameter_count.toLocaleString("en")} parameters, ${work}${sizes}`;
+  const time = "forward_seconds" in graph
+    ? `, in ${milliseconds(graph.forward_seconds)} and ${milliseconds(graph.backward_seconds)}` : "";
+  return `${graph.parameter_count.toLocaleString("en")} parameters, ${work}${time}${sizes}`;
+}
+
+function milliseconds(seconds) {
+  return `${(1000 * seconds).toPrecision(3)} ms`;
 }
 
 function choose(id) {
@@ -158,7 +165,8 @@ async function poll() {
   setTimeout(poll, PAUSE);
 }
 
-at("draw").addEventListener("click", showGraph);
+at("draw").addEventListener("click", () => showGraph(0));
+at("measure").addEventListener("click", () => showGraph(MEASURED_PASSES));
 at("logarithmic").addEventListener("change", showCurves);
 addEventListener("hashchange", () => location.reload());
 poll();
