@@ -127,6 +127,11 @@ def test_at_its_kink_prelu_has_the_slope_of_its_negative_side() -> None:
     np.testing.assert_array_equal(gradients["x1"], [0.0, 0.0])
 
 
+def test_narrow_indices_count_from_the_end_of_long_axes() -> None:
+    (found,), _ = run("Gather", np.arange(200.0), np.array([-1, 5], np.int8))
+    np.testing.assert_array_equal(found, [199.0, 5.0])
+
+
 def test_top_k_takes_the_first_of_equal_elements() -> None:
     (values, places), _ = run("TopK", [3.0, 5.0, 5.0, 1.0, 1.0], np.array([3]), outputs=2)
     np.testing.assert_array_equal(values, [5.0, 5.0, 3.0])

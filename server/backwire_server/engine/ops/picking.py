@@ -19,7 +19,7 @@ def checked_indices(indices: Array, size: int) -> Array:
     if not (-size <= indices.min() and indices.max() < size):
         wrong = indices[(indices < -size) | (indices >= size)].flat[0]
         raise InvalidValue(f"index {wrong} is outside [{-size}, {size - 1}]; correct the indices")
-    return np.where(indices < 0, indices + size, indices)
+    return np.where(indices < 0, indices.astype(np.int64) + size, indices)
 
 
 def _gather_type(x: Value, indices: Value, *, axis: int = 0) -> TensorType:
