@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from itertools import islice
 
 from tests.cluster.site import Site, unfollowing
-from tests.trainees import PATIENCE, WAYS, Trainee, batches, create, pipelined
+from tests.trainees import PATIENCE, WAYS, Trainee, batches, create, graph, pipelined
 
 import backwire as bw
 
@@ -55,6 +55,15 @@ def test_a_client_that_awaits_is_served_whichever_replica_it_asks_and_goes_on_wh
     with bw.connect(site.replicas["a"].address) as client:
         session = create(client, 5)
     assert asyncio.run(train(session.id)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_creation_that_is_repeated_to_each_replica_makes_one_session(site: Site) -> None:
+    made = []
+    for replica in site.replicas.values():
+        with bw.connect(replica.address) as client:
+            session = client.create_session(graph(), optimizer=bw.Adam(0.01), request_id="the one that all repeat")
+            made.append(session.id)
+    assert len(set(made)) == 1
 
 
 def test_a_session_of_a_replica_that_ended_in_good_order_goes_on_with_another(site: Site) -> None:

@@ -1,16 +1,19 @@
 """Stores over one directory: each serves what the others made, and knows when they deleted it."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.storage.toy import mutation, spec
+from tests.storage.toy import KEY, mutation, spec
 
+from backwire_server.sessions.caller import ANYONE
 from backwire_server.sessions.durable import Durability
-from backwire_server.sessions.errors import SessionNotFound, WrongReplica
+from backwire_server.sessions.errors import Recovering, RequestIdReused, SessionNotFound, WrongReplica
 from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.store import SessionStore
@@ -26,8 +29,8 @@ class Server:
         self.vault = SharedVault(directory, replica=replica, lease=3_600.0, default=Durability.JOURNAL, limits=Limits())
         self.store = SessionStore(Limits(), Home(replica=replica), self.vault)
 
-    def create(self) -> str:
-        return self.store.create(UNBOUNDED, spec()).session_id
+    def create(self, key: RequestKey | None = None) -> str:
+        return self.store.create(UNBOUNDED, spec(), key).session_id
 
     def listed(self) -> list[str]:
         return [each.session_id for each in self.store.list().sessions]
@@ -112,3 +115,83 @@ def test_a_session_that_is_listed_while_it_is_made_is_the_one_that_is_made(
     put(one.store.get(session_id), 9)
     assert value(one.store.get(session_id)) == 9
     assert one.listed() == [session_id]
+
+
+def test_a_creation_that_is_repeated_to_another_makes_no_second_session(start: Start) -> None:
+    one, other = start("a"), start("b")
+    session_id = one.create(KEY)
+    assert other.create(KEY) == session_id
+    assert one.listed() == other.listed() == [session_id]
+    assert other.create(RequestKey("another", KEY.fingerprint)) != session_id
+    with pytest.raises(WrongReplica):
+        put(other.store.get(session_id), 1)
+
+
+def test_a_branch_that_is_repeated_to_another_makes_no_second_session(start: Start) -> None:
+    one, other = start("a"), start("b")
+    parent = one.create()
+    branch = one.store.fork(UNBOUNDED, parent, KEY).session_id
+    assert other.store.fork(UNBOUNDED, parent, KEY).session_id == branch
+
+
+def test_a_request_with_the_id_of_a_creation_and_another_content_is_refused_by_all(start: Start) -> None:
+    one, other = start("a"), start("b")
+    one.create(KEY)
+    for server in (one, other):
+        with pytest.raises(RequestIdReused):
+            server.create(RequestKey(KEY.request_id, b"another"))
+
+
+def test_the_ids_of_one_directory_cannot_be_told_from_those_of_another(tmp_path: Path) -> None:
+    found = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        server = Server(tmp_path / name, "a")
+        found.append(server.create(KEY))
+        server.store.close()
+    assert len(set(found)) == 2
+
+
+def test_a_session_that_was_deleted_is_not_made_again_by_its_own_request(start: Start) -> None:
+    one, other = start("a"), start("b")
+    session_id = one.create(KEY)
+    one.store.delete(UNBOUNDED, session_id, RequestKey("deletion", b""))
+    with pytest.raises(SessionNotFound, match="new request_id"):
+        other.create(KEY)
+    assert other.listed() == []
+
+
+def test_while_one_makes_a_session_another_has_the_request_repeated(start: Start) -> None:
+    one, other = start("a"), start("b")
+    session_id = session_of(one)
+    one.vault._born(session_id)
+    with pytest.raises(Recovering):
+        other.create(KEY)
+    one.vault._unborn(session_id)
+    assert other.create(KEY) == session_id
+
+
+def test_a_session_over_which_its_server_died_is_made_by_another(start: Start, tmp_path: Path) -> None:
+    one = start("a")
+    session_id = session_of(one)
+    own = one.vault._born(session_id)
+    (own / f".new-{session_id}").mkdir()
+    gone(tmp_path, "a")
+    other = start("b")
+    assert other.create(KEY) == session_id
+    assert os.listdir(tmp_path / "shared" / session_id / os.listdir(tmp_path / "shared" / session_id)[0]) == [
+        session_id
+    ]
+    one.vault._unborn(session_id)  # it had only stalled, and what it does is of no effect
+    put(other.store.get(session_id), 7)
+    assert value(other.store.get(session_id)) == 7
+
+
+def session_of(server: Server) -> str:
+    """The id of the session that the request of KEY makes."""
+    return server.store._maker.id_of_request(KEY.request_id, ANYONE.tenant)
+
+
+def gone(directory: Path, replica: str) -> None:
+    """Makes those who join from now on believe that a server is dead, which knows nothing of that."""
+    (directory / "replicas" / replica).unlink()

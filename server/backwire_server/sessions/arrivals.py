@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Container
 
-from backwire_server.sessions.durable import Vault
+from backwire_server.sessions.durable import Entry, Vault
 from backwire_server.sessions.info import slot_of
 from backwire_server.sessions.maker import SessionMaker
 from backwire_server.sessions.session import Session
@@ -21,6 +21,11 @@ class Arrivals:
         """Returns the session of this id, asleep; None when there is none."""
         entry = None if self._vault is None else self._vault.entry(session_id)
         return None if entry is None else self._add(self._maker.asleep(entry))
+
+    def of_request(self, request_id: str, tenant: str) -> Entry | None:
+        """Returns the session that a tenant's request made, on any of the servers; None for none."""
+        session_id = "" if self._vault is None else self._maker.id_of_request(request_id, tenant)
+        return self._vault.entry(session_id) if self._vault is not None and session_id else None
 
     def elsewhere(self, session_id: str) -> str:
         """Returns the address of another server that has a session open; empty for none."""

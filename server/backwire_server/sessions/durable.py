@@ -178,6 +178,10 @@ class Vault(Protocol):
     def shared(self) -> bool:
         """Whether other servers use the same directory: then sessions come and go, and each is open in one of them."""
 
+    @property
+    def secret(self) -> bytes:
+        """What the id of a session follows from, with the request that makes it; empty where ids are drawn."""
+
     def entries(self) -> list[Entry]:
         """Returns all sessions that are kept and are this process's own, oldest first, also those that are damaged."""
 

@@ -1,5 +1,7 @@
 """What a session tells of itself."""
 
+import base64
+import hmac
 import re
 import secrets
 import zlib
@@ -16,6 +18,7 @@ from backwire_server.sessions.replicas import mark_of
 DURABLE_PREFIX = "d_"
 SLOTS = 4096
 _SLOT_DIGITS = 3
+_UNIQUE_BYTES = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Home:
         That of a durable session has the slot of its parent, so that a branch stays where that is; or the slot that
         follows from the request that creates it, so that its repetition comes here, if that slot is this process's.
         """
-        unique = secrets.token_urlsafe(18) + mark_of(self.replica) + suffix_of(tenant)
+        unique = secrets.token_urlsafe(_UNIQUE_BYTES) + mark_of(self.replica) + suffix_of(tenant)
         if not durable:
             return f"{self.id_prefix}{unique}"
         slot = slot_of(parent)
@@ -54,6 +57,15 @@ class Home:
             if not request_id or slot % self.count != self.index:
                 slot = self.index + self.count * secrets.randbelow(SLOTS // self.count)
         return f"{DURABLE_PREFIX}{slot:0{_SLOT_DIGITS}x}{unique}"
+
+    def id_of_request(self, secret: bytes, request_id: str, tenant: str = DEFAULT_TENANT) -> str:
+        """Returns the id of the durable session that a tenant's request makes, on whichever replica.
+
+        Who does not know the secret, which replicas that share a directory have in common, cannot guess it.
+        """
+        digest = hmac.digest(secret, f"{tenant}/{request_id}".encode(), "sha256")
+        unique = base64.urlsafe_b64encode(digest[:_UNIQUE_BYTES]).decode() + suffix_of(tenant)
+        return f"{DURABLE_PREFIX}{request_slot(request_id):0{_SLOT_DIGITS}x}{unique}"
 
     def owns(self, session_id: str) -> bool:
         """Tells whether a durable session is this process's."""

@@ -98,6 +98,11 @@ class SessionMaker:
         content = partial(parent.content.branch, spec)
         return self._make(scope, spec, parent.durability, key, content, files, parent.session_id)
 
+    def id_of_request(self, request_id: str, tenant: str) -> str:
+        """Returns the id of the durable session that a tenant's request makes; empty where that is drawn."""
+        secret = self.vault.secret if self.vault is not None and request_id else b""
+        return self._home.id_of_request(secret, request_id, tenant) if secret else ""
+
     def asleep(self, entry: Entry) -> Session:
         """Returns a session that is on disk alone, until it is called."""
         keeper = self._keeper(entry.session_id, entry.durability)
@@ -118,7 +123,9 @@ class SessionMaker:
         durable = level is not Durability.MEMORY
         request_id = key.request_id if key else ""
         tenant = tenant_of(parent) if parent else scope.caller.tenant
-        session_id = self._home.new_id(durable=durable, request_id=request_id, parent=parent, tenant=tenant)
+        session_id = (self.id_of_request(request_id, tenant) if durable else "") or self._home.new_id(
+            durable=durable, request_id=request_id, parent=parent, tenant=tenant
+        )
         keeper = self._keeper(session_id, level)
         made = keeper.begin(spec, content)
         created = time.time()

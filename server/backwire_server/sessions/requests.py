@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from backwire_server.sessions.errors import RequestIdReused, ResultNotRetained
 
@@ -25,6 +25,17 @@ class RequestKey:
 
     request_id: str
     fingerprint: bytes
+
+
+@overload
+def of_tenant(key: RequestKey, tenant: str) -> RequestKey: ...
+@overload
+def of_tenant(key: None, tenant: str) -> None: ...
+@overload
+def of_tenant(key: RequestKey | None, tenant: str) -> RequestKey | None: ...
+def of_tenant(key: RequestKey | None, tenant: str) -> RequestKey | None:
+    """Returns the key by which a tenant's request is remembered among those of all; each tenant has ids of its own."""
+    return None if key is None else RequestKey(f"{tenant}/{key.request_id}", key.fingerprint)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import overload
 
 from backwire_server.sessions.arrivals import Arrivals
 from backwire_server.sessions.awake import AwakeSessions
@@ -33,7 +32,7 @@ from backwire_server.sessions.paging import PageTokens, page_limit
 from backwire_server.sessions.places import Places
 from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.replicas import absent
-from backwire_server.sessions.requests import RequestKey, RequestLog
+from backwire_server.sessions.requests import RequestKey, RequestLog, of_tenant
 from backwire_server.sessions.scope import UNBOUNDED, CallScope
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
@@ -52,17 +51,6 @@ class Page:
 
     sessions: list[SessionInfo]
     next_token: str
-
-
-@overload
-def _owned(key: RequestKey, tenant: str) -> RequestKey: ...
-@overload
-def _owned(key: None, tenant: str) -> None: ...
-@overload
-def _owned(key: RequestKey | None, tenant: str) -> RequestKey | None: ...
-def _owned(key: RequestKey | None, tenant: str) -> RequestKey | None:
-    """Returns the key by which a tenant's request is remembered among those of all; each tenant has ids of its own."""
-    return None if key is None else RequestKey(f"{tenant}/{key.request_id}", key.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +273,7 @@ class SessionStore:
             session.close(scope, partial(vault.delete, session_id, key) if vault else lambda: None)
             with self._mutex:
                 self._sessions.pop(session_id, None)
-                self._log.record(_owned(key, scope.caller.tenant), CountResult(1))
+                self._log.record(of_tenant(key, scope.caller.tenant), CountResult(1))
             self._awake.remove(session_id)
 
     def close(self, seconds: float = 0.0) -> None:
@@ -326,11 +314,11 @@ class SessionStore:
         for entry in self._vault.entries():
             session = self._add(self._maker.asleep(entry))
             if entry.key is not None:
-                self._log.know(_owned(entry.key, tenant_of(entry.session_id)), _Made(entry.session_id))
+                self._log.know(of_tenant(entry.key, tenant_of(entry.session_id)), _Made(entry.session_id))
             if entry.dirty:
                 dirty.append(session)
         for session_id, key in self._vault.deletions():
-            self._log.know(_owned(key, tenant_of(session_id)), CountResult(1))
+            self._log.know(of_tenant(key, tenant_of(session_id)), CountResult(1))
         return dirty
 
     def _recover(self, sessions: Sequence[Session]) -> None:
@@ -351,6 +339,8 @@ class SessionStore:
     ) -> SessionInfo:
         """Returns the session that `make` makes, or the one that the same request made before."""
         with self._answered(key, scope) as answer:
+            if answer is None and key is not None:
+                answer = self._made_elsewhere(key, tenant or scope.caller.tenant, scope.caller.tenant)
             if isinstance(answer, SessionInfo):
                 return answer
             if isinstance(answer, _Made):
@@ -360,15 +350,24 @@ class SessionStore:
                 info = session.info()
                 self._add(session, made_here=True)
                 with self._mutex:
-                    self._log.record(_owned(key, scope.caller.tenant), info)
+                    self._log.record(of_tenant(key, scope.caller.tenant), info)
             if session.durable:
                 self._awake.used(session)
             return info
 
+    def _made_elsewhere(self, key: RequestKey, tenant: str, caller: str) -> object:
+        """Returns the answer to a request that another server was sent before; None where none was."""
+        entry = self._arrivals.of_request(key.request_id, tenant)
+        if entry is None:
+            return None
+        with self._mutex:
+            self._log.know(of_tenant(entry.key or key, caller), _Made(entry.session_id))
+            return self._log.find(of_tenant(key, caller))
+
     @contextmanager
     def _answered(self, key: RequestKey | None, scope: CallScope) -> Iterator[object]:
         """Keeps requests of the same id apart; gives the answer to the first, or None when there was none."""
-        key = _owned(key, scope.caller.tenant)
+        key = of_tenant(key, scope.caller.tenant)
         if key is None:
             yield None
             return

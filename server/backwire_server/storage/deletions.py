@@ -33,6 +33,10 @@ class Deletions:
         """Returns session ids and requests, oldest first."""
         return list(self._keys.items())
 
+    def __contains__(self, session_id: str) -> bool:
+        """Tells whether a session was deleted, also by another server meanwhile."""
+        return session_id in self._keys or self._path(session_id).exists()
+
     def add(self, session_id: str, key: RequestKey) -> None:
         """Remembers a deletion, also when the machine ends; raises OSError."""
         request = {"id": key.request_id, "fingerprint": key.fingerprint.hex()}

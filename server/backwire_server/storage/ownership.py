@@ -8,13 +8,15 @@ file without a name, since the next owner goes on with a copy; and it acknowledg
 the write, that its mark is still there.
 """
 
+import errno
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from backwire_server.sessions.errors import SessionNotFound, StorageFailed, WrongReplica
-from backwire_server.storage.disk import TEMPORARY, sync_directory, sync_file
+from backwire_server.storage.disk import GONE, TEMPORARY, UNFINISHED, sync_directory, sync_file
 from backwire_server.storage.membership import Membership
 from backwire_server.storage.segment import first_number
 
@@ -48,19 +50,41 @@ class Mark:
 class Ownership:
     """The sessions of a directory, as one of the servers has them. May be used by several threads at once."""
 
-    def __init__(self, root: Path, membership: Membership) -> None:
-        """Looks for sessions in `root`, for the server of the membership."""
+    def __init__(self, root: Path, membership: Membership, scratch: Path) -> None:
+        """Looks for sessions in `root`, for the server of the membership, which alone uses `scratch`."""
         self._root = root
+        self._scratch = scratch
         self._membership = membership
         self._unsevered: set[Path] = set()
 
     def begin(self, session_id: str) -> Path:
-        """Returns an empty directory for a new session, which is this server's; raises OSError."""
-        home = self._root / session_id
-        home.mkdir(mode=0o700)
-        own = home / str(self._mine(1))
-        own.mkdir(mode=0o700)
-        return own
+        """Returns an empty directory for a new session, which is this server's.
+
+        Raises FileExistsError when there is one of this id, and OSError. Of several that try, one succeeds.
+        """
+        mark, home = str(self._mine(1)), self._root / session_id
+        draft = self._scratch / f"{UNFINISHED}{session_id}"
+        (draft / mark).mkdir(mode=0o700, parents=True)
+        try:
+            os.rename(draft, home)  # which takes the place of an empty directory alone
+        except OSError as error:
+            shutil.rmtree(draft)
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise FileExistsError(errno.EEXIST, "there is such a session", str(home)) from None
+            raise
+        for directory in (home, self._root):
+            sync_directory(directory)
+        return home / mark
+
+    def abandon(self, session_id: str) -> None:
+        """Removes what there is of a session that could not be made, if it is this server's still; raises OSError."""
+        mark = self._mark(session_id)
+        own, gone = self._root / session_id / str(mark), self._scratch / f"{GONE}{session_id}"
+        if self._is_mine(mark) and not (own / session_id).exists():
+            with suppress(FileNotFoundError):  # another has it already, and makes it
+                os.rename(own, gone)
+                os.rmdir(own.parent)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def take(self, session_id: str) -> Path:
         """Returns the directory that has the session's, which is this server's from now on.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from backwire_server.sessions.durable import Durability, Entry
-from backwire_server.sessions.errors import Recovering, SessionError, SessionNotFound
+from backwire_server.sessions.errors import Recovering, SessionError, SessionNotFound, WrongReplica
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.spec import SessionSpec
@@ -20,6 +20,7 @@ from backwire_server.storage.lock import DELETED, SCRATCH, SHARED
 from backwire_server.storage.making import new_manifest
 from backwire_server.storage.membership import Membership
 from backwire_server.storage.ownership import RETRY_SECONDS, Ownership
+from backwire_server.storage.secret import common_secret
 from backwire_server.storage.session_files import DUE_BYTES, FileSession, Place
 from backwire_server.storage.shared_files import SharedFileSession, SharedPlace
 from backwire_server.storage.vault import everything, is_id
@@ -55,8 +56,9 @@ class SharedVault:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._deletions = Deletions(root / DELETED, everything)
             self._finish()
+            self.secret = common_secret(root)
             self._membership = Membership(root, replica, lease)
-        self._ownership = Ownership(self._root, self._membership)
+        self._ownership = Ownership(self._root, self._membership, Path(self.scratch))
         self._place = SharedPlace(
             self._root,
             limits,
@@ -198,17 +200,41 @@ class SharedVault:
             raise
 
     def _born(self, session_id: str) -> Path:
-        own = self._ownership.begin(session_id)
+        if session_id in self._deletions:
+            raise SessionNotFound(
+                f"this request made session {session_id[:96]!r}, which was deleted; send it with a new request_id",
+                field="request_id",
+            )
+        try:
+            own = self._ownership.begin(session_id)
+        except FileExistsError:
+            return self._left_unmade(session_id)
         with self._mutex:
             self._open.add(session_id)
+        return own
+
+    def _left_unmade(self, session_id: str) -> Path:
+        """Takes the place of a session over which another server died while it made it; raises Recovering otherwise."""
+        again = Recovering(
+            f"another replica makes session {session_id[:96]!r} for the same request; call again",
+            retry_after=RETRY_SECONDS,
+        )
+        try:
+            own = self._take(session_id)
+        except (WrongReplica, SessionNotFound):
+            raise again from None
+        if (own / session_id).exists():
+            self._closed(own)
+            raise again
+        for left in own.iterdir():
+            shutil.rmtree(left)
         return own
 
     def _unborn(self, session_id: str) -> None:
         """Removes what a session left that could not be made."""
         with suppress(SessionError, OSError):
-            if not (self._ownership.place(session_id) / session_id).exists():
-                shutil.rmtree(self._root / session_id, ignore_errors=True)
-                self._forget(session_id)
+            self._ownership.abandon(session_id)
+        self._forget(session_id)
 
     def _check_made(self, own: Path, session_id: str) -> None:
         """Raises SessionNotFound for a directory whose session was never made to its end."""
