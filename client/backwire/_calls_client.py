@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 from backwire import _files, _inspection, _messages
 from backwire._call import Call, Upload
 from backwire._graph import Graph, as_graph
-from backwire._info import Durability, SessionInfo, session_info
+from backwire._info import Durability, Executor, SessionInfo, session_info
 from backwire._inspection import GraphDescription, OpInfo
 from backwire._optimizers import Optimizer
 from backwire._status import ServerStatus, SessionHistory, server_status, session_history
@@ -25,10 +25,13 @@ def create_session(
     request_id: str | None,
     *,
     max_staleness: int | None,
+    executor: Executor | None,
 ) -> Call[SessionInfo]:
     """Returns the call of `Client.create_session`."""
     unique = _messages.new_request_id(request_id)
-    request = _messages.create_session(graph, optimizer, seed, durability, unique, max_staleness=max_staleness)
+    request = _messages.create_session(
+        graph, optimizer, seed, durability, unique, max_staleness=max_staleness, executor=executor
+    )
     return Call("CreateSession", request, _session, unique)
 
 

@@ -16,7 +16,7 @@ from backwire._errors import InvalidRequestError
 from backwire._files import File
 from backwire._following import FollowingChannel
 from backwire._graph import Graph, as_graph
-from backwire._info import Durability, SessionInfo
+from backwire._info import Durability, Executor, SessionInfo
 from backwire._inspection import GraphDescription, OpInfo
 from backwire._optimizers import Optimizer
 from backwire._retry import Retry
@@ -135,6 +135,7 @@ class Client:
         *,
         max_staleness: int | None = None,
         durability: Durability | None = None,
+        executor: Executor | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Session:
@@ -149,6 +150,8 @@ class Client:
                 StalePassError past that; None for any number.
             durability: What an acknowledged mutation outlives: `"memory"` nothing, `"journal"` the server's process,
                 `"fsync"` its machine; None for what the server was told with `--durability`.
+            executor: What computes the session: `"numpy"`, or `"jax"` where the server has that; they agree within
+                rounding. None for what the server was told with `--executor`.
             request_id: Give that of a call that failed to repeat it safely; by default drawn at random.
             timeout: The seconds until the call fails with DeadlineExceededError; None for the client's.
 
@@ -157,9 +160,12 @@ class Client:
             ShapeError: The server found shapes that do not fit together.
             ResourceExhaustedError: The server has no room for it.
             NotDurableError: `durability` is above memory, and the server has no data directory.
+            ExecutorUnavailableError: The server lacks what the executor needs.
         """
         sent = as_graph(graph)
-        call = _calls_client.create_session(sent, optimizer, seed, durability, request_id, max_staleness=max_staleness)
+        call = _calls_client.create_session(
+            sent, optimizer, seed, durability, request_id, max_staleness=max_staleness, executor=executor
+        )
         return self._session(self._transport.naming(REQUEST_KEY, call.request_id or "").send(call, timeout), sent)
 
     def describe(

@@ -24,6 +24,7 @@
     │   ├── NoLossError
     │   ├── NonFiniteGradientError
     │   ├── NotDurableError                  the session is kept in memory alone
+    │   ├── ExecutorUnavailableError         the server cannot compute by that executor
     │   ├── ResultNotRetainedError           the request was applied before, but its answer is gone
     │   └── DependencyFailedError            an earlier request of the pipeline failed, and this depends on it
     ├── AbortedError
@@ -237,6 +238,12 @@ class NotDurableError(FailedPreconditionError):
     """The session is kept in memory alone, or the server has no data directory to keep one in."""
 
     _reason = Reason.NOT_DURABLE
+
+
+class ExecutorUnavailableError(FailedPreconditionError):
+    """The server lacks what the session's executor needs."""
+
+    _reason = Reason.EXECUTOR_UNAVAILABLE
 
 
 class ResultNotRetainedError(FailedPreconditionError):

@@ -11,12 +11,18 @@ from backwire_api.v1 import gradient_service_pb2 as service_pb2
 from backwire_api.v1 import graph_pb2, optimizer_pb2
 
 Durability = Literal["memory", "journal", "fsync"]
+Executor = Literal["numpy", "jax"]
 
 DURABILITIES: dict[str, service_pb2.Durability.ValueType] = {
     "memory": service_pb2.DURABILITY_MEMORY,
     "journal": service_pb2.DURABILITY_JOURNAL,
     "fsync": service_pb2.DURABILITY_FSYNC,
 }
+EXECUTORS: dict[str, service_pb2.Executor.ValueType] = {
+    "numpy": service_pb2.EXECUTOR_NUMPY,
+    "jax": service_pb2.EXECUTOR_JAX,
+}
+_EXECUTORS: dict[int, Executor] = {service_pb2.EXECUTOR_NUMPY: "numpy", service_pb2.EXECUTOR_JAX: "jax"}
 _LEVELS: dict[int, Durability] = {
     service_pb2.DURABILITY_UNSPECIFIED: "memory",  # of a server that knows no other
     service_pb2.DURABILITY_MEMORY: "memory",
@@ -116,6 +122,7 @@ class SessionInfo:
         durability: What an acknowledged mutation outlives: nothing, the server's process, or its machine.
         lease: The writer lease; None when everybody may write.
         max_staleness: How many steps may be between a pass and its Backward; None for any number.
+        executor: What computes it.
     """
 
     id: str
@@ -135,6 +142,7 @@ class SessionInfo:
     durability: Durability = "memory"
     lease: LeaseInfo | None = None
     max_staleness: int | None = None
+    executor: Executor = "numpy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +204,7 @@ def session_info(message: service_pb2.Session) -> SessionInfo:
         durability=_LEVELS.get(message.durability, "memory"),
         lease=_lease(message.lease) if message.HasField("lease") else None,
         max_staleness=message.max_staleness if message.HasField("max_staleness") else None,
+        executor=_EXECUTORS.get(message.executor, "numpy"),
     )
 
 

@@ -17,7 +17,7 @@ from backwire._errors import (
     UnknownNameError,
 )
 from backwire._graph import LOSS, Graph
-from backwire._info import DURABILITIES, Durability, ParameterInfo, SessionInfo
+from backwire._info import DURABILITIES, EXECUTORS, Durability, Executor, ParameterInfo, SessionInfo
 from backwire._optimizers import Optimizer
 from backwire_api import chunk_stream, tensors
 from backwire_api.tensors import RawTensor
@@ -55,8 +55,9 @@ def create_session(
     request_id: str,
     *,
     max_staleness: int | None = None,
+    executor: Executor | None = None,
 ) -> service_pb2.CreateSessionRequest:
-    """Returns the request; raises InvalidRequestError for a seed that is not of 64 bits, or no known durability."""
+    """Returns the request; raises InvalidRequestError for a seed not of 64 bits, no known durability or executor."""
     if not 0 <= seed < 2**64:
         raise InvalidRequestError(f"seed={seed} is no unsigned 64-bit number; use 0 to 2**64 - 1", field="seed")
     request = service_pb2.CreateSessionRequest(
@@ -66,6 +67,8 @@ def create_session(
         durability=durability_number(durability),
         max_staleness=max_staleness,
     )
+    if executor is not None:
+        request.executor = _chosen("executor", executor, EXECUTORS)
     if optimizer is not None:
         if not isinstance(optimizer, Optimizer):
             raise InvalidRequestError(f"optimizer={optimizer!r} is no optimizer; use one such as bw.Adam(1e-3)")

@@ -61,6 +61,7 @@ def _serve(settings: config.Config, stop: threading.Event, descriptor: int | Non
         return serve(settings, stop, _announce, descriptor)
     from backwire_server.rpc.inspecting import Inspection
     from backwire_server.rpc.server import Server
+    from backwire_server.sessions.executors import Executor
     from backwire_server.sessions.info import Home
     from backwire_server.telemetry.endpoint import serving
     from backwire_server.telemetry.opening import tracing
@@ -76,6 +77,7 @@ def _serve(settings: config.Config, stop: threading.Event, descriptor: int | Non
             settings.tenants,
             Inspection(settings.reflection, settings.channelz),
             tracer,
+            Executor(settings.tuning.executor),
         )
         with serving(settings, server.metrics.exposition):
             _announce(server.address)

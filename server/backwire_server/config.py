@@ -221,6 +221,11 @@ class Config:
             )
 
     def _check_extras(self) -> None:
+        if self.tuning.executor != "numpy" and not _installed(self.tuning.executor):
+            raise ConfigError(
+                f"--executor {self.tuning.executor} needs packages that are not installed: run "
+                f"`pip install 'backwire[{self.tuning.executor}]'`, or leave --executor out"
+            )
         for name, module in _EXTRAS.items():
             if getattr(self, name) and not _installed(module):
                 raise ConfigError(

@@ -6,12 +6,14 @@ from typing import Any
 
 from backwire_server.config_values import (
     DURABILITIES,
+    EXECUTORS,
     LOG_LEVELS,
     read_address,
     read_bytes,
     read_count,
     read_directory,
     read_durability,
+    read_executor,
     read_file,
     read_flag,
     read_host_port,
@@ -134,6 +136,12 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
             "N",
             "the threads of numerical libraries in each process",
             unset="what OMP_NUM_THREADS and its like say, or 1",
+        ),
+        Option(
+            "executor",
+            read_executor,
+            "NAME",
+            f"what computes sessions that name none: {' or '.join(EXECUTORS)}, which takes the extra `jax`",
         ),
         Option("tune_blas", read_flag, "", "choose OpenBLAS kernels where OpenBLAS itself misjudges the CPU"),
         Option("tune_allocator", read_flag, "", "keep freed memory, up to 512MiB in each process, for large messages"),

@@ -7,6 +7,7 @@ from backwire_server.sessions.replicas import is_replica
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 DURABILITIES = ("memory", "journal", "fsync")
+EXECUTORS = ("numpy", "jax")
 LONGEST_SOCKET_PATH = 107  # bytes; the kernel takes no more
 
 UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
@@ -74,6 +75,13 @@ def read_durability(text: str) -> str:
     """Reads a level of durability."""
     if text.lower() not in DURABILITIES:
         raise ConfigError(f"{text!r} is no durability; use one of {', '.join(DURABILITIES)}")
+    return text.lower()
+
+
+def read_executor(text: str) -> str:
+    """Reads the name of an executor."""
+    if text.lower() not in EXECUTORS:
+        raise ConfigError(f"{text!r} is no executor; use one of {', '.join(EXECUTORS)}")
     return text.lower()
 
 

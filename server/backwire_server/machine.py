@@ -12,7 +12,7 @@ from pathlib import Path
 
 from backwire_api import allocator
 
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "PJRT_NPROC")  # the last is XLA's
 KERNEL_VARIABLE = "OPENBLAS_CORETYPE"
 
 _AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
@@ -30,11 +30,13 @@ class Tuning:
             environment variables say, and 1 where they say nothing.
         tune_blas: Whether OpenBLAS is told which kernels fit the CPU.
         tune_allocator: Whether freed memory is kept for the next large message.
+        executor: What computes the sessions that name no executor: `numpy` or `jax`.
     """
 
     compute_threads: int | None = None
     tune_blas: bool = True
     tune_allocator: bool = True
+    executor: str = "numpy"
 
 
 def prepare(tuning: Tuning, environment: MutableMapping[str, str]) -> None:

@@ -177,7 +177,7 @@ def test_ways_to_differentiate_a_pass_do_not_fill_memory(monkeypatch: pytest.Mon
     monkeypatch.setattr(frames, "BACKWARD_FRAMES", 1)
     twins = Twins(CLASSIFIER, 0)
     found = twins.planned.forward(twins.inputs(3), twins.parameters, training=True)
-    assert found.lease is not None
+    assert isinstance(found.lease, frames.Lease)
     first = twins.planned.backward(found).parameters["w"]
     for name, array in found.outputs.items():
         twins.planned.backward(found, {name: np.ones_like(array)})

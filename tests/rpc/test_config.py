@@ -57,6 +57,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "workers": ("3", 3),
     "worker_port": ("50052", 50052),
     "compute_threads": ("2", 2),
+    "executor": ("jax", "jax"),
     "tune_blas": ("no", False),
     "tune_allocator": ("off", False),
     "max_message_bytes": ("8MiB", 8 * MiB),

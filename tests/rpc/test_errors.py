@@ -331,7 +331,10 @@ OF_TOKENS = {Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED}
 OF_REPLICAS = {Reason.WRONG_REPLICA}
 """Told only by one of several servers behind one address: see test_replicas.py."""
 
-ELSEWHERE = OF_WORKERS | OF_STREAMS | OF_FILES | OF_TOKENS | OF_REPLICAS
+OF_EXECUTORS = {Reason.EXECUTOR_UNAVAILABLE}
+"""Told only by a server that lacks an extra: see test_executors.py."""
+
+ELSEWHERE = OF_WORKERS | OF_STREAMS | OF_FILES | OF_TOKENS | OF_REPLICAS | OF_EXECUTORS
 TOLD = sorted({*Reason} - {Reason.CANCELLED, Reason.DEADLINE_EXCEEDED} - ELSEWHERE)
 FIELDS = {
     "SESSION_NOT_FOUND": "session_id",

@@ -14,7 +14,7 @@ from backwire._embedded import EmbeddedServer
 from backwire._errors import ClientClosedError
 from backwire._files import File
 from backwire._graph import Graph, as_graph
-from backwire._info import Durability, SessionInfo
+from backwire._info import Durability, Executor, SessionInfo
 from backwire._inspection import GraphDescription, OpInfo
 from backwire._optimizers import Optimizer
 from backwire._retry import Retry
@@ -86,12 +86,15 @@ class Client:
         *,
         max_staleness: int | None = None,
         durability: Durability | None = None,
+        executor: Executor | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Session:
         """Does what `backwire.Client.create_session` does."""
         sent = as_graph(graph)
-        call = _calls_client.create_session(sent, optimizer, seed, durability, request_id, max_staleness=max_staleness)
+        call = _calls_client.create_session(
+            sent, optimizer, seed, durability, request_id, max_staleness=max_staleness, executor=executor
+        )
         found = await self._transport.naming(REQUEST_KEY, call.request_id or "").send(call, timeout)
         return Session(self._transport, found, sent)
 

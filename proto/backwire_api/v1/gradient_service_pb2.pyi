@@ -70,6 +70,30 @@ DURABILITY_FSYNC: Durability.ValueType  # 3
 """The machine: the file is flushed to the disk before it is acknowledged."""
 Global___Durability: typing_extensions.TypeAlias = Durability
 
+class _Executor:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ExecutorEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Executor.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    EXECUTOR_UNSPECIFIED: _Executor.ValueType  # 0
+    """Means what the server was told."""
+    EXECUTOR_NUMPY: _Executor.ValueType  # 1
+    """Kernels of numpy, on the processor: calls are short, and can be stopped."""
+    EXECUTOR_JAX: _Executor.ValueType  # 2
+    """Programs that XLA compiles whole, by JAX, on the processor or an accelerator."""
+
+class Executor(_Executor, metaclass=_ExecutorEnumTypeWrapper):
+    """What computes a session. They agree within the rounding of floating-point numbers, and not to the bit."""
+
+EXECUTOR_UNSPECIFIED: Executor.ValueType  # 0
+"""Means what the server was told."""
+EXECUTOR_NUMPY: Executor.ValueType  # 1
+"""Kernels of numpy, on the processor: calls are short, and can be stopped."""
+EXECUTOR_JAX: Executor.ValueType  # 2
+"""Programs that XLA compiles whole, by JAX, on the processor or an accelerator."""
+Global___Executor: typing_extensions.TypeAlias = Executor
+
 class _SessionState:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -225,6 +249,7 @@ class CreateSessionRequest(google.protobuf.message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     DURABILITY_FIELD_NUMBER: builtins.int
     MAX_STALENESS_FIELD_NUMBER: builtins.int
+    EXECUTOR_FIELD_NUMBER: builtins.int
     seed: builtins.int
     """What parameters and Dropout masks are drawn from. The same graph, seed and calls give the same numbers."""
     request_id: builtins.str
@@ -236,6 +261,10 @@ class CreateSessionRequest(google.protobuf.message.Message):
     max_staleness: builtins.int
     """The most steps that may have been applied since a pass was made when its Backward comes; an older pass is refused
     with STALE_PASS. 0 takes gradients by the current parameters alone. Unset means that passes of any age are taken.
+    """
+    executor: Global___Executor.ValueType
+    """What computes the session, for as long as it lives and wherever it goes. Unspecified means what the server was told
+    with `--executor`. A server that lacks what it needs refuses it with EXECUTOR_UNAVAILABLE.
     """
     @property
     def graph(self) -> backwire_api.v1.graph_pb2.Graph:
@@ -256,9 +285,10 @@ class CreateSessionRequest(google.protobuf.message.Message):
         request_id: builtins.str = ...,
         durability: Global___Durability.ValueType = ...,
         max_staleness: builtins.int | None = ...,
+        executor: Global___Executor.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "graph", b"graph", "max_staleness", b"max_staleness", "optimizer", b"optimizer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "durability", b"durability", "graph", b"graph", "max_staleness", b"max_staleness", "optimizer", b"optimizer", "request_id", b"request_id", "seed", b"seed"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "durability", b"durability", "executor", b"executor", "graph", b"graph", "max_staleness", b"max_staleness", "optimizer", b"optimizer", "request_id", b"request_id", "seed", b"seed"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_max_staleness", b"_max_staleness"]) -> typing.Literal["max_staleness"] | None: ...
 
 Global___CreateSessionRequest: typing_extensions.TypeAlias = CreateSessionRequest
@@ -2785,6 +2815,7 @@ class Session(google.protobuf.message.Message):
     DURABILITY_FIELD_NUMBER: builtins.int
     LEASE_FIELD_NUMBER: builtins.int
     MAX_STALENESS_FIELD_NUMBER: builtins.int
+    EXECUTOR_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The id, unguessable and unique for the life of the server."""
     step: builtins.int
@@ -2805,6 +2836,8 @@ class Session(google.protobuf.message.Message):
     """What acknowledged mutations outlive."""
     max_staleness: builtins.int
     """As in CreateSessionRequest."""
+    executor: Global___Executor.ValueType
+    """What computes it."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the session was created."""
@@ -2861,9 +2894,10 @@ class Session(google.protobuf.message.Message):
         durability: Global___Durability.ValueType = ...,
         lease: Global___Lease | None = ...,
         max_staleness: builtins.int | None = ...,
+        executor: Global___Executor.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "create_time", b"create_time", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "max_staleness", b"max_staleness", "optimizer", b"optimizer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "address", b"address", "contributions", b"contributions", "create_time", b"create_time", "durability", b"durability", "forward_ids", b"forward_ids", "has_loss", b"has_loss", "inputs", b"inputs", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "max_staleness", b"max_staleness", "optimizer", b"optimizer", "outputs", b"outputs", "parameters", b"parameters", "seed", b"seed", "session_id", b"session_id", "step", b"step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "address", b"address", "contributions", b"contributions", "create_time", b"create_time", "durability", b"durability", "executor", b"executor", "forward_ids", b"forward_ids", "has_loss", b"has_loss", "inputs", b"inputs", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "max_staleness", b"max_staleness", "optimizer", b"optimizer", "outputs", b"outputs", "parameters", b"parameters", "seed", b"seed", "session_id", b"session_id", "step", b"step"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_max_staleness", b"_max_staleness"]) -> typing.Literal["max_staleness"] | None: ...
 
 Global___Session: typing_extensions.TypeAlias = Session

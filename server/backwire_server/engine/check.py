@@ -90,25 +90,26 @@ def check_gradients(
     stop: Stop = NEVER,
     admit: Admit = admit_all,
     compile_seconds: float | None = None,
+    make: Callable[..., Model] = Model,
 ) -> GradientCheck:
     """Compares the gradient of the loss with central differences, in float64 where the graph can be widened to it.
 
     Passes are made in training with this `key`, so Dropout drops the same in all of them; nothing given is changed.
     `reserve` is told how many bytes are about to be used, and `ready` is called before each pass; what they raise ends
     the check. Raises EngineError when the inputs do not fit the graph, and Stopped between two kernels when that is
-    wanted. `admit` and `compile_seconds` are as in Model.
+    wanted. `admit` and `compile_seconds` are as in Model, which `make` is, or a class like it.
     """
     bind_inputs({item.name: item for item in graph.inputs}, inputs)
     reserve(COPIES * sum(array.nbytes for array in (*inputs.values(), *parameters.values())))
     try:
-        model = Model(widened(graph), compile_seconds=compile_seconds)
+        model = make(widened(graph), compile_seconds=compile_seconds)
         values = {name: wide(array) for name, array in parameters.items()}
         given = {name: wide(array) for name, array in inputs.items()}
         return _Check(model, given, values, key, ready, reserve, stop, admit).run(sampling)
     except TooCostly:
         raise
     except EngineError:
-        model = Model(graph, compile_seconds=compile_seconds)
+        model = make(graph, compile_seconds=compile_seconds)
         return _Check(model, inputs, parameters, key, ready, reserve, stop, admit).run(sampling)
 
 

@@ -5,7 +5,8 @@ EngineError
 │   ├── CyclicGraph
 │   ├── UnknownOp
 │   ├── InvalidAttribute
-│   └── NotDifferentiable
+│   ├── NotDifferentiable
+│   └── NotTraceable
 ├── ShapeMismatch         shapes do not fit together
 ├── DtypeMismatch         element types do not fit together
 ├── MissingInput          an input that is needed was not given
@@ -48,6 +49,10 @@ class InvalidAttribute(GraphError):
 
 class NotDifferentiable(GraphError):
     """A gradient was asked for through an operator, or of a value, that has none."""
+
+
+class NotTraceable(GraphError):
+    """An operator cannot run on the executor that is asked to, or not with inputs that are known only when it runs."""
 
 
 class ShapeMismatch(EngineError):

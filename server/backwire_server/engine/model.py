@@ -20,10 +20,11 @@ from backwire_server.engine.errors import (
     UnknownOutput,
 )
 from backwire_server.engine.frame import Workspace
-from backwire_server.engine.frames import FramePool, Lease
+from backwire_server.engine.frames import FramePool
 from backwire_server.engine.graph import LOSS, Array, Graph
 from backwire_server.engine.plan import Plan, update_name
 from backwire_server.engine.plan_cache import CACHED_PLANS, Place, PlanCache
+from backwire_server.engine.runner import Lease, Pool
 from backwire_server.engine.stopping import NEVER, Allowance, Stop
 
 WARM_PLANS = 4  # of these the memory is kept: training and evaluation, and the last batch of each, which is smaller
@@ -91,7 +92,7 @@ class Model:
         self._specialised: dict[Place, frozenset[str]] = {}
         self._planned = planned
         self._workspace = Workspace()
-        self._warm: OrderedDict[Plan, FramePool] = OrderedDict()
+        self._warm: OrderedDict[Plan, Pool] = OrderedDict()
 
     def forward(
         self,
@@ -180,8 +181,11 @@ class Model:
         self._warm.clear()
         self._workspace = Workspace()
 
-    def _pool(self, plan: Plan) -> FramePool:
-        pool = self._warm.get(plan) or FramePool(plan.program, self._workspace, self._shared.passing)
+    def _new_pool(self, plan: Plan) -> Pool:
+        return FramePool(plan.program, self._workspace, self._shared.passing)
+
+    def _pool(self, plan: Plan) -> Pool:
+        pool = self._warm.get(plan) or self._new_pool(plan)
         self._warm[plan] = pool
         self._warm.move_to_end(plan)
         if len(self._warm) > WARM_PLANS:

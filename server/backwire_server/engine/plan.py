@@ -11,10 +11,10 @@ from backwire_server.engine.cost import Cost
 from backwire_server.engine.differentiate import differentiate, is_float
 from backwire_server.engine.dims import may_equal
 from backwire_server.engine.errors import DtypeMismatch, GraphError, ShapeMismatch
-from backwire_server.engine.frame import Frame
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
 from backwire_server.engine.program import Program
 from backwire_server.engine.replay import replay
+from backwire_server.engine.runner import Runner
 from backwire_server.engine.stopping import NEVER, Stop
 from backwire_server.engine.values import NeedsValue, Value
 
@@ -43,7 +43,7 @@ class BackwardPlan:
         self,
         kept: Mapping[str, Array],
         seeds: Mapping[str, Array],
-        frame: Frame | None = None,
+        frame: Runner | None = None,
         into: Mapping[str, Array] | None = None,
         stop: Stop = NEVER,
     ) -> dict[str, Array]:
@@ -110,7 +110,7 @@ class Plan:
         elements = sum(array.nbytes for array in self._builder.known.values())
         self.nbytes = self._forward_bytes = len(self._builder.nodes) * NODE_BYTES + elements
 
-    def run(self, feeds: Mapping[str, Array], frame: Frame | None = None, stop: Stop = NEVER) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array], frame: Runner | None = None, stop: Stop = NEVER) -> dict[str, Array]:
         """Returns outputs and loss by output name, updates by `update_name`, and residuals by value name."""
         found = frame.run(feeds, stop=stop) if frame else self.program.run(feeds, stop)
         return dict(zip(self._names, found, strict=True))

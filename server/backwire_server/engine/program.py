@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Container, Mapping, Sequence
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,9 @@ class Program:
         targets: The names of the values that it computes.
         nodes: What it runs, in order.
         types: The types of all values in it.
+        known: The elements of those that are known before it runs.
+        kept: The places of the targets that are for a later program.
+        compiled: What other executors than frames made of it, by their names for it.
     """
 
     def __init__(
@@ -50,7 +53,9 @@ class Program:
         self.types = {name: type_ for name in names if (type_ := builder.types[name]) is not None}
         self.feeds = tuple(name for name in needed if name not in builder.constants)
         self._constants = {name: builder.constants[name] for name in needed if name in builder.constants}
-        self._kept = frozenset(kept)
+        self.known = {name: builder.known[name] for name in self.types if name in builder.known}
+        self.kept = frozenset(kept)
+        self.compiled: dict[str, Any] = {}
         self._source = source
 
     @property
@@ -73,7 +78,7 @@ class Program:
         outlines = self._source.schedule.outlines if self._source else {}
         feeds = {name: outlines.get(name, array) for name, array in plain.items()}
         steady = self._source.schedule.lasting if self._source else ()
-        kept = {self.targets[place] for place in self._kept}
+        kept = {self.targets[place] for place in self.kept}
         return make_schedule(self.nodes, self.types, self._constants, feeds, steady, self.targets, kept)
 
     def frame(self, workspace: Workspace, passing: Container[str] = ()) -> Frame:
@@ -82,7 +87,7 @@ class Program:
 
     def frame_of(self, kind: type[F], workspace: Workspace, passing: Container[str] = ()) -> F:
         """Returns a frame of this kind."""
-        return kind(self.schedule, self.feeds, self.targets, self._kept, workspace, passing)
+        return kind(self.schedule, self.feeds, self.targets, self.kept, workspace, passing)
 
     def run(self, values: Mapping[str, Array], stop: Stop = NEVER) -> list[Array]:
         """Returns the targets, in order, by calling kernel after kernel: what a frame must agree with.

@@ -6,6 +6,7 @@ from backwire_api.v1 import graph_pb2, tensor_pb2
 from backwire_server.engine.dims import Dim
 from backwire_server.engine.graph import Input, Parameter
 from backwire_server.messages.durability import durability_to_proto, lease_to_proto
+from backwire_server.messages.executors import executor_of, executor_to_proto
 from backwire_server.messages.graph import graph_from_proto
 from backwire_server.messages.optimizer import optimizer_from_proto, optimizer_to_proto
 from backwire_server.sessions.info import SessionInfo
@@ -18,7 +19,7 @@ _DRAWN = {tensor_pb2.DATA_TYPE_FLOAT32, tensor_pb2.DATA_TYPE_FLOAT64}
 
 
 def session_spec(request: pb.CreateSessionRequest, limits: Limits) -> SessionSpec:
-    """Returns what to make a session from; raises what `graph_from_proto` and `optimizer_from_proto` raise.
+    """Returns what to make a session from; raises what the functions for its parts raise.
 
     Its definition is the request without `request_id` and `durability`: they say how this session came to be made and
     is kept, and another may be made of the rest. They are taken out of the message, and so are first values.
@@ -27,6 +28,7 @@ def session_spec(request: pb.CreateSessionRequest, limits: Limits) -> SessionSpe
     optimizer = optimizer_from_proto(request.optimizer) if request.HasField("optimizer") else None
     for field in ("request_id", "durability"):
         request.ClearField(field)
+    executor = executor_of(request.executor)
     definition = request.SerializeToString()
     for parameter in request.graph.parameters:
         if parameter.WhichOneof("source") == "value" and parameter.value.dtype in _DRAWN:
@@ -35,7 +37,9 @@ def session_spec(request: pb.CreateSessionRequest, limits: Limits) -> SessionSpe
             parameter.initializer.CopyFrom(rule)
     staleness = request.max_staleness if request.HasField("max_staleness") else None
     outline = request.SerializeToString()
-    return SessionSpec(graph, sources, optimizer, request.seed, definition, outline, max_staleness=staleness)
+    return SessionSpec(
+        graph, sources, optimizer, request.seed, definition, outline, max_staleness=staleness, executor=executor
+    )
 
 
 def session_to_proto(info: SessionInfo) -> pb.Session:
@@ -56,6 +60,7 @@ def session_to_proto(info: SessionInfo) -> pb.Session:
         durability=durability_to_proto(info.durability),
         lease=None if info.lease is None else lease_to_proto(info.lease),
         max_staleness=info.max_staleness,
+        executor=executor_to_proto(info.executor),
     )
     message.create_time.FromNanoseconds(int(info.created * 1e9))
     message.last_use_time.FromNanoseconds(int(info.last_used * 1e9))

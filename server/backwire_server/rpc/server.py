@@ -20,6 +20,7 @@ from backwire_server.rpc.methods import SERVICE, handlers
 from backwire_server.rpc.rates import Rates
 from backwire_server.rpc.servicer import GradientServicer
 from backwire_server.rpc.status import Observer
+from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import UNLIMITED, Limits, TenantLimits
 from backwire_server.sessions.processors import Processors
@@ -59,11 +60,13 @@ class Server:
         tenants: TenantLimits = UNLIMITED,
         inspection: Inspection = NOTHING,
         tracer: "Tracer | None" = None,
+        executor: Executor = Executor.NUMPY,
     ) -> None:
         """Binds `HOST:PORT` or `unix:PATH`; raises OSError when that is not possible.
 
         `home` is what its sessions tell of where they are. With a data directory, which the process must have for
-        itself, it has the sessions in there that are its own. Calls are traced where there is a tracer.
+        itself, it has the sessions in there that are its own. Calls are traced where there is a tracer. The executor
+        is that of sessions which name none.
         """
         keyring = Keyring(Path(access.tokens), tenants) if access.tokens else None
         limits_of = keyring.limits_of if keyring else lambda _: tenants
@@ -90,7 +93,7 @@ class Server:
         self._server = grpc.server(
             self._others, interceptors=[interceptor], options=[*options(limits, capacity), *inspection.options]
         )
-        methods = handlers(GradientServicer(self._store, Observer(self._store, self.admission)))
+        methods = handlers(GradientServicer(self._store, Observer(self._store, self.admission), executor))
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, methods),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_inspection(self._server, inspection, reception.identify)

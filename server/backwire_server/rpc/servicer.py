@@ -20,6 +20,7 @@ from backwire_server.messages.durability import (
     lease_to_proto,
     restore_target,
 )
+from backwire_server.messages.executors import executor_to_proto
 from backwire_server.messages.imports import receive
 from backwire_server.messages.request_keys import key_of
 from backwire_server.messages.session import session_spec, session_to_proto
@@ -28,6 +29,7 @@ from backwire_server.rpc.scope import RpcScope
 from backwire_server.rpc.status import Observer
 from backwire_server.sessions.calls import LeaseCall
 from backwire_server.sessions.describing import describe_session
+from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.store import SessionStore
 
 
@@ -38,13 +40,16 @@ class GradientServicer:
     Methods raise the errors of the domain; the interceptor tells them to the client. Each gets the scope of its call.
     """
 
-    def __init__(self, store: SessionStore, observer: Observer) -> None:
+    def __init__(self, store: SessionStore, observer: Observer, executor: Executor = Executor.NUMPY) -> None:
+        """Sessions that name no executor get this one."""
         self._store = store
+        self._executor = executor_to_proto(executor)
         self._observer = observer
 
     def CreateSession(self, request: pb.CreateSessionRequest, scope: RpcScope) -> pb.CreateSessionResponse:
         """As in the contract."""
         key, durability = key_of(request), durability_of(request.durability)
+        request.executor = request.executor or self._executor
         info = self._store.create(scope, session_spec(request, self._store.limits), key, durability)
         return pb.CreateSessionResponse(session=session_to_proto(info))
 

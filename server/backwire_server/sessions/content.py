@@ -38,7 +38,7 @@ class Content:
     def new(cls, spec: SessionSpec, limits: Limits, account: Account) -> "Content":
         """Returns that of a new session, with the parameters drawn; raises EngineError for a graph that is wrong."""
         stop = Allowance(limits.max_compile_time, NEVER)
-        return cls(Trainer(spec, model_of(spec.graph, stop), limits, account))
+        return cls(Trainer(spec, model_of(spec.graph, stop, spec.executor), limits, account))
 
     @classmethod
     def of(cls, spec: SessionSpec, image: Image, limits: Limits, account: Account) -> "Content":
@@ -48,7 +48,8 @@ class Content:
         """
         imaging.check_fits(spec, image.state)
         store = ParameterStore(spec.graph, image.state.parameters)
-        content = cls(Trainer(spec, model_of(spec.graph), limits, account, store), lease=WriterLease(image.lease))
+        model = model_of(spec.graph, executor=spec.executor)
+        content = cls(Trainer(spec, model, limits, account, store), lease=WriterLease(image.lease))
         imaging.restore(content.trainer, image)
         for each in image.requests:
             content.log.know(each.key, each.answer)
@@ -84,7 +85,8 @@ class Content:
         values, memory = self.trainer.parameters, self.trainer.memory.current
         store = ParameterStore(spec.graph, values.arrays, values.current)
         memory.share()
-        content = Content(Trainer(spec, model_of(spec.graph), limits, account, store, memory))
+        model = model_of(spec.graph, executor=spec.executor)
+        content = Content(Trainer(spec, model, limits, account, store, memory))
         imaging.share(content.trainer, self.trainer)
         return content
 

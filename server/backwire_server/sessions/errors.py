@@ -22,6 +22,7 @@
     │   ├── NonFiniteGradient
     │   ├── ResultNotRetained
     │   ├── NotDurable
+    │   ├── ExecutorUnavailable
     │   └── DependencyFailed
     ├── StepMismatch
     ├── StalePass
@@ -137,6 +138,10 @@ class NonFiniteGradient(FailedPrecondition):
 
 class NotDurable(FailedPrecondition):
     """The session is kept in memory alone."""
+
+
+class ExecutorUnavailable(FailedPrecondition):
+    """The server cannot compute by what the session asks for."""
 
 
 class ResultNotRetained(FailedPrecondition):

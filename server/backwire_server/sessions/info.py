@@ -12,6 +12,7 @@ from backwire_server.optim import Optimizer
 from backwire_server.sessions.caller import DEFAULT_TENANT, suffix_of
 from backwire_server.sessions.calls import LeaseCall
 from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.replicas import mark_of
 
@@ -107,6 +108,7 @@ class SessionInfo:
     durability: Durability = Durability.MEMORY
     lease: LeaseCall | None = None
     max_staleness: int | None = None
+    executor: Executor = Executor.NUMPY
 
     @property
     def nbytes(self) -> int:

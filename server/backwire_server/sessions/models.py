@@ -9,6 +9,7 @@ from backwire_server.engine.graph import Graph
 from backwire_server.engine.model import Model
 from backwire_server.engine.plan_cache import PlanCache
 from backwire_server.engine.stopping import NEVER, Stop
+from backwire_server.sessions.executors import Executor, model_on
 
 KEPT_GRAPHS = 64
 KEPT_BYTES = 64 << 20
@@ -28,13 +29,17 @@ class Models:
         self._used: WeakValueDictionary[bytes, PlanCache] = WeakValueDictionary()
         self._kept: OrderedDict[Fingerprint, PlanCache] = OrderedDict()
 
-    def model(self, graph: Graph, stop: Stop = NEVER) -> Model:
-        """Returns a new model of a graph, which must not change; raises EngineError for one that is wrong.
+    def model(self, graph: Graph, stop: Stop = NEVER, executor: Executor = Executor.NUMPY) -> Model:
+        """Returns a new model of a graph, which must not change, that computes by the executor.
 
-        `stop` ends the check of a graph that was not seen before.
+        Raises EngineError for a graph that is wrong, ExecutorUnavailable. `stop` ends the check of a graph that was not
+        seen before.
         """
+        return model_on(executor, self._plans(graph, stop))
+
+    def _plans(self, graph: Graph, stop: Stop) -> PlanCache:
         if element_bytes(graph) > self._kept_bytes:
-            return Model(PlanCache(graph, stop))
+            return PlanCache(graph, stop)
         key = fingerprint(graph)
         with self._mutex:
             shared = self._used.get(key.digest)
@@ -43,7 +48,7 @@ class Models:
             with self._mutex:
                 shared = self._used.setdefault(key.digest, made)
         self._keep(key, shared)
-        return Model(shared)
+        return shared
 
     def _keep(self, key: Fingerprint, shared: PlanCache) -> None:
         with self._mutex:
@@ -59,6 +64,6 @@ class Models:
 _MODELS = Models()
 
 
-def model_of(graph: Graph, stop: Stop = NEVER) -> Model:
+def model_of(graph: Graph, stop: Stop = NEVER, executor: Executor = Executor.NUMPY) -> Model:
     """Returns a new model of a graph from the Models of this process; see `Models.model`."""
-    return _MODELS.model(graph, stop)
+    return _MODELS.model(graph, stop, executor)

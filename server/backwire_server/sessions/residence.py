@@ -76,6 +76,7 @@ class Residence:
             durability=self._keeper.durability,
             lease=standing.lease,
             max_staleness=spec.max_staleness,
+            executor=spec.executor,
         )
 
     def standing(self, scope: CallScope) -> SessionInfo:

@@ -9,6 +9,7 @@ import numpy as np
 from backwire_server.engine.graph import Graph
 from backwire_server.optim import FlatLayout, Optimizer
 from backwire_server.sessions.errors import GraphTooLarge, InvalidRequest
+from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.initializers import Initializer
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import shape_of, trainable_layout
@@ -19,7 +20,7 @@ Source = Array | Initializer
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """A graph, where the first value of each parameter comes from, the optimizer if there is one, and the seed.
+    """A graph, where the first value of each parameter comes from, optimizer if any, seed, and what computes it.
 
     `max_staleness` is how many steps may be between a pass and its Backward; None for any number.
     `definition` is all of this in the form of whoever made it, for whoever keeps it, and `outline` the same without
@@ -33,6 +34,7 @@ class SessionSpec:
     definition: bytes = b""
     outline: bytes = b""
     max_staleness: int | None = None
+    executor: Executor = Executor.NUMPY
 
     def check(self, limits: Limits) -> None:
         """Raises GraphTooLarge when the parameters and constants together hold too many bytes.

@@ -249,6 +249,7 @@ class Trainer:
                 stop=stop,
                 admit=admit,
                 compile_seconds=self._limits.max_compile_time,
+                make=type(self._model),
             )
 
     def profile(self, inputs: Mapping[str, Array], passes: int, stop: CallStop = NEVER) -> Profile:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
@@ -12,6 +13,7 @@ import numpy as np
 from backwire_server.machine import KERNEL_VARIABLE, THREAD_VARIABLES, cpu
 
 NONE = "none"
+JAX = "jax"
 
 
 @cache
@@ -26,12 +28,18 @@ def environment() -> Mapping[str, str]:
         "blas kernel": os.environ.get(KERNEL_VARIABLE, "chosen by itself"),
         "compute threads": os.environ.get(THREAD_VARIABLES[0], "chosen by itself"),
         "numba": _version("numba"),
+        JAX: _version(JAX),
     }
+
+
+def recorded() -> Mapping[str, str]:
+    """Returns what a journal has to tell: JAX counts once a session of this process computes by it."""
+    return {name: value for name, value in environment().items() if name != JAX or JAX in sys.modules}
 
 
 def differences(then: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Returns what differs, as text; empty when nothing does."""
-    names = sorted({*then, *now})
+    names = sorted({*then, *now} - ({JAX} - then.keys()))
     changed = [name for name in names if then.get(name) != now.get(name)]
     return ", ".join(f"{name} was {then.get(name, NONE)} and is {now.get(name, NONE)}" for name in changed)
 

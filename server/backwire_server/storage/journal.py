@@ -15,7 +15,7 @@ from backwire_server.sessions.scope import UNBOUNDED, CallScope
 from backwire_server.storage import failpoints
 from backwire_server.storage.damage import Damaged
 from backwire_server.storage.disk import Usage, damaged, failed, storage_errors, sync_directory, sync_file
-from backwire_server.storage.environment import differences, environment
+from backwire_server.storage.environment import differences, environment, recorded
 from backwire_server.storage.group_commit import GroupCommit
 from backwire_server.storage.mutations import decode_mutation, encode_mutation
 from backwire_server.storage.segment import FORMAT, Segment, file_name, first_number, framed
@@ -271,7 +271,7 @@ class Journal:
 
     def _headed(self, first: int) -> Segment:
         header = storage_pb2.JournalHeader(
-            format=FORMAT, session_id=self._session_id, first_number=first, environment=environment()
+            format=FORMAT, session_id=self._session_id, first_number=first, environment=recorded()
         )
         header.create_time.FromNanoseconds(time.time_ns())
         segment = Segment(self._path(first), 0)

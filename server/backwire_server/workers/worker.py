@@ -55,6 +55,7 @@ def main() -> int:
 
 def _server(assignment: Assignment, tracer: "Tracer | None") -> "Server":
     from backwire_server.rpc.server import Server
+    from backwire_server.sessions.executors import Executor
     from backwire_server.workers.routing import home
 
     return Server(
@@ -66,6 +67,7 @@ def _server(assignment: Assignment, tracer: "Tracer | None") -> "Server":
         assignment.access,
         assignment.tenants,
         tracer=tracer,
+        executor=Executor(assignment.tuning.executor),
     )
 
 

@@ -18,15 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from backwire_server.engine.errors import GraphError, InvalidValue
+from backwire_server.engine.errors import InvalidValue
+from backwire_server.engine.errors import NotTraceable as NotTraceable
 
 Kernel = Callable[..., Any]
 Message = Callable[[Any], str]
 K = TypeVar("K", bound=Kernel)
-
-
-class NotTraceable(GraphError):
-    """An operator cannot run on the JAX executor, or not with inputs that are known only when it runs."""
 
 
 @dataclass(frozen=True, slots=True)
