@@ -107,6 +107,7 @@ def train_step(
     non_finite: NonFinite,
     normalize: Normalize,
     weight: float | None,
+    data_parallel: int | None,
     digest: bool,
     request_id: str | None,
 ) -> TensorCall[TrainStepResult]:
@@ -126,6 +127,7 @@ def train_step(
         options=options,
         outputs=outputs,
         weight=weight,
+        data_parallel=data_parallel,
         request_id=unique,
         lease=session._lease,
     )

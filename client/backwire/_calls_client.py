@@ -26,11 +26,19 @@ def create_session(
     *,
     max_staleness: int | None,
     executor: Executor | None,
+    data_parallel: int,
 ) -> Call[SessionInfo]:
     """Returns the call of `Client.create_session`."""
     unique = _messages.new_request_id(request_id)
     request = _messages.create_session(
-        graph, optimizer, seed, durability, unique, max_staleness=max_staleness, executor=executor
+        graph,
+        optimizer,
+        seed,
+        durability,
+        unique,
+        max_staleness=max_staleness,
+        executor=executor,
+        data_parallel=data_parallel,
     )
     return Call("CreateSession", request, _session, unique)
 

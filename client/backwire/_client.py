@@ -134,6 +134,7 @@ class Client:
         seed: int = 0,
         *,
         max_staleness: int | None = None,
+        data_parallel: int = 1,
         durability: Durability | None = None,
         executor: Executor | None = None,
         request_id: str | None = None,
@@ -146,6 +147,9 @@ class Client:
             optimizer: How steps update the parameters; None for a session that only computes gradients.
             seed: What parameters and Dropout masks are drawn from; the same graph, seed and calls give the same
                 numbers.
+            data_parallel: In how many parts each TrainStep computes its batch, on as many processors as far as the
+                server has them. The loss must be a mean over the first axis of the inputs. The gradient is the weighted
+                mean of the parts', so the bits depend on this number, but not on which part is done how fast.
             max_staleness: The most steps that may be applied between a pass and its Backward, which raises
                 StalePassError past that; None for any number.
             durability: What an acknowledged mutation outlives: `"memory"` nothing, `"journal"` the server's process,
@@ -156,7 +160,7 @@ class Client:
             timeout: The seconds until the call fails with DeadlineExceededError; None for the client's.
 
         Raises:
-            GraphError: The graph is malformed; `field` names the node.
+            GraphError: The graph is malformed, or its batches cannot be computed in parts; `field` names the node.
             ShapeError: The server found shapes that do not fit together.
             ResourceExhaustedError: The server has no room for it.
             NotDurableError: `durability` is above memory, and the server has no data directory.
@@ -164,7 +168,14 @@ class Client:
         """
         sent = as_graph(graph)
         call = _calls_client.create_session(
-            sent, optimizer, seed, durability, request_id, max_staleness=max_staleness, executor=executor
+            sent,
+            optimizer,
+            seed,
+            durability,
+            request_id,
+            max_staleness=max_staleness,
+            executor=executor,
+            data_parallel=data_parallel,
         )
         return self._session(self._transport.naming(REQUEST_KEY, call.request_id or "").send(call, timeout), sent)
 

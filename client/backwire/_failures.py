@@ -91,6 +91,7 @@ BY_REASON: dict[Reason, type[BackwireError]] = {
     Reason.UNSUPPORTED_OPSET: GraphError,
     Reason.INVALID_ATTRIBUTE: GraphError,
     Reason.NOT_DIFFERENTIABLE: GraphError,
+    Reason.NOT_SPLITTABLE: GraphError,
     Reason.INVALID_TENSOR: TensorError,
     Reason.SHAPE_MISMATCH: ShapeError,
     Reason.DTYPE_MISMATCH: DTypeError,

@@ -123,6 +123,7 @@ class SessionInfo:
         lease: The writer lease; None when everybody may write.
         max_staleness: How many steps may be between a pass and its Backward; None for any number.
         executor: What computes it.
+        data_parallel: In how many parts the batches of TrainSteps are computed.
     """
 
     id: str
@@ -143,6 +144,7 @@ class SessionInfo:
     lease: LeaseInfo | None = None
     max_staleness: int | None = None
     executor: Executor = "numpy"
+    data_parallel: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,7 @@ def session_info(message: service_pb2.Session) -> SessionInfo:
         lease=_lease(message.lease) if message.HasField("lease") else None,
         max_staleness=message.max_staleness if message.HasField("max_staleness") else None,
         executor=_EXECUTORS.get(message.executor, "numpy"),
+        data_parallel=max(1, message.data_parallel),
     )
 
 

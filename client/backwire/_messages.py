@@ -56,6 +56,7 @@ def create_session(
     *,
     max_staleness: int | None = None,
     executor: Executor | None = None,
+    data_parallel: int = 1,
 ) -> service_pb2.CreateSessionRequest:
     """Returns the request; raises InvalidRequestError for a seed not of 64 bits, no known durability or executor."""
     if not 0 <= seed < 2**64:
@@ -66,6 +67,7 @@ def create_session(
         request_id=request_id,
         durability=durability_number(durability),
         max_staleness=max_staleness,
+        data_parallel=data_parallel,
     )
     if executor is not None:
         request.executor = _chosen("executor", executor, EXECUTORS)
@@ -168,6 +170,7 @@ def train_step(
     options: service_pb2.StepOptions,
     outputs: Sequence[str],
     weight: float | None,
+    data_parallel: int | None,
     request_id: str,
     lease: int,
 ) -> Framed[service_pb2.TrainStepRequest]:
@@ -177,6 +180,7 @@ def train_step(
         options=options,
         outputs=_output_names(session, outputs),
         weight=weight,
+        data_parallel=data_parallel or 0,
         request_id=request_id,
         lease=lease,
     )

@@ -153,6 +153,7 @@ class Pipeline:
         non_finite: NonFinite = "reject",
         normalize: Normalize = "sum",
         weight: float | None = None,
+        data_parallel: int | None = None,
         digest: bool = False,
         request_id: str | None = None,
         depends: Depends = "implied",
@@ -167,6 +168,7 @@ class Pipeline:
             non_finite=non_finite,
             normalize=normalize,
             weight=weight,
+            data_parallel=data_parallel,
             digest=digest,
             request_id=request_id,
         )

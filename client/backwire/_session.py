@@ -127,13 +127,15 @@ class Session(FittedSession):
         non_finite: NonFinite = "reject",
         normalize: Normalize = "sum",
         weight: float | None = None,
+        data_parallel: int | None = None,
         digest: bool = False,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> TrainStepResult:
         """Does forward, backward of the loss and step in one round trip: all three happen, or none.
 
-        Arguments are those of `forward`, `Forward.backward` and `step`, but `outputs` is by default none.
+        Arguments are those of `forward`, `Forward.backward` and `step`, but `outputs` is by default none, and
+        `data_parallel` is as in `Client.create_session`, for this step alone.
 
         Example:
             >>> x = bw.input("x", ("batch",))
@@ -155,6 +157,7 @@ class Session(FittedSession):
             non_finite=non_finite,
             normalize=normalize,
             weight=weight,
+            data_parallel=data_parallel,
             digest=digest,
             request_id=request_id,
         )

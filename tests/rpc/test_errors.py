@@ -234,6 +234,9 @@ class Provoke:
         api, session = self.api()
         return api.train(session, options=pb.StepOptions(expected_step=1))
 
+    def not_splittable(self) -> Any:
+        return self.serve().create(data_parallel=2)
+
     def stale_pass(self) -> Any:
         api = self.serve()
         session = api.create(max_staleness=0)
@@ -340,6 +343,7 @@ FIELDS = {
     "SESSION_NOT_FOUND": "session_id",
     "PASS_NOT_FOUND": "forward_id",
     "PASS_EXPIRED": "forward_id",
+    "NOT_SPLITTABLE": "graph.inputs",
     "PASS_EXISTS": "forward_id",
     "STALE_PASS": "forward_id",
     "INVALID_GRAPH": "graph.nodes[3].inputs",

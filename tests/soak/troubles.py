@@ -34,7 +34,14 @@ def attempt(address: str, session: bw.Session, deed: Deed, inputs: list[Inputs],
 
 def _cancelled(session: bw.Session, after: float, inputs: Inputs, request_id: str) -> None:
     request = _messages.train_step(
-        session._created, inputs, options=PLAIN, outputs=(), weight=None, request_id=request_id, lease=0
+        session._created,
+        inputs,
+        options=PLAIN,
+        outputs=(),
+        weight=None,
+        data_parallel=None,
+        request_id=request_id,
+        lease=0,
     )
     call = session._transport.stub.TrainStep.future(request, timeout=60)
     time.sleep(after)

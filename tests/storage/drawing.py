@@ -78,7 +78,7 @@ mutating_calls = st.one_of(
     forward_calls,
     st.builds(BackwardCall, ids, named, outputs, st.booleans(), reals, st.just(True)),
     options,
-    st.builds(TrainCall, named, outputs, reals, options, st.just(True)),
+    st.builds(TrainCall, named, outputs, reals, options, st.just(True), st.integers(0, 256)),
     st.builds(SetCall, named),
     st.just(ZeroCall()),
     lease_calls,

@@ -85,6 +85,7 @@ class Client:
         seed: int = 0,
         *,
         max_staleness: int | None = None,
+        data_parallel: int = 1,
         durability: Durability | None = None,
         executor: Executor | None = None,
         request_id: str | None = None,
@@ -93,7 +94,14 @@ class Client:
         """Does what `backwire.Client.create_session` does."""
         sent = as_graph(graph)
         call = _calls_client.create_session(
-            sent, optimizer, seed, durability, request_id, max_staleness=max_staleness, executor=executor
+            sent,
+            optimizer,
+            seed,
+            durability,
+            request_id,
+            max_staleness=max_staleness,
+            executor=executor,
+            data_parallel=data_parallel,
         )
         found = await self._transport.naming(REQUEST_KEY, call.request_id or "").send(call, timeout)
         return Session(self._transport, found, sent)

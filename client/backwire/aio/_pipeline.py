@@ -139,6 +139,7 @@ class Pipeline:
         non_finite: NonFinite = "reject",
         normalize: Normalize = "sum",
         weight: float | None = None,
+        data_parallel: int | None = None,
         digest: bool = False,
         request_id: str | None = None,
         depends: Depends = "implied",
@@ -153,6 +154,7 @@ class Pipeline:
             non_finite=non_finite,
             normalize=normalize,
             weight=weight,
+            data_parallel=data_parallel,
             digest=digest,
             request_id=request_id,
         )

@@ -89,6 +89,7 @@ class Session(FittedSession):
         non_finite: NonFinite = "reject",
         normalize: Normalize = "sum",
         weight: float | None = None,
+        data_parallel: int | None = None,
         digest: bool = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -103,6 +104,7 @@ class Session(FittedSession):
             non_finite=non_finite,
             normalize=normalize,
             weight=weight,
+            data_parallel=data_parallel,
             digest=digest,
             request_id=request_id,
         )

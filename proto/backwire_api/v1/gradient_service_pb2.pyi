@@ -250,6 +250,7 @@ class CreateSessionRequest(google.protobuf.message.Message):
     DURABILITY_FIELD_NUMBER: builtins.int
     MAX_STALENESS_FIELD_NUMBER: builtins.int
     EXECUTOR_FIELD_NUMBER: builtins.int
+    DATA_PARALLEL_FIELD_NUMBER: builtins.int
     seed: builtins.int
     """What parameters and Dropout masks are drawn from. The same graph, seed and calls give the same numbers."""
     request_id: builtins.str
@@ -265,6 +266,16 @@ class CreateSessionRequest(google.protobuf.message.Message):
     executor: Global___Executor.ValueType
     """What computes the session, for as long as it lives and wherever it goes. Unspecified means what the server was told
     with `--executor`. A server that lacks what it needs refuses it with EXECUTOR_UNAVAILABLE.
+    """
+    data_parallel: builtins.int
+    """In how many parts the batches of TrainSteps are computed, at most 256: as many processors then work on one step. 0
+    and 1 are for one. A graph whose batches cannot be cut is refused with NOT_SPLITTABLE, which names the input or node.
+    The batch is the first axis of inputs, where that is symbolic, and the loss must be a mean over it.
+
+    The parts are cut along the batch, as equal as can be, the first ones larger. The gradient is the mean of theirs,
+    weighted by their numbers of examples and summed in their order: the bits of a Forward and a Backward for each part,
+    whose `weight` is its number of examples, before a Step with GRADIENT_NORMALIZATION_MEAN. They depend on the number
+    of parts, and not on which processes compute them, or how fast. Loss and outputs are those of the whole batch.
     """
     @property
     def graph(self) -> backwire_api.v1.graph_pb2.Graph:
@@ -286,9 +297,10 @@ class CreateSessionRequest(google.protobuf.message.Message):
         durability: Global___Durability.ValueType = ...,
         max_staleness: builtins.int | None = ...,
         executor: Global___Executor.ValueType = ...,
+        data_parallel: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "graph", b"graph", "max_staleness", b"max_staleness", "optimizer", b"optimizer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "durability", b"durability", "executor", b"executor", "graph", b"graph", "max_staleness", b"max_staleness", "optimizer", b"optimizer", "request_id", b"request_id", "seed", b"seed"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "data_parallel", b"data_parallel", "durability", b"durability", "executor", b"executor", "graph", b"graph", "max_staleness", b"max_staleness", "optimizer", b"optimizer", "request_id", b"request_id", "seed", b"seed"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_max_staleness", b"_max_staleness"]) -> typing.Literal["max_staleness"] | None: ...
 
 Global___CreateSessionRequest: typing_extensions.TypeAlias = CreateSessionRequest
@@ -870,6 +882,7 @@ class TrainStepRequest(google.protobuf.message.Message):
     WEIGHT_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     LEASE_FIELD_NUMBER: builtins.int
+    DATA_PARALLEL_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The session's id."""
     weight: builtins.float
@@ -878,6 +891,8 @@ class TrainStepRequest(google.protobuf.message.Message):
     """See the top of this file."""
     lease: builtins.int
     """See the top of this file."""
+    data_parallel: builtins.int
+    """In how many parts to compute this batch; 0 for as many as CreateSessionRequest.data_parallel says."""
     @property
     def inputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, backwire_api.v1.tensor_pb2.Tensor]:
         """As in ForwardRequest."""
@@ -900,9 +915,10 @@ class TrainStepRequest(google.protobuf.message.Message):
         weight: builtins.float | None = ...,
         request_id: builtins.str = ...,
         lease: builtins.int = ...,
+        data_parallel: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_weight", b"_weight", "options", b"options", "weight", b"weight"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_weight", b"_weight", "inputs", b"inputs", "lease", b"lease", "options", b"options", "outputs", b"outputs", "request_id", b"request_id", "session_id", b"session_id", "weight", b"weight"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_weight", b"_weight", "data_parallel", b"data_parallel", "inputs", b"inputs", "lease", b"lease", "options", b"options", "outputs", b"outputs", "request_id", b"request_id", "session_id", b"session_id", "weight", b"weight"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_weight", b"_weight"]) -> typing.Literal["weight"] | None: ...
 
 Global___TrainStepRequest: typing_extensions.TypeAlias = TrainStepRequest
@@ -2816,6 +2832,7 @@ class Session(google.protobuf.message.Message):
     LEASE_FIELD_NUMBER: builtins.int
     MAX_STALENESS_FIELD_NUMBER: builtins.int
     EXECUTOR_FIELD_NUMBER: builtins.int
+    DATA_PARALLEL_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The id, unguessable and unique for the life of the server."""
     step: builtins.int
@@ -2838,6 +2855,8 @@ class Session(google.protobuf.message.Message):
     """As in CreateSessionRequest."""
     executor: Global___Executor.ValueType
     """What computes it."""
+    data_parallel: builtins.int
+    """As in CreateSessionRequest."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the session was created."""
@@ -2895,9 +2914,10 @@ class Session(google.protobuf.message.Message):
         lease: Global___Lease | None = ...,
         max_staleness: builtins.int | None = ...,
         executor: Global___Executor.ValueType = ...,
+        data_parallel: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "create_time", b"create_time", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "max_staleness", b"max_staleness", "optimizer", b"optimizer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "address", b"address", "contributions", b"contributions", "create_time", b"create_time", "durability", b"durability", "executor", b"executor", "forward_ids", b"forward_ids", "has_loss", b"has_loss", "inputs", b"inputs", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "max_staleness", b"max_staleness", "optimizer", b"optimizer", "outputs", b"outputs", "parameters", b"parameters", "seed", b"seed", "session_id", b"session_id", "step", b"step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "address", b"address", "contributions", b"contributions", "create_time", b"create_time", "data_parallel", b"data_parallel", "durability", b"durability", "executor", b"executor", "forward_ids", b"forward_ids", "has_loss", b"has_loss", "inputs", b"inputs", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "max_staleness", b"max_staleness", "optimizer", b"optimizer", "outputs", b"outputs", "parameters", b"parameters", "seed", b"seed", "session_id", b"session_id", "step", b"step"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_max_staleness", b"_max_staleness"]) -> typing.Literal["max_staleness"] | None: ...
 
 Global___Session: typing_extensions.TypeAlias = Session

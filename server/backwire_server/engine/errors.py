@@ -6,7 +6,8 @@ EngineError
 │   ├── UnknownOp
 │   ├── InvalidAttribute
 │   ├── NotDifferentiable
-│   └── NotTraceable
+│   ├── NotTraceable
+│   └── NotSplittable
 ├── ShapeMismatch         shapes do not fit together
 ├── DtypeMismatch         element types do not fit together
 ├── MissingInput          an input that is needed was not given
@@ -53,6 +54,10 @@ class NotDifferentiable(GraphError):
 
 class NotTraceable(GraphError):
     """An operator cannot run on the executor that is asked to, or not with inputs that are known only when it runs."""
+
+
+class NotSplittable(GraphError):
+    """Batches of the graph cannot be cut into parts that are computed apart from one another."""
 
 
 class ShapeMismatch(EngineError):

@@ -113,7 +113,8 @@ def train_call(request: pb.TrainStepRequest, inputs: RawTensors = NOTHING) -> Tr
             "Backward and Step to wait for them",
             field="options.after_contributions",
         )
-    return TrainCall(arrays_from_proto(inputs, "inputs"), tuple(request.outputs), weight, step_options(request.options))
+    options, parts = step_options(request.options), request.data_parallel
+    return TrainCall(arrays_from_proto(inputs, "inputs"), tuple(request.outputs), weight, options, data_parallel=parts)
 
 
 def train_response(result: TrainResult) -> pb.TrainStepResponse:

@@ -38,7 +38,15 @@ def session_spec(request: pb.CreateSessionRequest, limits: Limits) -> SessionSpe
     staleness = request.max_staleness if request.HasField("max_staleness") else None
     outline = request.SerializeToString()
     return SessionSpec(
-        graph, sources, optimizer, request.seed, definition, outline, max_staleness=staleness, executor=executor
+        graph,
+        sources,
+        optimizer,
+        request.seed,
+        definition,
+        outline,
+        max_staleness=staleness,
+        executor=executor,
+        data_parallel=request.data_parallel,
     )
 
 
@@ -61,6 +69,7 @@ def session_to_proto(info: SessionInfo) -> pb.Session:
         lease=None if info.lease is None else lease_to_proto(info.lease),
         max_staleness=info.max_staleness,
         executor=executor_to_proto(info.executor),
+        data_parallel=info.data_parallel,
     )
     message.create_time.FromNanoseconds(int(info.created * 1e9))
     message.last_use_time.FromNanoseconds(int(info.last_used * 1e9))

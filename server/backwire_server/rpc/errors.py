@@ -41,6 +41,7 @@ TABLE: dict[type[BaseException], tuple[grpc.StatusCode, Reason]] = {
     engine.InvalidAttribute: (Code.INVALID_ARGUMENT, Reason.INVALID_ATTRIBUTE),
     engine.NotTraceable: (Code.INVALID_ARGUMENT, Reason.UNKNOWN_OP),
     engine.NotDifferentiable: (Code.INVALID_ARGUMENT, Reason.NOT_DIFFERENTIABLE),
+    engine.NotSplittable: (Code.INVALID_ARGUMENT, Reason.NOT_SPLITTABLE),
     engine.ShapeMismatch: (Code.INVALID_ARGUMENT, Reason.SHAPE_MISMATCH),
     engine.DtypeMismatch: (Code.INVALID_ARGUMENT, Reason.DTYPE_MISMATCH),
     engine.MissingInput: (Code.INVALID_ARGUMENT, Reason.MISSING_INPUT),

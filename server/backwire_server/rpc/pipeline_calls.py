@@ -14,11 +14,11 @@ from backwire_server.messages import calls as convert
 from backwire_server.messages.durability import checkpoint_name, checkpoint_to_proto
 from backwire_server.messages.request_keys import key_of
 from backwire_server.messages.session import session_to_proto
+from backwire_server.sessions.answering import ENVELOPE_BYTES
 from backwire_server.sessions.errors import InvalidTensor
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.session import Session
-from backwire_server.sessions.trainer import ENVELOPE_BYTES
 
 Act = Callable[[Session, CallScope], Any]
 

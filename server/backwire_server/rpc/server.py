@@ -10,6 +10,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from backwire_server.access.keyring import Keyring
 from backwire_server.config import Access, Capacity, Keeping
+from backwire_server.machine import usable_cores
+from backwire_server.parallel.crew import CREW
 from backwire_server.rpc.admission import CALLS, LOOKUPS, PIPELINES, STREAMS, Admission
 from backwire_server.rpc.call import Reception, let_in
 from backwire_server.rpc.forwarding import Forwarder
@@ -73,6 +75,7 @@ class Server:
         self.admission = Admission(capacity, limits_of, lambda: keyring is not None and keyring.crowded)
         vault = open_vault(keeping, limits, home.owns, home.replica)
         processors = Processors(capacity.computations)
+        CREW.most = usable_cores() - 1
         self._store = SessionStore(limits, home, vault, FileCarrier(limits), processors, limits_of)
         self.metrics = Metrics()
         self.metrics.watch(SessionCollector(self._store))
@@ -135,6 +138,7 @@ class Server:
         if self._forwarder is not None:
             self._forwarder.close()
         self._store.close(deadline - time.monotonic())
+        CREW.close()
         for pool in (*self._pools.values(), self._others):
             pool.shutdown(wait=False, cancel_futures=True)
         return drained

@@ -105,3 +105,9 @@ class Accumulator:
         finally:
             if contributions:
                 before.release()
+
+
+def check_weight(weight: float) -> None:
+    """Raises InvalidRequest for what no contribution can count."""
+    if not (math.isfinite(weight) and weight > 0):
+        raise InvalidRequest(f"the weight is {weight:g}; give a finite number above 0", field="weight")

@@ -105,13 +105,17 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class TrainCall:
-    """Inputs by name, the outputs to return, the weight of the contribution, and how to step."""
+    """Inputs by name, the outputs to return, the weight of the contribution, how to step, and in how many parts.
+
+    `data_parallel` is 0 for as many as the session has its batches in.
+    """
 
     inputs: Mapping[str, Array]
     outputs: Sequence[str] = ()
     weight: float = 1.0
     options: StepOptions = field(default_factory=StepOptions)
     chunked: bool = False
+    data_parallel: int = 0
 
 
 @dataclass(frozen=True, slots=True)

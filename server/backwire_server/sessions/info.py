@@ -109,6 +109,7 @@ class SessionInfo:
     lease: LeaseCall | None = None
     max_staleness: int | None = None
     executor: Executor = Executor.NUMPY
+    data_parallel: int = 0
 
     @property
     def nbytes(self) -> int:

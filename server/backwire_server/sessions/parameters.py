@@ -8,9 +8,10 @@ import numpy as np
 from backwire_server.engine.errors import DtypeMismatch, GraphError, ShapeMismatch
 from backwire_server.engine.graph import Graph, Parameter
 from backwire_server.optim import FlatLayout
+from backwire_server.parallel.segment import Segment
 from backwire_server.sessions.errors import InvalidRequest, UnknownParameter
 from backwire_server.sessions.initializers import DTYPES
-from backwire_server.sessions.versions import Array, Version, Versioned
+from backwire_server.sessions.versions import Array, SharedVersion, Version, Versioned
 
 
 def trainable_layout(graph: Graph) -> FlatLayout:
@@ -72,6 +73,25 @@ class ParameterStore:
     def current(self) -> Version:
         """The current values of the trainable parameters."""
         return self.trainable.current
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether helper processes can read the current values of the trainable parameters."""
+        return isinstance(self.current, SharedVersion)
+
+    def share(self) -> Segment:
+        """Returns where helper processes can read the trainable parameters, which lie there from now on."""
+        current = self.current
+        if not isinstance(current, SharedVersion):
+            current = current.shared()
+            self.trainable.replace(current)
+            self.refresh()
+        return current.segment
+
+    @property
+    def frozen(self) -> Mapping[str, Array]:
+        """The frozen values by name; a new mapping after every change."""
+        return self._frozen
 
     @property
     def buffers(self) -> Mapping[int, int]:

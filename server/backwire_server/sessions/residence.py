@@ -77,6 +77,7 @@ class Residence:
             lease=standing.lease,
             max_staleness=spec.max_staleness,
             executor=spec.executor,
+            data_parallel=spec.data_parallel,
         )
 
     def standing(self, scope: CallScope) -> SessionInfo:

@@ -8,6 +8,7 @@ import numpy as np
 
 from backwire_server.engine.graph import Graph
 from backwire_server.optim import FlatLayout, Optimizer
+from backwire_server.parallel.split import MOST_PARTS, Split
 from backwire_server.sessions.errors import GraphTooLarge, InvalidRequest
 from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.initializers import Initializer
@@ -22,7 +23,8 @@ Source = Array | Initializer
 class SessionSpec:
     """A graph, where the first value of each parameter comes from, optimizer if any, seed, and what computes it.
 
-    `max_staleness` is how many steps may be between a pass and its Backward; None for any number.
+    `max_staleness` is how many steps may be between a pass and its Backward; None for any number. `data_parallel` is in
+    how many parts the batches of TrainSteps are computed; 0 and 1 for at once.
     `definition` is all of this in the form of whoever made it, for whoever keeps it, and `outline` the same without
     first values that take room; they mean nothing here.
     """
@@ -35,12 +37,16 @@ class SessionSpec:
     outline: bytes = b""
     max_staleness: int | None = None
     executor: Executor = Executor.NUMPY
+    data_parallel: int = 0
 
     def check(self, limits: Limits) -> None:
         """Raises GraphTooLarge when the parameters and constants together hold too many bytes.
 
-        Raises InvalidRequest for a `max_staleness` below 0.
+        Raises InvalidRequest for a `max_staleness` or `data_parallel` that cannot be, and NotSplittable for a graph
+        whose batches cannot be computed in parts.
         """
+        if check_data_parallel(self.data_parallel) > 1:
+            Split(self.graph)
         if self.max_staleness is not None and self.max_staleness < 0:
             raise InvalidRequest(
                 f"max_staleness is {self.max_staleness}; give a number of steps of at least 0, or none",
@@ -81,6 +87,15 @@ class SessionSpec:
             name: source.draw(self.seed, name) if isinstance(source, Initializer) else source
             for name, source in self.sources.items()
         }
+
+
+def check_data_parallel(count: int) -> int:
+    """Returns a number of parts; raises InvalidRequest for one that is below 0 or above MOST_PARTS."""
+    if not 0 <= count <= MOST_PARTS:
+        raise InvalidRequest(
+            f"data_parallel is {count:,}; give a number of parts from 1 to {MOST_PARTS}, or 0", field="data_parallel"
+        )
+    return count
 
 
 def _optimizer_vectors(optimizer: Optimizer | None, layout: FlatLayout) -> int:

@@ -14,7 +14,8 @@ from backwire_server import optim
 from backwire_server.engine.check import GradientCheck, Sampling, check_gradients
 from backwire_server.engine.model import Model, Pass
 from backwire_server.engine.profile import Profile, profile
-from backwire_server.sessions.accumulator import Accumulator
+from backwire_server.sessions.accumulator import Accumulator, check_weight
+from backwire_server.sessions.answering import check_answer
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.calls import (
     BackwardCall,
@@ -35,20 +36,21 @@ from backwire_server.sessions.calls import (
 )
 from backwire_server.sessions.errors import (
     InvalidRequest,
-    MessageTooLarge,
     NoGradients,
     NoLoss,
     NonFiniteGradient,
     NoOptimizer,
     StepMismatch,
 )
+from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.imaging import state_of
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import ParameterStore, checked_names
 from backwire_server.sessions.passes import Origin, PassTable, check_age
 from backwire_server.sessions.scope import CallStop
-from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.spec import SessionSpec, check_data_parallel
 from backwire_server.sessions.state import PassImage
+from backwire_server.sessions.team import Team, Whole
 from backwire_server.sessions.versions import Array, MemoryVersion, Versioned
 from backwire_server.sessions.working import Working
 
@@ -59,7 +61,6 @@ NEVER = CallStop()
 """That of a computation that nobody stops or pays for. Not to be set."""
 
 CHECKED_ELEMENTS = 64  # of each parameter, where the call does not say
-ENVELOPE_BYTES = 1_024  # what a tensor's name, shape and framing add to its bytes, at most, besides the name
 
 
 class ContributionsMissing(Exception):
@@ -101,6 +102,9 @@ class Trainer:
         self._optimizer = spec.optimizer
         self._seed = spec.seed
         self._max_staleness = spec.max_staleness
+        self._data_parallel = spec.data_parallel
+        self._helped = spec.executor is Executor.NUMPY
+        self._team: Team | None = None
         self._model = model
         self._limits = limits
         model.compile_seconds = limits.max_compile_time
@@ -115,7 +119,8 @@ class Trainer:
     @property
     def nbytes(self) -> int:
         """The bytes that the state and the live passes hold."""
-        return self._state_bytes + self.passes.nbytes(self.parameters.buffers)
+        parts = self._team.nbytes if self._team else 0
+        return self._state_bytes + parts + self.passes.nbytes(self.parameters.buffers)
 
     def perform(self, call: Mutating, ready: Ready, stop: CallStop = NEVER) -> Any:
         """Does what a mutating call of any kind asks for that changes the state, and returns its answer."""
@@ -145,21 +150,21 @@ class Trainer:
         name = call.forward_id or self.passes.fresh_name(self.forwards)
         origin = Origin(call, self.forwards, self.step, self.parameters.arrays)
         self.passes.add(name, found, origin, self.parameters, nbytes)
-        self._finish_pass(found)
+        self._finish_passes(1, found.updates)
         return ForwardResult(name, found.outputs, found.loss, self.step)
 
     def backward(self, call: BackwardCall, ready: Ready, stop: CallStop = NEVER) -> BackwardResult:
         """Accumulates the gradients of the parameters and returns those of inputs."""
         kept = self.passes.find(call.forward_id)
         check_age(call.forward_id, self.step - kept.origin.step, self._max_staleness)
-        _check_weight(call.weight)
+        check_weight(call.weight)
         if not call.output_gradients:
             self._require_loss("give output_gradients")
         room = self.accumulator.room(call.weight)
         with self._working(stop) as admit:
             found = self._model.backward(kept.value, call.output_gradients, call.wrt, room, stop, admit)
         gradients = {name: kept.version.detached(array) for name, array in found.inputs.items()}
-        self._check_answer(gradients, chunked=call.chunked)
+        check_answer(gradients, self._limits, chunked=call.chunked)
         self.accumulator.check(call.weight)
         ready()
         self.accumulator.add(found.parameters, call.weight)
@@ -175,19 +180,12 @@ class Trainer:
         """Does `forward`, `backward` and `apply` in one, with the same results to the bit."""
         self._check_step(call.options)
         self._require_loss("train it by Forward, Backward with output_gradients, and Step")
-        _check_weight(call.weight)
-        found = self._forward(ForwardCall(call.inputs, call.outputs, chunked=call.chunked), stop, training=True)
-        nbytes = found.nbytes
-        self.passes.check_size(nbytes)
-        self._account.reserve(nbytes)
-        room = self.accumulator.room(call.weight)
-        with self._working(stop) as admit:
-            gradients = self._model.backward(found, into=room, stop=stop, admit=admit).parameters
+        check_weight(call.weight)
+        found = self._in_parts(call, stop) or self._at_once(call, stop)
         with self.accumulator.tentative():
-            self.accumulator.add(gradients, call.weight)
+            self.accumulator.add(found.gradients, call.weight)
             result = self._apply(call.options, ready)
-        self._finish_pass(found)
-        assert found.loss is not None
+        self._finish_passes(found.passes, found.updates)
         return TrainResult(self._told(result, call.options), found.loss, found.outputs)
 
     def set_parameters(self, call: SetCall, ready: Ready) -> CountResult:
@@ -306,17 +304,43 @@ class Trainer:
                 stop=stop,
                 admit=admit,
             )
-        self._check_answer(found.outputs, chunked=call.chunked)
+        check_answer(found.outputs, self._limits, chunked=call.chunked)
+        return found
+
+    def _at_once(self, call: TrainCall, stop: CallStop) -> Whole:
+        found = self._forward(ForwardCall(call.inputs, call.outputs, chunked=call.chunked), stop, training=True)
+        nbytes = found.nbytes
+        self.passes.check_size(nbytes)
+        self._account.reserve(nbytes)
+        room = self.accumulator.room(call.weight)
+        with self._working(stop) as admit:
+            gradients = self._model.backward(found, into=room, stop=stop, admit=admit).parameters
+        assert found.loss is not None
+        return Whole(found.loss, found.outputs, gradients, found.updates)
+
+    def _in_parts(self, call: TrainCall, stop: CallStop) -> Whole | None:
+        """Returns what the batch gives when it is computed in parts; None where it has only one."""
+        most = check_data_parallel(call.data_parallel) or self._data_parallel
+        if most <= 1:
+            return None
+        self._team = self._team or Team(self.graph, helped=self._helped)
+        batch = self._team.cut(call.inputs, call.outputs, most, (self._seed, self.forwards))
+        if len(batch.parts) == 1:
+            return None
+        room = self.accumulator.room(call.weight)
+        with self._working(stop) as working:
+            found = self._team.compute(batch, self._model, self.parameters, room, working, stop, self._account.reserve)
+        check_answer(found.outputs, self._limits, chunked=call.chunked)
         return found
 
     def _working(self, stop: CallStop) -> Working:
         return Working(self._limits, self._account, stop)
 
-    def _finish_pass(self, found: Pass) -> None:
-        """Counts a pass made in training, and gives the frozen parameters that it updates their next values."""
-        self.forwards += 1
-        if found.updates:
-            self.parameters.replace_frozen(found.updates)
+    def _finish_passes(self, count: int, updates: Mapping[str, Array]) -> None:
+        """Counts passes made in training, and gives the frozen parameters that they update their next values."""
+        self.forwards += count
+        if updates:
+            self.parameters.replace_frozen(updates)
             self.passes.make_room(self.passes.surplus(self.parameters.buffers))
 
     def _update(self, stepper: optim.Stepper, gradients: optim.Vectors, rate: float, ready: Ready) -> None:
@@ -360,21 +384,6 @@ class Trainer:
         if self.graph.loss is None:
             raise NoLoss(f"the graph has no loss; {remedy}, or create a session from a graph with a loss")
 
-    def _check_answer(self, arrays: Mapping[str, Array], *, chunked: bool) -> None:
-        nbytes = sum([len(name) * 4 + array.nbytes + ENVELOPE_BYTES for name, array in arrays.items()])
-        if chunked and nbytes > self._limits.max_pass_bytes:
-            raise MessageTooLarge(
-                f"the tensors of the answer hold {nbytes:,} bytes, but the limit is "
-                f"{self._limits.max_pass_bytes:,}; ask for fewer tensors, or use a smaller batch",
-                quota="max_pass_bytes",
-            )
-        if not chunked and nbytes > self._limits.max_message_bytes - ENVELOPE_BYTES:
-            raise MessageTooLarge(
-                f"the tensors of the answer hold {nbytes:,} bytes, but a message may have "
-                f"{self._limits.max_message_bytes:,}; use Pipeline, ask for fewer tensors, or use a smaller batch",
-                quota="max_message_bytes",
-            )
-
 
 _COMPUTING: Mapping[type, Callable[[Trainer, Any, Ready, CallStop], Any]] = {
     ForwardCall: Trainer.forward,
@@ -386,8 +395,3 @@ _CHANGING: Mapping[type, Callable[[Trainer, Any, Ready], Any]] = {
     SetCall: Trainer.set_parameters,
     ZeroCall: Trainer.zero_gradients,
 }
-
-
-def _check_weight(weight: float) -> None:
-    if not (math.isfinite(weight) and weight > 0):
-        raise InvalidRequest(f"the weight is {weight:g}; give a finite number above 0", field="weight")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backwire_server.optim import FlatLayout, OptimizerState, Vectors, copy_state
+from backwire_server.parallel.segment import Segment, packed_bytes, vector_kinds
 
 Array = NDArray[Any]
 
@@ -90,10 +91,32 @@ class Version(Shared):
         """Returns the same values in memory of their own, which nobody holds."""
         return Version(self.layout, {dtype: vector.copy() for dtype, vector in self.vectors.items()})
 
+    def shared(self) -> "SharedVersion":
+        """Returns the same values in memory that helper processes can read, which nobody holds; raises OSError."""
+        segment = Segment(packed_bytes(vector_kinds(self.layout)))
+        vectors = segment.vectors(self.layout)
+        for dtype, vector in vectors.items():
+            np.copyto(vector, self.vectors[dtype])
+        return SharedVersion(self.layout, vectors, segment)
+
     def detached(self, array: Array) -> Array:
         """Returns the array, copied if it is a view of these values, which a later step would change."""
         base = owner(array)
         return array.copy() if any(base is vector for vector in self.vectors.values()) else array
+
+
+class SharedVersion(Version):
+    """Flat vectors that lie in a segment, and so do their copies."""
+
+    __slots__ = ("segment",)
+
+    def __init__(self, layout: FlatLayout, vectors: Vectors, segment: Segment) -> None:
+        super().__init__(layout, vectors)
+        self.segment = segment
+
+    def copy(self) -> "SharedVersion":
+        """Returns the same values in a segment of their own, which nobody holds."""
+        return self.shared()
 
 
 class MemoryVersion(Shared):
@@ -119,6 +142,11 @@ class Versioned(Generic[V]):
     def __init__(self, current: V) -> None:
         self.current: V = current
 
+    def replace(self, version: V) -> None:
+        """Makes a version the current one; those who hold the one before keep it."""
+        self.current.leave()
+        self.current = version
+
     @contextmanager
     def writing(self, *, leaving: int = 0) -> Iterator[V]:
         """Gives a version to write to, which becomes the current one when the block ends without an exception.
@@ -132,5 +160,4 @@ class Versioned(Generic[V]):
             version = version.copy()
         yield version
         if version is not self.current:
-            self.current.leave()
-            self.current = version
+            self.replace(version)

@@ -126,12 +126,13 @@ def _options_to_proto(options: StepOptions, message: pb.StepOptions) -> None:
 def _train_to_proto(call: TrainCall, message: pb.TrainStepRequest) -> None:
     _options_to_proto(call.options, message.options)
     message.outputs.extend(call.outputs)
-    message.weight = call.weight
+    message.weight, message.data_parallel = call.weight, call.data_parallel
 
 
 def _train_from_proto(message: pb.TrainStepRequest, arrays: Arrays) -> TrainCall:
     options = calls.step_options(message.options)
-    return TrainCall(arrays, tuple(message.outputs), message.weight, options, chunked=True)
+    parts = message.data_parallel
+    return TrainCall(arrays, tuple(message.outputs), message.weight, options, chunked=True, data_parallel=parts)
 
 
 def _nothing(*_: Any) -> None:

@@ -1,0 +1,1 @@
+"""Batches in parts, which processes of this machine compute at the same time."""

@@ -1,0 +1,76 @@
+"""A helper process, as the one that started it sees it."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+from collections import OrderedDict
+
+from backwire_server.parallel import task
+from backwire_server.parallel.segment import LIVE
+from backwire_server.parallel.task import Result, Task, Work
+
+MOST_MODELS = 4
+"""How many graphs a helper knows at a time."""
+
+
+class Member:
+    """A helper, which is busy until it is ready for its first part. For one thread at a time.
+
+    Attributes:
+        connection: Where it answers.
+        place: Which part it computes; None for none, or one that nobody waits for any more.
+        busy: Whether it has an answer to give.
+        ready: Whether it has ever answered.
+    """
+
+    def __init__(self) -> None:
+        """Starts the process; raises OSError."""
+        self.connection, theirs = socket.socketpair()
+        self.place: int | None = None
+        self.busy, self.ready = True, False
+        self._models: OrderedDict[int, None] = OrderedDict()
+        self._segments: set[int] = set()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "backwire_server.parallel.helper"],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,  # a worker's own leads to the front
+                start_new_session=True,  # an interrupt at the terminal is not for it
+            )
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    def give(self, work: Work, place: int) -> None:
+        """Has it compute a part, with whatever it does not know yet; raises OSError."""
+        part, places = work.placed(place)
+        new = [segment for segment in places if segment.number not in self._segments]
+        dropped = tuple(number for number in self._segments if number not in LIVE)
+        graph = None if work.model in self._models else work.graph
+        self._models[work.model] = None
+        self._models.move_to_end(work.model)
+        forgotten = [self._models.popitem(last=False)[0] for _ in range(len(self._models) - MOST_MODELS)]
+        self._segments.difference_update(dropped)
+        self._segments.update(segment.number for segment in new)
+        given = tuple((segment.number, segment.nbytes) for segment in new)
+        numbers = tuple(segment.number for segment in places)
+        message = Task(part, work.model, graph, numbers, given, dropped, tuple(forgotten))
+        task.send(self.connection, message, new)
+        self.place, self.busy = place, True
+
+    def answer(self) -> Result | None:
+        """Returns what it has computed; None where the engine refused to. Raises EOFError, OSError."""
+        result: Result | None
+        result, _ = task.receive(self.connection)
+        self.busy, self.ready, self.place = False, True, None
+        return result
+
+    def end(self) -> None:
+        """Ends the process, if it has not ended."""
+        self.connection.close()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._process.wait()
