@@ -109,6 +109,13 @@ def fork(session: SessionState, request_id: str | None) -> Call[SessionInfo]:
     return Call("ForkSession", request, lambda response: session_info(response.session), unique)
 
 
+def move(session: SessionState, replica: str) -> Call[None]:
+    """Returns the call of `Session.move`."""
+    session._check_open()
+    request = service_pb2.MoveSessionRequest(session_id=session.id, replica=replica)
+    return Call("MoveSession", request, lambda _: None)
+
+
 def export(session: SessionState, restart: Callable[[], BinaryIO]) -> Download[None]:
     """Returns the call of `Session.export`; `restart` returns the file, each time as it was at first."""
     session._check_open()

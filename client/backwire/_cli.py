@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         "sessions",
         _cli_sessions.add_options,
         _cli_sessions.lines,
-        help="list, show, delete, fork, export and import the sessions of a server",
+        help="list, show, delete, fork, move, export and import the sessions of a server",
         description="Lists all sessions, oldest first; or does with one what a command says.",
     )
 

@@ -1,4 +1,4 @@
-"""`backwire sessions`: lists sessions, shows one, deletes it, branches from it, and moves it in and out of files."""
+"""`backwire sessions`: lists sessions, shows one, deletes it, branches from it, moves it to a server or a file."""
 
 import argparse
 import math
@@ -29,6 +29,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add(commands, "show", _show, "tell what a session is, with its digest and checkpoints").add_argument("session")
     _add(commands, "delete", _delete, "delete a session, with all that is kept of it").add_argument("session")
     _add(commands, "fork", _fork, "make a branch of a session, and print its id").add_argument("session")
+    move = _add(commands, "move", _move, "have another of the servers that share a directory have a session")
+    move.add_argument("session")
+    move.add_argument("--to", metavar="REPLICA", required=True, help="the name that server was given as --replica")
     export = _add(commands, "export", _export, "write a whole session to a file")
     export.add_argument("session")
     export.add_argument("file", metavar="FILE")
@@ -100,6 +103,12 @@ def _delete(client: Client, options: argparse.Namespace) -> Iterator[str]:
 
 def _fork(client: Client, options: argparse.Namespace) -> Iterator[str]:
     yield _made(client.session(options.session).fork().id, options)
+
+
+def _move(client: Client, options: argparse.Namespace) -> Iterator[str]:
+    client.session(options.session).move(options.to)
+    if options.json:
+        yield _cli_options.as_json({"session": options.session, "replica": options.to})
 
 
 def _export(client: Client, options: argparse.Namespace) -> Iterator[str]:

@@ -166,6 +166,14 @@ class SessionBase(SessionState):
         found = self._transport.send(_calls_state.fork(self, request_id), timeout)
         return type(self)(self._transport, found, self._graph)
 
+    def move(self, replica: str, *, timeout: float | None = None) -> None:
+        """Has another of the servers that share a data directory have the session, by the name of its `--replica`.
+
+        Calls in progress, on other clients too, go on there, and none is lost. Raises InvalidRequestError when no such
+        server lives, or the server shares its directory with none, and NotDurableError for a session in memory alone.
+        """
+        self._transport.send(_calls_state.move(self, replica), timeout)
+
     def export(self, file: File, *, timeout: float | None = None) -> None:
         """Writes the whole session to a file: graph, parameters, gradients, optimizer's memory, step and seed.
 

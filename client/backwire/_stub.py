@@ -43,6 +43,7 @@ class Stub:
     DeleteCheckpoint: "Unary[pb.DeleteCheckpointRequest, pb.DeleteCheckpointResponse]"
     RestoreCheckpoint: "Unary[pb.RestoreCheckpointRequest, pb.RestoreCheckpointResponse]"
     ForkSession: "Unary[pb.ForkSessionRequest, pb.ForkSessionResponse]"
+    MoveSession: "Unary[pb.MoveSessionRequest, pb.MoveSessionResponse]"
     ExportSession: "Download[pb.ExportSessionRequest, pb.ExportSessionResponse]"
     ImportSession: "Upload[pb.ImportSessionRequest, pb.ImportSessionResponse]"
     DescribeGraph: "Unary[pb.DescribeGraphRequest, pb.DescribeGraphResponse]"

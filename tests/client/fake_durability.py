@@ -104,6 +104,13 @@ class FakeDurability:
 
         return self._serve("ForkSession", request, context, apply)
 
+    def MoveSession(self, request: Any, context: Any) -> Any:
+        def apply() -> Any:
+            self._session(request.session_id, context)
+            return service_pb2.MoveSessionResponse(address=f"{request.replica}.example:50051")
+
+        return self._serve("MoveSession", request, context, apply)
+
     def ExportSession(self, request: Any, context: Any) -> Iterator[Any]:
         self._serve("ExportSession", request, context, lambda: None)
         for chunk in file_stream.encode_file([self.file]):

@@ -117,6 +117,8 @@ def test_sessions_are_forked_deleted_and_moved_in_and_out_of_files(
 ) -> None:
     service.file, path = b"a whole session", tmp_path / "file"
     assert run(capsys, "sessions", "fork", session.id, "--target", target) == (0, "session-1\n", "")
+    assert run(capsys, "sessions", "move", session.id, "--to", "b", "--target", target) == (0, "", "")
+    assert service.requests["MoveSession"][0].replica == "b"
     assert run(capsys, "sessions", "export", session.id, str(path), "--target", target) == (0, "", "")
     assert path.read_bytes() == service.file
     arguments = ("sessions", "import", str(path), "--durability", "fsync", "--target", target)

@@ -103,6 +103,7 @@ def test_what_was_done_to_sessions_is_told(
 ) -> None:
     service.file, path = b"a whole session", str(tmp_path / "file")
     assert told("sessions", "fork", session.id) == (0, {"session": "session-1"})
+    assert told("sessions", "move", session.id, "--to", "b") == (0, {"session": session.id, "replica": "b"})
     assert told("sessions", "export", session.id, path) == (0, {"session": session.id, "file": path})
     assert told("sessions", "import", path) == (0, {"session": "session-2"})
     assert told("sessions", "delete", session.id) == (0, {"deleted": session.id})

@@ -105,6 +105,22 @@ def test_an_owner_that_was_paused_beyond_its_lease_changes_nothing_when_it_goes_
         assert session.digest() == other.session(session.id).digest() == expected.digest()
 
 
+def test_sessions_that_move_while_they_train_go_on_to_the_bit(site: Site, undisturbed: bw.Client) -> None:
+    with ExitStack() as stack:
+        client = stack.enter_context(bw.connect(site.target))
+        mover = stack.enter_context(unfollowing(site.target))
+        trainees = [stack.enter_context(Trainee(create(client, seed), way, seed)) for seed, way in enumerate(WAYS, 20)]
+        for name in (*site.replicas, *site.replicas):
+            for each in trainees:
+                each.goes_on()
+                mover.session(each.session.id).move(name)
+                assert site.owner(each.session.id) == name
+        for each in trainees:
+            each.goes_on()
+        results = [each.result() for each in trainees]
+    assert results == [each.expected(undisturbed) for each in trainees]
+
+
 def test_sessions_go_on_to_the_bit_while_replicas_are_killed_at_random(site: Site, undisturbed: bw.Client) -> None:
     draw = random.Random(SEED)
     with ExitStack() as stack:

@@ -124,6 +124,7 @@ def test_sessions_belong_to_their_tenant_and_do_not_exist_for_others(connect: Co
         ("SetParameters", iter([pb.SetParametersRequest(session_id=session)])),
         ("ExportSession", pb.ExportSessionRequest(session_id=session)),
         ("ForkSession", pb.ForkSessionRequest(session_id=session)),
+        ("MoveSession", pb.MoveSessionRequest(session_id=session)),
         ("DeleteSession", pb.DeleteSessionRequest(session_id=session)),
     ]
     for method, request in requests:

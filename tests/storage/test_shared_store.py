@@ -10,7 +10,7 @@ from tests.storage.toy import KEY, mutation, spec
 
 from backwire_server.sessions.caller import ANYONE
 from backwire_server.sessions.durable import Durability
-from backwire_server.sessions.errors import Recovering, RequestIdReused, SessionNotFound, WrongReplica
+from backwire_server.sessions.errors import InvalidRequest, Recovering, RequestIdReused, SessionNotFound, WrongReplica
 from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
@@ -185,6 +185,37 @@ def test_a_session_over_which_its_server_died_is_made_by_another(start: Start, t
     one.vault._unborn(session_id)  # it had only stalled, and what it does is of no effect
     put(other.store.get(session_id), 7)
     assert value(other.store.get(session_id)) == 7
+
+
+def test_a_session_that_moves_is_the_others_at_once_and_nobody_elses(start: Start) -> None:
+    one, other, third = start("a"), start("b"), start("c")
+    session_id = one.create()
+    put(one.store.get(session_id), 5)
+    one.store.get(session_id).move(UNBOUNDED, "b")
+    for server in (one, third):
+        with pytest.raises(WrongReplica, match="'b'"):
+            put(server.store.get(session_id), 6)
+    assert value(other.store.get(session_id)) == 5
+    other.store.get(session_id).move(UNBOUNDED, "b")
+    put(other.store.get(session_id), 7)
+    assert value(other.store.get(session_id)) == 7
+
+
+def test_a_session_does_not_move_to_a_server_that_is_not_there_and_goes_on(start: Start) -> None:
+    one, _ = start("a"), start("b")
+    session_id = one.create()
+    with pytest.raises(InvalidRequest, match="name one of: a, b"):
+        one.store.get(session_id).move(UNBOUNDED, "c")
+    put(one.store.get(session_id), 5)
+
+
+def test_a_session_that_moved_to_a_server_that_died_is_taken_over(start: Start, tmp_path: Path) -> None:
+    one, _ = start("a"), start("b")
+    session_id = one.create()
+    put(one.store.get(session_id), 5)
+    one.store.get(session_id).move(UNBOUNDED, "b")
+    gone(tmp_path, "b")
+    assert value(start("c").store.get(session_id)) == 5
 
 
 def session_of(server: Server) -> str:

@@ -89,6 +89,10 @@ class SessionBase(SessionState):
         found = await self._transport.send(_calls_state.fork(self, request_id), timeout)
         return type(self)(self._transport, found, self._graph)
 
+    async def move(self, replica: str, *, timeout: float | None = None) -> None:
+        """Does what `backwire.Session.move` does."""
+        await self._transport.send(_calls_state.move(self, replica), timeout)
+
     async def export(self, file: File, *, timeout: float | None = None) -> None:
         """Does what `backwire.Session.export` does; a thread writes the file."""
         with _files.writing(file) as restart:

@@ -1539,6 +1539,46 @@ class ForkSessionResponse(google.protobuf.message.Message):
 Global___ForkSessionResponse: typing_extensions.TypeAlias = ForkSessionResponse
 
 @typing.final
+class MoveSessionRequest(google.protobuf.message.Message):
+    """Asks that another server have a session. To ask again does no harm: it stays where it is then."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    REPLICA_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    """The session's id."""
+    replica: builtins.str
+    """The name of the other server, which it was started with as --replica."""
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        replica: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["replica", b"replica", "session_id", b"session_id"]) -> None: ...
+
+Global___MoveSessionRequest: typing_extensions.TypeAlias = MoveSessionRequest
+
+@typing.final
+class MoveSessionResponse(google.protobuf.message.Message):
+    """Tells that the other server has the session."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: builtins.int
+    address: builtins.str
+    """Where that one is called, HOST:PORT."""
+    def __init__(
+        self,
+        *,
+        address: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address"]) -> None: ...
+
+Global___MoveSessionResponse: typing_extensions.TypeAlias = MoveSessionResponse
+
+@typing.final
 class ExportSessionRequest(google.protobuf.message.Message):
     """Asks for a whole session as a file."""
 

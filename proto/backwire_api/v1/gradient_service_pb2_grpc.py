@@ -131,6 +131,11 @@ class GradientServiceStub(object):
                 request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ForkSessionRequest.SerializeToString,
                 response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ForkSessionResponse.FromString,
                 _registered_method=True)
+        self.MoveSession = channel.unary_unary(
+                '/backwire_api.v1.GradientService/MoveSession',
+                request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.MoveSessionRequest.SerializeToString,
+                response_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.MoveSessionResponse.FromString,
+                _registered_method=True)
         self.ExportSession = channel.unary_stream(
                 '/backwire_api.v1.GradientService/ExportSession',
                 request_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ExportSessionRequest.SerializeToString,
@@ -339,6 +344,15 @@ class GradientServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MoveSession(self, request, context):
+        """Moves a session to another of the servers that share a data directory: it is written out, and the other has it from
+        then on. Calls that wait for it go there, and none is lost. Fails with INVALID_ARGUMENT when no such server lives, or
+        this one shares its directory with none, and with NOT_DURABLE when the session is kept in memory alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExportSession(self, request, context):
         """Returns a whole session as one file in chunks: graph, parameters, accumulated gradients, the optimizer's memory,
         step, seed and digest, in the safetensors format. Other calls go on meanwhile; the file is of one moment.
@@ -521,6 +535,11 @@ def add_GradientServiceServicer_to_server(servicer, server):
                     servicer.ForkSession,
                     request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.ForkSessionRequest.FromString,
                     response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.ForkSessionResponse.SerializeToString,
+            ),
+            'MoveSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveSession,
+                    request_deserializer=backwire__api_dot_v1_dot_gradient__service__pb2.MoveSessionRequest.FromString,
+                    response_serializer=backwire__api_dot_v1_dot_gradient__service__pb2.MoveSessionResponse.SerializeToString,
             ),
             'ExportSession': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportSession,
@@ -1083,6 +1102,33 @@ class GradientService(object):
             '/backwire_api.v1.GradientService/ForkSession',
             backwire__api_dot_v1_dot_gradient__service__pb2.ForkSessionRequest.SerializeToString,
             backwire__api_dot_v1_dot_gradient__service__pb2.ForkSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/backwire_api.v1.GradientService/MoveSession',
+            backwire__api_dot_v1_dot_gradient__service__pb2.MoveSessionRequest.SerializeToString,
+            backwire__api_dot_v1_dot_gradient__service__pb2.MoveSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

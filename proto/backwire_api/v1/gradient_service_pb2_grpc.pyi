@@ -344,6 +344,22 @@ _GradientServiceForkSessionType = typing_extensions.TypeVar(
     ],
 )
 
+_GradientServiceMoveSessionType = typing_extensions.TypeVar(
+    '_GradientServiceMoveSessionType',
+    grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.MoveSessionRequest,
+        backwire_api.v1.gradient_service_pb2.MoveSessionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.MoveSessionRequest,
+        backwire_api.v1.gradient_service_pb2.MoveSessionResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.MoveSessionRequest,
+        backwire_api.v1.gradient_service_pb2.MoveSessionResponse,
+    ],
+)
+
 _GradientServiceExportSessionType = typing_extensions.TypeVar(
     '_GradientServiceExportSessionType',
     grpc.UnaryStreamMultiCallable[
@@ -488,7 +504,7 @@ _GradientServiceGetSessionHistoryType = typing_extensions.TypeVar(
     ],
 )
 
-class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _GradientServiceGetSessionType, _GradientServiceListSessionsType, _GradientServiceDeleteSessionType, _GradientServiceAttachSessionType, _GradientServiceDetachSessionType, _GradientServiceForwardType, _GradientServiceBackwardType, _GradientServiceStepType, _GradientServiceTrainStepType, _GradientServiceGetParametersType, _GradientServiceSetParametersType, _GradientServiceGetGradientsType, _GradientServiceZeroGradientsType, _GradientServiceSaveCheckpointType, _GradientServiceListCheckpointsType, _GradientServiceDeleteCheckpointType, _GradientServiceRestoreCheckpointType, _GradientServiceForkSessionType, _GradientServiceExportSessionType, _GradientServiceImportSessionType, _GradientServicePipelineType, _GradientServiceDescribeGraphType, _GradientServiceListOpsType, _GradientServiceDescribeSessionType, _GradientServiceCheckGradientsType, _GradientServiceGetStatusType, _GradientServiceGetSessionHistoryType]):
+class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _GradientServiceGetSessionType, _GradientServiceListSessionsType, _GradientServiceDeleteSessionType, _GradientServiceAttachSessionType, _GradientServiceDetachSessionType, _GradientServiceForwardType, _GradientServiceBackwardType, _GradientServiceStepType, _GradientServiceTrainStepType, _GradientServiceGetParametersType, _GradientServiceSetParametersType, _GradientServiceGetGradientsType, _GradientServiceZeroGradientsType, _GradientServiceSaveCheckpointType, _GradientServiceListCheckpointsType, _GradientServiceDeleteCheckpointType, _GradientServiceRestoreCheckpointType, _GradientServiceForkSessionType, _GradientServiceMoveSessionType, _GradientServiceExportSessionType, _GradientServiceImportSessionType, _GradientServicePipelineType, _GradientServiceDescribeGraphType, _GradientServiceListOpsType, _GradientServiceDescribeSessionType, _GradientServiceCheckGradientsType, _GradientServiceGetStatusType, _GradientServiceGetSessionHistoryType]):
     """Trains computation graphs. Calls on one session that change it take effect one after another, in the order in which
     the server accepts them; calls on different sessions do not wait for each other.
     """
@@ -570,6 +586,10 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
         grpc.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.ForkSessionRequest,
             backwire_api.v1.gradient_service_pb2.ForkSessionResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.MoveSessionRequest,
+            backwire_api.v1.gradient_service_pb2.MoveSessionResponse,
         ],
         grpc.UnaryStreamMultiCallable[
             backwire_api.v1.gradient_service_pb2.ExportSessionRequest,
@@ -686,6 +706,10 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
         grpc.aio.UnaryUnaryMultiCallable[
             backwire_api.v1.gradient_service_pb2.ForkSessionRequest,
             backwire_api.v1.gradient_service_pb2.ForkSessionResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            backwire_api.v1.gradient_service_pb2.MoveSessionRequest,
+            backwire_api.v1.gradient_service_pb2.MoveSessionResponse,
         ],
         grpc.aio.UnaryStreamMultiCallable[
             backwire_api.v1.gradient_service_pb2.ExportSessionRequest,
@@ -814,6 +838,12 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
     ForkSession: _GradientServiceForkSessionType
     """Makes a new session with the state of this one, as durable as it is: a branch, which goes its own way from then on.
     It has neither the lease nor the checkpoints by name. Takes no time that depends on the size.
+    """
+
+    MoveSession: _GradientServiceMoveSessionType
+    """Moves a session to another of the servers that share a data directory: it is written out, and the other has it from
+    then on. Calls that wait for it go there, and none is lost. Fails with INVALID_ARGUMENT when no such server lives, or
+    this one shares its directory with none, and with NOT_DURABLE when the session is kept in memory alone.
     """
 
     ExportSession: _GradientServiceExportSessionType
@@ -949,6 +979,10 @@ GradientServiceAsyncStub: typing_extensions.TypeAlias = GradientServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         backwire_api.v1.gradient_service_pb2.ForkSessionRequest,
         backwire_api.v1.gradient_service_pb2.ForkSessionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        backwire_api.v1.gradient_service_pb2.MoveSessionRequest,
+        backwire_api.v1.gradient_service_pb2.MoveSessionResponse,
     ],
     grpc.aio.UnaryStreamMultiCallable[
         backwire_api.v1.gradient_service_pb2.ExportSessionRequest,
@@ -1177,6 +1211,17 @@ class GradientServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[backwire_api.v1.gradient_service_pb2.ForkSessionResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.ForkSessionResponse]]:
         """Makes a new session with the state of this one, as durable as it is: a branch, which goes its own way from then on.
         It has neither the lease nor the checkpoints by name. Takes no time that depends on the size.
+        """
+
+    @abc.abstractmethod
+    def MoveSession(
+        self,
+        request: backwire_api.v1.gradient_service_pb2.MoveSessionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[backwire_api.v1.gradient_service_pb2.MoveSessionResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.MoveSessionResponse]]:
+        """Moves a session to another of the servers that share a data directory: it is written out, and the other has it from
+        then on. Calls that wait for it go there, and none is lost. Fails with INVALID_ARGUMENT when no such server lives, or
+        this one shares its directory with none, and with NOT_DURABLE when the session is kept in memory alone.
         """
 
     @abc.abstractmethod

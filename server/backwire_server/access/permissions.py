@@ -26,6 +26,7 @@ LEAST = MappingProxyType(
         "DeleteCheckpoint": Scope.WRITE,
         "RestoreCheckpoint": Scope.WRITE,
         "ForkSession": Scope.WRITE,
+        "MoveSession": Scope.WRITE,
         "ExportSession": Scope.READ,
         "ImportSession": Scope.WRITE,
         "Pipeline": Scope.READ,

@@ -222,6 +222,11 @@ class GradientServicer:
         info = self._store.fork(scope, request.session_id, key)
         return pb.ForkSessionResponse(session=session_to_proto(info))
 
+    def MoveSession(self, request: pb.MoveSessionRequest, scope: RpcScope) -> pb.MoveSessionResponse:
+        """As in the contract."""
+        session = self._store.get(request.session_id, scope.caller)
+        return pb.MoveSessionResponse(address=session.move(scope, request.replica))
+
     def ExportSession(self, request: pb.ExportSessionRequest, scope: RpcScope) -> Iterator[pb.ExportSessionResponse]:
         """As in the contract."""
         pieces = self._store.export(scope, request.session_id)

@@ -163,6 +163,12 @@ class SessionFiles(Protocol):
         Its journal ends with a BranchCall.
         """
 
+    def hand_over(self, replica: str) -> str:
+        """Has another server have the files once they are closed, and returns where that is called.
+
+        Raises InvalidRequest when no server of that name lives, or none shares them. To name this one is no change.
+        """
+
     def close(self) -> None:
         """Waits for what is being written and closes files. They are opened again when they are needed."""
 

@@ -275,6 +275,18 @@ class Keeper:
         self.forget()
         return True
 
+    def hand_over(self, replica: str) -> str:
+        """Writes the content to disk, has another server have the files, and returns where that is called.
+
+        Raises NotDurable, and what `SessionFiles.hand_over` raises; then all is as before.
+        """
+        files = self.files
+        if not files.broken and files.dirty:
+            files.checkpoint(self.content.image(), background=False)
+        address = files.hand_over(replica)
+        self.forget()
+        return address
+
     def forget(self) -> None:
         """Drops the content and closes the files."""
         content, files = self._content, self._files

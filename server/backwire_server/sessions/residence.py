@@ -110,6 +110,14 @@ class Residence:
             scope.check()
             return make(keeper)
 
+    def move(self, scope: CallScope, replica: str) -> str:
+        """Has another server have the session, as it is now, and returns where that is called.
+
+        Raises NotDurable, InvalidRequest when there is no such server, and what opening the session raises.
+        """
+        with _Turn(self, scope, reading=False, patient=True) as keeper:
+            return keeper.hand_over(replica)
+
     def close(self, scope: CallScope, discard: Callable[[], None] = lambda: None) -> None:
         """Ends the session after the calls before this one, and frees what it holds; `discard` removes its files."""
         with _Turn(self, scope, reading=True, waking=False):

@@ -67,6 +67,19 @@ class Membership:
             self._address = address
             self._tell()
 
+    @property
+    def me(self) -> Member:
+        """This server, as it tells of itself."""
+        with self._mutex:
+            return Member(self.replica, self.incarnation, self._address, self._beat)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of those that live, this one among them."""
+        with self._mutex:
+            others = [name for name, (_, since) in self._seen.items() if time.monotonic() - since < self._lease]
+        return sorted([self.replica, *others])
+
     def alive(self, replica: str, incarnation: str = "") -> Member | None:
         """Returns a server that lives, in this run of it if one is named; None for others, and for this one.
 

@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from backwire_server.sessions.errors import SessionNotFound, StorageFailed, WrongReplica
+from backwire_server.sessions.errors import InvalidRequest, SessionNotFound, StorageFailed, WrongReplica
 from backwire_server.storage.disk import GONE, TEMPORARY, UNFINISHED, sync_directory, sync_file
-from backwire_server.storage.membership import Membership
+from backwire_server.storage.membership import Member, Membership
 from backwire_server.storage.segment import first_number
 
 CHASES = 16
@@ -108,12 +108,23 @@ class Ownership:
             return own
         raise self._restless(session_id)
 
-    def release(self, own: Path) -> None:
-        """Has the session be nobody's, if it is this server's still; raises OSError."""
+    def member(self, replica: str) -> Member:
+        """Returns the server of a name, be it this one; raises InvalidRequest when none lives, and OSError."""
+        found = self._membership.me if replica == self._membership.replica else self._membership.alive(replica)
+        if found is None:
+            others = ", ".join(self._membership.names)
+            raise InvalidRequest(
+                f"no replica {replica[:96]!r} lives on this directory; name one of: {others}", field="replica"
+            )
+        return found
+
+    def release(self, own: Path, heir: Member | None = None) -> None:
+        """Has the session be the heir's, or nobody's for None, if it is this server's still; raises OSError."""
         mark = Mark.of(own.name)
         assert mark is not None
+        after = Mark(mark.epoch + 1, heir.replica, heir.incarnation) if heir else Mark(mark.epoch + 1)
         try:
-            os.rename(own, own.with_name(str(Mark(mark.epoch + 1))))
+            os.rename(own, own.with_name(str(after)))
         except FileNotFoundError:
             return  # another has it already
 

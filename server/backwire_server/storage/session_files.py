@@ -12,7 +12,7 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.messages.session import session_spec
 from backwire_server.sessions.calls import CheckpointInfo
 from backwire_server.sessions.durable import Durability, Entry, Mutation, Recovery
-from backwire_server.sessions.errors import SessionError, StorageFailed
+from backwire_server.sessions.errors import InvalidRequest, SessionError, StorageFailed
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope
@@ -257,6 +257,14 @@ class FileSession:
             shared = [*(self._directory / name for name in files), *self._journal.complete()]
             make_branch(place.root, place.usage, manifest, shared, record)
         return type(self).open(place, session_id)
+
+    def hand_over(self, replica: str) -> str:
+        """Raises InvalidRequest: no other server may have them."""
+        raise InvalidRequest(
+            f"the session cannot move to {replica!r}: this server shares its directory with no other; start them with "
+            "--shared",
+            field="replica",
+        )
 
     def close(self) -> None:
         """Waits for what is being written and closes files."""

@@ -9,6 +9,7 @@ from backwire_server.sessions.durable import Mutation
 from backwire_server.sessions.errors import StorageFailed, WrongReplica
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.storage.disk import storage_errors
+from backwire_server.storage.membership import Member
 from backwire_server.storage.ownership import Ownership
 from backwire_server.storage.session_files import FileSession, Place
 
@@ -19,13 +20,13 @@ class SharedPlace(Place):
 
     Attributes:
         ownership: What tells whose sessions are.
-        closed: Is told of the directory when the files were closed.
+        closed: Is told of the directory when the files were closed, and of the server that is to have them, if any.
         born: Returns such a directory for a new session, of whose files `closed` is then told.
         unborn: Is told of a session for which there was such a directory, and of which nothing came.
     """
 
     ownership: Ownership
-    closed: Callable[[Path], None]
+    closed: Callable[[Path, Member | None], None]
     born: Callable[[str], Path]
     unborn: Callable[[str], None]
 
@@ -38,6 +39,7 @@ class SharedFileSession(FileSession):
     """Files that another server may take away at any moment; then all that is done with them fails."""
 
     _place: SharedPlace
+    _heir: Member | None = None
 
     @property
     def broken(self) -> bool:
@@ -68,13 +70,19 @@ class SharedFileSession(FileSession):
             self._place.unborn(session_id)
             raise
 
+    def hand_over(self, replica: str) -> str:
+        """Has another server have them once they are closed, and returns its address; raises InvalidRequest."""
+        with storage_errors("it could not be seen which servers live"):
+            self._heir = self._place.ownership.member(replica)
+        return self._heir.address
+
     def close(self) -> None:
         """Waits for what is being written, closes files, and lets others have the session."""
         try:
             super().close()
         finally:
             with storage_errors(f"{self._place.root} could not be released"):
-                self._place.closed(self._place.root)
+                self._place.closed(self._place.root, self._heir)
 
     @property
     def _here(self) -> bool:

@@ -18,7 +18,7 @@ from backwire_server.storage.deletions import Deletions
 from backwire_server.storage.disk import GONE, Usage, storage_errors
 from backwire_server.storage.lock import DELETED, SCRATCH, SHARED
 from backwire_server.storage.making import new_manifest
-from backwire_server.storage.membership import Membership
+from backwire_server.storage.membership import Member, Membership
 from backwire_server.storage.ownership import RETRY_SECONDS, Ownership
 from backwire_server.storage.secret import common_secret
 from backwire_server.storage.session_files import DUE_BYTES, FileSession, Place
@@ -241,9 +241,9 @@ class SharedVault:
         if not (own / session_id).is_dir() and own.is_dir():
             raise SessionNotFound(f"there is no session {session_id[:64]!r}; create a new one", field="session_id")
 
-    def _closed(self, own: Path) -> None:
+    def _closed(self, own: Path, heir: Member | None = None) -> None:
         try:
-            self._ownership.release(own)
+            self._ownership.release(own, heir)
         finally:
             self._forget(own.parent.name)
 
