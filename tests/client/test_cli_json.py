@@ -82,6 +82,7 @@ def test_sessions_are_told_with_what_show_adds(told: Any, session: bw.Session) -
             "created": "2023-11-14T22:13:20+00:00",
             "last_used": found[0]["last_used"],
             "durability": "journal",
+            "executor": "numpy",
             "writer": {"holder": "trainer-1", "lease": 1},
             "step": 0,
             "contributions": 0,
