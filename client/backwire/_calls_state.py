@@ -29,7 +29,7 @@ def info(session: SessionState, *, digest: bool = False) -> Call[SessionInfo] | 
     request = service_pb2.GetSessionRequest(session_id=session.id, digest=digest)
     if digest:
         return Call("GetSession", request, lambda response: str(response.digest))
-    return Call("GetSession", request, lambda response: session_info(response.session))
+    return Call("GetSession", request, lambda response: session._read_info(response.session))
 
 
 def attach(

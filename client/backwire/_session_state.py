@@ -5,7 +5,7 @@ import math
 from backwire import _html, _shapes
 from backwire._errors import SessionNotFoundError
 from backwire._graph import Graph
-from backwire._info import SessionInfo
+from backwire._info import SessionInfo, SessionReader
 
 
 class SessionState:
@@ -14,6 +14,7 @@ class SessionState:
     def __init__(self, info: SessionInfo, graph: Graph | None = None) -> None:
         """Speaks for the session that `info` describes, and that trains `graph` if that is known here."""
         self._created = info
+        self._read_info = SessionReader()
         self._graph = graph
         self._closed = False
         self._lease = 0

@@ -265,3 +265,23 @@ def test_sessions_go_through_all_pages(client: bw.Client, service: "FakeService"
         client.create_session(bw.squared_error(bw.parameter("p", 1.0), 2.0))
     assert [each.id for each in client.sessions()] == [f"session-{index}" for index in range(5)]
     assert len(service.requests["ListSessions"]) == 3
+
+
+def test_info_tells_what_has_changed_since_it_was_asked_before(session: bw.Session, service: "FakeService") -> None:
+    first = session.info()
+    told = service.sessions[session.id]
+    told.step += 1
+    told.last_use_time.FromSeconds(1_000)
+    second = session.info()
+    assert (second.step, second.last_used) == (first.step + 1, datetime.fromtimestamp(1_000, UTC))
+    assert second.parameters is first.parameters, "what is as it was is not made again"
+    told.limits.max_passes += 1
+    told.parameters[0].frozen = True
+    told.inputs[0].name = "other"
+    told.create_time.FromSeconds(2_000)
+    third = session.info()
+    assert third.limits.max_passes == first.limits.max_passes + 1
+    assert third.parameters[0].frozen
+    assert third.parameters[1:] == first.parameters[1:]
+    assert third.inputs[0].name == "other"
+    assert third.created == datetime.fromtimestamp(2_000, UTC)
