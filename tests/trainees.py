@@ -130,10 +130,10 @@ class Trainee:
         self._thread = threading.Thread(target=self._train, args=(way,), daemon=True)
         self._thread.start()
 
-    def goes_on(self) -> None:
-        """Waits until more steps are acknowledged that were not begun yet; raises what a call failed with."""
+    def goes_on(self, more: int = 5) -> None:
+        """Waits until more steps are acknowledged; raises what a call failed with. Two are on their way at most."""
         with self._changed:
-            aim = self.steps + 5
+            aim = self.steps + more
             assert self._changed.wait_for(lambda: self._error or self.steps >= aim, PATIENCE), "no step for too long"
         if self._error is not None:
             raise self._error

@@ -167,15 +167,7 @@ class Ownership:
         return Mark(epoch, self._membership.replica, self._membership.incarnation)
 
     def _mark(self, session_id: str) -> Mark:
-        for _ in range(CHASES):  # a listing may miss what is renamed meanwhile
-            try:
-                names = os.listdir(self._root / session_id)
-            except FileNotFoundError:
-                break
-            marks = [mark for name in names if (mark := Mark.of(name)) is not None]
-            if marks:
-                return max(marks, key=lambda mark: mark.epoch)
-        raise SessionNotFound(f"there is no session {session_id[:64]!r} on disk; create a new one", field="session_id")
+        return mark_of(self._root, session_id)
 
     def _check_free(self, session_id: str, mark: Mark) -> None:
         if mark.replica and self._membership.alive(mark.replica, mark.incarnation) is not None:
@@ -194,6 +186,19 @@ class Ownership:
         return StorageFailed(
             f"session {session_id[:96]!r} changes hands again and again; call again", retry_after=RETRY_SECONDS
         )
+
+
+def mark_of(root: Path, session_id: str) -> Mark:
+    """Returns whose a session in a directory is now; raises SessionNotFound, OSError."""
+    for _ in range(CHASES):  # a listing may miss what is renamed meanwhile
+        try:
+            names = os.listdir(root / session_id)
+        except FileNotFoundError:
+            break
+        marks = [mark for name in names if (mark := Mark.of(name)) is not None]
+        if marks:
+            return max(marks, key=lambda mark: mark.epoch)
+    raise SessionNotFound(f"there is no session {session_id[:64]!r} on disk; create a new one", field="session_id")
 
 
 def _sever(directory: Path) -> None:

@@ -23,15 +23,16 @@ def main() -> int:
     machine.prepare(machine.Tuning(), os.environ)  # as the server does: other kernels would round differently
     from backwire_server.sessions.limits import Limits
     from backwire_server.storage.lock import DirectoryLock
-    from backwire_server.storage.verification import session_ids, verify_session
+    from backwire_server.storage.verification import is_shared, session_ids, verify_session
 
     directory = Path(options.directory)
-    if not (directory / "sessions").is_dir():
+    shared = is_shared(directory)
+    if not shared and not (directory / "sessions").is_dir():
         sys.stderr.write(f"backwire verify: {directory} is no data directory; give the one of --data-dir\n")
         return 2
     bad = 0
     try:
-        with DirectoryLock(directory, patience=0.0):
+        with DirectoryLock(directory, patience=0.0, shared=shared):
             names = options.session or session_ids(directory)
             for name in names:
                 found: Verdict | BaseException
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="backwire verify",
         description="Replays every session of a data directory from its oldest checkpoint on and compares the digest "
-        "with that of each later one. Changes nothing. No server may use the directory meanwhile.",
+        "with that of each later one. Changes nothing. No server may use the directory meanwhile, but with --shared.",
         epilog="exit codes: 0 all are in order, 1 some are damaged, 2 the directory cannot be verified",
     )
     parser.add_argument("directory", metavar="DIR", help="what the server was given with --data-dir")
