@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, takewhile
 from pathlib import Path
 from types import TracebackType
@@ -31,13 +31,15 @@ class Replica:
         address: What clients connect to, from the first start on.
     """
 
-    def __init__(self, directory: Path, *flags: str) -> None:
-        self.address = "127.0.0.1:0"
+    def __init__(self, directory: Path, *flags: str, listen: str = "127.0.0.1:0", within: Sequence[str] = ()) -> None:
+        """As ServerProcess, which is started with these flags when it is entered."""
+        self.address = listen
+        self._within = within
         self._flags = ("--data-dir", str(directory), "--exit-with-parent", *flags)
         self._process: ServerProcess | None = None
 
     def start(self) -> None:
-        self._process = ServerProcess("--listen", self.address, *self._flags)
+        self._process = ServerProcess("--listen", self.address, *self._flags, within=self._within)
         self.address = self._process.wait_until_ready()
 
     def kill(self) -> None:

@@ -48,8 +48,13 @@ class Site:
 
     def owner(self, session_id: str) -> str:
         """Returns the replica that has a session open, or had when it ended; empty for none."""
-        (mark,) = (self.directory / "shared" / session_id).iterdir()
-        return mark.name.split(".")[1]
+        return owner_in(self.directory, session_id)
+
+
+def owner_in(directory: Path, session_id: str) -> str:
+    """As `Site.owner`, of a directory that replicas share."""
+    (mark,) = (directory / "shared" / session_id).iterdir()
+    return mark.name.split(".")[1]
 
 
 @contextmanager

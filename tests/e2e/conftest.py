@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,12 @@ PACKAGES = os.pathsep.join(str(ROOT / folder) for folder in ("proto", "client", 
 class ServerProcess:
     """A server that serves: its address, its process, and what it says."""
 
-    def __init__(self, *flags: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, *flags: str, environment: dict[str, str] | None = None, within: Sequence[str] = ()) -> None:
+        """Starts one with these flags; `within` is a command that runs the one after it in surroundings of its own."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BACKWIRE_")}
         path = os.pathsep.join(filter(None, [PACKAGES, inherited.get("PYTHONPATH", "")]))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "backwire_server", *flags],
+            [*within, sys.executable, "-m", "backwire_server", *flags],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
