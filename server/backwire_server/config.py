@@ -46,6 +46,7 @@ class Capacity:
         max_concurrent_pipelines: The most Pipelines open.
         max_concurrent_lookups: The most calls in progress that compute nothing, such as GetSession.
         max_concurrent_computations: How many sessions compute at a time; None for as many as there are cores.
+        max_helpers: The most processes that compute parts of batches for sessions; None for one less than cores.
         max_request_bytes: The most bytes of requests in progress.
         max_calls_per_second: The most calls, and requests on Pipelines, that begin in a second; None for no limit.
         max_connections: The most connections of clients to a process.
@@ -58,6 +59,7 @@ class Capacity:
     max_concurrent_pipelines: int = 128
     max_concurrent_lookups: int = 16
     max_concurrent_computations: int | None = None
+    max_helpers: int | None = None
     max_request_bytes: int = 1 << 30
     max_calls_per_second: int | None = None
     max_connections: int = 4_096
@@ -78,6 +80,11 @@ class Capacity:
     def computations(self) -> int:
         """How many sessions compute at a time."""
         return self.max_concurrent_computations or usable_cores()
+
+    @property
+    def helpers(self) -> int:
+        """The most processes that compute parts of batches, besides the one that has the session."""
+        return usable_cores() - 1 if self.max_helpers is None else self.max_helpers
 
 
 @dataclass(frozen=True, slots=True)

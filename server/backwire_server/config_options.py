@@ -11,6 +11,7 @@ from backwire_server.config_values import (
     read_address,
     read_bytes,
     read_count,
+    read_count_from_zero,
     read_directory,
     read_durability,
     read_executor,
@@ -243,6 +244,13 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
             "N",
             "how many sessions compute at a time; others wait, those of each tenant for an equal share of the time",
             unset="one per core",
+        ),
+        Option(
+            "max_helpers",
+            read_count_from_zero,
+            "N",
+            "the most processes that each worker starts to compute parts of batches (`data_parallel`); 0 for none",
+            unset="one less than cores",
         ),
         Option("max_request_bytes", read_bytes, "BYTES", "the most bytes of requests in progress"),
         Option(

@@ -27,6 +27,11 @@ def read_count(text: str) -> int:
     return int(text)
 
 
+def read_count_from_zero(text: str) -> int:
+    """Reads a whole number of at least 0."""
+    return 0 if text == "0" else read_count(text)
+
+
 def read_port(text: str) -> int:
     """Reads the number of a port, 1 to 65535."""
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:

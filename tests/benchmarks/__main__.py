@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import (
+    data_parallel,
     durability,
     figures,
     floor,
@@ -42,6 +43,7 @@ SECTIONS: dict[str, Section] = {
     "floor": floor.measure,
     "payloads": payloads.measure,
     "scaling": scaling.measure,
+    "data-parallel": data_parallel.measure,
     "memory": memory.measure,
     "durability": durability.measure,
     "snapshots": snapshots.measure,

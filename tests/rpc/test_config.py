@@ -91,6 +91,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "max_concurrent_pipelines": ("7", 7),
     "max_concurrent_lookups": ("7", 7),
     "max_concurrent_computations": ("3", 3),
+    "max_helpers": ("3", 3),
     "max_request_bytes": ("4GiB", 4 * GiB),
     "max_calls_per_second": ("500", 500),
     "max_connections": ("9", 9),
