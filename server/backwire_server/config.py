@@ -81,11 +81,6 @@ class Capacity:
         """How many sessions compute at a time."""
         return self.max_concurrent_computations or usable_cores()
 
-    @property
-    def helpers(self) -> int:
-        """The most processes that compute parts of batches, besides the one that has the session."""
-        return usable_cores() - 1 if self.max_helpers is None else self.max_helpers
-
 
 @dataclass(frozen=True, slots=True)
 class Access:

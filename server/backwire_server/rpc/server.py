@@ -10,6 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from backwire_server.access.keyring import Keyring
 from backwire_server.config import Access, Capacity, Keeping
+from backwire_server.machine import usable_cores
 from backwire_server.parallel.crew import CREW
 from backwire_server.rpc.admission import CALLS, LOOKUPS, PIPELINES, STREAMS, Admission
 from backwire_server.rpc.call import Reception, let_in
@@ -74,7 +75,7 @@ class Server:
         self.admission = Admission(capacity, limits_of, lambda: keyring is not None and keyring.crowded)
         vault = open_vault(keeping, limits, home.owns, home.replica)
         processors = Processors(capacity.computations)
-        CREW.most = capacity.helpers
+        CREW.most = usable_cores() - 1 if capacity.max_helpers is None else capacity.max_helpers
         self._store = SessionStore(limits, home, vault, FileCarrier(limits), processors, limits_of)
         self.metrics = Metrics()
         self.metrics.watch(SessionCollector(self._store))
