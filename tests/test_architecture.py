@@ -76,6 +76,7 @@ FOREIGN = {
 EXTRAS = {
     "backwire_api.checksum": {"isal"},
     "backwire_server.optim.compiled": {"numba"},
+    "backwire_server.storage.copies": {"fsspec"},
     "backwire_server.rpc.inspecting": {"grpc_channelz", "grpc_reflection"},
     "backwire_server.telemetry.exporting": {"opentelemetry"},
     "backwire_server.telemetry.tracing": {"grpc", "opentelemetry"},

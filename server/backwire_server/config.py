@@ -110,6 +110,7 @@ class Keeping:
         durability: What acknowledged mutations of a session outlive that asks for nothing else, one of DURABILITIES.
         max_disk_bytes: The most bytes of files that all sessions have together; None for no limit.
         checkpoint_bytes: How many bytes of journal lead to another checkpoint.
+        checkpoint_url: The object store that checkpoints are copied to; None for none.
         shared: Whether other servers use the same directory, of whom each may serve any session.
         lease: After how many seconds without a sign of life others take the sessions of a server over.
         advertise: Where clients reach this server itself; None for the address it listens on.
@@ -119,6 +120,7 @@ class Keeping:
     durability: str = "journal"
     max_disk_bytes: int | None = None
     checkpoint_bytes: int = 128 << 20
+    checkpoint_url: str | None = None
     shared: bool = False
     lease: float = 1.0
     advertise: str | None = None

@@ -23,6 +23,7 @@ from backwire_server.config_values import (
     read_port,
     read_replica,
     read_seconds,
+    read_url,
 )
 
 PREFIX = "BACKWIRE_"
@@ -167,6 +168,14 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
             "max_disk_bytes", read_bytes, "BYTES", "the most bytes of files that sessions have together", unset="none"
         ),
         Option("checkpoint_bytes", read_bytes, "BYTES", "how much journal leads to another checkpoint of a session"),
+        Option(
+            "checkpoint_url",
+            read_url,
+            "URL",
+            "copy checkpoints to an object store too, such as s3://bucket/path (fsspec), and begin with those there "
+            "when --data-dir has no sessions",
+            unset="none",
+        ),
         Option(
             "shared",
             read_flag,

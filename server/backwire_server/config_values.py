@@ -97,6 +97,13 @@ def read_replica(text: str) -> str:
     return text
 
 
+def read_url(text: str) -> str:
+    """Reads the URL of an object store."""
+    if re.fullmatch(r"[a-z][a-z0-9+.-]*://\S+", text) is None:
+        raise ConfigError(f"{text!r} is no URL of an object store; write it like s3://bucket/path or file:///path")
+    return text
+
+
 def read_directory(text: str) -> str:
     """Reads the path of a directory, which need not exist."""
     if not text or "\0" in text:

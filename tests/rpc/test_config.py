@@ -81,6 +81,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "durability": ("fsync", "fsync"),
     "max_disk_bytes": ("1TB", 1000**4),
     "checkpoint_bytes": ("1MiB", MiB),
+    "checkpoint_url": ("s3://bucket/path", "s3://bucket/path"),
     "shared": ("yes", True),
     "lease": ("3s", 3.0),
     "advertise": ("10.0.0.7:50051", "10.0.0.7:50051"),

@@ -27,6 +27,7 @@ def open_vault(
             default=Durability(keeping.durability),
             limits=limits,
             checkpoint_bytes=keeping.checkpoint_bytes,
+            checkpoint_url=keeping.checkpoint_url,
         )
     return FileVault(
         keeping.data_dir,
@@ -35,4 +36,5 @@ def open_vault(
         max_disk_bytes=keeping.max_disk_bytes,
         owns=owns,
         checkpoint_bytes=keeping.checkpoint_bytes,
+        checkpoint_url=keeping.checkpoint_url,
     )

@@ -20,6 +20,7 @@ from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image, RequestImage
 from backwire_server.storage.checkpointer import Checkpointer
 from backwire_server.storage.checkpoints import Checkpoints
+from backwire_server.storage.copies import Copies
 from backwire_server.storage.disk import Usage, damaged, storage_errors
 from backwire_server.storage.journal import Journal
 from backwire_server.storage.making import DEFINITION, branched, make, make_branch
@@ -42,6 +43,7 @@ class Place:
         usage: Counts their bytes.
         checkpointer: Writes in the background.
         due_bytes: How many bytes of journal lead to a checkpoint, if they are as many as the last one has.
+        copies: Where checkpoints are copied to; None for nowhere.
     """
 
     root: Path
@@ -49,6 +51,7 @@ class Place:
     usage: Usage
     checkpointer: Checkpointer
     due_bytes: int = DUE_BYTES
+    copies: Copies | None = None
 
     def of(self, _: str) -> "Place":
         """Returns where a new session of an id goes; raises OSError."""
@@ -331,6 +334,8 @@ class FileSession:
             try:
                 stored = self._checkpoints.add(image, record, name, key=key, alone=alone)
                 written(stored.bytes)
+                if self._place.copies is not None:
+                    self._place.copies.put(self._directory, self._checkpoints.manifest)
             finally:
                 if not self.broken:
                     self._prune()

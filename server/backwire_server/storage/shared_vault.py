@@ -3,7 +3,8 @@
 import os
 import shutil
 import threading
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image
 from backwire_server.storage.checkpointer import Checkpointer
+from backwire_server.storage.copies import Copies
 from backwire_server.storage.deletions import Deletions
-from backwire_server.storage.disk import GONE, Usage, storage_errors
+from backwire_server.storage.disk import GONE, Usage, new_directory, storage_errors
 from backwire_server.storage.lock import DELETED, SCRATCH, SHARED
 from backwire_server.storage.making import new_manifest
 from backwire_server.storage.membership import Member, Membership
@@ -38,10 +40,11 @@ class SharedVault:
         default: Durability,
         limits: Limits,
         checkpoint_bytes: int = DUE_BYTES,
+        checkpoint_url: str | None = None,
     ) -> None:
         """Joins the others, who count this server as dead when it gives no sign of life for `lease` seconds.
 
-        Raises StorageFailed.
+        Copies checkpoints, and makes sessions of copies, as FileVault does. Raises StorageFailed, and OSError.
         """
         root = Path(directory)
         self.default = default
@@ -58,6 +61,7 @@ class SharedVault:
             self._finish()
             self.secret = common_secret(root)
             self._membership = Membership(root, replica, lease)
+        self._copies = None if checkpoint_url is None else Copies(checkpoint_url, self.scratch)
         self._ownership = Ownership(self._root, self._membership, Path(self.scratch))
         self._place = SharedPlace(
             self._root,
@@ -65,11 +69,14 @@ class SharedVault:
             self._usage,
             Checkpointer(),
             checkpoint_bytes,
+            self._copies,
             ownership=self._ownership,
             closed=self._closed,
             born=self._born,
             unborn=self._unborn,
         )
+        if self._copies is not None and not self.names():
+            self._copies.restore(is_id, self._restored)
 
     @property
     def shared(self) -> bool:
@@ -177,10 +184,14 @@ class SharedVault:
         finally:
             self._forget(session_id)
         self._usage.forget(session_id)
+        if self._copies is not None:
+            self._copies.forget(session_id)
 
     def close(self) -> None:
-        """Returns when all is written, and the others know that this server is gone."""
+        """Returns when all is written and copied, and the others know that this server is gone."""
         self._place.checkpointer.close()
+        if self._copies is not None:
+            self._copies.close()
         with storage_errors("the data directory could not be left"):
             self._membership.leave()
 
@@ -229,6 +240,22 @@ class SharedVault:
         for left in own.iterdir():
             shutil.rmtree(left)
         return own
+
+    @contextmanager
+    def _restored(self, session_id: str) -> Iterator[Path | None]:
+        """Gives the directory to restore a session in, which is nobody's then; None when another does that already."""
+        try:
+            own = self._ownership.begin(session_id)
+        except FileExistsError:
+            yield None
+            return
+        try:
+            with new_directory(own, session_id, sync=True) as directory:
+                yield directory
+        except BaseException:
+            self._ownership.abandon(session_id)
+            raise
+        self._ownership.release(own)
 
     def _unborn(self, session_id: str) -> None:
         """Removes what a session left that could not be made."""

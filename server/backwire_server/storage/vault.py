@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from backwire_server.sessions.durable import Durability, Entry
@@ -16,8 +17,9 @@ from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image
 from backwire_server.storage import failpoints
 from backwire_server.storage.checkpointer import Checkpointer
+from backwire_server.storage.copies import Copies
 from backwire_server.storage.deletions import Deletions
-from backwire_server.storage.disk import GONE, UNFINISHED, Usage, size_of, storage_errors, sync_directory
+from backwire_server.storage.disk import GONE, UNFINISHED, Usage, new_directory, size_of, storage_errors, sync_directory
 from backwire_server.storage.lock import DELETED, SCRATCH, SESSIONS
 from backwire_server.storage.making import new_manifest
 from backwire_server.storage.session_files import DUE_BYTES, FileSession, Place
@@ -51,20 +53,30 @@ class FileVault:
         max_disk_bytes: int | None = None,
         owns: Callable[[str], bool] = everything,
         checkpoint_bytes: int = DUE_BYTES,
+        checkpoint_url: str | None = None,
     ) -> None:
-        """Removes what an interruption left of the sessions that are owned; raises StorageFailed."""
+        """Removes what an interruption left of the sessions that are owned; raises StorageFailed.
+
+        With a URL, checkpoints are copied there, and where no session is, those are made again of which there are
+        copies; raises OSError when that cannot be.
+        """
         root = Path(directory)
         self.default = default
         self.scratch = str(root / SCRATCH)
         self._owns = owns
         self._mutex = threading.Lock()
         self._usage = Usage(max_disk_bytes)
-        self._place = Place(root / SESSIONS, limits, self._usage, Checkpointer(), checkpoint_bytes)
+        self._copies = None if checkpoint_url is None else Copies(checkpoint_url, self.scratch)
+        self._place = Place(root / SESSIONS, limits, self._usage, Checkpointer(), checkpoint_bytes, self._copies)
         with storage_errors(f"the data directory {root} cannot be used"):
             for name in (SESSIONS, DELETED, SCRATCH):
                 (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
             self._deletions = Deletions(root / DELETED, owns)
             self._finish()
+        if self._copies is not None and not self.names():
+            place = partial(new_directory, self._place.root, sync=True)
+            self._copies.restore(lambda name: is_id(name) and owns(name), place)
+        with storage_errors(f"the data directory {root} cannot be used"):
             if max_disk_bytes is not None:
                 for session_id in self._session_ids():
                     self._usage.take(session_id, size_of(self._directory(session_id)), checked=False)
@@ -141,10 +153,14 @@ class FileVault:
                 with self._mutex:
                     self._deletions.add(session_id, key)
             self._remove(session_id)
+        if self._copies is not None:
+            self._copies.forget(session_id)
 
     def close(self) -> None:
-        """Returns when all is written."""
+        """Returns when all is written, and copied."""
         self._place.checkpointer.close()
+        if self._copies is not None:
+            self._copies.close()
 
     def _directory(self, session_id: str) -> Path:
         return self._place.root / session_id

@@ -1,0 +1,128 @@
+"""Checkpoints are copied to an object store, and a server whose directory is lost goes on from them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.storage.durable import create, standing, train
+
+from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.info import Home
+from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.scope import UNBOUNDED
+from backwire_server.sessions.session import Session
+from backwire_server.sessions.store import SessionStore
+from backwire_server.storage.shared_vault import SharedVault
+from backwire_server.storage.vault import FileVault
+from backwire_server.storage.verification import session_ids, verify_session
+
+fsspec = pytest.importorskip("fsspec")
+
+Start = Callable[..., SessionStore]
+
+
+@pytest.fixture(params=["memory", "file"])
+def url(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty store."""
+    found = f"{request.param}://{tmp_path}/store"
+    yield found
+    files, root = fsspec.core.url_to_fs(found)
+    if files.exists(root):
+        files.rm(root, recursive=True)
+
+
+@pytest.fixture(params=[FileVault, SharedVault])
+def start(tmp_path: Path, url: str, request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Starts a server on a directory of this name, which copies to the store."""
+    started: list[SessionStore] = []
+    shared = {"replica": "a", "lease": 60.0} if request.param is SharedVault else {}
+
+    def begin(name: str, **settings: Any) -> SessionStore:
+        path = tmp_path / name
+        path.mkdir(exist_ok=True)
+        limits = Limits()
+        vault = request.param(path, default=Durability.JOURNAL, limits=limits, checkpoint_url=url, **shared, **settings)
+        started.append(SessionStore(limits, Home(), vault))
+        return started[-1]
+
+    yield begin
+    for store in started:
+        store.close()
+
+
+def facts(session: Session) -> tuple[int, str]:
+    return session.standing(UNBOUNDED).step, session.digest(UNBOUNDED)
+
+
+def test_a_server_whose_directory_is_lost_goes_on_from_the_newest_checkpoints(start: Start, tmp_path: Path) -> None:
+    store = start("one")
+    session, other = create(store), create(store)
+    for number in range(3):
+        train(number)(session, None)
+    session.save_checkpoint(UNBOUNDED, "best")
+    assert session.hibernate()
+    for number in range(3, 6):
+        train(number)(session, None)
+    before = standing(session), facts(session)
+    store.close(60.0)
+    again = start("two")
+    assert {each.session_id for each in again.list().sessions} == {session.session_id, other.session_id}
+    restored = again.get(session.session_id)
+    assert (standing(restored), facts(restored)) == before
+    assert "best" in [each.name for each in restored.checkpoints(UNBOUNDED)]
+    train(1)(restored, None)
+    assert facts(restored)[0] == before[1][0] + 1
+    again.close(60.0)
+    for name in session_ids(tmp_path / "two"):
+        verify_session(tmp_path / "two", name, Limits())
+
+
+def test_copies_of_what_no_manifest_names_are_removed(start: Start, url: str) -> None:
+    store = start("one")
+    session = create(store)
+    for _ in range(4):
+        train(1)(session, None)
+        assert session.hibernate()
+    store.close(60.0)
+    files, root = fsspec.core.url_to_fs(url)
+    names = [each.rpartition("/")[2] for each in files.ls(f"{root}/{session.session_id}", detail=False)]
+    assert sorted(name.rpartition(".")[2] for name in names) == ["binpb", "json", "safetensors"]
+
+
+def test_a_session_that_is_deleted_is_not_restored(start: Start) -> None:
+    store = start("one")
+    session, other = create(store), create(store)
+    for each in (session, other):
+        train(1)(each, None)
+        assert each.hibernate()
+    store.delete(UNBOUNDED, session.session_id, RequestKey("deletion", b""))
+    store.close(60.0)
+    assert [each.session_id for each in start("two").list().sessions] == [other.session_id]
+
+
+def test_a_directory_that_has_sessions_is_left_as_it_is(start: Start) -> None:
+    store, other = start("one"), start("two")
+    train(1)(create(store), None)
+    mine = create(other)
+    for each in (store, other):
+        each.close(60.0)
+    assert [each.session_id for each in start("two").list().sessions] == [mine.session_id]
+
+
+def test_a_copy_that_is_damaged_is_left_out_and_the_others_are_restored(start: Start, url: str) -> None:
+    store = start("one")
+    session, other = create(store), create(store)
+    for each in (session, other):
+        train(1)(each, None)
+    store.close(60.0)
+    files, root = fsspec.core.url_to_fs(url)
+    (manifest,) = files.glob(f"{root}/{session.session_id}/*.json")
+    files.pipe_file(manifest, b"{}")
+    assert [each.session_id for each in start("two").list().sessions] == [other.session_id]
+
+
+def test_a_url_that_nothing_is_known_for_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="--checkpoint-url nonsense://x cannot be used"):
+        FileVault(tmp_path, default=Durability.JOURNAL, limits=Limits(), checkpoint_url="nonsense://x")
