@@ -7,6 +7,10 @@ import time
 from dataclasses import dataclass
 
 from backwire._errors import BackwireError, Code, InvalidRequestError, OverloadedError
+from backwire_api.reasons import Reason
+
+SOON = {Reason.WRONG_REPLICA, Reason.NO_WORKER}
+"""Why a server refuses at once what another is about to take over; the waits for that do not grow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +20,8 @@ class Retry:
     A call is repeated when the connection breaks, when the server cannot be reached, and when it says that it cannot
     serve for now: it is overloaded, starting, ending, or its disk is full. By default a call so rides through the
     restart of a server of up to half a minute, within its own timeout. The wait before repetition `n` is drawn between
-    zero and `min(maximum, initial * 2**(n - 1))` seconds, on top of what the server asks for. A mutation is repeated
+    zero and `min(maximum, initial * 2**(n - 1))` seconds, on top of what the server asks for; it does not grow while a
+    server says that another is about to take the session over. A mutation is repeated
     under the same `request_id`, so it is applied once; without one it is not repeated when it may have been applied.
 
     Attributes:
@@ -114,7 +119,8 @@ class Attempts:
         if error.reason is not None:  # which only a server tells
             self._budget.reached = True
         left = self._seconds_left()
-        wait = (error.retry_after or 0.0) + self._backoff()
+        failures = 1 if error.reason in SOON else self._failures
+        wait = (error.retry_after or 0.0) + self._backoff(failures)
         token = self._budget.take(left) if wait < left else None
         return None if token is None else max(wait, token)
 
@@ -126,9 +132,9 @@ class Attempts:
             patience = min(patience, self._retry.first_contact)
         return min(self._failed_at + patience, self._deadline) - now
 
-    def _backoff(self) -> float:
+    def _backoff(self, failures: int) -> float:
         """Returns a random wait; full jitter spreads the clients of a server that comes back."""
-        longest = min(self._retry.maximum, self._retry.initial * 2.0 ** min(self._failures - 1, 64))
+        longest = min(self._retry.maximum, self._retry.initial * 2.0 ** min(failures - 1, 64))
         return random.uniform(0.0, longest)
 
 

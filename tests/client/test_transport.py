@@ -262,6 +262,16 @@ def test_backoff_doubles_up_to_its_maximum_with_full_jitter(monkeypatch: pytest.
     assert left.wait_before_retry(DOWN, repeatable=True) is None
 
 
+@pytest.mark.parametrize("reason", ["WRONG_REPLICA", "NO_WORKER"])
+def test_the_wait_does_not_grow_while_another_server_is_about_to_take_over(
+    monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda _, longest: longest)
+    left = attempts(bw.Retry(initial=0.1))
+    soon = bw.UnavailableError("the owner may be dead", reason=reason, retry_after=0.1)
+    assert [left.wait_before_retry(soon, repeatable=True) for _ in range(8)] == pytest.approx([0.2] * 8)
+
+
 def test_the_wait_is_no_shorter_than_the_server_asks_for_and_no_longer_than_the_deadline() -> None:
     asked = bw.OverloadedError("busy", retry_after=7)
     wait = attempts(bw.Retry()).wait_before_retry(asked, repeatable=True)
