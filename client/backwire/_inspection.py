@@ -42,7 +42,8 @@ class NodeCost:
     Attributes:
         forward_flops: The floating-point operations of the node in a forward pass; see `GraphDescription`.
         backward_flops: Those that the backward pass takes for it.
-        forward_seconds: The time that the node took, the median of all measured passes; 0 where none was.
+        forward_seconds: The time that the node took, the median of all measured passes; 0 where none was, and with the
+            executor JAX, which compiles a pass as a whole.
         backward_seconds: That of the backward pass for it.
     """
 

@@ -91,3 +91,15 @@ def test_gradients_that_are_not_finite_change_nothing(server_address: str) -> No
             session.train_step({"x": np.array([1, np.inf, 1], "f4")})
         assert session.digest() == digest
         assert session.train_step({"x": np.ones(3, "f4")}).step == 2
+
+
+def test_passes_are_measured_as_a_whole_and_leave_no_trace(server_address: str) -> None:
+    with bw.connect(server_address) as client, client.create_session(network(), seed=3, executor="jax") as session:
+        before = session.digest()
+        found = session.describe(BATCHES[0], passes=2)
+        assert found.forward_seconds > 0 < found.backward_seconds
+        assert found.description is not None
+        costs = found.description.nodes.values()
+        assert sum(each.forward_flops for each in costs) == found.description.forward_flops
+        assert {(each.forward_seconds, each.backward_seconds) for each in costs} == {(0, 0)}
+        assert session.digest() == before

@@ -115,3 +115,25 @@ def test_what_is_given_is_not_changed_and_may_be_wrong() -> None:
         np.testing.assert_array_equal(parameters[name], array)
     with pytest.raises(MissingInput):
         profile(Model(NETWORK), {}, parameters, 2, key=(0, 0))
+
+
+def test_each_pass_is_admitted_with_its_gradient() -> None:
+    admitted: list[int] = []
+    given = draw(NETWORK, x=(7, 4), t=(7, 2))
+    profile(Model(NETWORK), *given, 2, key=(0, 0), admit=lambda cost: admitted.append(cost.flops))
+    assert admitted[::2] == [admitted[0]] * 3, "one to warm up, and two that are measured"
+    assert admitted[0] > 0
+
+
+class Whole(Model):
+    by_node = False
+
+
+@pytest.mark.parametrize("outputs", [{}, {"y": "y"}])
+def test_a_model_that_runs_passes_as_a_whole_is_measured_so(outputs: dict[str, str]) -> None:
+    loss, nodes = (None, NETWORK.nodes[:3]) if outputs else ("l", NETWORK.nodes)
+    graph = Graph(NETWORK.inputs, NETWORK.parameters, {}, nodes, outputs, loss)
+    shapes = {"x": (7, 4), **({} if outputs else {"t": (7, 2)})}
+    found = profile(Whole(graph), *draw(graph, **shapes), 2, key=(0, 0))
+    assert found.forward_seconds > 0 < found.backward_seconds
+    assert {each.forward for each in found.nodes.values()} == {0}

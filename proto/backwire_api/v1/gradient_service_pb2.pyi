@@ -2082,7 +2082,9 @@ class NodeCost(google.protobuf.message.Message):
     backward_flops: builtins.int
     """Those that Backward takes for it."""
     forward_seconds: builtins.float
-    """The seconds that the node took in Forward, the median of all measured passes. 0 where nothing was measured."""
+    """The seconds that the node took in Forward, the median of all measured passes. 0 where nothing was measured, and with
+    EXECUTOR_JAX, which compiles a pass as a whole.
+    """
     backward_seconds: builtins.float
     """Those that Backward took for it."""
     def __init__(

@@ -79,7 +79,12 @@ class Model:
     an operator without a gradient. One that is made from a PlanCache shares it with others, and is the same otherwise.
     Calls on one Model must not overlap. Between calls it keeps memory to work in, which `trim` gives up. Without
     `planned` it calls kernel after kernel instead, each making new arrays: slow, and simple.
+
+    Attributes:
+        by_node: Whether its programs run node by node, so that each takes a time of its own.
     """
+
+    by_node = True
 
     def __init__(self, graph: Graph | PlanCache, *, planned: bool = True, compile_seconds: float | None = None) -> None:
         """Anything that is compiled may take so long, None for no limit; TooCostly is raised after that."""

@@ -13,5 +13,7 @@ class XlaModel(Model):
     `compile_seconds` end is the rest.
     """
 
+    by_node = False
+
     def _new_pool(self, plan: Plan) -> Pool:
         return DevicePool(plan.program)
