@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from backwire_server.engine.errors import InvalidValue, NotSplittable, ShapeMism
 from backwire_server.messages.session import session_spec
 from backwire_server.parallel import crew
 from backwire_server.parallel.crew import Crew
-from backwire_server.sessions import errors
+from backwire_server.parallel.segment import Segment
+from backwire_server.sessions import errors, team
 from backwire_server.sessions.accumulator import Normalization
 from backwire_server.sessions.calls import BackwardCall, ForwardCall, SetCall, StepOptions, TrainCall, TrainResult
 from backwire_server.sessions.limits import Limits
@@ -170,6 +172,38 @@ def test_wrong_inputs_are_told_as_they_were_given(make_session: Any) -> None:
         session.train_step(UNBOUNDED, TrainCall({**batch(0), "labels": np.zeros(4, np.int64)}))
 
 
+@pytest.mark.usefixtures("alone")
+def test_memory_that_the_system_does_not_give_is_told_and_changes_nothing(
+    make_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make_session(network(2))
+    before = session.digest(UNBOUNDED)
+
+    def refuse(_: int) -> Segment:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(team, "Segment", refuse)
+        with pytest.raises(errors.OutOfMemory, match="Too many open files"):
+            step(session, 0)
+    assert session.digest(UNBOUNDED) == before
+    assert step(session, 0).result.step == 1
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_memory_for_parts_counts_as_that_of_the_session(make_session: Any) -> None:
+    session, other = make_session(network(4)), make_session(network())
+    for each in (session, other):
+        step(each, 0)
+    assert session.nbytes > other.nbytes
+    step(session, 1, 2)
+    less = session.nbytes
+    step(session, 1, 4)
+    assert other.nbytes < less < session.nbytes
+    with pytest.raises(errors.OutOfMemory):
+        step(make_session(network(256), max_total_bytes=session.nbytes), 0)
+
+
 class TestHelpers:
     def test_compute_the_same_bits(self, make_session: Any, helpers: Crew) -> None:
         session, hand = make_session(network(3)), make_session(network())
@@ -193,7 +227,7 @@ class TestHelpers:
     def test_that_are_killed_are_replaced_and_the_step_is_done_once(self, make_session: Any, helpers: Crew) -> None:
         session, hand = make_session(network(3)), make_session(network())
         numbers = list(range(trained(session, helpers)))
-        for while_they_compute in (False, True, True):
+        for while_they_compute in (False, True):
             doomed = helpers.pids
             assert doomed
             for pid in doomed:
@@ -230,6 +264,17 @@ class TestHelpers:
             for number in range(count):
                 by_hand(hand, number, 3)
             assert session.digest(UNBOUNDED) == hand.digest(UNBOUNDED)
+
+    def test_serve_sessions_at_the_same_time(self, make_session: Any, helpers: Crew) -> None:
+        sessions = [make_session(network(3)) for _ in range(4)]
+        trained(sessions[0], helpers)
+        with ThreadPoolExecutor(4) as pool:
+            for _ in pool.map(lambda session: [step(session, number) for number in range(20)], sessions[1:]):
+                pass
+        hand = make_session(network())
+        for number in range(20):
+            by_hand(hand, number, 3)
+        assert {session.digest(UNBOUNDED) for session in sessions[1:]} == {hand.digest(UNBOUNDED)}
 
     def test_go_on_after_a_call_that_ended(self, make_session: Any, helpers: Crew, scope: Any) -> None:
         session, hand = make_session(network(3)), make_session(network())

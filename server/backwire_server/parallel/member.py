@@ -14,6 +14,10 @@ MOST_MODELS = 4
 """How many graphs a helper knows at a time."""
 
 
+SILENCE_SECONDS = 30.0
+"""How long a message may stand still half-way, before the helper counts as lost."""
+
+
 class Member:
     """A helper, which is busy until it is ready for its first part. For one thread at a time.
 
@@ -27,6 +31,7 @@ class Member:
     def __init__(self) -> None:
         """Starts the process; raises OSError."""
         self.connection, theirs = socket.socketpair()
+        self.connection.settimeout(SILENCE_SECONDS)
         self.place: int | None = None
         self.busy, self.ready = True, False
         self._models: OrderedDict[int, None] = OrderedDict()

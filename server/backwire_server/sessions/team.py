@@ -16,6 +16,7 @@ from backwire_server.parallel.crew import Crew
 from backwire_server.parallel.segment import Kind, Segment, packed_bytes, vector_kinds
 from backwire_server.parallel.split import Split, weighted_mean
 from backwire_server.parallel.task import Part, Places, Result, Work
+from backwire_server.sessions.errors import OutOfMemory
 from backwire_server.sessions.parameters import ParameterStore
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.working import Working
@@ -128,8 +129,7 @@ class Team:
         nbytes = packed_bytes(vector_kinds(self._layout))
         del self._gradients[parts - 1 :]
         for _ in range(parts - 1 - len(self._gradients)):
-            reserve(nbytes)
-            segment = Segment(nbytes)
+            segment = _segment(nbytes, reserve)
             self._gradients.append((segment, self._layout.views(segment.vectors(self._layout))))
 
     def _placed(
@@ -149,8 +149,7 @@ class Team:
         while len(self._given) <= place:
             self._given.append(Segment(1))
         if self._given[place].nbytes < nbytes:
-            reserve(nbytes)
-            self._given[place] = Segment(nbytes)
+            self._given[place] = _segment(nbytes, reserve)
         for name, array in self._given[place].arrays(kinds).items():
             np.copyto(array, inputs[name])
         return self._given[place]
@@ -159,12 +158,23 @@ class Team:
         if self._frozen is None or self._frozen[0] is not store.frozen:
             kinds = part.frozen_kinds(self._graph)
             nbytes = packed_bytes(kinds)
-            reserve(nbytes)
-            segment = Segment(nbytes)
+            segment = _segment(nbytes, reserve)
             for name, array in segment.arrays(kinds).items():
                 np.copyto(array, store.frozen[name])
             self._frozen = store.frozen, segment
         return self._frozen[1]
+
+
+def _segment(nbytes: int, reserve: Callable[[int], None]) -> Segment:
+    """Returns new memory that helpers can map; raises OutOfMemory."""
+    reserve(nbytes)
+    try:
+        return Segment(nbytes)
+    except OSError as error:
+        raise OutOfMemory(
+            f"the system gives no {nbytes:,} bytes to share with other processes: {error}; call again, or use a "
+            "smaller data_parallel"
+        ) from error
 
 
 def _part(batch: Batch, place: int) -> Part:
