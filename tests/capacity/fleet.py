@@ -26,7 +26,8 @@ class Setting:
         asleep_for: How long a session sleeps on average, if it is not active, before a call wakes it.
         checkpoint_bytes: The journal that leads to a checkpoint, `--checkpoint-bytes`.
         lease: After which time without a sign of life a node counts as dead.
-        beats: The signs of life of a node in that time; with each it reads those of all others.
+        beats: The signs of life of a node in that time; as often at most it reads that of another it is asked for.
+        asked: For how many others a node is asked at a time, by first calls of clients and by those that do not follow.
         start: The seconds in which a server should start.
         rack: How many nodes fail together.
         bound: The most load of a node relative to the mean, for policies that keep one.
@@ -49,6 +50,7 @@ class Setting:
     checkpoint_bytes: float = 128 << 20
     lease: float = 1.0
     beats: int = 5
+    asked: int = 4
     start: float = 60.0
     rack: int = 20
     bound: float = 1.25

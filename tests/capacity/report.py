@@ -99,6 +99,7 @@ def _setting(setting: Setting) -> str:
         ("share of them that trained when sessions were placed", f"{setting.persistent:g}"),
         ("another session is called once in", f"{_number(setting.asleep_for)} s"),
         ("`--checkpoint-bytes`, `--lease`", f"{setting.checkpoint_bytes / 2**20:g} MiB, {setting.lease:g} s"),
+        ("for how many others a node is asked at a time", f"{setting.asked}"),
         ("a server should start within", f"{setting.start:g} s"),
         ("moves of sessions", f"{setting.budget:g} a second"),
     ]

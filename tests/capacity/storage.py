@@ -22,7 +22,7 @@ class Traffic:
     """Bytes and operations a second, by what they are for; and files, directories and bytes that are kept.
 
     `operations` has `fence` (whose session it is, seen after each journal write), `beat` (signs of life, written),
-    `watch` (those of all others, read) and `sleep` (sessions that wake, hibernate and change hands).
+    `watch` (those of others that a node is asked for, read) and `sleep` (sessions that wake, hibernate and move).
     """
 
     journal: float
@@ -53,7 +53,7 @@ def traffic(fleet: Fleet, costs: Costs, setting: Setting, nodes: int) -> Traffic
         operations={
             "fence": FENCING * float(steps.sum()),
             "beat": beats * BEATING,
-            "watch": beats * (nodes - 1),
+            "watch": beats * min(setting.asked, nodes - 1),
             "sleep": wakes * (costs.swap_calls + TAKING),
         },
         files=sessions * FILES,

@@ -1,12 +1,13 @@
 """Who gives signs of life is alive, and who gives none for as long as the lease is dead, by no clock but one's own."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from backwire_server.storage import membership
-from backwire_server.storage.membership import Membership
+from backwire_server.storage.membership import Member, Membership
 
 Join = Callable[[str], Membership]
 
@@ -47,7 +48,6 @@ def test_one_that_gives_signs_lives_and_tells_where_it_is(join: Join, clock: Clo
     for _ in range(3):
         clock.now += 900.0
         one.announce("one.example:1")
-        other._look()
         found = other.alive("one", one.incarnation)
         assert found is not None
         assert found.address == "one.example:1"
@@ -56,24 +56,20 @@ def test_one_that_gives_signs_lives_and_tells_where_it_is(join: Join, clock: Clo
 def test_one_that_gives_no_sign_for_the_lease_is_dead_until_it_gives_one(join: Join, clock: Clock) -> None:
     one, other = join("one"), join("other")
     clock.now += 999.0
-    other._look()
     assert other.alive("one") is not None
     clock.now += 2.0
-    other._look()
     assert other.alive("one") is None
     one.announce("")
-    other._look()
     assert other.alive("one") is not None
 
 
-def test_one_that_left_or_runs_anew_is_dead_at_once(join: Join) -> None:
+def test_one_that_left_or_runs_anew_is_dead_as_soon_as_it_is_looked_at(join: Join, clock: Clock) -> None:
     one, other = join("one"), join("other")
     again = join("one")
-    other._look()
     assert other.alive("one", one.incarnation) is None
     assert other.alive("one", again.incarnation) is not None
     again.leave()
-    other._look()
+    clock.now += 200.0
     assert other.alive("one") is None
 
 
@@ -92,9 +88,51 @@ def test_one_is_not_dead_because_the_other_did_not_look_for_long(join: Join, clo
     assert other.alive("one") is None
 
 
+def test_one_that_is_asked_for_the_first_time_is_as_dead_as_its_sign_is_old(join: Join, tmp_path: Path) -> None:
+    join("one")
+    sign = tmp_path / "replicas" / "one"
+    for age, lives in ((900, True), (1_100, False)):
+        changed = sign.stat().st_mtime_ns - age * 10**9
+        os.utime(sign, ns=(changed, changed))
+        assert (join("other" if lives else "third").alive("one") is not None) is lives
+        os.utime(sign, ns=(changed + age * 10**9, changed + age * 10**9))
+
+
+def test_a_file_system_that_tells_whole_seconds_alone_is_not_asked_how_old_a_sign_is(
+    join: Join, tmp_path: Path
+) -> None:
+    join("one")
+    other = join("other")
+    for name, seconds in (("one", 1_000), ("other", 5_000)):
+        os.utime(tmp_path / "replicas" / name, (seconds, seconds))
+    assert other.alive("one") is not None
+
+
+def test_who_is_not_asked_for_is_not_looked_at(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(10):
+        join(f"one-{number}")
+    other = join("other")
+    looked: list[str] = []
+    read = other._read
+
+    def counted(name: str) -> Member | None:
+        looked.append(name)
+        return read(name)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(other, "_read", counted)
+        for _ in range(3):
+            assert other.alive("one-3") is not None
+    assert looked == ["one-3"]
+
+
+def test_those_that_live_are_named(join: Join) -> None:
+    one, _ = join("one"), join("other")
+    assert one.names == ["one", "other"]
+
+
 def test_nobody_counts_itself_among_the_others(join: Join) -> None:
     one = join("one")
-    one._look()
     assert one.alive("one", one.incarnation) is None
     assert one.alive("nobody") is None
 
@@ -103,5 +141,4 @@ def test_a_file_that_is_no_sign_of_life_is_passed_over(join: Join, tmp_path: Pat
     one = join("one")
     (tmp_path / "replicas" / "torn").write_text('{"incarnation": "x"')
     (tmp_path / "replicas" / "other.tmp").write_text("{}")
-    one._look()
     assert one.alive("torn") is None

@@ -13,6 +13,7 @@ from backwire_server.sessions.replicas import is_replica
 from backwire_server.storage.disk import TEMPORARY
 
 REPLICAS = "replicas"
+SECOND = 10**9
 BEATS = 5
 """How many signs of life a server gives in the time after which it counts as dead."""
 
@@ -32,12 +33,22 @@ class Member:
     beat: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A server as it was last seen: since when its sign is the same, and when it was looked at, by this one's clock."""
+
+    member: Member
+    since: float
+    looked: float
+
+
 class Membership:
     """A server among others on the same directory. A thread gives signs of life until `leave`.
 
-    One counts as dead whose sign has not changed for `lease` seconds, as seen here, or which runs anew: no clocks are
-    compared. Nothing that must not go wrong depends on it: it only tells who may be taken over from. May be used by
-    several threads at once.
+    One counts as dead whose sign has not changed for `lease` seconds, or which runs anew. Clocks of servers are not
+    compared: how old a sign is when it is first looked at, the file system tells by the times of two files. Who is not
+    asked for is not looked at, so that what a server reads does not grow with the others. Nothing that must not go
+    wrong depends on it: it only tells who may be taken over from. May be used by several threads at once.
 
     Attributes:
         replica: The name of this server.
@@ -52,12 +63,12 @@ class Membership:
         self._lease = lease
         self._address = ""
         self._beat = 0
-        self._seen: dict[str, tuple[Member, float]] = {}
+        self._told = 0.0
+        self._seen: dict[str, _Seen] = {}
         self._mutex = threading.Lock()
         self._left = threading.Event()
         self._directory.mkdir(mode=0o700, exist_ok=True)
         self._tell()
-        self._look()
         self._thread = threading.Thread(target=self._live, name="backwire-membership", daemon=True)
         self._thread.start()
 
@@ -75,21 +86,22 @@ class Membership:
 
     @property
     def names(self) -> list[str]:
-        """The names of those that live, this one among them."""
-        with self._mutex:
-            others = [name for name, (_, since) in self._seen.items() if time.monotonic() - since < self._lease]
-        return sorted([self.replica, *others])
+        """The names of those that live, this one among them; raises OSError."""
+        others = [name for name in os.listdir(self._directory) if is_replica(name) and self.alive(name)]
+        return sorted({self.replica, *others})
 
     def alive(self, replica: str, incarnation: str = "") -> Member | None:
         """Returns a server that lives, in this run of it if one is named; None for others, and for this one.
 
-        Before it says no it looks again, as it may be this server that was slow. Raises OSError.
+        It is looked at no more often than it gives signs of life, but once more before it is said to be dead. Raises
+        OSError.
         """
-        found = self._known(replica, incarnation)
-        if found is None:
-            self._look()
-            found = self._known(replica, incarnation)
-        return found
+        for again in (False, True):
+            seen = self._look(replica, again=again)
+            living = seen is not None and time.monotonic() - seen.since < self._lease
+            if living and seen is not None and incarnation in ("", seen.member.incarnation):
+                return seen.member
+        return None
 
     def leave(self) -> None:
         """Ends the thread, and has the others know that this server is gone."""
@@ -98,19 +110,11 @@ class Membership:
         if self._read(self.replica, mine=True) is not None:
             (self._directory / self.replica).unlink(missing_ok=True)
 
-    def _known(self, replica: str, incarnation: str) -> Member | None:
-        with self._mutex:
-            member, since = self._seen.get(replica, (None, 0.0))
-        if member is None or incarnation not in ("", member.incarnation):
-            return None
-        return member if time.monotonic() - since < self._lease else None
-
     def _live(self) -> None:
         while not self._left.wait(self._lease / BEATS):
             try:
                 with self._mutex:
                     self._tell()
-                self._look()
             except OSError as error:
                 _LOG.warning("no sign of life could be given in %s: %s", self._directory, error)
 
@@ -120,17 +124,35 @@ class Membership:
         temporary = self._directory / f"{self.replica}{TEMPORARY}"
         temporary.write_bytes(json.dumps(member).encode())
         temporary.rename(self._directory / self.replica)
+        self._told = time.monotonic()
 
-    def _look(self) -> None:
-        """Notes which signs have changed, and forgets who left."""
+    def _look(self, replica: str, *, again: bool) -> "_Seen | None":
+        """Returns what is known of another server, from its sign unless that was looked at a moment ago."""
         now = time.monotonic()
-        found = {name: member for name in os.listdir(self._directory) if (member := self._read(name)) is not None}
+        before = self._seen.get(replica)
+        if before is not None and not again and now - before.looked < self._lease / BEATS:
+            return before
+        member = self._read(replica)
+        if member is None:
+            self._seen.pop(replica, None)
+            return None
+        same = before is not None and before.member == member
+        found = _Seen(member, before.since if same and before else self._since(replica, now), now)
+        self._seen[replica] = found
+        return found
+
+    def _since(self, replica: str, now: float) -> float:
+        """Returns when a sign was given, by this server's clock: so long before its own as the file system says.
+
+        Where that cannot be told, since it says whole seconds alone or this server gave no sign for long, that is now.
+        """
         with self._mutex:
-            before = self._seen
-            self._seen = {
-                name: before[name] if name in before and before[name][0] == member else (member, now)
-                for name, member in found.items()
-            }
+            try:
+                other, mine = (os.stat(self._directory / name).st_mtime_ns for name in (replica, self.replica))
+            except FileNotFoundError:
+                return now
+            coarse = other % SECOND == 0 and mine % SECOND == 0
+            return now if coarse or now - self._told >= self._lease else min(now, self._told + (other - mine) / SECOND)
 
     def _read(self, name: str, *, mine: bool = False) -> Member | None:
         """Returns what a server tells; None for none, and for this one as opposed to others."""
