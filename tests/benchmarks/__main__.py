@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import (
+    compiled,
     data_parallel,
     durability,
     figures,
@@ -37,7 +38,7 @@ from tests.benchmarks import (
 
 import backwire as bw
 
-STEPS, PRODUCTS = tuple(steps.GROUPS), "products"
+STEPS, PRODUCTS, COMPILED = tuple(steps.GROUPS), "products", "jax"
 Section = Callable[..., dict[str, Any]]
 SECTIONS: dict[str, Section] = {
     "floor": floor.measure,
@@ -51,7 +52,7 @@ SECTIONS: dict[str, Section] = {
     "overload": overload.measure,
     "forwarding": forwarding.measure,
 }
-NAMES = (*STEPS, PRODUCTS, *SECTIONS)
+NAMES = (*STEPS, PRODUCTS, COMPILED, *SECTIONS)
 QUICK_NAMES = (*STEPS, "floor", "payloads", "durability")
 QUICK_MODELS = ("S", "M", "LeNet", "transformer")
 
@@ -86,7 +87,8 @@ def _measure(options: argparse.Namespace, results: dict[str, Any]) -> Iterator[s
         plan = steps.Plan(options.models, kinds, options.peers, options.rounds, options.burst)
         results["steps"] = steps.measure(plan, _say)
         yield report.steps_table(results["steps"]) + report.profile_lines(results["steps"])
-    sections: dict[str, Section] = {PRODUCTS: partial(products.measure, options.peers), **SECTIONS}
+    of_peers = {PRODUCTS: products.measure, COMPILED: compiled.measure}
+    sections: dict[str, Section] = {name: partial(each, options.peers) for name, each in of_peers.items()} | SECTIONS
     for name, measure in sections.items():
         if name in options.only:
             results[name] = _measured(name, measure, quick=options.quick)

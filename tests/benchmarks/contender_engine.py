@@ -11,8 +11,10 @@ from tests.benchmarks import backwire_models, engine_profile, values  # noqa: E4
 
 import backwire as bw  # noqa: E402
 from backwire_api.v1 import gradient_service_pb2 as pb  # noqa: E402
+from backwire_server.messages.executors import executor_to_proto  # noqa: E402
 from backwire_server.messages.session import session_spec  # noqa: E402
 from backwire_server.sessions.calls import BackwardCall, ForwardCall, TrainCall  # noqa: E402
+from backwire_server.sessions.executors import Executor  # noqa: E402
 from backwire_server.sessions.limits import Limits  # noqa: E402
 from backwire_server.sessions.scope import UNBOUNDED  # noqa: E402
 from backwire_server.sessions.session import Session  # noqa: E402
@@ -22,9 +24,10 @@ PROFILED_OPERATORS = 40
 
 
 class Contender:
-    """Training steps as calls of a session."""
+    """Training steps as calls of a session, by the executor that the variant names."""
 
-    def __init__(self, _: str) -> None:
+    def __init__(self, executor: str) -> None:
+        self._executor = Executor(executor or "numpy")
         self._limits = Limits()
         self._store = SessionStore(self._limits)
 
@@ -52,6 +55,7 @@ class Contender:
     def _new_session(self, model: str) -> Session:
         optimizer = bw.Adam(values.LEARNING_RATE).to_proto()
         request = pb.CreateSessionRequest(graph=backwire_models.graph(model).proto, optimizer=optimizer)
+        request.executor = executor_to_proto(self._executor)
         spec = session_spec(request, self._limits)
         session = self._store.get(self._store.create(UNBOUNDED, spec).session_id)
         first = {

@@ -25,13 +25,14 @@ NODE_BYTES = 2_048  # what a node takes in a plan, measured: itself, its calls, 
 class BackwardPlan:
     """A program that turns seeds and what a pass kept into gradients; `nbytes` is about what it holds.
 
-    `counted` tells that its work counted when the pass was made.
+    `counted` tells that its work counted when the pass was made, `names` what `run` returns.
     """
 
     def __init__(self, program: Program, names: Sequence[str], element_bytes: int) -> None:
         self.program = program
         self.counted = False
         self.nbytes = len(program.nodes) * NODE_BYTES + element_bytes
+        self.names = tuple(names)
         self._places = {name: place for place, name in enumerate(names)}
 
     @cached_property
@@ -63,6 +64,7 @@ class Plan:
     Attributes:
         program: The forward program, once `link` has made it.
         residuals: The names of the values that a pass keeps; none unless in training.
+        names: What `run` returns, in the order of the program's targets.
         usual: How a pass is expected to be differentiated, as the arguments of `backward`; None when it cannot be.
         nbytes: About the bytes that it holds, with the backward programs that are kept.
     """
@@ -86,7 +88,7 @@ class Plan:
         self.program: Program
         self.nbytes = 0
         self._usual_flops = 0
-        self._names: tuple[str, ...] = ()
+        self.names: tuple[str, ...] = ()
         self._updates = graph.updates if training else {}
         self._forward_values = frozenset(builder.types)
         self._leaves = frozenset([RANDOM_KEY, *(i.name for i in graph.inputs), *(p.name for p in graph.parameters)])
@@ -105,7 +107,7 @@ class Plan:
         wanted.update((update_name(name), self._values[value].name) for name, value in self._updates.items())
         kept = range(len(wanted), len(wanted) + len(self.residuals))
         wanted.update((name, name) for name in self.residuals)
-        self._names = tuple(wanted)
+        self.names = tuple(wanted)
         self.program = Program(self._builder, tuple(wanted.values()), self._leaves, kept)
         elements = sum(array.nbytes for array in self._builder.known.values())
         self.nbytes = self._forward_bytes = len(self._builder.nodes) * NODE_BYTES + elements
@@ -113,7 +115,7 @@ class Plan:
     def run(self, feeds: Mapping[str, Array], frame: Runner | None = None, stop: Stop = NEVER) -> dict[str, Array]:
         """Returns outputs and loss by output name, updates by `update_name`, and residuals by value name."""
         found = frame.run(feeds, stop=stop) if frame else self.program.run(feeds, stop)
-        return dict(zip(self._names, found, strict=True))
+        return dict(zip(self.names, found, strict=True))
 
     def types(self) -> dict[str, TensorType]:
         """Returns the type of each value of the graph that can be computed from the inputs."""

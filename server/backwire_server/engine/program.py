@@ -35,7 +35,7 @@ class Program:
         types: The types of all values in it.
         known: The elements of those that are known before it runs.
         kept: The places of the targets that are for a later program.
-        compiled: What other executors than frames made of it, by their names for it.
+        compiled: What other executors than frames made of it, by their keys.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Program:
         self._constants = {name: builder.constants[name] for name in needed if name in builder.constants}
         self.known = {name: builder.known[name] for name in self.types if name in builder.known}
         self.kept = frozenset(kept)
-        self.compiled: dict[str, Any] = {}
+        self.compiled: dict[object, Any] = {}
         self._source = source
 
     @property

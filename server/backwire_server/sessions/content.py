@@ -10,9 +10,9 @@ from backwire_server.sessions.budget import Account, Budget
 from backwire_server.sessions.calls import Answered, BranchCall, CountResult, LeaseCall
 from backwire_server.sessions.durable import Mutation, Recovery
 from backwire_server.sessions.errors import SessionError, SessionQuarantined
+from backwire_server.sessions.fused import make_trainer
 from backwire_server.sessions.lease import WriterLease
 from backwire_server.sessions.limits import Limits
-from backwire_server.sessions.models import model_of
 from backwire_server.sessions.parameters import ParameterStore
 from backwire_server.sessions.requests import RequestLog
 from backwire_server.sessions.scope import CallStop
@@ -38,7 +38,7 @@ class Content:
     def new(cls, spec: SessionSpec, limits: Limits, account: Account) -> "Content":
         """Returns that of a new session, with the parameters drawn; raises EngineError for a graph that is wrong."""
         stop = Allowance(limits.max_compile_time, NEVER)
-        return cls(Trainer(spec, model_of(spec.graph, stop, spec.executor), limits, account))
+        return cls(make_trainer(spec, limits, account, stop=stop))
 
     @classmethod
     def of(cls, spec: SessionSpec, image: Image, limits: Limits, account: Account) -> "Content":
@@ -48,8 +48,7 @@ class Content:
         """
         imaging.check_fits(spec, image.state)
         store = ParameterStore(spec.graph, image.state.parameters)
-        model = model_of(spec.graph, executor=spec.executor)
-        content = cls(Trainer(spec, model, limits, account, store), lease=WriterLease(image.lease))
+        content = cls(make_trainer(spec, limits, account, store), lease=WriterLease(image.lease))
         imaging.restore(content.trainer, image)
         for each in image.requests:
             content.log.know(each.key, each.answer)
@@ -85,8 +84,7 @@ class Content:
         values, memory = self.trainer.parameters, self.trainer.memory.current
         store = ParameterStore(spec.graph, values.arrays, values.current)
         memory.share()
-        model = model_of(spec.graph, executor=spec.executor)
-        content = Content(Trainer(spec, model, limits, account, store, memory))
+        content = Content(make_trainer(spec, limits, account, store, memory))
         imaging.share(content.trainer, self.trainer)
         return content
 

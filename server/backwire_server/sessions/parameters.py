@@ -53,7 +53,6 @@ class ParameterStore:
 
     Attributes:
         trainable: The values that steps change, copied on write.
-        arrays: All values by name, in the graph's order; a new mapping after every change.
     """
 
     def __init__(self, graph: Graph, values: Mapping[str, Array], shared: Version | None = None) -> None:
@@ -66,8 +65,15 @@ class ParameterStore:
             shared.share()
         self.trainable = Versioned(shared)
         self._frozen = {name: values[name] for name, parameter in self._declared.items() if parameter.frozen}
-        self.arrays: Mapping[str, Array] = {}
-        self.refresh()
+        self._arrays: Mapping[str, Array] | None = None
+
+    @property
+    def arrays(self) -> Mapping[str, Array]:
+        """All values by name, in the graph's order; a new mapping after every change."""
+        if self._arrays is None:
+            values = self.current.arrays
+            self._arrays = {name: values[name] if name in values else self._frozen[name] for name in self._declared}
+        return self._arrays
 
     @property
     def current(self) -> Version:
@@ -104,9 +110,8 @@ class ParameterStore:
         return kept if any(name in self.layout.slots for name in changing) else kept | {id(self.current)}
 
     def refresh(self) -> None:
-        """Makes `arrays` anew, after a new version of the trainable parameters."""
-        trainable = self.trainable.current.arrays
-        self.arrays = {name: trainable[name] if name in trainable else self._frozen[name] for name in self._declared}
+        """Has `arrays` made anew, after a new version of the trainable parameters."""
+        self._arrays = None
 
     def select(self, names: Sequence[str]) -> list[str]:
         """Returns the names, all in the graph's order for none; raises UnknownParameter, InvalidRequest for twice."""

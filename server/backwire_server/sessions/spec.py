@@ -75,7 +75,9 @@ class SessionSpec:
         """
         layout = trainable_layout(self.graph)
         trainable = sum(size * dtype.itemsize for dtype, size in layout.sizes.items())
-        return self.value_bytes + trainable * (1 + _optimizer_vectors(self.optimizer, layout))
+        vectors = 1 + _optimizer_vectors(self.optimizer, layout)
+        on_device = 0 if self.executor is Executor.NUMPY else 2 * vectors  # what steps lead from, and what they lead to
+        return self.value_bytes + trainable * (vectors + on_device)
 
     def without_sources(self) -> "SessionSpec":
         """Returns the same without first values, for a session that has them."""

@@ -112,7 +112,7 @@ class Trainer:
         self.layout = self.parameters.layout
         self._state_bytes = spec.state_bytes
         if memory is None:
-            memory = MemoryVersion(optim.init(spec.optimizer, self.layout) if spec.optimizer else {})
+            memory = MemoryVersion.of(optim.init(spec.optimizer, self.layout) if spec.optimizer else {})
         self.memory = Versioned(memory)
         self._stepper = optim.Stepper(spec.optimizer, self.layout) if spec.optimizer else None
 
@@ -388,7 +388,7 @@ class Trainer:
 _COMPUTING: Mapping[type, Callable[[Trainer, Any, Ready, CallStop], Any]] = {
     ForwardCall: Trainer.forward,
     BackwardCall: Trainer.backward,
-    TrainCall: Trainer.train,
+    TrainCall: lambda trainer, *given: trainer.train(*given),
 }
 _CHANGING: Mapping[type, Callable[[Trainer, Any, Ready], Any]] = {
     StepOptions: Trainer.apply,

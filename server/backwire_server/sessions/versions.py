@@ -1,7 +1,7 @@
 """Values that are changed in place as long as nobody holds on to them, and copied first when somebody does."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
@@ -74,18 +74,38 @@ class Version(Shared):
     """Flat vectors of one moment.
 
     Attributes:
-        vectors: The values, laid out flat.
-        arrays: The same memory, as arrays by name.
         nbytes: The bytes of all vectors.
+        elsewhere: The same values on a device, for whoever computes there; None where they are not.
     """
 
-    __slots__ = ("arrays", "layout", "vectors")
+    __slots__ = ("_arrays", "_vectors", "elsewhere", "layout")
 
-    def __init__(self, layout: FlatLayout, vectors: Vectors) -> None:
-        super().__init__(sum(vector.nbytes for vector in vectors.values()))
+    def __init__(self, layout: FlatLayout, vectors: Vectors | Callable[[], Vectors], elsewhere: Any = None) -> None:
+        """Takes the vectors, or what fetches them once they are looked at."""
+        super().__init__(sum(size * dtype.itemsize for dtype, size in layout.sizes.items()))
         self.layout = layout
-        self.vectors = vectors
-        self.arrays: Mapping[str, Array] = layout.views(vectors)
+        self.elsewhere = elsewhere
+        self._vectors = vectors
+        self._arrays: Mapping[str, Array] | None = None
+
+    @property
+    def vectors(self) -> Vectors:
+        """The values, laid out flat."""
+        if callable(self._vectors):
+            self._vectors = self._vectors()
+        return self._vectors
+
+    @property
+    def arrays(self) -> Mapping[str, Array]:
+        """The same memory, as arrays by name."""
+        if self._arrays is None:
+            self._arrays = self.layout.views(self.vectors)
+        return self._arrays
+
+    def own(self) -> None:
+        """Has the values here alone, since they are about to be written."""
+        assert self.vectors is not None
+        self.elsewhere = None
 
     def copy(self) -> "Version":
         """Returns the same values in memory of their own, which nobody holds."""
@@ -101,8 +121,10 @@ class Version(Shared):
 
     def detached(self, array: Array) -> Array:
         """Returns the array, copied if it is a view of these values, which a later step would change."""
+        if callable(self._vectors):
+            return array
         base = owner(array)
-        return array.copy() if any(base is vector for vector in self.vectors.values()) else array
+        return array.copy() if any(base is vector for vector in self._vectors.values()) else array
 
 
 class SharedVersion(Version):
@@ -120,17 +142,42 @@ class SharedVersion(Version):
 
 
 class MemoryVersion(Shared):
-    """What an optimizer remembers at one moment."""
+    """What an optimizer remembers at one moment.
 
-    __slots__ = ("state",)
+    Attributes:
+        elsewhere: The same values on a device, for whoever computes there; None where they are not.
+    """
 
-    def __init__(self, state: OptimizerState) -> None:
-        super().__init__(sum(vector.nbytes for vectors in state.values() for vector in vectors.values()))
-        self.state = state
+    __slots__ = ("_state", "elsewhere")
+
+    def __init__(
+        self, state: OptimizerState | Callable[[], OptimizerState], nbytes: int, elsewhere: Any = None
+    ) -> None:
+        """Takes the state, or what fetches it once it is looked at."""
+        super().__init__(nbytes)
+        self.elsewhere = elsewhere
+        self._state = state
+
+    @classmethod
+    def of(cls, state: OptimizerState) -> "MemoryVersion":
+        """Returns what an optimizer made."""
+        return cls(state, sum(vector.nbytes for vectors in state.values() for vector in vectors.values()))
+
+    @property
+    def state(self) -> OptimizerState:
+        """What is remembered, as the optimizer has it."""
+        if callable(self._state):
+            self._state = self._state()
+        return self._state
+
+    def own(self) -> None:
+        """Has the values here alone, since they are about to be written."""
+        assert self.state is not None
+        self.elsewhere = None
 
     def copy(self) -> "MemoryVersion":
         """Returns the same values in memory of their own, which nobody holds."""
-        return MemoryVersion(copy_state(self.state))
+        return MemoryVersion(copy_state(self.state), self.nbytes)
 
 
 V = TypeVar("V", Version, MemoryVersion)
@@ -158,6 +205,7 @@ class Versioned(Generic[V]):
         version.settle()
         if version.holders > leaving:
             version = version.copy()
+        version.own()
         yield version
         if version is not self.current:
             self.replace(version)

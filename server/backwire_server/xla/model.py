@@ -1,9 +1,22 @@
 """Models whose programs run on the devices of JAX."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from backwire_server.engine.builder import RANDOM_KEY
+from backwire_server.engine.cost import Admit, Cost
+from backwire_server.engine.graph import Array
 from backwire_server.engine.model import Model
 from backwire_server.engine.plan import Plan
 from backwire_server.engine.runner import Pool
+from backwire_server.engine.stopping import Stop
+from backwire_server.xla.optimizing import TracedOptimizer
 from backwire_server.xla.running import DevicePool
+from backwire_server.xla.stepping import CompiledStep, DeviceState, Stepped
+
+CACHED_STEPS = 4  # of each plan: optimizers of sessions that share it
 
 
 class XlaModel(Model):
@@ -14,6 +27,39 @@ class XlaModel(Model):
     """
 
     by_node = False
+
+    def train_step(
+        self,
+        inputs: Mapping[str, Array],
+        state: DeviceState,
+        spare: DeviceState,
+        frozen: Mapping[str, Any],
+        optimizer: TracedOptimizer,
+        figures: Array,
+        *,
+        outputs: Sequence[str],
+        key: tuple[int, int],
+        stop: Stop,
+        admit: Admit,
+    ) -> Stepped | None:
+        """Returns what a training step with the loss leads to; see `CompiledStep.run`, and `forward` for the rest."""
+        place = self._shared.admit(inputs, outputs, training=True)
+        feeds = {**inputs, **state.parameters, **frozen, RANDOM_KEY: np.array(key, np.uint64)}
+        plan = self._plan(feeds, place, stop)
+        admit(plan.cost)
+        step = self._compiled_step(plan, optimizer, place[1])
+        admit(Cost(0, step.backward_bytes))
+        if stop.wanted:
+            stop.heed()
+        return step.run(state, spare, feeds, figures)
+
+    def _compiled_step(self, plan: Plan, optimizer: TracedOptimizer, outputs: Sequence[str]) -> CompiledStep:
+        steps = plan.program.compiled
+        if (found := steps.get(optimizer.key)) is None:
+            if len(steps) > CACHED_STEPS:
+                steps.clear()
+            found = steps[optimizer.key] = CompiledStep(plan, optimizer, outputs, tuple(self.graph.updates))
+        return cast(CompiledStep, found)
 
     def _new_pool(self, plan: Plan) -> Pool:
         return DevicePool(plan.program)

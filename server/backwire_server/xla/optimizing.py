@@ -1,0 +1,127 @@
+"""An optimizer's step as a function that JAX can trace, over each parameter by itself."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from backwire_server.optim import Clipping, FlatLayout, Optimizer, OptimizerState, Rule, Vectors, init
+from backwire_server.optim.groups import treatment
+from backwire_server.optim.optimizer import AVERAGE
+from backwire_server.xla.rules import Figures, Formula, State, formula_of
+
+Arrays = Mapping[str, Any]
+Memory = dict[str, State]
+
+
+class _Way(NamedTuple):
+    """How some parameters are treated."""
+
+    rule: Rule
+    factor: float
+    formula: Formula
+    names: tuple[str, ...]
+
+
+class TracedOptimizer:
+    """The step of an optimizer; `figures` are computed before each, the rest is traced once.
+
+    What is remembered is kept by parameter and then by the rule's name for it.
+
+    Attributes:
+        key: The same for optimizers whose steps are traced to the same.
+    """
+
+    def __init__(self, optimizer: Optimizer, layout: FlatLayout) -> None:
+        """Raises NotImplementedError when a rule has no formula here."""
+        self._optimizer = optimizer
+        self._layout = layout
+        self.key = replace(optimizer, learning_rate=0.0, schedule=None)
+        self._ways: dict[str, _Way] = {}
+        for name, slot in layout.slots.items():
+            if (treated := treatment(name, slot.shape, optimizer.rule, optimizer.groups)) is not None:
+                rule, factor = treated
+                if (formula := formula_of(rule)) is None:
+                    raise NotImplementedError(f"{type(rule).__name__} has no formula for JAX")
+                self._ways[name] = _Way(rule, factor, formula, tuple(rule.init(np.empty(0, slot.dtype))))
+        self._distinct = tuple(dict.fromkeys(self._ways.values()))
+
+    def figures(self, step: int, rate: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Returns the numbers that the step with this number and learning rate is made with."""
+        decay = self._optimizer.average_decay
+        share = 1.0 if decay is None or step == 1 else 1 - decay
+        return np.array([share, *(each for way in self._distinct for each in _figures(way, step, rate))])
+
+    def apply(self, parameters: Arrays, gradients: Arrays, memory: Memory, figures: Array) -> tuple[Arrays, Memory]:
+        """Returns new parameters and what is to be remembered of them; a gradient that is absent is zeros."""
+        found, kept = dict(parameters), {name: dict(state) for name, state in memory.items()}
+        numbers, place = {}, 1
+        for way in self._distinct:
+            count = len(_figures(way, 1, 0.0))
+            numbers[way], place = figures[place : place + count], place + count
+        slopes = {name: gradients.get(name, jnp.zeros_like(parameters[name])) for name in self._ways}
+        for name, slope in _limited(self._optimizer.clipping, slopes).items():
+            way, value = self._ways[name], parameters[name]
+            own = numbers[way].astype(value.dtype)
+            found[name], new = way.formula.update(way.rule, value, slope, memory[name], *own)
+            kept[name].update(new)
+        if self._optimizer.average_decay is not None:
+            for name, value in found.items():
+                mean = memory[name][AVERAGE]
+                kept[name][AVERAGE] = mean + (value - mean) * figures[0].astype(value.dtype)
+        return found, kept
+
+    def spread(self, state: OptimizerState) -> dict[str, dict[str, Any]]:
+        """Returns views of what is remembered, by parameter and then by name."""
+        return {
+            name: {each: slot.view(state[slot.dtype][each]) for each in self._names(name)}
+            for name, slot in self._layout.slots.items()
+        }
+
+    def gathered(self, memory: Mapping[str, Arrays]) -> OptimizerState:
+        """Returns what is remembered in vectors of its own, as the optimizer has it elsewhere."""
+        state = init(self._optimizer, self._layout)
+        for name, arrays in self.spread(state).items():
+            for each, array in arrays.items():
+                array[...] = np.asarray(memory[name][each])
+        return state
+
+    def _names(self, name: str) -> tuple[str, ...]:
+        own = self._ways[name].names if name in self._ways else ()
+        return own if self._optimizer.average_decay is None else (*own, AVERAGE)
+
+
+def _figures(way: _Way, step: int, rate: float) -> Figures:
+    return way.formula.figures(way.rule, step, rate * way.factor)
+
+
+def packed(layout: FlatLayout, tensors: Arrays) -> Vectors:
+    """Returns tensors of a device as vectors of numpy."""
+    return layout.pack({name: np.asarray(tensors[name]) for name in layout.slots})
+
+
+def square_of(gradients: Arrays) -> Array:
+    """Returns the square of the norm of all gradients; not finite also where only the squares leave the range."""
+    parts = [jnp.vdot(each, each).astype(jnp.float64) for each in gradients.values()]
+    return sum(parts, jnp.zeros((), jnp.float64))
+
+
+def _limited(clipping: Clipping, gradients: dict[str, Array]) -> dict[str, Array]:
+    """Returns the gradients within the limits of `optim.Clipping`, in its order."""
+    if clipping.value is not None:
+        bound = clipping.value
+        gradients = {name: jnp.clip(each, -bound, bound) for name, each in gradients.items()}
+    if clipping.norm is None and clipping.global_norm is None:
+        return gradients
+    norms = {name: jnp.sqrt(jnp.vdot(each, each).astype(jnp.float64)) for name, each in gradients.items()}
+    own = {name: _shrink(norm, clipping.norm) for name, norm in norms.items()}
+    whole = jnp.sqrt(sum(((own[name] * norm) ** 2 for name, norm in norms.items()), jnp.zeros((), jnp.float64)))
+    common = _shrink(whole, clipping.global_norm)
+    return {name: each * (own[name] * common).astype(each.dtype) for name, each in gradients.items()}
+
+
+def _shrink(length: Array, limit: float | None) -> Array:
+    return jnp.ones_like(length) if limit is None else jnp.where(length <= limit, 1.0, limit / length)

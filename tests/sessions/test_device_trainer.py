@@ -1,0 +1,159 @@
+"""A session whose steps a device computes whole does what one of numpy does, within rounding."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("jax")
+
+from backwire_server import optim
+from backwire_server.sessions.calls import (
+    BackwardCall,
+    ForwardCall,
+    NonFinitePolicy,
+    SetCall,
+    StepOptions,
+    TrainCall,
+    ZeroCall,
+)
+from backwire_server.sessions.errors import Cancelled, NonFiniteGradient
+from backwire_server.sessions.executors import Executor
+from backwire_server.sessions.scope import UNBOUNDED
+from backwire_server.sessions.session import Session
+from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.trainer import Mutating
+
+Array = NDArray[Any]
+Make = Callable[..., Session]
+Values = Callable[[Session], dict[str, Array]]
+X = np.random.default_rng(4).normal(size=(6, 4)).astype("f4")
+TRAIN = TrainCall({"x": X}, outputs=("z2",))
+
+
+@pytest.fixture
+def pair(make_session: Make, network: Callable[..., SessionSpec]) -> Callable[..., tuple[Session, Session]]:
+    """Makes a session of numpy and one of JAX that are equal otherwise."""
+
+    def make(optimizer: optim.Optimizer | None = None) -> tuple[Session, Session]:
+        first, second = (make_session(replace(network(optimizer), executor=each)) for each in Executor)
+        return first, second
+
+    return make
+
+
+def perform(session: Session, call: Mutating) -> Any:
+    with session.my_turn(UNBOUNDED) as keeper:
+        return keeper.perform(call, None, UNBOUNDED)
+
+
+def assert_same(sessions: tuple[Session, Session], values: Values) -> None:
+    expected, found = map(values, sessions)
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=1e-5)
+
+
+CALLS: list[Mutating] = [
+    TRAIN,
+    TRAIN,
+    ForwardCall({"x": X}, forward_id="kept"),
+    TRAIN,
+    TRAIN,
+    BackwardCall("kept"),
+    TRAIN,
+    SetCall({"w2": np.ones((5, 2), "f4")}),
+    replace(TRAIN, options=StepOptions(learning_rate=0.01)),
+    replace(TRAIN, weight=2.0),
+    ForwardCall({"x": X}, forward_id="last"),
+    BackwardCall("last", retain=True),
+    StepOptions(),
+    BackwardCall("last"),
+    ZeroCall(),
+    TRAIN,
+]
+
+
+def test_calls_of_all_kinds_lead_to_what_they_lead_to_with_numpy(pair: Any, values: Values) -> None:
+    sessions = pair()
+    for call in CALLS:
+        expected, found = (perform(session, call) for session in sessions)
+        if isinstance(call, TrainCall):
+            assert found.loss == pytest.approx(expected.loss, rel=1e-4)
+            assert found.result.gradient_norm == pytest.approx(expected.result.gradient_norm, rel=1e-4)
+            np.testing.assert_allclose(found.outputs["z2"], expected.outputs["z2"], rtol=1e-3, atol=1e-5)
+        assert_same(sessions, values)
+
+
+def test_a_rule_that_is_not_traced_steps_all_the_same(pair: Any, values: Values) -> None:
+    sessions = pair(optim.Optimizer(0.1, optim.Muon()))
+    for session in sessions:
+        perform(session, TRAIN)
+    assert_same(sessions, values)
+
+
+def test_steps_use_the_memory_of_two_states_in_turns(pair: Any) -> None:
+    _, session = pair()
+    places = []
+    for _ in range(6):
+        perform(session, TRAIN)
+        with session.my_turn(UNBOUNDED) as keeper:
+            places.append(keeper.content.trainer.parameters.current.elsewhere["w1"].unsafe_buffer_pointer())
+    assert places[2:4] == places[4:6]
+    assert len(set(places[2:])) == 2
+
+
+def test_a_branch_and_its_parent_go_their_own_ways(make_store: Any, network: Any, values: Values) -> None:
+    store = make_store()
+    parent = store.get(store.create(UNBOUNDED, replace(network(), executor=Executor.JAX)).session_id)
+    perform(parent, TRAIN)
+    before = values(parent)
+    branch = store.get(store.fork(UNBOUNDED, parent.session_id).session_id)
+    perform(parent, TRAIN)
+    for name, array in values(branch).items():
+        np.testing.assert_array_equal(array, before[name])
+    perform(branch, TRAIN)
+    assert branch.digest(UNBOUNDED) == parent.digest(UNBOUNDED)
+
+
+@pytest.mark.parametrize("policy", NonFinitePolicy)
+def test_gradients_that_are_not_finite_are_treated_as_by_numpy(
+    make_session: Make, dot: Any, values: Values, policy: NonFinitePolicy
+) -> None:
+    sessions = [make_session(replace(dot(), executor=each)) for each in Executor]
+    wrong = TrainCall({"x": np.array([1.0, np.nan, 1.0])}, options=StepOptions(non_finite=policy))
+    results = []
+    for session in sessions:
+        perform(session, TrainCall({"x": np.ones(3)}))
+        digest = session.digest(UNBOUNDED)
+        if policy is NonFinitePolicy.REJECT:
+            with pytest.raises(NonFiniteGradient, match="'w'"):
+                perform(session, wrong)
+            assert session.digest(UNBOUNDED) == digest
+        else:
+            results.append(perform(session, wrong).result)
+        perform(session, TrainCall({"x": np.ones(3)}))
+    assert len({(each.skipped, each.step, each.non_finite_parameter) for each in results}) <= 1
+    expected, found = map(values, sessions)
+    np.testing.assert_array_equal(found["w"], expected["w"])
+
+
+def test_a_caller_that_is_gone_changes_nothing(pair: Any, scope: Any) -> None:
+    _, session = pair()
+    perform(session, TRAIN)
+    digest = session.digest(UNBOUNDED)
+    gone = scope()
+    with session.my_turn(UNBOUNDED) as keeper:
+        gone.cancelled.set()
+        with pytest.raises(Cancelled):
+            keeper.perform(TRAIN, None, gone)
+    assert session.digest(UNBOUNDED) == digest
+    perform(session, TRAIN)
+
+
+def test_memory_of_the_device_counts(network: Callable[..., SessionSpec]) -> None:
+    spec = network()
+    trainable = 4 * (20 + 10)
+    assert replace(spec, executor=Executor.JAX).state_bytes == spec.state_bytes + 2 * trainable * 3

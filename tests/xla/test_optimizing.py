@@ -1,0 +1,81 @@
+"""An optimizer that is traced makes the steps that it makes with numpy."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("jax")
+
+import jax
+
+from backwire_server import optim
+from backwire_server.optim import FlatLayout, Optimizer, ParameterGroup
+from backwire_server.xla.optimizing import TracedOptimizer, packed
+from backwire_server.xla.registry import numerics
+
+LAYOUT = FlatLayout({"a/weight": ("f8", (3, 2)), "a/bias": ("f8", (2,)), "b/weight": ("f8", (2, 2))})
+STEPS = 4
+RULES: list[optim.Rule] = [
+    optim.Sgd(),
+    optim.Sgd(momentum=0.9, dampening=0.1, weight_decay=0.2),
+    optim.Sgd(momentum=0.9, nesterov=True),
+    optim.Lion(weight_decay=0.1),
+    optim.Adam(),
+    optim.Adam(amsgrad=True, weight_decay=0.1),
+    optim.AdamW(),
+    optim.AdamW(amsgrad=True),
+    optim.RMSprop(),
+    optim.RMSprop(centered=True, momentum=0.5, weight_decay=0.1),
+    optim.Adagrad(learning_rate_decay=0.1, initial_accumulator=0.5),
+]
+SETTINGS: list[dict[str, Any]] = [
+    {"clipping": optim.Clipping(value=0.5)},
+    {"clipping": optim.Clipping(value=2.0, norm=1.0, global_norm=1.2)},
+    {"average_decay": 0.9},
+    {
+        "groups": (
+            ParameterGroup("*bias", rule=optim.Sgd(momentum=0.5), learning_rate_factor=0.5),
+            ParameterGroup("b/*", frozen=True),
+        )
+    },
+    {"groups": (ParameterGroup("a/*", weight_decay=0.3),), "schedule": optim.ExponentialSchedule(0.5)},
+]
+
+
+def check(optimizer: Optimizer) -> None:
+    draw = np.random.default_rng(2)
+    values = {name: draw.normal(size=slot.shape) for name, slot in LAYOUT.slots.items()}
+    vectors, state = LAYOUT.pack(values), optim.init(optimizer, LAYOUT)
+    traced = TracedOptimizer(optimizer, LAYOUT)
+    memory: Any = traced.spread(optim.init(optimizer, LAYOUT))
+    with numerics():
+        apply = jax.jit(traced.apply)
+        for step in range(1, STEPS + 1):
+            gradients = {name: draw.normal(size=slot.shape) for name, slot in LAYOUT.slots.items()}
+            optim.apply(optimizer, LAYOUT, vectors, LAYOUT.pack(gradients), state, step=step)
+            values, memory = apply(values, gradients, memory, traced.figures(step, optimizer.rate(step)))
+    for dtype, vector in packed(LAYOUT, values).items():
+        np.testing.assert_allclose(vector, vectors[dtype], rtol=1e-12)
+        for name, kept in traced.gathered(memory)[dtype].items():
+            np.testing.assert_allclose(kept, state[dtype][name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_rules_are_those_of_numpy(rule: optim.Rule) -> None:
+    check(Optimizer(0.05, rule))
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_clipping_groups_and_averages_are_those_of_numpy(settings: dict[str, Any]) -> None:
+    check(Optimizer(0.05, optim.Adam(), **settings))
+
+
+def test_a_rule_that_only_numpy_knows_is_told() -> None:
+    with pytest.raises(NotImplementedError, match="Muon"):
+        TracedOptimizer(Optimizer(0.1, optim.Muon()), LAYOUT)
+
+
+def test_what_is_traced_does_not_depend_on_the_learning_rate() -> None:
+    keys = [TracedOptimizer(Optimizer(rate, optim.Adam()), LAYOUT).key for rate in (0.1, 0.2)]
+    assert keys[0] == keys[1] != TracedOptimizer(Optimizer(0.1, optim.Adam(beta1=0.5)), LAYOUT).key
