@@ -43,7 +43,12 @@ class Actor:
         self._repeatable: tuple[str, int, float] | None = None
         self._marked = 0
         self.session = client.create_session(
-            task.loss, task.optimizer, self.SEED, durability=durability, request_id=self.new_id()
+            task.loss,
+            task.optimizer,
+            self.SEED,
+            data_parallel=task.data_parallel,
+            durability=durability,
+            request_id=self.new_id(),
         )
 
     def new_id(self) -> str:

@@ -14,7 +14,7 @@ from tests.faults.oracle import Oracle
 from tests.faults.proxy import Proxy
 from tests.faults.script import Deed
 from tests.faults.server import Server, revived
-from tests.faults.tasks import TASKS
+from tests.faults.tasks import TASKS, Task
 from tests.faults.verdict import Judge, Verdict
 
 import backwire as bw
@@ -57,12 +57,14 @@ class Disturbance:
     workers: int = 1
 
 
-def play(arena: Arena, seed: int, script: Iterable[Deed], how: Disturbance) -> Verdict:
+def play(arena: Arena, seed: int, script: Iterable[Deed], how: Disturbance, task: Task | None = None) -> Verdict:
     """Plays a script through the disturbance, starts the server once more at its end, and returns what came out.
+
+    The seed chooses the task where none is given.
 
     Stops at the first thing that is wrong. Raises BackwireError for a call that failed though it should not have.
     """
-    draw, verdict, task = np.random.default_rng([seed, 1]), Verdict(), TASKS[seed % len(TASKS)]
+    draw, verdict, task = np.random.default_rng([seed, 1]), Verdict(), task or TASKS[seed % len(TASKS)]
     with started(arena, how) as server, contextlib.closing(Oracle(arena.undisturbed, task)) as oracle:
         with disturbed(server, draw, how, verdict) as address, connected(address) as client:
             actor = Actor(client, task, f"{seed}")

@@ -1,6 +1,6 @@
 """What the sessions of fault tests train: two small float32 models, and batches that follow from a number."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ class Task:
     optimizer: bw.Optimizer
     parameter: str
     shape: tuple[int, ...]
+    data_parallel: int = 1
 
     def batch(self, number: int) -> dict[str, Array]:
         """Returns the inputs of this number."""
@@ -48,6 +49,11 @@ def norm_task() -> Task:
     hidden = bw.relu(bw.batch_norm(bw.dense(x, 6, name="hidden"), name="norm"))
     loss = bw.softmax_cross_entropy(bw.dense(hidden, CLASSES, name="logits"), y)
     return Task("norm", loss, bw.SGD(0.05, momentum=0.9, clip_norm=1.0), "norm/mean", (6,))
+
+
+def parts_task() -> Task:
+    """The first, with each TrainStep in parts."""
+    return replace(dropout_task(), name="parts", data_parallel=3)
 
 
 def _inputs() -> tuple[bw.Value, bw.Value]:

@@ -5,6 +5,7 @@ import pytest
 from tests.faults.games import forgotten_sessions
 from tests.faults.rounds import Arena, Disturbance, play
 from tests.faults.script import drawn_script, tour
+from tests.faults.tasks import parts_task
 
 from backwire_server.storage import failpoints
 
@@ -34,6 +35,16 @@ def test_nothing_is_lost_or_doubled_when_the_server_is_killed_at_random_moments(
 ) -> None:
     script = drawn_script(np.random.default_rng(seed), 20)
     verdict = play(arena, seed, script, Disturbance(durability, kill_seconds=0.2))
+    assert verdict.told == []
+    assert verdict.happened["kill"] > 1
+
+
+@pytest.mark.parametrize(("durability", "seed"), [("journal", 7), ("fsync", 8)])
+def test_nothing_is_lost_or_doubled_when_a_server_is_killed_that_computes_in_parts(
+    arena: Arena, durability: str, seed: int
+) -> None:
+    script = drawn_script(np.random.default_rng(seed), 25)
+    verdict = play(arena, seed, script, Disturbance(durability, kill_seconds=0.5), parts_task())
     assert verdict.told == []
     assert verdict.happened["kill"] > 1
 
