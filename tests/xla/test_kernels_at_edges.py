@@ -166,6 +166,12 @@ def test_an_index_that_is_known_is_refused_before_the_program_runs() -> None:
         jax.eval_shape(lambda x: kernel_of("Gather")(x, np.array([0, 3]), axis=0), np.ones(3))
 
 
+def test_an_index_that_is_one_known_number_picks_a_slice() -> None:
+    with numerics():
+        found = jax.jit(lambda x: kernel_of("Gather")(x, np.array(-1), axis=0))(np.arange(6.0).reshape(3, 2))
+    np.testing.assert_array_equal(found, [4.0, 5.0])
+
+
 def test_what_a_shape_depends_on_must_be_known_before_the_program_runs() -> None:
     assert static_places("Reshape") == (1,)
     with numerics(), pytest.raises(NotTraceable, match="Reshape has to know input 1 before it runs"):

@@ -100,9 +100,9 @@ def refuse(wrong: Any, elements: Any, message: Message) -> None:
     """Refuses, for a kernel, the elements for which `wrong` holds: at once where they are known, else when it runs."""
     if not elements.size:
         return
-    if isinstance(wrong, np.ndarray):
-        if wrong.any():
-            raise InvalidValue(message(elements[wrong].flat[0]))
+    if isinstance(elements, np.ndarray):
+        if np.any(wrong):
+            raise InvalidValue(message(elements[np.asarray(wrong)].flat[0]))
     elif (found := _FAULTS.get()) is not None:
         first = jnp.argmax(wrong.reshape(-1))
         found.append(Fault(jnp.any(wrong), elements.reshape(-1)[first], message))
