@@ -81,7 +81,7 @@ class _ExecutorEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     EXECUTOR_NUMPY: _Executor.ValueType  # 1
     """Kernels of numpy, on the processor: calls are short, and can be stopped."""
     EXECUTOR_JAX: _Executor.ValueType  # 2
-    """Programs that XLA compiles whole, by JAX, on the processor or an accelerator."""
+    """Programs that JAX has XLA compile whole."""
 
 class Executor(_Executor, metaclass=_ExecutorEnumTypeWrapper):
     """What computes a session. They agree within the rounding of floating-point numbers, and not to the bit."""
@@ -91,7 +91,7 @@ EXECUTOR_UNSPECIFIED: Executor.ValueType  # 0
 EXECUTOR_NUMPY: Executor.ValueType  # 1
 """Kernels of numpy, on the processor: calls are short, and can be stopped."""
 EXECUTOR_JAX: Executor.ValueType  # 2
-"""Programs that XLA compiles whole, by JAX, on the processor or an accelerator."""
+"""Programs that JAX has XLA compile whole."""
 Global___Executor: typing_extensions.TypeAlias = Executor
 
 class _SessionState:
