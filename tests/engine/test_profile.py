@@ -10,6 +10,7 @@ from backwire_server.engine.errors import MissingInput
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
 from backwire_server.engine.model import Model
 from backwire_server.engine.profile import Profile, profile
+from backwire_server.engine.stopping import Stop, Stopped
 
 NODES = ["z", "h", "y", "d", "s", "l"]
 
@@ -137,3 +138,14 @@ def test_a_model_that_runs_passes_as_a_whole_is_measured_so(outputs: dict[str, s
     found = profile(Whole(graph), *draw(graph, **shapes), 2, key=(0, 0))
     assert found.forward_seconds > 0 < found.backward_seconds
     assert {each.forward for each in found.nodes.values()} == {0}
+
+
+def test_a_profile_ends_between_two_kernels() -> None:
+    stop, admitted = Stop(), list[object]()
+
+    def admit(cost: object) -> None:
+        admitted.append(cost)
+        stop.wanted = len(admitted) > 4
+
+    with pytest.raises(Stopped):
+        profile(Model(NETWORK), *draw(NETWORK, x=(7, 4), t=(7, 2)), 1_000, key=(0, 0), stop=stop, admit=admit)

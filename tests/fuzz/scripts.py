@@ -16,7 +16,10 @@ from backwire_api.v1 import graph_pb2, tensor_pb2
 from backwire_server.rpc.methods import SERVICE
 
 METHODS = {method.name: GetMessageClass(method.input_type) for method in SERVICE.methods}
-TRAINING = ("Forward", "Backward", "Step", "TrainStep", "ZeroGradients", "CheckGradients", "GetParameters")
+TRAINING = (
+    *("Forward", "Backward", "Step", "TrainStep", "ZeroGradients", "GetParameters"),
+    *("CheckGradients", "DescribeSession"),
+)
 MOST_ELEMENTS = 4_096
 
 

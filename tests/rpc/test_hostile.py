@@ -17,6 +17,7 @@ from backwire_api.v1 import graph_pb2, tensor_pb2
 X = {"x": tensors.encode(np.array([1.0, -2.0, 4.0]))}
 UNARY = [
     *("CreateSession", "GetSession", "ListSessions", "DeleteSession", "GetStatus", "GetSessionHistory"),
+    "DescribeSession",
     *("Forward", "Backward", "Step", "TrainStep"),
 ]
 HOSTILE = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])

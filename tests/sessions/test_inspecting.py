@@ -8,7 +8,8 @@ import pytest
 
 from backwire_server import optim
 from backwire_server.engine.errors import MissingInput
-from backwire_server.sessions.calls import CheckCall, ForwardCall
+from backwire_server.engine.graph import Graph, Node, Parameter, TensorType
+from backwire_server.sessions.calls import CheckCall, DescribeCall, ForwardCall
 from backwire_server.sessions.describing import describe_session
 from backwire_server.sessions.errors import (
     Cancelled,
@@ -124,3 +125,54 @@ class TestChecks:
         )
         with pytest.raises(NoLoss):
             make_session(SessionSpec(graph, spec.sources)).check_gradients(UNBOUNDED, CheckCall(inputs))
+
+
+class TestDescriptionsOfSessions:
+    def test_are_those_of_their_graphs(self, network: Any, make_session: Any) -> None:
+        found = make_session(network()).describe(UNBOUNDED, DescribeCall(shapes={"x": (6, 4)}))
+        assert found.described == describe_session(UNBOUNDED, network(), {"x": (6, 4)}, Limits())
+        assert found.profile is None
+
+    def test_know_the_values_that_shapes_depend_on(self, make_session: Any) -> None:
+        w = Parameter("w", TensorType.of("float32", (6,)))
+        size = Parameter("size", TensorType.of("int64", (2,)), frozen=True)
+        graph = Graph(parameters=(w, size), nodes=(Node("Reshape", ("w", "size"), ("r",)),), outputs={"r": "r"})
+        session = make_session(SessionSpec(graph, {"w": np.ones(6, "f4"), "size": np.array([2, 3])}))
+        assert session.describe(UNBOUNDED, DescribeCall()).described.graph.values["r"].shape == (2, 3)
+
+    def test_measure_the_next_pass_and_change_nothing(self, network: Any, make_session: Any, values: Any) -> None:
+        session, twin = make_session(network()), make_session(network())
+        before = values(session)
+        found = session.describe(UNBOUNDED, DescribeCall({"x": X}, passes=2))
+        assert list(found.profile.nodes) == list(found.described.graph.nodes)
+        assert found.profile.backward_seconds > 0
+        for name, array in values(session).items():
+            np.testing.assert_array_equal(array, before[name])
+        next_passes = [each.forward(UNBOUNDED, ForwardCall({"x": X})) for each in (session, twin)]
+        assert next_passes[0].forward_id == next_passes[1].forward_id
+        np.testing.assert_array_equal(next_passes[0].outputs["d1"], next_passes[1].outputs["d1"])
+
+    def test_leave_no_bytes_behind(self, network: Any, make_store: Any) -> None:
+        store = make_store()
+        session = store.get(store.create(UNBOUNDED, network()).session_id)
+        used = store.budget.used
+        session.describe(UNBOUNDED, DescribeCall({"x": X}, passes=1))
+        assert store.budget.used == used
+
+    def test_need_memory_in_the_budget(self, network: Any, make_session: Any) -> None:
+        session = make_session(network(), max_total_bytes=network().state_bytes + 100)
+        with pytest.raises(OutOfMemory):
+            session.describe(UNBOUNDED, DescribeCall({"x": X}, passes=1))
+
+    def test_end_when_nobody_waits(self, network: Any, make_session: Any, scope: Any) -> None:
+        session = make_session(network())
+        with pytest.raises(DeadlineExceeded):
+            session.describe(scope(seconds=0), DescribeCall({"x": X}, passes=1))
+
+    def test_name_what_is_wrong(self, network: Any, make_session: Any) -> None:
+        session = make_session(network())
+        with pytest.raises(InvalidRequest) as raised:
+            session.describe(UNBOUNDED, DescribeCall(passes=-1))
+        assert raised.value.field == "passes"
+        with pytest.raises(MissingInput):
+            session.describe(UNBOUNDED, DescribeCall(passes=1))

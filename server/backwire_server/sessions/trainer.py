@@ -252,9 +252,9 @@ class Trainer:
 
     def profile(self, inputs: Mapping[str, Array], passes: int, stop: CallStop = NEVER) -> Profile:
         """Measures so many passes, each as the next one in training would be."""
-        key, values = (self._seed, self.forwards), self.parameters.arrays
+        key, values, reserve = (self._seed, self.forwards), self.parameters.arrays, self._account.reserve
         with self._working(stop) as admit:
-            return profile(self._model, inputs, values, passes, key=key, stop=stop, admit=admit)
+            return profile(self._model, inputs, values, passes, key=key, reserve=reserve, stop=stop, admit=admit)
 
     def zero_gradients(self, _: ZeroCall, ready: Ready) -> CountResult:
         """Discards the accumulated gradients and returns how many contributions they had."""
