@@ -21,7 +21,7 @@ OPTIMIZERS = test_against_onnx.KINDS.keys()
 """Operators that are rules of our optimizers, not of the engine; their cases are held against those."""
 
 
-def check(case: Case) -> None:
+def check(case: Case, executor: type[Model] = Model) -> None:
     """Raises AssertionError, or an error of the SDK or the engine, unless a case gives what it should.
 
     That is outputs of the expected types, shapes and values: integers and bools exactly, floats within the tolerance
@@ -30,7 +30,7 @@ def check(case: Case) -> None:
     if not OPTIMIZERS.isdisjoint(case.operators):
         test_against_onnx.check(SimpleNamespace(name=case.name, model=case.model, data_sets=case.data()))
         return
-    for _, found, expected in results(case):
+    for _, found, expected in results(case, executor):
         for result, wanted in zip(found, expected, strict=True):
             check_type(result, wanted)
             if wanted.dtype.kind in "biu":
@@ -66,11 +66,11 @@ def check_type(result: NDArray[Any], wanted: NDArray[Any]) -> None:
     assert result.shape == wanted.shape
 
 
-def results(case: Case) -> list[tuple[Mapping[str, Any], Sequence[Any], Sequence[Any]]]:
+def results(case: Case, executor: type[Model] = Model) -> list[tuple[Mapping[str, Any], Sequence[Any], Sequence[Any]]]:
     """Returns, for each data set of a case, what it was given, the outputs found and those expected."""
     model = without_loss(case.model)
     graph, sources = graph_from_proto(backwire.onnx.load(model).proto, Limits())
-    engine = Model(graph)
+    engine = executor(graph)
     made: list[tuple[Mapping[str, Any], Sequence[Any], Sequence[Any]]] = []
     for given, expected in case.data():
         feeds = feeds_of(case, given)

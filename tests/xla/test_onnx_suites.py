@@ -1,0 +1,24 @@
+"""ONNX's backend suites on the JAX executor: what is in scope gives the expected outputs there too.
+
+To compile all cases takes minutes, so here it is every fifteenth; with BACKWIRE_CASES=1 it is each.
+"""
+
+import os
+
+import pytest
+
+pytest.importorskip("jax")
+
+from tests.engine.conformance_cases import Case, all_cases
+from tests.engine.conformance_run import OPTIMIZERS, check
+from tests.engine.conformance_scope import exclusion
+
+from backwire_server.xla.model import XlaModel
+
+EVERY = int(os.environ.get("BACKWIRE_CASES", "15"))
+CASES = [case for case in all_cases() if exclusion(case) is None and OPTIMIZERS.isdisjoint(case.operators)]
+
+
+@pytest.mark.parametrize("case", CASES[::EVERY], ids=lambda case: f"{case.suite}-{case.name}")
+def test_case_in_scope_gives_the_expected_outputs(case: Case) -> None:
+    check(case, XlaModel)
