@@ -1,8 +1,8 @@
 """ONNX's backend suites on the JAX executor: what is in scope gives the expected outputs there too.
 
-To compile all cases takes minutes, so here it is every fifteenth; with BACKWIRE_CASES=1 it is each. Of all 1,707 of ONNX
-1.23.2, 18 are then beyond their tolerance: 11 in half precision by a unit in the last place, 6 Fourier transforms by 2e-6
-where a sum is 0, and squeezenet, whose logits are 1e10, where XLA subtracts a maximum that was rounded otherwise.
+To compile all cases takes minutes, so here it is every fifteenth; with BACKWIRE_CASES=1 it is each. Of the 1,707 of
+onnx 1.23, 18 are then beyond their tolerance: 11 in half precision by a unit in the last place, 6 Fourier transforms by
+2e-6 where a sum is 0, and squeezenet, whose logits of 1e10 XLA seems to round otherwise than their maximum.
 """
 
 import os
