@@ -67,9 +67,9 @@ class Clock:
 def test_so_many_compute_at_a_time_and_no_more(pool: ThreadPoolExecutor) -> None:
     shared, most, inside, lock = Processors(2), 0, 0, threading.Lock()
 
-    def compute(number: int) -> None:
+    def compute(_: int) -> None:
         nonlocal most, inside
-        with shared.turn(Asking(f"t{number % 3}")):
+        with shared.turn(Asking()):
             with lock:
                 inside += 1
                 most = max(most, inside)
@@ -92,11 +92,11 @@ def test_the_tenant_that_has_used_least_comes_next(pool: ThreadPoolExecutor) -> 
             clock.now += seconds
 
     with shared.turn(Asking("greedy")):
-        clock.now += 0.001  # no more than others may be ahead, so that nothing is made to give way
         waiting = []
         for tenant, seconds in (("greedy", 5.0), ("greedy", 5.0), ("modest", 1.0), ("modest", 1.0), ("modest", 1.0)):
             waiting.append(pool.submit(compute, tenant, seconds))
             wait_until(lambda: shared.waiting == len(waiting))
+        clock.now += 0.001
     for each in waiting:
         each.result(SECONDS)
     assert order == ["modest", "greedy", "modest", "modest", "greedy"]
@@ -189,9 +189,55 @@ def test_a_tenant_that_has_nothing_computing_does_not_wait_for_a_long_kernel(
     assert shared._free == 1
 
 
+def test_who_comes_for_a_moment_begins_before_another_has_given_way(pool: ThreadPoolExecutor) -> None:
+    clock = Clock()
+    shared, end = Processors(1, clock), threading.Event()
+
+    def compute(tenant: str) -> None:
+        with shared.turn(Asking(tenant)) as stop:
+            assert end.wait(SECONDS)  # a kernel that looks at nothing
+            if stop.wanted:
+                stop.heed()
+
+    long = pool.submit(compute, "long")
+    wait_until(lambda: len(shared._running) == 1)
+    clock.now += 1.0
+    first = pool.submit(compute, "first")
+    wait_until(lambda: len(shared._running) == 2)
+    clock.now += 1.0
+    second = pool.submit(compute, "second")
+    wait_until(lambda: shared.waiting == 1)
+    assert len(shared._running) == 2, "no more than twice as many as should be"
+    end.set()
+    for each in (long, first, second):
+        each.result(SECONDS)
+    assert (shared.waiting, shared._free, shared._running) == (0, 1, set())
+
+
+def test_who_waits_behind_others_of_its_tenant_need_not_look_to_be_next(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processors, "LOOK", 100 * SECONDS)
+    shared, end, done = Processors(1), threading.Event(), list[int]()
+
+    def compute(number: int) -> None:
+        with shared.turn(Asking()):
+            assert end.wait(SECONDS)
+            done.append(number)
+
+    waiting = []
+    for number in range(8):
+        waiting.append(pool.submit(compute, number))
+        wait_until(lambda: shared.waiting + len(shared._running) == len(waiting))
+    end.set()
+    for each in waiting:
+        each.result(SECONDS)
+    assert done == list(range(8))
+
+
 @pytest.mark.parametrize("giving_way", [False, True])
 def test_a_caller_that_goes_while_it_waits_takes_nothing_along(pool: ThreadPoolExecutor, giving_way: bool) -> None:
-    shared, end, going = Processors(1), threading.Event(), Asking("b")
+    shared, end, going = Processors(1, Clock()), threading.Event(), Asking("b")  # nobody is ahead
 
     def hold() -> None:
         with shared.turn(Asking("a")):

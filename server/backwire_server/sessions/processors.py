@@ -3,7 +3,7 @@
 Start-time fair queueing (Goyal, Vin and Cheng, 1996): each tenant has a clock that runs while it computes, and a
 processor that is free goes to the tenant whose clock is behind all others. One that comes back after a pause has its
 clock set forward to the others', so that it gains nothing by waiting. Where others wait, a computation gives way
-between two kernels, and goes on when its turn has come again.
+between two kernels, and goes on when its turn has come again. A tenant with nothing computing need not wait for that.
 """
 
 import threading
@@ -20,6 +20,9 @@ for the first of its computations, so that it is soon gone again."""
 SLICE = 0.1
 """Seconds after which a computation gives way to another of its own tenant; most are done before."""
 
+LOOK = 0.1
+"""Seconds between looks at whether a caller is still there who is not the next of its tenant."""
+
 PATIENCE = 0.02
 """Seconds that a tenant waits, which has nothing computing, for one that stays in a long kernel; then both compute."""
 
@@ -30,7 +33,8 @@ class Processors:
     def __init__(self, count: int, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._mutex = threading.Lock()
-        self._free = count
+        self._count = count
+        self._free = count  # less than none, while tenants compute before another has given way to them
         self._now = 0.0  # on the tenants' clocks
         self._tenants: dict[str, _Tenant] = {}
         self._running: set[Turn] = set()
@@ -53,10 +57,13 @@ class Processors:
             if self._free > 0 and not tenant.waiting:
                 self._start(turn)
                 return
-            granted = turn.granted = threading.Event()
+            pressed = self._press(turn, lead=0.0 if visiting else LEAD)
+            if visiting and pressed and self._free > -self._count:
+                self._start(turn)
+                return
+            turn.alarm = threading.Event()
             tenant.waiting.append(turn)
-            self._press(turn, 0.0, lead=0.0 if visiting else LEAD)
-        self._wait(turn, granted)
+        self._wait(turn)
 
     def end(self, turn: "Turn") -> None:
         """Ends a computation that has begun, unless its caller went while it gave way."""
@@ -70,7 +77,7 @@ class Processors:
         with self._mutex:
             tenant = turn.tenant
             self._stop(turn)
-            granted = turn.granted = threading.Event()
+            turn.alarm = threading.Event()
             if turn.lasted >= SLICE:
                 turn.lasted = 0.0
                 tenant.waiting.append(turn)
@@ -78,42 +85,58 @@ class Processors:
                 tenant.waiting.appendleft(turn)  # it gives way to another tenant, and is the next of its own
             self._tenants[tenant.name] = tenant
             self._pass_on()
-        self._wait(turn, granted)
+        self._wait(turn)
 
-    def _wait(self, turn: "Turn", granted: threading.Event) -> None:
-        scope, asked = turn.scope, self._clock()
+    def _wait(self, turn: "Turn") -> None:
+        """Waits until the turn has come; only the next of each tenant looks often, and presses."""
+        scope, asked, pause = turn.scope, self._clock(), LEAD
+        assert turn.alarm is not None
         try:
-            while not granted.wait(LEAD):
-                scope.check()
-                with self._mutex:
-                    if not granted.is_set():
-                        self._press(turn, self._clock() - asked)
+            while turn not in self._running:
+                if not turn.alarm.wait(pause):
+                    scope.check()
+                pause = self._look(turn, asked)
         except BaseException:
             with self._mutex:
-                self._give_up(turn, granted)
+                self._give_up(turn)
             raise
         finally:
             scope.spent.queue += self._clock() - asked
 
-    def _press(self, turn: "Turn", waited: float, lead: float = LEAD) -> None:
-        """Has one that computes give way who should not be before this one; see LEAD, SLICE and PATIENCE."""
+    def _look(self, turn: "Turn", asked: float) -> float:
+        """Does what can be done for one that waits since `asked`; returns when to look again, in seconds."""
+        with self._mutex:
+            if turn in self._running:
+                return 0.0
+            assert turn.alarm is not None
+            turn.alarm.clear()
+            tenant = turn.tenant
+            if tenant.waiting[0] is not turn:
+                return LOOK
+            if self._clock() - asked >= PATIENCE and not tenant.running:
+                self._start(self._next(tenant))
+            else:
+                self._press(turn)
+            return LEAD
+
+    def _press(self, turn: "Turn", lead: float = LEAD) -> bool:
+        """Has one that computes give way who should not be before this one, see LEAD and SLICE; tells if there is."""
         tenant, now = turn.tenant, self._clock()
-        if waited >= PATIENCE and not tenant.running and tenant.waiting[0] is turn:
-            self._start(tenant.waiting.popleft())
-            return
         for other in sorted(self._running, key=lambda each: each.began):
             lasted = now - other.began
             ahead = other.tenant.used + lasted - tenant.used
             if other.lasted + lasted >= SLICE if other.tenant is tenant else ahead > lead:
                 other.stop.press()
-                return
+                return True
+        return False
 
-    def _give_up(self, turn: "Turn", granted: threading.Event) -> None:
-        if granted.is_set():
+    def _give_up(self, turn: "Turn") -> None:
+        if turn in self._running:
             self._stop(turn)
             self._pass_on()
         else:
             turn.tenant.waiting.remove(turn)
+            self._rouse(turn.tenant)
 
     def _tenant(self, name: str) -> "_Tenant":
         tenant = self._tenants.get(name)
@@ -129,8 +152,8 @@ class Processors:
         turn.tenant.running += 1
         self._running.add(turn)
         turn.began = self._clock()
-        if turn.granted is not None:
-            turn.granted.set()
+        if turn.alarm is not None:
+            turn.alarm.set()
 
     def _stop(self, turn: "Turn") -> None:
         tenant = turn.tenant
@@ -148,7 +171,17 @@ class Processors:
             waiting = [tenant for tenant in self._tenants.values() if tenant.waiting]
             if not waiting:
                 return
-            self._start(min(waiting, key=lambda tenant: tenant.used).waiting.popleft())
+            self._start(self._next(min(waiting, key=lambda tenant: tenant.used)))
+
+    def _next(self, tenant: "_Tenant") -> "Turn":
+        """Takes the next computation of a tenant from those that wait, and has the one after it look."""
+        turn = tenant.waiting.popleft()
+        self._rouse(tenant)
+        return turn
+
+    def _rouse(self, tenant: "_Tenant") -> None:
+        if tenant.waiting and (alarm := tenant.waiting[0].alarm) is not None:
+            alarm.set()
 
 
 class _Tenant:
@@ -172,10 +205,10 @@ class Turn:
         tenant: Whose it is, once it was asked for.
         began: When it began last.
         lasted: For how long it computed before that, since it last let others of its tenant go first.
-        granted: Is set when it may go on; None when it never had to wait.
+        alarm: Is set when it may go on, or is the next of its tenant; None when it never had to wait.
     """
 
-    __slots__ = ("_processors", "began", "granted", "lasted", "scope", "stop", "tenant")
+    __slots__ = ("_processors", "alarm", "began", "lasted", "scope", "stop", "tenant")
 
     def __init__(self, processors: Processors, scope: CallScope) -> None:
         self._processors = processors
@@ -183,7 +216,7 @@ class Turn:
         self.stop: CallStop = scope.stop
         self.tenant: _Tenant
         self.began = self.lasted = 0.0
-        self.granted: threading.Event | None = None
+        self.alarm: threading.Event | None = None
 
     def __enter__(self) -> CallStop:
         self._processors.begin(self)
