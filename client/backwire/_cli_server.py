@@ -31,7 +31,7 @@ def health(options: argparse.Namespace) -> Iterator[str]:
     """Yields the status of the server; raises Failed when it is not serving."""
     channel = _channel.open_channel(options.target, **_cli_options.credentials(options))
     with contextlib.closing(channel):
-        status = _health.health(channel, timeout=options.timeout)
+        status = _health.health(_health.checking(channel), timeout=options.timeout)
     yield _cli_options.as_json({"target": options.target, "status": status}) if options.json else status
     if status != "SERVING":
         raise _cli_options.Failed

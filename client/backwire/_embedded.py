@@ -68,7 +68,7 @@ class EmbeddedServer:
 
 def _is_serving(channel: grpc.Channel) -> bool:
     with contextlib.suppress(BackwireError):
-        return _health.health(channel, timeout=0.2, wait_for_ready=True) == "SERVING"
+        return _health.health(_health.checking(channel), timeout=0.2, wait_for_ready=True) == "SERVING"
     return False
 
 

@@ -255,7 +255,7 @@ class Session(FittedSession):
         Example:
             >>> x = bw.input("x", ("batch", 8))
             >>> session = client.create_session(bw.mean(bw.dense(x, 4, name="top")))
-            >>> found = session.describe({"x": np.ones((2, 8))}, passes=3)
+            >>> found = session.describe({"x": [[1.0] * 8] * 2}, passes=3)
             >>> [(node.op, found.description.nodes[node.outputs[0]].forward_flops) for node in found.graph.proto.nodes]
             [('Gemm', 136), ('ReduceMean', 1)]
             >>> found.forward_seconds > 0

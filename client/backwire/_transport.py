@@ -15,7 +15,9 @@ from backwire._errors import (
     UnsupportedCallError,
 )
 from backwire._failures import from_rpc_error, unsupported
-from backwire._health import health
+from backwire._health import checking, health
+from backwire._retry import Retry
+from backwire._timeout import Timeout
 from backwire._tracing import CallSpan
 from backwire._transport_base import VERSION_REQUEST, VERSION_SECONDS, TransportBase
 
@@ -27,6 +29,11 @@ Result = TypeVar("Result")
 
 class Transport(TransportBase):
     """A channel whose calls are waited for. May be used by several threads at once."""
+
+    def __init__(self, channel: Any, *, token: str | None, timeout: Timeout | float | None, retry: Retry) -> None:
+        """Takes over the channel; `timeout` holds for calls that are given none of their own."""
+        super().__init__(channel, token=token, timeout=timeout, retry=retry)
+        self._check = checking(channel)
 
     def send(self, call: Call[Result], timeout: float | None) -> Result:
         """Returns the outcome of a call."""
@@ -133,7 +140,7 @@ class Transport(TransportBase):
     def _reaches(self, seconds: float, *, wait_for_ready: bool = False) -> bool:
         """Tells whether anything answers within this time; with `wait_for_ready`, be it not there yet."""
         try:
-            health(self._channel, timeout=seconds, wait_for_ready=wait_for_ready)
+            health(self._check, timeout=seconds, wait_for_ready=wait_for_ready)
         except (UnavailableError, DeadlineExceededError, ValueError):  # the last when closed by another thread
             return False
         except BackwireError:
