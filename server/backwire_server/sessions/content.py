@@ -10,7 +10,6 @@ from backwire_server.sessions.budget import Account, Budget
 from backwire_server.sessions.calls import Answered, BranchCall, CountResult, LeaseCall
 from backwire_server.sessions.durable import Mutation, Recovery
 from backwire_server.sessions.errors import SessionError, SessionQuarantined
-from backwire_server.sessions.fused import make_trainer
 from backwire_server.sessions.lease import WriterLease
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import ParameterStore
@@ -19,6 +18,7 @@ from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image, RequestImage
 from backwire_server.sessions.trainer import NEVER, Mutating, Ready, Trainer
+from backwire_server.sessions.trainers import make_trainer
 
 BOUNDLESS = 1 << 62
 

@@ -2,26 +2,17 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from backwire_server.engine.stopping import NEVER as UNSTOPPED
-from backwire_server.engine.stopping import Stop
 from backwire_server.sessions.answering import check_answer
-from backwire_server.sessions.budget import Account
 from backwire_server.sessions.calls import StepResult, TrainCall, TrainResult
-from backwire_server.sessions.executors import Executor
-from backwire_server.sessions.limits import Limits
-from backwire_server.sessions.models import model_of
-from backwire_server.sessions.parameters import ParameterStore
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.spec import SessionSpec, check_data_parallel
 from backwire_server.sessions.trainer import NEVER, Ready, Trainer
 from backwire_server.sessions.versions import Array, MemoryVersion, Version
-
-if TYPE_CHECKING:  # it takes an extra
-    from backwire_server.xla.model import XlaModel
-    from backwire_server.xla.optimizing import TracedOptimizer
-    from backwire_server.xla.stepping import DeviceState, Stepped
+from backwire_server.xla.model import XlaModel
+from backwire_server.xla.optimizing import TracedOptimizer, packed
+from backwire_server.xla.stepping import DeviceState, Stepped, room_for, uploaded
 
 
 class DeviceTrainer(Trainer):
@@ -31,12 +22,13 @@ class DeviceTrainer(Trainer):
     finite; what the device has is fetched once somebody looks at it.
     """
 
-    _model: "XlaModel"
+    _model: XlaModel
 
     def __init__(self, spec: SessionSpec, *given: Any) -> None:
         """As of Trainer."""
         super().__init__(spec, *given)
-        self._traced = _traced(spec, self) if spec.optimizer and spec.graph.loss is not None else None
+        optimizer = spec.optimizer if spec.graph.loss is not None else None
+        self._traced = None if optimizer is None else TracedOptimizer.of(optimizer, self.layout)
         self._spare: DeviceState | None = None
         self._frozen: dict[str, tuple[Array, Any]] = {}
 
@@ -62,9 +54,7 @@ class DeviceTrainer(Trainer):
         self._finish_passes(1, found.updates)
         return TrainResult(self._told(result, options), found.loss, found.outputs)
 
-    def _stepped(self, traced: "TracedOptimizer", call: TrainCall, rate: float, stop: CallStop) -> "Stepped | None":
-        from backwire_server.xla.stepping import room_for
-
+    def _stepped(self, traced: TracedOptimizer, call: TrainCall, rate: float, stop: CallStop) -> Stepped | None:
         state = self._on_device(traced)
         spare, self._spare = self._spare or room_for(state), None
         with self._working(stop) as admit:
@@ -81,10 +71,8 @@ class DeviceTrainer(Trainer):
                 admit=admit,
             )
 
-    def _on_device(self, traced: "TracedOptimizer") -> "DeviceState":
+    def _on_device(self, traced: TracedOptimizer) -> DeviceState:
         """Returns the current state on the device, which has it from now on."""
-        from backwire_server.xla.stepping import DeviceState, uploaded
-
         parameters, memory = self.parameters.current, self.memory.current
         if parameters.elsewhere is None or memory.elsewhere is None:
             found = uploaded(parameters.arrays, traced.spread(memory.state))
@@ -92,8 +80,6 @@ class DeviceTrainer(Trainer):
         return DeviceState(parameters.elsewhere, memory.elsewhere)
 
     def _frozen_on_device(self) -> Mapping[str, Any]:
-        from backwire_server.xla.stepping import uploaded
-
         stale = {name: each for name, each in self.parameters.frozen.items() if self._source_of(name) is not each}
         if stale:
             found = uploaded(stale, {}).parameters
@@ -103,11 +89,8 @@ class DeviceTrainer(Trainer):
     def _source_of(self, name: str) -> Array | None:
         return self._frozen[name][0] if name in self._frozen else None
 
-    def _advance(self, traced: "TracedOptimizer", found: "Stepped") -> None:
+    def _advance(self, traced: TracedOptimizer, found: "Stepped") -> None:
         """Makes the new state the current one, and what nobody holds of the old one room for the next."""
-        from backwire_server.xla.optimizing import packed
-        from backwire_server.xla.stepping import DeviceState
-
         parameters, memory = self.parameters.current, self.memory.current
         if not parameters.holders and not memory.holders:
             self._spare = DeviceState(parameters.elsewhere, memory.elsewhere)
@@ -116,26 +99,3 @@ class DeviceTrainer(Trainer):
         self.parameters.trainable.replace(Version(self.layout, values, after.parameters))
         self.memory.replace(MemoryVersion(partial(traced.gathered, after.memory), memory.nbytes, after.memory))
         self.parameters.refresh()
-
-
-def make_trainer(
-    spec: SessionSpec,
-    limits: Limits,
-    account: Account,
-    parameters: ParameterStore | None = None,
-    memory: MemoryVersion | None = None,
-    stop: Stop = UNSTOPPED,
-) -> Trainer:
-    """Returns the trainer of a session for its executor; see Trainer. `stop` ends the check of its graph."""
-    kind = Trainer if spec.executor is Executor.NUMPY else DeviceTrainer
-    return kind(spec, model_of(spec.graph, stop, spec.executor), limits, account, parameters, memory)
-
-
-def _traced(spec: SessionSpec, trainer: Trainer) -> "TracedOptimizer | None":
-    from backwire_server.xla.optimizing import TracedOptimizer
-
-    assert spec.optimizer is not None
-    try:
-        return TracedOptimizer(spec.optimizer, trainer.layout)
-    except NotImplementedError:
-        return None

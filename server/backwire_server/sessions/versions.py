@@ -104,8 +104,7 @@ class Version(Shared):
 
     def own(self) -> None:
         """Has the values here alone, since they are about to be written."""
-        assert self.vectors is not None
-        self.elsewhere = None
+        self._vectors, self.elsewhere = self.vectors, None
 
     def copy(self) -> "Version":
         """Returns the same values in memory of their own, which nobody holds."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,19 +35,25 @@ class TracedOptimizer:
         key: The same for optimizers whose steps are traced to the same.
     """
 
-    def __init__(self, optimizer: Optimizer, layout: FlatLayout) -> None:
-        """Raises NotImplementedError when a rule has no formula here."""
+    def __init__(self, optimizer: Optimizer, layout: FlatLayout, ways: Mapping[str, _Way]) -> None:
+        """Treats the parameters that have a way in it."""
         self._optimizer = optimizer
         self._layout = layout
         self.key = replace(optimizer, learning_rate=0.0, schedule=None)
-        self._ways: dict[str, _Way] = {}
+        self._ways = ways
+        self._distinct = tuple(dict.fromkeys(ways.values()))
+
+    @classmethod
+    def of(cls, optimizer: Optimizer, layout: FlatLayout) -> Self | None:
+        """Returns the step of an optimizer; None where one of its rules is numpy's alone."""
+        ways = {}
         for name, slot in layout.slots.items():
             if (treated := treatment(name, slot.shape, optimizer.rule, optimizer.groups)) is not None:
                 rule, factor = treated
                 if (formula := formula_of(rule)) is None:
-                    raise NotImplementedError(f"{type(rule).__name__} has no formula for JAX")
-                self._ways[name] = _Way(rule, factor, formula, tuple(rule.init(np.empty(0, slot.dtype))))
-        self._distinct = tuple(dict.fromkeys(self._ways.values()))
+                    return None
+                ways[name] = _Way(rule, factor, formula, tuple(rule.init(np.empty(0, slot.dtype))))
+        return cls(optimizer, layout, ways)
 
     def figures(self, step: int, rate: float) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Returns the numbers that the step with this number and learning rate is made with."""
