@@ -23,6 +23,6 @@ def make_trainer(
     model = model_of(spec.graph, stop, spec.executor)
     if spec.executor is Executor.NUMPY:
         return Trainer(spec, model, limits, account, parameters, memory)
-    from backwire_server.sessions.fused import DeviceTrainer  # it takes an extra
+    from backwire_server.sessions.device_trainer import DeviceTrainer  # it takes an extra
 
     return DeviceTrainer(spec, model, limits, account, parameters, memory)
