@@ -7,7 +7,8 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from backwire_server import config, lifetime, machine
+from backwire_server import config_reading, lifetime, machine
+from backwire_server.config import Config
 from backwire_server.config_values import ConfigError
 
 _LOG = logging.getLogger("backwire.server")
@@ -15,7 +16,7 @@ _LOG = logging.getLogger("backwire.server")
 
 def main() -> int:
     """Serves until a signal, and returns the exit status: 0 after an orderly end, 1 when it cannot listen."""
-    settings = config.parse(sys.argv[1:], os.environ)
+    settings = config_reading.parse(sys.argv[1:], os.environ)
     stop = threading.Event()
     lifetime.end_on_signal(stop)
     machine.prepare(settings.tuning, os.environ)
@@ -39,7 +40,7 @@ def main() -> int:
 
 
 @contextlib.contextmanager
-def _data_directory(settings: config.Config) -> Iterator[int | None]:
+def _data_directory(settings: Config) -> Iterator[int | None]:
     """Has the data directory, if there is one: alone, or with those that share it; raises OSError when it cannot."""
     if settings.keeping.data_dir is None:
         yield None
@@ -50,7 +51,7 @@ def _data_directory(settings: config.Config) -> Iterator[int | None]:
         yield lock.descriptor
 
 
-def _serve(settings: config.Config, stop: threading.Event, descriptor: int | None) -> bool:
+def _serve(settings: Config, stop: threading.Event, descriptor: int | None) -> bool:
     """Serves until `stop` is set, from this process or from several; returns whether all calls came to their end.
 
     Processes inherit the descriptor, since the data directory is in use while any of them lives.

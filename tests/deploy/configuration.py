@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-from backwire_server.config import PARTS, default_text
+from backwire_server.config import PARTS
 from backwire_server.config_options import OPTIONS, Option
+from backwire_server.config_reading import default_text
 from backwire_server.config_values import read_flag
 
 MARK = "<!-- What follows is written by `python -m tests.deploy.configuration docs/configuration.md`. -->\n"

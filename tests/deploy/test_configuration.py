@@ -8,8 +8,8 @@ import pytest
 from tests.deploy.configuration import MARK, TABLES, with_tables
 from tests.deploy.files import ROOT
 
-from backwire_server.config import parse
 from backwire_server.config_options import OPTIONS
+from backwire_server.config_reading import parse
 from backwire_server.config_values import ConfigError
 
 PATH = ROOT / "docs" / "configuration.md"

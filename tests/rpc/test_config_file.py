@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from tests.rpc.test_config import ALL, SAMPLES, TOGETHER
 
-from backwire_server.config import PARTS, Config, parse
+from backwire_server.config import PARTS, Config
 from backwire_server.config_options import Option
+from backwire_server.config_reading import parse
 
 
 def refused(capsys: pytest.CaptureFixture[str], path: Path, *flags: str) -> str:

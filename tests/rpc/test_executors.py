@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server import config
+from backwire_server import config, config_reading
 from backwire_server.messages.executors import executor_of, executor_to_proto
 from backwire_server.messages.session import session_spec
 from backwire_server.sessions import executors
@@ -41,10 +41,10 @@ def test_an_executor_that_does_not_exist_is_refused(api: Any, refused: Refused) 
 @pytest.mark.usefixtures("without_jax")
 def test_a_server_does_not_start_with_an_executor_that_is_not_installed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        config.parse(["--executor", "jax"], {})
+        config_reading.parse(["--executor", "jax"], {})
     assert "run `pip install 'backwire[jax]'`, or leave --executor out" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        config.parse(["--executor", "gpu"], {})
+        config_reading.parse(["--executor", "gpu"], {})
     assert "use one of numpy, jax" in capsys.readouterr().err
 
 
