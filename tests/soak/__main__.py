@@ -19,6 +19,7 @@ from tests.faults.server import Server
 from tests.soak.board import CALLS, GOOD, Board
 from tests.soak.memory import PER_CALLS
 from tests.soak.notebook import Note, Notebook
+from tests.soak.plan import MOST_PIPED
 from tests.soak.player import Player, Stage
 from tests.soak.soak import Outcome, Size, soak
 
@@ -38,12 +39,14 @@ def main() -> int:
             return 0
         size = Size(
             options.minutes * 60,
+            options.calls,
             options.sessions,
             options.clients,
             options.workers,
             options.durability,
             options.seed,
             places=options.places,
+            most_piped=options.piped,
         )
         out = soak(launcher, directory, size)
     finally:
@@ -72,7 +75,7 @@ def _again(launcher: WarmLauncher, directory: Path, options: argparse.Namespace)
             notebook = Notebook(directory / "note")
             notebook.write(Note(number))
             board = Board(client + 1)
-            stage = Stage(server.address, there, quiet, board, options.durability)
+            stage = Stage(server.address, there, quiet, board, options.durability, options.piped)
             player = Player(stage, notebook, seed, client, slot)
             while notebook.last.number == number:
                 player.advance()
@@ -124,10 +127,14 @@ def _table(out: Outcome) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="(default: %(default)s)")
+    parser.add_argument("--calls", type=int, help="after how many it ends, if the minutes suffice")
     parser.add_argument("--sessions", type=int, default=32, help="how many at a time (default: %(default)s)")
     parser.add_argument("--clients", type=int, default=6, help="every other one a process (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes of the server (default: %(default)s)")
     parser.add_argument("--places", type=int, help="the most calls, and Pipelines, at a time: few make for overload")
+    parser.add_argument(
+        "--piped", type=int, default=MOST_PIPED, help="the most calls of a Pipeline (default: %(default)s)"
+    )
     parser.add_argument("--durability", choices=("memory", "journal", "fsync"), default="journal")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--story", metavar="ID", help="plays this one again, alone")

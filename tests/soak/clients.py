@@ -47,6 +47,7 @@ class Crew:
     seed: int
     slots: int
     durability: Durability
+    most_piped: int
 
 
 def new_ending() -> Any:
@@ -59,7 +60,7 @@ def play(crew: Crew, index: int) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # that connections break is no news here
     draw = np.random.default_rng([crew.seed, index, os.getpid()])
     with _connected(crew.address) as client, _connected(crew.quiet) as quiet:
-        stage = Stage(crew.address, client, quiet, crew.board, crew.durability)
+        stage = Stage(crew.address, client, quiet, crew.board, crew.durability, crew.most_piped)
         books = [Notebook(crew.directory / f"{index}-{slot}.note") for slot in range(crew.slots)]
         players = [Player(stage, book, crew.seed, index, slot) for slot, book in enumerate(books)]
         while not crew.ending.value:
@@ -80,7 +81,8 @@ def _noted(crew: Crew, index: int, player: Player) -> Iterator[None]:
     except Exception:
         crew.board.count(index, WRONG)
         with (crew.directory / f"{index}.wrong").open("a") as file:
-            again = f"python -m tests.soak --story {story.id} --durability {crew.durability}"
+            how = f"--durability {crew.durability} --piped {crew.most_piped}"
+            again = f"python -m tests.soak --story {story.id} {how}"
             file.write(f"story {story.id} (seed {story.id.seed})\n{traceback.format_exc()}  again: {again}\n")
         with contextlib.suppress(bw.BackwireError):
             player.forsake()

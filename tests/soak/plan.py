@@ -53,8 +53,11 @@ class Story:
     deeds: tuple[Deed, ...]
 
 
-def drawn_story(id: StoryId, *, durable: bool) -> Story:  # noqa: A002
-    """Returns the story of this id; only sessions that are `durable` have checkpoints."""
+def drawn_story(id: StoryId, *, durable: bool, most_piped: int = MOST_PIPED) -> Story:  # noqa: A002
+    """Returns the story of this id; only sessions that are `durable` have checkpoints.
+
+    A pipeline trains on up to `most_piped` batches.
+    """
     draw, deeds, saved = np.random.default_rng(list(id)), [], set[str]()
     numbers = iter(range(1, 1 << 30))
     kinds = ["train"] * 8 + ["pipe"] * 3 + ["passes"] * 3 + ["stay", "switch"] + ["save", "restore"] * durable
@@ -69,7 +72,7 @@ def drawn_story(id: StoryId, *, durable: bool) -> Story:  # noqa: A002
             saved = saved if kind == "stay" else set()
             deeds += [Deed("fork"), Deed(kind)]
         else:
-            many = int(draw.integers(1, MOST_PIPED + 1)) if kind == "pipe" else 1
+            many = int(draw.integers(1, most_piped + 1)) if kind == "pipe" else 1
             batches = tuple(next(numbers) for _ in range(many))
             deeds.append(Deed(kind, batches, "", *_trouble(draw, kind)))
     return Story(id, TASKS[sum(id) % len(TASKS)], tuple(deeds))

@@ -31,6 +31,7 @@ class Stage:
         quiet: A client of a server that nothing befalls.
         board: Where what happens is counted.
         durability: That of the sessions.
+        most_piped: The most batches that a pipeline trains on.
     """
 
     address: str
@@ -38,6 +39,7 @@ class Stage:
     quiet: bw.Client
     board: Board
     durability: Durability
+    most_piped: int
 
 
 class Player:
@@ -86,7 +88,8 @@ class Player:
 
     def _begin(self) -> None:
         id = StoryId(*self._slot, self._notebook.last.number)  # noqa: A001
-        self.story = drawn_story(id, durable=self._stage.durability != "memory")
+        stage = self._stage
+        self.story = drawn_story(id, durable=stage.durability != "memory", most_piped=stage.most_piped)
         self._session = None
 
     def _create(self) -> None:

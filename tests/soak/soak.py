@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from tests.faults.server import Server
 from tests.soak.board import CALLS, GOOD, HAPPENINGS, REFUSALS, STORIES, Board
 from tests.soak.clients import Clients, Crew, new_ending
 from tests.soak.memory import Curve, Holding, holding
+from tests.soak.plan import MOST_PIPED
 
 import backwire as bw
 from backwire._info import Durability
@@ -23,14 +25,24 @@ SAMPLE_SECONDS = 0.25
 SETTLE_SECONDS = 15.0
 DRAIN_SECONDS = 20.0
 GRACE = "300s"
+REPORT = 100_000
+"""After how many calls it is told how far it is."""
 """Longer than DRAIN_SECONDS, so that a call that is left in progress shows."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How long and how much; with fewer `places` than clients, calls are refused and come again."""
+    """How long and how much.
+
+    Attributes:
+        seconds: After how many it ends in any case.
+        calls: After how many calls it ends; None for as many as those seconds allow.
+        places: The most calls at a time; with fewer than clients, calls are refused and come again.
+        most_piped: The most batches that a pipeline trains on.
+    """
 
     seconds: float
+    calls: int | None = None
     sessions: int = 32
     clients: int = 6
     workers: int = 1
@@ -38,6 +50,7 @@ class Size:
     seed: int = 0
     kill_seconds: float = 4.0
     places: int | None = None
+    most_piped: int = MOST_PIPED
 
 
 @dataclass
@@ -101,15 +114,21 @@ def _started(launcher: Launcher, directory: Path, workers: int, flags: tuple[str
 
 def _crew(size: Size, address: str, quiet: str, directory: Path, board: Board) -> Crew:
     slots = -(-size.sessions // size.clients)
-    return Crew(address, quiet, directory, board, new_ending(), size.seed, slots, size.durability)
+    return Crew(address, quiet, directory, board, new_ending(), size.seed, slots, size.durability, size.most_piped)
 
 
 def _run(crew: Crew, size: Size, server: SoakedServer, out: Outcome) -> None:
-    draw, began = np.random.default_rng([size.seed, os.getpid()]), time.monotonic()
+    draw, began, told = np.random.default_rng([size.seed, os.getpid()]), time.monotonic(), 0
     with Clients(crew, size.clients) as clients:
         next_kill = began + float(draw.exponential(size.kill_seconds))
         while (now := time.monotonic()) < began + size.seconds:
-            out.curve.add(crew.board.total(CALLS), holding(server.process).resident)
+            calls = crew.board.total(CALLS)
+            if size.calls is not None and calls >= size.calls:
+                break
+            out.curve.add(calls, holding(server.process).resident)
+            if calls // REPORT > told:
+                told = calls // REPORT
+                sys.stderr.write(f"{calls:,} calls, {out.curve.resident[-1]:.0f} MB resident\n")
             if now > next_kill:
                 clients.kill(draw)
                 next_kill = now + float(draw.exponential(size.kill_seconds))
