@@ -179,8 +179,6 @@ class Config:
             )
         self._check_extras()
         self._check_shared()
-        if encrypted and self.worker_port is not None:
-            raise ConfigError("--worker-port does not go with --tls-certificate: workers' ports are not encrypted")
         if self.limits.max_message_bytes < LEAST_MESSAGE_BYTES:
             raise ConfigError(
                 f"--max-message-bytes {self.limits.max_message_bytes} is less than {LEAST_MESSAGE_BYTES}; chunks of "

@@ -129,7 +129,8 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
             "worker_port",
             read_port,
             "PORT",
-            "the first of as many ports as there are workers, on which clients on other machines reach them directly",
+            "the first of as many ports as there are workers, on which clients on other machines reach them directly, "
+            "encrypted where the server's address is",
             unset="none: only clients on this machine do",
         ),
         Option(

@@ -243,7 +243,6 @@ def test_times_are_written_in_the_usual_ways(text: str, value: float) -> None:
         (["--peer-ca", __file__, "--tls-certificate", __file__, "--tls-key", __file__], "--peer-ca goes with --shared"),
         (["--tokens", "/nowhere/tokens.toml"], "is no file that can be read"),
         (["--tokens", "bw_secret"], "this is what such a file has in it"),
-        (["--tls-certificate", __file__, "--tls-key", __file__, "--worker-port", "50052"], "not encrypted"),
     ],
 )
 def test_what_lets_clients_in_must_go_together(flags: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.access.conftest import Authority
 
 import backwire as bw
 from backwire import _direct
@@ -92,6 +93,36 @@ def test_the_ports_of_workers_are_used_on_the_host_of_the_server(start: Any) -> 
         sessions = [create(client) for _ in range(2)]
         assert {session.info().address for session in sessions} == {f":{port}", f":{port + 1}"}
         assert all(map(is_direct, sessions))
+
+
+def test_where_traffic_is_encrypted_the_ports_of_workers_encrypt_and_ask_clients_who_they_are(
+    start: Any, tmp_path: Path
+) -> None:
+    authority, port = Authority("ours"), free_ports()
+    pair = authority.issue("trainer", host="localhost")
+    files = {"ca.crt": authority.certificate, "tls.crt": pair.certificate, "tls.key": pair.key}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o600)
+    kept = {"--client-ca": "ca.crt", "--tls-certificate": "tls.crt", "--tls-key": "tls.key"}
+    flags = [word for flag, name in kept.items() for word in (flag, str(tmp_path / name))]
+    server = start(*flags, "--worker-port", str(port))
+    target = f"localhost:{server.address.rpartition(':')[2]}"
+    ours = bw.TLS(root_certificates=authority.certificate, private_key=pair.key, certificate_chain=pair.certificate)
+    with bw.connect(target, tls=ours) as client:
+        session = create(client)
+        assert session.info().address in {f":{port}", f":{port + 1}"}
+        assert is_direct(session)
+        assert session.train_step({}).loss == 5.0
+        worker = f"localhost{session.info().address}"
+        with bw.connect(worker, tls=ours) as past_the_front:
+            assert past_the_front.session(session.id).train_step({}).loss == 1.25
+        for tls in (bw.TLS(root_certificates=authority.certificate), False):
+            with (
+                bw.connect(worker, tls=tls, retry=bw.Retry(attempts=1)) as stranger,
+                pytest.raises(bw.UnavailableError),
+            ):
+                stranger.session(session.id)
 
 
 def free_ports() -> int:

@@ -63,9 +63,11 @@ class Server:
         inspection: Inspection = NOTHING,
         tracer: "Tracer | None" = None,
         executor: Executor = Executor.NUMPY,
+        encrypted: str = "",
     ) -> None:
         """Binds `HOST:PORT` or `unix:PATH`; raises OSError when that is not possible.
 
+        `encrypted` is another `HOST:PORT`, for a server with a certificate that listens on a unix socket besides.
         `home` is what its sessions tell of where they are. With a data directory, which the process must have for
         itself, it has the sessions in there that are its own. Calls are traced where there is a tracer. The executor
         is that of sessions which name none.
@@ -102,6 +104,8 @@ class Server:
         add_inspection(self._server, inspection, reception.identify)
         try:
             self.address = bind(self._server, listen, credentials_of(access))
+            if encrypted:
+                bind(self._server, encrypted, credentials_of(access))
         except OSError:
             self._store.close()
             raise

@@ -10,14 +10,32 @@ from backwire_server.sessions.limits import Limits, TenantLimits
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker is.
+
+    Attributes:
+        listen: Where it listens for the process that has the server's address.
+        target: Where that process reaches it.
+        address: Where clients do, as its sessions tell them.
+        encrypted: Where it listens for clients besides, encrypted as the server's address is; empty for nowhere.
+    """
+
+    listen: str
+    target: str
+    address: str
+    encrypted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
-    """Where a worker listens, and what its sessions tell of that; the settings of the server that concern it.
+    """Where a worker listens, and what its sessions tell of that, as in Place; the server's settings that concern it.
 
     `index` is its number, from 0, among `count` workers; `replica` the name of its server, empty for one alone.
     """
 
     listen: str
     address: str
+    encrypted: str
     tag: str
     index: int
     count: int
@@ -44,17 +62,19 @@ class Assignment:
         return cls(**{name: PARTS[name](**value) if name in PARTS else value for name, value in data.items()})
 
 
-def assign(settings: Config, listen: str, address: str, tag: str, index: int) -> Assignment:
+def assign(settings: Config, place: Place, tag: str, index: int) -> Assignment:
     """Returns the assignment of one of the server's workers, counted from 0.
 
-    It knows callers by their tokens; what encrypts is before it, in the process that has the server's address.
+    It knows callers by their tokens; what encrypts is before it, in the process that has the server's address, unless
+    clients reach it past that.
     Sessions and bytes are shared out, so that together they are what the server may have; a message always fits.
     """
     limits, capacity, count = settings.limits, settings.capacity, settings.worker_count
     keeping, disk = settings.keeping, settings.keeping.max_disk_bytes
     return Assignment(
-        listen=listen,
-        address=address,
+        listen=place.listen,
+        address=place.address,
+        encrypted=place.encrypted,
         tag=tag,
         index=index,
         count=count,
@@ -64,7 +84,7 @@ def assign(settings: Config, listen: str, address: str, tag: str, index: int) ->
         access_log=settings.access_log,
         tracing=settings.tracing,
         tuning=settings.tuning,
-        access=Access(tokens=settings.access.tokens),
+        access=settings.access if place.encrypted else Access(tokens=settings.access.tokens),
         keeping=replace(keeping, max_disk_bytes=None if disk is None else _share(disk, index, count)),
         limits=replace(
             limits,

@@ -16,7 +16,7 @@ from backwire_server.config_values import LONGEST_SOCKET_PATH
 from backwire_server.sessions.errors import NoWorker, SessionError, SessionLost
 from backwire_server.sessions.info import request_slot, slot_of
 from backwire_server.telemetry.collecting import Staff
-from backwire_server.workers.assignment import assign
+from backwire_server.workers.assignment import Place, assign
 from backwire_server.workers.process import WorkerProcess, remove
 from backwire_server.workers.routing import new_tag, tag_of
 
@@ -46,7 +46,7 @@ class Supervisor:
         self._settings = settings
         self._descriptor = descriptor
         self._tags: dict[int, str] = {}
-        self._directory = _private_directory() if settings.worker_port is None else None
+        self._directory = None if self._by_ports_alone else _private_directory()
         self._workers: dict[str, WorkerProcess] = {}
         self._lost: dict[str, None] = {}
         self._changed = asyncio.Event()
@@ -144,9 +144,9 @@ class Supervisor:
 
     async def _start(self, index: int) -> WorkerProcess:
         tag = new_tag()
-        listen, target, address = self._addresses(index, tag)
-        assignment = assign(self._settings, listen, address, tag, index)
-        worker = await WorkerProcess.start(assignment, target, self._descriptor, lambda: self.on_change())
+        place = self._place(index, tag)
+        assignment = assign(self._settings, place, tag, index)
+        worker = await WorkerProcess.start(assignment, place.target, self._descriptor, lambda: self.on_change())
         self._workers[tag] = worker
         self._tags[index] = tag
         self.on_change()
@@ -188,7 +188,7 @@ class Supervisor:
         if len(self._lost) > REMEMBERED:
             del self._lost[next(iter(self._lost))]
         self.on_change()
-        remove(self._addresses(index, worker.tag)[1])
+        remove(self._place(index, worker.tag).target)
         if not self._stopping:
             self.restarts += 1
             told = "worker %d (process %d) ended with status %s; it is replaced, its sessions in memory alone are lost"
@@ -196,15 +196,21 @@ class Supervisor:
         self._closing.append(asyncio.create_task(worker.close()))
         self._closing = [task for task in self._closing if not task.done()]
 
-    def _addresses(self, index: int, tag: str) -> tuple[str, str, str]:
-        """Returns where a worker listens, where this process reaches it, and where clients do."""
-        if self._directory is not None:
-            path = f"unix:{self._directory / tag}"
-            return path, path, path
+    @property
+    def _by_ports_alone(self) -> bool:
+        """Whether workers have no sockets: this process calls them at their ports, which are not encrypted."""
+        return self._settings.worker_port is not None and self._settings.access.tls_certificate is None
+
+    def _place(self, index: int, tag: str) -> Place:
         host = self._settings.listen.rpartition(":")[0]
         port = (self._settings.worker_port or 0) + index
-        here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
-        return f"{host}:{port}", f"{here}:{port}", f":{port}"
+        if self._directory is None:
+            here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
+            return Place(f"{host}:{port}", f"{here}:{port}", f":{port}")
+        path = f"unix:{self._directory / tag}"
+        if self._settings.worker_port is None:
+            return Place(path, path, path)
+        return Place(path, path, f":{port}", encrypted=f"{host}:{port}")
 
 
 def no_worker() -> NoWorker:
