@@ -79,6 +79,7 @@ def _serve(settings: Config, stop: threading.Event, descriptor: int | None) -> b
             Inspection(settings.reflection, settings.channelz),
             tracer,
             Executor(settings.tuning.executor),
+            devices=settings.tuning.jax_devices,
         )
         with serving(settings, server.metrics.exposition):
             _announce(server.address)

@@ -146,6 +146,12 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
             "NAME",
             f"what computes sessions that name none: {' or '.join(EXECUTORS)}, which takes the extra `jax`",
         ),
+        Option(
+            "jax_devices",
+            read_count,
+            "N",
+            "over how many devices of JAX each process splits the batches of its sessions that compute by it",
+        ),
         Option("tune_blas", read_flag, "", "choose OpenBLAS kernels where OpenBLAS itself misjudges the CPU"),
         Option("tune_allocator", read_flag, "", "keep freed memory, up to 512MiB in each process, for large messages"),
     ],

@@ -31,12 +31,14 @@ class Tuning:
         tune_blas: Whether OpenBLAS is told which kernels fit the CPU.
         tune_allocator: Whether freed memory is kept for the next large message.
         executor: What computes the sessions that name no executor: `numpy` or `jax`.
+        jax_devices: Over how many devices the sessions that compute by JAX split their batches.
     """
 
     compute_threads: int | None = None
     tune_blas: bool = True
     tune_allocator: bool = True
     executor: str = "numpy"
+    jax_devices: int = 1
 
 
 def prepare(tuning: Tuning, environment: MutableMapping[str, str]) -> None:

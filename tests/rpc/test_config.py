@@ -59,6 +59,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "worker_port": ("50052", 50052),
     "compute_threads": ("2", 2),
     "executor": ("jax", "jax"),
+    "jax_devices": ("4", 4),
     "tune_blas": ("no", False),
     "tune_allocator": ("off", False),
     "max_message_bytes": ("8MiB", 8 * MiB),

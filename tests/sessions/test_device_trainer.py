@@ -21,7 +21,7 @@ from backwire_server.sessions.calls import (
     ZeroCall,
 )
 from backwire_server.sessions.errors import Cancelled, NonFiniteGradient
-from backwire_server.sessions.executors import Executor
+from backwire_server.sessions.executors import DEVICES, Executor
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
@@ -153,7 +153,9 @@ def test_a_caller_that_is_gone_changes_nothing(pair: Any, scope: Any) -> None:
     perform(session, TRAIN)
 
 
-def test_memory_of_the_device_counts(network: Callable[..., SessionSpec]) -> None:
+def test_memory_of_each_device_counts(network: Callable[..., SessionSpec], monkeypatch: pytest.MonkeyPatch) -> None:
     spec = network()
     trainable = 4 * (20 + 10)
-    assert replace(spec, executor=Executor.JAX).state_bytes == spec.state_bytes + 2 * trainable * 3
+    for count in (1, 4):
+        monkeypatch.setattr(DEVICES, "count", count)
+        assert replace(spec, executor=Executor.JAX).state_bytes == spec.state_bytes + count * 2 * trainable * 3

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from backwire_server.engine import ops as _ops  # noqa: F401  # fills the operator table
+from backwire_server.engine.batches import batch_of, batched_inputs, symbols
 from backwire_server.engine.builder import Builder
-from backwire_server.engine.dims import Symbolic, show
+from backwire_server.engine.dims import Symbolic
 from backwire_server.engine.errors import NotSplittable
 from backwire_server.engine.graph import Array, Graph, Node, TensorType
 from backwire_server.engine.replay import replay
@@ -27,8 +28,8 @@ class Split:
     """How batches of a graph are cut. Raises NotSplittable for a graph whose batches cannot be; see `parts`."""
 
     def __init__(self, graph: Graph) -> None:
-        self._batch = _batch_of(graph)
-        self._cut = [item.name for item in graph.inputs if item.type.shape[:1] == (self._batch,)]
+        self._batch = batch_of(graph)
+        self._cut = batched_inputs(graph, self._batch)
         types = _types(graph)
         if graph.updates:
             raise NotSplittable(
@@ -114,37 +115,6 @@ def _rows(size: int, count: int) -> Iterator[slice]:
         start = stop
 
 
-def _batch_of(graph: Graph) -> Symbolic:
-    """Returns the symbol that the first axis of inputs has; no other axis of an input may have it."""
-    found: Symbolic | None = None
-    for index, item in enumerate(graph.inputs):
-        field = f"graph.inputs[{index}]"
-        first = item.type.shape[0] if item.type.shape else 1
-        if isinstance(first, Symbolic):
-            if found is not None and first != found:
-                raise NotSplittable(
-                    f"input {item.name!r} is {item.type}, but the first axis of others is {found}; batches are cut "
-                    "along the first axis, so give all inputs the same there",
-                    field=field,
-                )
-            found = first
-    if found is None:
-        names = ", ".join(f"{item.name!r} is {item.type}" for item in graph.inputs) or "it has no inputs"
-        raise NotSplittable(
-            f"no input of the graph has a first axis of any size, along which batches could be cut ({names}); declare "
-            "the inputs that examples come in with a name such as 'batch' for their first axis",
-            field="graph.inputs",
-        )
-    for index, item in enumerate(graph.inputs):
-        if any(isinstance(dim, Symbolic) and _names(dim) & _names(found) for dim in item.type.shape[1:]):
-            raise NotSplittable(
-                f"input {item.name!r} has shape {show(item.type.shape)}, but batches are cut along {found}; make that "
-                "its first axis and no other, or train without data_parallel",
-                field=f"graph.inputs[{index}]",
-            )
-    return found
-
-
 def _types(graph: Graph) -> dict[str, TensorType | None]:
     """Returns the type of each value, None where it is not known before the graph runs."""
     builder = Builder(training=True, abstract=True)
@@ -157,8 +127,4 @@ def _types(graph: Graph) -> dict[str, TensorType | None]:
 
 
 def _mentions(type_: TensorType, batch: Symbolic) -> bool:
-    return any(isinstance(dim, Symbolic) and _names(dim) & _names(batch) for dim in type_.shape)
-
-
-def _names(dim: Symbolic) -> set[str]:
-    return {name for monomial in dim.terms for name in monomial}
+    return any(isinstance(dim, Symbolic) and symbols(dim) & symbols(batch) for dim in type_.shape)

@@ -22,7 +22,7 @@ from backwire_server.rpc.methods import SERVICE, handlers
 from backwire_server.rpc.rates import Rates
 from backwire_server.rpc.servicer import GradientServicer
 from backwire_server.rpc.status import Observer
-from backwire_server.sessions.executors import Executor
+from backwire_server.sessions.executors import DEVICES, Executor
 from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import UNLIMITED, Limits, TenantLimits
 from backwire_server.sessions.processors import Processors
@@ -64,17 +64,19 @@ class Server:
         tracer: "Tracer | None" = None,
         executor: Executor = Executor.NUMPY,
         encrypted: str = "",
+        devices: int = 1,
     ) -> None:
         """Binds `HOST:PORT` or `unix:PATH`; raises OSError when that is not possible.
 
         `encrypted` is another `HOST:PORT`, for a server with a certificate that listens on a unix socket besides.
         `home` is what its sessions tell of where they are. With a data directory, which the process must have for
         itself, it has the sessions in there that are its own. Calls are traced where there is a tracer. The executor
-        is that of sessions which name none.
+        is that of sessions which name none; those that compute by JAX split their batches over so many devices.
         """
         keyring = Keyring(Path(access.tokens), tenants) if access.tokens else None
         limits_of = keyring.limits_of if keyring else lambda _: tenants
         self.admission = Admission(capacity, limits_of, lambda: keyring is not None and keyring.crowded)
+        DEVICES.count = devices
         vault = open_vault(keeping, limits, home.owns, home.replica)
         processors = Processors(capacity.computations)
         CREW.most = usable_cores() - 1 if capacity.max_helpers is None else capacity.max_helpers

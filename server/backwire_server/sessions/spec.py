@@ -10,7 +10,7 @@ from backwire_server.engine.graph import Graph
 from backwire_server.optim import FlatLayout, Optimizer
 from backwire_server.parallel.split import MOST_PARTS, Split
 from backwire_server.sessions.errors import GraphTooLarge, InvalidRequest
-from backwire_server.sessions.executors import Executor
+from backwire_server.sessions.executors import DEVICES, Executor
 from backwire_server.sessions.initializers import Initializer
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import shape_of, trainable_layout
@@ -76,8 +76,8 @@ class SessionSpec:
         layout = trainable_layout(self.graph)
         trainable = sum(size * dtype.itemsize for dtype, size in layout.sizes.items())
         vectors = 1 + _optimizer_vectors(self.optimizer, layout)
-        on_device = 0 if self.executor is Executor.NUMPY else 2 * vectors  # what steps lead from, and what they lead to
-        return self.value_bytes + trainable * (vectors + on_device)
+        states = 0 if self.executor is Executor.NUMPY else 2 * DEVICES.count  # what steps lead from, what they lead to
+        return self.value_bytes + trainable * (vectors + states * vectors)
 
     def without_sources(self) -> "SessionSpec":
         """Returns the same without first values, for a session that has them."""

@@ -11,14 +11,20 @@ from typing import Any
 import numpy as np
 
 from backwire_server.machine import KERNEL_VARIABLE, THREAD_VARIABLES, cpu
+from backwire_server.sessions.executors import DEVICES
 
 NONE = "none"
 JAX = "jax"
 
 
-@cache
 def environment() -> Mapping[str, str]:
     """Returns by name what this process computes with; the kernel of BLAS is what it was told, where it was told."""
+    version = _version(JAX)
+    return {**_machine(), JAX: version if DEVICES.count == 1 else f"{version} on {DEVICES.count} devices"}
+
+
+@cache
+def _machine() -> Mapping[str, str]:
     blas = _blas()
     return {
         "machine": platform.machine(),
@@ -28,7 +34,6 @@ def environment() -> Mapping[str, str]:
         "blas kernel": os.environ.get(KERNEL_VARIABLE, "chosen by itself"),
         "compute threads": os.environ.get(THREAD_VARIABLES[0], "chosen by itself"),
         "numba": _version("numba"),
-        JAX: _version(JAX),
     }
 
 
@@ -50,6 +55,7 @@ def _blas() -> Mapping[str, Any]:
     return found
 
 
+@cache
 def _version(distribution: str) -> str:
     try:
         return metadata.version(distribution)

@@ -69,6 +69,7 @@ def _server(assignment: Assignment, tracer: "Tracer | None") -> "Server":
         tracer=tracer,
         executor=Executor(assignment.tuning.executor),
         encrypted=assignment.encrypted,
+        devices=assignment.tuning.jax_devices,
     )
 
 

@@ -7,13 +7,15 @@ import numpy as np
 
 from backwire_server.engine.builder import RANDOM_KEY
 from backwire_server.engine.cost import Admit, Cost
-from backwire_server.engine.graph import Array
+from backwire_server.engine.graph import Array, Graph
 from backwire_server.engine.model import Model
 from backwire_server.engine.plan import Plan
+from backwire_server.engine.plan_cache import PlanCache
 from backwire_server.engine.runner import Pool
 from backwire_server.engine.stopping import Stop
 from backwire_server.xla.optimizing import TracedOptimizer
 from backwire_server.xla.running import DevicePool
+from backwire_server.xla.sharding import Sharding
 from backwire_server.xla.stepping import CompiledStep, DeviceState, Stepped
 
 CACHED_STEPS = 4  # of each plan: optimizers of sessions that share it
@@ -24,9 +26,17 @@ class XlaModel(Model):
 
     A computation that has begun is not stopped, and how long XLA compiles is not limited. What `stop` and
     `compile_seconds` end is the rest.
+
+    Attributes:
+        sharding: How values lie on several devices; None where there is one.
     """
 
     by_node = False
+
+    def __init__(self, graph: Graph | PlanCache, *, devices: int = 1, **given: Any) -> None:
+        """As of Model; raises TooFewDevices where JAX does not find as many."""
+        super().__init__(graph, **given)
+        self.sharding = Sharding.over(self.graph, devices)
 
     def train_step(
         self,
@@ -55,11 +65,12 @@ class XlaModel(Model):
 
     def _compiled_step(self, plan: Plan, optimizer: TracedOptimizer, outputs: Sequence[str]) -> CompiledStep:
         steps = plan.program.compiled
-        if (found := steps.get(optimizer.key)) is None:
+        key = (optimizer.key, self.sharding and self.sharding.count)
+        if (found := steps.get(key)) is None:
             if len(steps) > CACHED_STEPS:
                 steps.clear()
-            found = steps[optimizer.key] = CompiledStep(plan, optimizer, outputs, tuple(self.graph.updates))
+            found = steps[key] = CompiledStep(plan, optimizer, outputs, tuple(self.graph.updates), self.sharding)
         return cast(CompiledStep, found)
 
     def _new_pool(self, plan: Plan) -> Pool:
-        return DevicePool(plan.program)
+        return DevicePool(plan.program, self.sharding)

@@ -12,6 +12,7 @@ from backwire_server.engine.graph import Array
 from backwire_server.engine.program import Program
 from backwire_server.engine.stopping import NEVER, Stop
 from backwire_server.xla.registry import numerics
+from backwire_server.xla.sharding import Sharding
 from backwire_server.xla.tracing import Check, arguments, heed, trace
 
 COMPILED = "xla"
@@ -28,14 +29,15 @@ class Compiled:
         targets: The names of what it computes, in order: the program's targets without those that it is given.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, sharding: Sharding | None = None) -> None:
         """Compiles nothing yet: that is done when it is called for the first time."""
         self._program = program
         self.arguments = arguments(program)
         held = {*program.feeds, *program.known}
         self.targets = tuple(dict.fromkeys(name for name in program.targets if name not in held))
         self._checks: Sequence[Check] = ()
-        self._function = jax.jit(self._traced)
+        lying = sharding.of(self.arguments, program.types, None) if sharding else [None] * len(self.arguments)
+        self._function = jax.jit(self._traced, in_shardings=lying)
 
     def __call__(self, values: Sequence[Any]) -> dict[str, Any]:
         """Returns the targets by name, computed, on the device; raises NotTraceable and InvalidValue naming the node.
@@ -59,9 +61,9 @@ class Compiled:
 class DeviceRunner:
     """Runs a program; see `engine.runner.Runner`. What is kept for a later program stays on the device."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, sharding: Sharding | None = None) -> None:
         self._program = program
-        self._compiled = compiled(program)
+        self._compiled = compiled(program, sharding)
         self._constants = {name: program.known[name] for name in self._compiled.arguments if name in program.known}
         self.kept_bytes = sum(nbytes(program.types.get(program.targets[place])) for place in program.kept)
 
@@ -89,8 +91,9 @@ class DevicePool:
     They hold nothing of a pass, so that all of its passes may use them.
     """
 
-    def __init__(self, program: Program) -> None:
-        self.forward = DeviceRunner(program)
+    def __init__(self, program: Program, sharding: Sharding | None = None) -> None:
+        self._sharding = sharding
+        self.forward = DeviceRunner(program, sharding)
 
     def lease(self) -> "DevicePool":
         """Returns itself."""
@@ -98,16 +101,17 @@ class DevicePool:
 
     def backward(self, program: Program) -> DeviceRunner:
         """Returns the runner of a backward program."""
-        return DeviceRunner(program)
+        return DeviceRunner(program, self._sharding)
 
     def clear(self) -> None:
         """Does nothing: what is compiled stays with the plan."""
 
 
-def compiled(program: Program) -> Compiled:
-    """Returns the program as a function, the same one for all who ask."""
+def compiled(program: Program, sharding: Sharding | None = None) -> Compiled:
+    """Returns the program as a function, the same one for all who ask with the same number of devices."""
     with _MUTEX:
-        found = program.compiled.get(COMPILED)
+        key = (COMPILED, sharding and sharding.count)
+        found = program.compiled.get(key)
         if found is None:
-            found = program.compiled[COMPILED] = Compiled(program)
+            found = program.compiled[key] = Compiled(program, sharding)
         return cast(Compiled, found)

@@ -12,6 +12,7 @@ from backwire_server.engine.plan import Plan, update_name
 from backwire_server.engine.program import Program
 from backwire_server.xla.optimizing import Memory, TracedOptimizer, square_of
 from backwire_server.xla.registry import numerics
+from backwire_server.xla.sharding import Sharding
 from backwire_server.xla.tracing import Check, Traced, arguments, heed, trace
 
 SMALLEST_SQUARE = 1e-30
@@ -44,7 +45,12 @@ class CompiledStep:
     """
 
     def __init__(
-        self, plan: Plan, optimizer: TracedOptimizer, outputs: Sequence[str], updates: Collection[str]
+        self,
+        plan: Plan,
+        optimizer: TracedOptimizer,
+        outputs: Sequence[str],
+        updates: Collection[str],
+        sharding: Sharding | None = None,
     ) -> None:
         """Compiles nothing yet: that is done when it runs for the first time."""
         assert plan.usual is not None
@@ -59,7 +65,8 @@ class CompiledStep:
         self._constants = [(name, known[name]) for name in names if name in known]
         self.backward_bytes = backward.program.schedule.peak_bytes
         self._checks: Sequence[Check] = ()
-        self._function = jax.jit(self._traced, donate_argnums=1, keep_unused=True)
+        lying = {} if sharding is None else self._lying(sharding)
+        self._function = jax.jit(self._traced, donate_argnums=1, keep_unused=True, **lying)
 
     def run(self, state: DeviceState, spare: DeviceState, feeds: Mapping[str, Any], figures: Array) -> Stepped | None:
         """Returns what the step computed; `state` is left as it is, and the memory of `spare` is used up.
@@ -79,6 +86,12 @@ class CompiledStep:
             return None
         found = {name: np.asarray(array) for name, array in outputs.items()}
         return Stepped(after, square**0.5, loss, found, {name: np.asarray(array) for name, array in updates.items()})
+
+    def _lying(self, sharding: Sharding) -> dict[str, Any]:
+        """Returns where arguments and results lie, as `jax.jit` wants it: each device has all but batches."""
+        types, each = {**self._backward.program.types, **self._plan.program.types}, sharding.everywhere
+        feeds = sharding.of(self.feeds, types, each)
+        return {"in_shardings": (each, each, feeds, each, each), "out_shardings": (each, each, None, each, each, each)}
 
     def _traced(
         self, state: DeviceState, _: DeviceState, given: Sequence[Any], constants: Sequence[Any], figures: Any
@@ -102,10 +115,13 @@ def _values(names: Sequence[str], program: Program, traced: Traced) -> dict[str,
     return {name: traced.values[value] for name, value in zip(names, program.targets, strict=True)}
 
 
-def uploaded(parameters: Mapping[str, Array], memory: Mapping[str, Mapping[str, Array]]) -> DeviceState:
-    """Returns copies on the device."""
+def uploaded(
+    parameters: Mapping[str, Array], memory: Mapping[str, Mapping[str, Array]], sharding: Sharding | None
+) -> DeviceState:
+    """Returns copies on the device, or on each."""
+    copied = _COPIED if sharding is None else jax.jit(_copy, out_shardings=sharding.everywhere)
     with numerics():
-        found = _COPIED((dict(parameters), {name: dict(each) for name, each in memory.items()}))
+        found = copied((dict(parameters), {name: dict(each) for name, each in memory.items()}))
         return DeviceState(*jax.block_until_ready(found))
 
 
@@ -115,4 +131,8 @@ def room_for(state: DeviceState) -> DeviceState:
         return DeviceState(*jax.tree.map(jnp.zeros_like, (state.parameters, state.memory)))
 
 
-_COPIED = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
+
+
+_COPIED = jax.jit(_copy)
