@@ -1,5 +1,6 @@
 """Checkpoints are copied to an object store, and a server whose directory is lost goes on from them."""
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,29 @@ fsspec = pytest.importorskip("fsspec")
 Start = Callable[..., SessionStore]
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """A service with the interface of S3 on this machine, that has a bucket."""
+    pytest.importorskip("s3fs")
+    moto = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "anybody's")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        fsspec.filesystem("s3").mkdir("trainings")
+        yield "trainings"
+    moto.stop()
+
+
+@pytest.fixture(params=["memory", "file", "s3"])
 def url(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """An empty store."""
-    found = f"{request.param}://{tmp_path}/store"
+    place = f"{request.getfixturevalue('s3')}/{tmp_path.name}" if request.param == "s3" else tmp_path
+    found = f"{request.param}://{place}/store"
     yield found
     files, root = fsspec.core.url_to_fs(found)
     if files.exists(root):

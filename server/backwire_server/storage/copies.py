@@ -66,10 +66,6 @@ class Copies:
         """Has the copies of a session removed soon."""
         self._writing.submit(self._attempt, partial(self._remove, session_id), session_id)
 
-    def session_ids(self) -> list[str]:
-        """Returns the sessions of which there are copies; raises OSError."""
-        return sorted(name for name in self._names("") if self._numbers(name))
-
     def restore(self, is_mine: Callable[[str], bool], place: Place) -> None:
         """Makes the sessions that are mine again, each as it was at its newest checkpoint.
 
