@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 from backwire import _files, _inspection, _messages
 from backwire._call import Call, Upload
 from backwire._graph import Graph, as_graph
-from backwire._info import Durability, Executor, SessionInfo, session_info
+from backwire._info import Durability, Executor, Precision, SessionInfo, session_info
 from backwire._inspection import GraphDescription, OpInfo
 from backwire._optimizers import Optimizer
 from backwire._status import ServerStatus, SessionHistory, server_status, session_history
@@ -27,6 +27,7 @@ def create_session(
     max_staleness: int | None,
     executor: Executor | None,
     data_parallel: int,
+    precision: Precision,
 ) -> Call[SessionInfo]:
     """Returns the call of `Client.create_session`."""
     unique = _messages.new_request_id(request_id)
@@ -39,6 +40,7 @@ def create_session(
         max_staleness=max_staleness,
         executor=executor,
         data_parallel=data_parallel,
+        precision=precision,
     )
     return Call("CreateSession", request, _session, unique)
 

@@ -16,7 +16,7 @@ from backwire._errors import InvalidRequestError
 from backwire._files import File
 from backwire._following import FollowingChannel
 from backwire._graph import Graph, as_graph
-from backwire._info import Durability, Executor, SessionInfo
+from backwire._info import Durability, Executor, Precision, SessionInfo
 from backwire._inspection import GraphDescription, OpInfo
 from backwire._optimizers import Optimizer
 from backwire._retry import Retry
@@ -135,6 +135,7 @@ class Client:
         *,
         max_staleness: int | None = None,
         data_parallel: int = 1,
+        precision: Precision = "float32",
         durability: Durability | None = None,
         executor: Executor | None = None,
         request_id: str | None = None,
@@ -150,6 +151,8 @@ class Client:
             data_parallel: In how many parts each TrainStep computes its batch, on as many processors as far as the
                 server has them. The loss must be a mean over the first axis of the inputs. The gradient is the weighted
                 mean of the parts', so the bits depend on this number, but not on which part is done how fast.
+            precision: What products of float32 values are computed in. With `"bfloat16"`, those of layers, convolutions
+                and attention take operands of 8 bits of precision, and parameters stay float32.
             max_staleness: The most steps that may be applied between a pass and its Backward, which raises
                 StalePassError past that; None for any number.
             durability: What an acknowledged mutation outlives: `"memory"` nothing, `"journal"` the server's process,
@@ -176,6 +179,7 @@ class Client:
             max_staleness=max_staleness,
             executor=executor,
             data_parallel=data_parallel,
+            precision=precision,
         )
         return self._session(self._transport.naming(REQUEST_KEY, call.request_id or "").send(call, timeout), sent)
 

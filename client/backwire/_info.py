@@ -12,6 +12,7 @@ from backwire_api.v1 import graph_pb2, optimizer_pb2
 
 Durability = Literal["memory", "journal", "fsync"]
 Executor = Literal["numpy", "jax"]
+Precision = Literal["float32", "bfloat16"]
 
 DURABILITIES: dict[str, service_pb2.Durability.ValueType] = {
     "memory": service_pb2.DURABILITY_MEMORY,
@@ -22,7 +23,12 @@ EXECUTORS: dict[str, service_pb2.Executor.ValueType] = {
     "numpy": service_pb2.EXECUTOR_NUMPY,
     "jax": service_pb2.EXECUTOR_JAX,
 }
+PRECISIONS: dict[str, service_pb2.Precision.ValueType] = {
+    "float32": service_pb2.PRECISION_FLOAT32,
+    "bfloat16": service_pb2.PRECISION_BFLOAT16,
+}
 _EXECUTORS: dict[int, Executor] = {service_pb2.EXECUTOR_NUMPY: "numpy", service_pb2.EXECUTOR_JAX: "jax"}
+_PRECISIONS: dict[int, Precision] = {service_pb2.PRECISION_BFLOAT16: "bfloat16"}
 _LEVELS: dict[int, Durability] = {
     service_pb2.DURABILITY_UNSPECIFIED: "memory",  # of a server that knows no other
     service_pb2.DURABILITY_MEMORY: "memory",
@@ -124,6 +130,7 @@ class SessionInfo:
         max_staleness: How many steps may be between a pass and its Backward; None for any number.
         executor: What computes it.
         data_parallel: In how many parts the batches of TrainSteps are computed.
+        precision: What products of its float32 values are computed in.
     """
 
     id: str
@@ -145,6 +152,7 @@ class SessionInfo:
     max_staleness: int | None = None
     executor: Executor = "numpy"
     data_parallel: int = 1
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +259,7 @@ def _session_info(
         max_staleness=message.max_staleness if message.HasField("max_staleness") else None,
         executor=_EXECUTORS.get(message.executor, "numpy"),
         data_parallel=max(1, message.data_parallel),
+        precision=_PRECISIONS.get(message.precision, "float32"),
     )
 
 

@@ -17,7 +17,16 @@ from backwire._errors import (
     UnknownNameError,
 )
 from backwire._graph import LOSS, Graph
-from backwire._info import DURABILITIES, EXECUTORS, Durability, Executor, ParameterInfo, SessionInfo
+from backwire._info import (
+    DURABILITIES,
+    EXECUTORS,
+    PRECISIONS,
+    Durability,
+    Executor,
+    ParameterInfo,
+    Precision,
+    SessionInfo,
+)
 from backwire._optimizers import Optimizer
 from backwire_api import chunk_stream, tensors
 from backwire_api.tensors import RawTensor
@@ -57,8 +66,9 @@ def create_session(
     max_staleness: int | None = None,
     executor: Executor | None = None,
     data_parallel: int = 1,
+    precision: Precision = "float32",
 ) -> service_pb2.CreateSessionRequest:
-    """Returns the request; raises InvalidRequestError for a seed not of 64 bits, no known durability or executor."""
+    """Returns the request; raises InvalidRequestError for a seed not of 64 bits, and for names that are not known."""
     if not 0 <= seed < 2**64:
         raise InvalidRequestError(f"seed={seed} is no unsigned 64-bit number; use 0 to 2**64 - 1", field="seed")
     request = service_pb2.CreateSessionRequest(
@@ -68,6 +78,7 @@ def create_session(
         durability=durability_number(durability),
         max_staleness=max_staleness,
         data_parallel=data_parallel,
+        precision=_chosen("precision", precision, PRECISIONS),
     )
     if executor is not None:
         request.executor = _chosen("executor", executor, EXECUTORS)

@@ -83,6 +83,7 @@ def test_sessions_are_told_with_what_show_adds(told: Any, session: bw.Session) -
             "last_used": found[0]["last_used"],
             "durability": "journal",
             "executor": "numpy",
+            "precision": "float32",
             "writer": {"holder": "trainer-1", "lease": 1},
             "step": 0,
             "contributions": 0,

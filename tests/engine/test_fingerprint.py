@@ -64,6 +64,7 @@ CHANGES: Mapping[str, Callable[[Graph], Graph]] = {
     "the order of nodes": lambda g: replace(g, nodes=g.nodes[::-1]),
     "an output": lambda g: replace(g, outputs={"y": "n", "n": "n"}),
     "the loss": lambda g: replace(g, loss="y"),
+    "the precision": lambda g: replace(g, precision=np.dtype(bfloat16)),
     "an update": lambda g: replace(g, updates={}),
 }
 

@@ -14,7 +14,7 @@ from backwire._embedded import EmbeddedServer
 from backwire._errors import ClientClosedError
 from backwire._files import File
 from backwire._graph import Graph, as_graph
-from backwire._info import Durability, Executor, SessionInfo
+from backwire._info import Durability, Executor, Precision, SessionInfo
 from backwire._inspection import GraphDescription, OpInfo
 from backwire._optimizers import Optimizer
 from backwire._retry import Retry
@@ -86,6 +86,7 @@ class Client:
         *,
         max_staleness: int | None = None,
         data_parallel: int = 1,
+        precision: Precision = "float32",
         durability: Durability | None = None,
         executor: Executor | None = None,
         request_id: str | None = None,
@@ -102,6 +103,7 @@ class Client:
             max_staleness=max_staleness,
             executor=executor,
             data_parallel=data_parallel,
+            precision=precision,
         )
         found = await self._transport.naming(REQUEST_KEY, call.request_id or "").send(call, timeout)
         return Session(self._transport, found, sent)

@@ -94,6 +94,30 @@ EXECUTOR_JAX: Executor.ValueType  # 2
 """Programs that JAX has XLA compile whole."""
 Global___Executor: typing_extensions.TypeAlias = Executor
 
+class _Precision:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PrecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Precision.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
+    """Means float32."""
+    PRECISION_FLOAT32: _Precision.ValueType  # 1
+    """float32: nothing is rounded besides."""
+    PRECISION_BFLOAT16: _Precision.ValueType  # 2
+    """bfloat16: the range of float32 with 8 bits of precision."""
+
+class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
+    """What products of float32 values are computed in; see CreateSessionRequest."""
+
+PRECISION_UNSPECIFIED: Precision.ValueType  # 0
+"""Means float32."""
+PRECISION_FLOAT32: Precision.ValueType  # 1
+"""float32: nothing is rounded besides."""
+PRECISION_BFLOAT16: Precision.ValueType  # 2
+"""bfloat16: the range of float32 with 8 bits of precision."""
+Global___Precision: typing_extensions.TypeAlias = Precision
+
 class _SessionState:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -251,6 +275,7 @@ class CreateSessionRequest(google.protobuf.message.Message):
     MAX_STALENESS_FIELD_NUMBER: builtins.int
     EXECUTOR_FIELD_NUMBER: builtins.int
     DATA_PARALLEL_FIELD_NUMBER: builtins.int
+    PRECISION_FIELD_NUMBER: builtins.int
     seed: builtins.int
     """What parameters and Dropout masks are drawn from. The same graph, seed and calls give the same numbers."""
     request_id: builtins.str
@@ -277,6 +302,15 @@ class CreateSessionRequest(google.protobuf.message.Message):
     whose `weight` is its number of examples, before a Step with GRADIENT_NORMALIZATION_MEAN. They depend on the number
     of parts, and not on which processes compute them, or how fast. Loss and outputs are those of the whole batch.
     """
+    precision: Global___Precision.ValueType
+    """What products of float32 values are computed in. Unspecified means float32.
+
+    With another, the operators MatMul, Gemm, Conv, ConvTranspose, Einsum, Attention, FlexAttention, RNN, GRU and LSTM
+    round the operands of their products to it, add in float32, round the sums, and have them in float32 again; so do
+    their gradients. All else is computed in float32: losses, Softmax, normalisation, sums, what such operators do
+    besides. Parameters, gradients, what the optimizer remembers, inputs and outputs stay float32, also in checkpoints
+    and exports. Values that the graph has in another type than float32 are computed in that.
+    """
     @property
     def graph(self) -> backwire_api.v1.graph_pb2.Graph:
         """The graph to train."""
@@ -298,9 +332,10 @@ class CreateSessionRequest(google.protobuf.message.Message):
         max_staleness: builtins.int | None = ...,
         executor: Global___Executor.ValueType = ...,
         data_parallel: builtins.int = ...,
+        precision: Global___Precision.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "graph", b"graph", "max_staleness", b"max_staleness", "optimizer", b"optimizer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "data_parallel", b"data_parallel", "durability", b"durability", "executor", b"executor", "graph", b"graph", "max_staleness", b"max_staleness", "optimizer", b"optimizer", "request_id", b"request_id", "seed", b"seed"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "data_parallel", b"data_parallel", "durability", b"durability", "executor", b"executor", "graph", b"graph", "max_staleness", b"max_staleness", "optimizer", b"optimizer", "precision", b"precision", "request_id", b"request_id", "seed", b"seed"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_max_staleness", b"_max_staleness"]) -> typing.Literal["max_staleness"] | None: ...
 
 Global___CreateSessionRequest: typing_extensions.TypeAlias = CreateSessionRequest
@@ -2875,6 +2910,7 @@ class Session(google.protobuf.message.Message):
     MAX_STALENESS_FIELD_NUMBER: builtins.int
     EXECUTOR_FIELD_NUMBER: builtins.int
     DATA_PARALLEL_FIELD_NUMBER: builtins.int
+    PRECISION_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The id, unguessable and unique for the life of the server."""
     step: builtins.int
@@ -2899,6 +2935,8 @@ class Session(google.protobuf.message.Message):
     """What computes it."""
     data_parallel: builtins.int
     """As in CreateSessionRequest."""
+    precision: Global___Precision.ValueType
+    """What its products are computed in."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the session was created."""
@@ -2957,9 +2995,10 @@ class Session(google.protobuf.message.Message):
         max_staleness: builtins.int | None = ...,
         executor: Global___Executor.ValueType = ...,
         data_parallel: builtins.int = ...,
+        precision: Global___Precision.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "create_time", b"create_time", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "max_staleness", b"max_staleness", "optimizer", b"optimizer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "address", b"address", "contributions", b"contributions", "create_time", b"create_time", "data_parallel", b"data_parallel", "durability", b"durability", "executor", b"executor", "forward_ids", b"forward_ids", "has_loss", b"has_loss", "inputs", b"inputs", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "max_staleness", b"max_staleness", "optimizer", b"optimizer", "outputs", b"outputs", "parameters", b"parameters", "seed", b"seed", "session_id", b"session_id", "step", b"step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_max_staleness", b"_max_staleness", "address", b"address", "contributions", b"contributions", "create_time", b"create_time", "data_parallel", b"data_parallel", "durability", b"durability", "executor", b"executor", "forward_ids", b"forward_ids", "has_loss", b"has_loss", "inputs", b"inputs", "last_use_time", b"last_use_time", "lease", b"lease", "limits", b"limits", "max_staleness", b"max_staleness", "optimizer", b"optimizer", "outputs", b"outputs", "parameters", b"parameters", "precision", b"precision", "seed", b"seed", "session_id", b"session_id", "step", b"step"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_max_staleness", b"_max_staleness"]) -> typing.Literal["max_staleness"] | None: ...
 
 Global___Session: typing_extensions.TypeAlias = Session

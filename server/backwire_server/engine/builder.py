@@ -16,6 +16,8 @@ import numpy as np
 from backwire_server.engine.dims import Dim, UnknownDimension, check_shape, product
 from backwire_server.engine.errors import EngineError, GraphError, ShapeMismatch
 from backwire_server.engine.graph import Array, Attribute, DType, Node, TensorType
+from backwire_server.engine.narrow import SINGLE
+from backwire_server.engine.precision import LOWERED, is_lowered, lowered, raised
 from backwire_server.engine.registry import BUILDER, N_OUTPUTS, Op, lookup, takes_builder, takes_n_outputs
 from backwire_server.engine.simplify import simplified
 from backwire_server.engine.values import NeedsValue, O, Value
@@ -47,12 +49,20 @@ class Builder:
 
     `training` says how Dropout and its like behave; `known` holds the elements of values that the graph is
     specialised on, so that shapes may depend on them. An `abstract` builder only checks: it leaves a type
-    open where that depends on what is not known before run time.
+    open where that depends on what is not known before run time. `precision` is that of the graph.
     """
 
-    def __init__(self, *, training: bool, known: Mapping[str, Array] | None = None, abstract: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        training: bool,
+        known: Mapping[str, Array] | None = None,
+        abstract: bool = False,
+        precision: DType = SINGLE,
+    ) -> None:
         self.training = training
         self.abstract = abstract
+        self.precision = precision
         self.nodes: list[Emitted] = []
         self.origins: dict[str, Emitted] = {}
         self.types: dict[str, TensorType | None] = {}
@@ -60,6 +70,7 @@ class Builder:
         self.known: dict[str, Array] = dict(known or {})
         self.label = ""
         self.owner = ""
+        self._lowering = False
         self._count = 0
         self._made = 0
         self._scope = ""
@@ -68,7 +79,7 @@ class Builder:
 
     def fork(self) -> "Builder":
         """Returns a builder that goes on from here without changing this one."""
-        copy = Builder(training=self.training, known=self.known, abstract=self.abstract)
+        copy = Builder(training=self.training, known=self.known, abstract=self.abstract, precision=self.precision)
         copy.nodes, copy.types, copy.constants = list(self.nodes), dict(self.types), dict(self.constants)
         copy.origins, copy._made = dict(self.origins), self._made
         copy._shared, copy._streams, copy._count = dict(self._shared), dict(self._streams), self._count
@@ -108,13 +119,15 @@ class Builder:
         return O.RandomStream(key, shape=tuple(shape), dtype=dtype.name, stream=stream)
 
     def enter(self, node: Node) -> None:
-        """Says which node of a graph the next operators belong to, for messages and for random numbers."""
+        """Says which node of a graph the next operators belong to: for messages, random numbers and the precision."""
         self.label = node.label
+        self._lowering = self.precision != SINGLE and node.op in LOWERED
         self._scope = self.owner = next(filter(None, node.outputs))
 
     def leave(self) -> None:
         """Says that the next operators belong to no node of a graph."""
         self.label = self.owner = ""
+        self._lowering = False
 
     def emit(
         self,
@@ -161,6 +174,8 @@ class Builder:
     def _primitive(
         self, op: Op, inputs: Sequence[Value | None], bound: dict[str, Any], n_outputs: int | None
     ) -> tuple[Value, ...]:
+        if self._lowering and is_lowered(op.name, inputs):
+            return raised(self._primitive(op, lowered(inputs, self.precision), bound, n_outputs))
         names = tuple(value.name if value else "" for value in inputs)
         key = (op.name, names, n_outputs, tuple(_hashable(value) for value in bound.values()))
         if key not in self._shared:

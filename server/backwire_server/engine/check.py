@@ -94,6 +94,9 @@ def check_gradients(
 ) -> GradientCheck:
     """Compares the gradient of the loss with central differences, in float64 where the graph can be widened to it.
 
+    Whatever the precision of the graph is, its products are computed in the type of their operands: differences of what
+    is rounded further would tell nothing.
+
     Passes are made in training with this `key`, so Dropout drops the same in all of them; nothing given is changed.
     `reserve` is told how many bytes are about to be used, and `ready` is called before each pass; what they raise ends
     the check. Raises EngineError when the inputs do not fit the graph, and Stopped between two kernels when that is
@@ -109,7 +112,7 @@ def check_gradients(
     except TooCostly:
         raise
     except EngineError:
-        model = make(graph, compile_seconds=compile_seconds)
+        model = make(replace(graph, precision=SINGLE), compile_seconds=compile_seconds)
         return _Check(model, inputs, parameters, key, ready, reserve, stop, admit).run(sampling)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import reduce
 
+from backwire_server.engine.narrow import SINGLE, is_narrow
 from backwire_server.engine.values import O, Value
 
 MANY = 4  # products that are worth joining into one
@@ -16,10 +17,18 @@ def total(contributions: Sequence[Value]) -> Value:
     """
     products = {index: pair for index, value in enumerate(contributions) if (pair := _small_product(value))}
     if len(products) < MANY:
-        return reduce(Value.__add__, contributions)
+        return _sum(contributions)
     left, right = (O.Concat(*factors, axis=0) for factors in zip(*products.values(), strict=True))
     rest = [value for index, value in enumerate(contributions) if index not in products]
-    return reduce(Value.__add__, rest, O.Transpose(left, perm=(1, 0)) @ right)
+    return _sum([O.Transpose(left, perm=(1, 0)) @ right, *rest])
+
+
+def _sum(values: Sequence[Value]) -> Value:
+    """Returns the sum; numbers of two bytes are added in float32, and rounded once."""
+    dtype = values[0].dtype
+    if len(values) == 1 or not is_narrow(dtype):
+        return reduce(Value.__add__, values)
+    return O.Cast(reduce(Value.__add__, [O.Cast(each, to=SINGLE.name) for each in values]), to=dtype.name)
 
 
 def _small_product(value: Value) -> tuple[Value, Value] | None:

@@ -49,7 +49,7 @@ def _parts(graph: Graph) -> Iterator[object]:
     yield [(item.name, _type(item.type), item.frozen) for item in graph.parameters]
     yield [(name, _array(array)) for name, array in graph.constants.items()]
     yield from ((node.op, node.inputs, node.outputs, node.name, _settings(node.attributes)) for node in graph.nodes)
-    yield graph.loss, sorted(graph.outputs.items()), sorted(graph.updates.items())
+    yield graph.loss, sorted(graph.outputs.items()), sorted(graph.updates.items()), graph.precision.name
 
 
 def _type(type_: TensorType) -> object:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from backwire_server.engine.dims import Dim, Shape, Symbolic, show
 from backwire_server.engine.errors import CyclicGraph, GraphError
+from backwire_server.engine.narrow import SINGLE
 
 Array = NDArray[Any]
 DType = np.dtype[Any]
@@ -82,7 +83,8 @@ class Graph:
     """A computation graph. Raises GraphError when names clash or are undefined, CyclicGraph when nodes go in a circle.
 
     `outputs` maps the name of each output to the name of a value; `loss` is the name of a value, or None; `updates`
-    maps the name of a frozen parameter to that of the value that replaces it after a pass in training.
+    maps the name of a frozen parameter to that of the value that replaces it after a pass in training; `precision` is
+    the type that products of float32 are computed in, see `engine.precision`.
     """
 
     inputs: tuple[Input, ...] = ()
@@ -92,6 +94,7 @@ class Graph:
     outputs: Mapping[str, str] = field(default_factory=dict)
     loss: str | None = None
     updates: Mapping[str, str] = field(default_factory=dict)
+    precision: DType = SINGLE
 
     def __post_init__(self) -> None:
         known = set(self._defined_names())

@@ -200,7 +200,7 @@ def compile_plan(
     Returns the names of further leaves to specialise on when a shape turns out to depend on their elements.
     Raises Stopped between two nodes when that is wanted.
     """
-    builder = Builder(training=training, known=known)
+    builder = Builder(training=training, known=known, precision=graph.precision)
     try:
         values = _replay(builder, graph, feeds, stop)
         if with_loss:

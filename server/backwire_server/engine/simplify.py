@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backwire_server.engine.graph import TensorType
+from backwire_server.engine.narrow import is_narrow
 from backwire_server.engine.values import O, Value
 
 if TYPE_CHECKING:
@@ -72,6 +73,14 @@ def _same(_: "Builder", x: Value, *__: Value | None, **___: Any) -> Value | None
     return x  # if the type is the same, nothing happens
 
 
+def _cast(builder: "Builder", x: Value, *, to: Any, **_: Any) -> Value | None:
+    """Numbers of two bytes that were made wider before need not be made anew."""
+    node = _origin(builder, x, "Cast")
+    source = Value(builder, node.inputs[0]) if node else x
+    widened = is_narrow(source.dtype) and x.dtype.kind == "f" and x.dtype.itemsize > 2
+    return source if widened and to == source.dtype.name else x
+
+
 def _reshape(builder: "Builder", x: Value, shape: Value, *, allowzero: int) -> Value | None:
     """What was reshaped, squeezed or unsqueezed before need not be, unless the target shape refers to that."""
     absolute = -1 not in shape.known and (allowzero or 0 not in shape.known)
@@ -109,7 +118,7 @@ _RULES: dict[str, Rule] = {
     "Neg": _neg,
     "Where": _where,
     "Expand": _same,
-    "Cast": _same,
+    "Cast": _cast,
     "Squeeze": _same,
     "Reshape": _reshape,
     "Transpose": _transpose,

@@ -1,5 +1,7 @@
 """Sessions, as the contract tells them."""
 
+from dataclasses import replace
+
 from backwire_api.tensors import data_type_of
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import graph_pb2, tensor_pb2
@@ -9,6 +11,7 @@ from backwire_server.messages.durability import durability_to_proto, lease_to_pr
 from backwire_server.messages.executors import executor_of, executor_to_proto
 from backwire_server.messages.graph import graph_from_proto
 from backwire_server.messages.optimizer import optimizer_from_proto, optimizer_to_proto
+from backwire_server.messages.precisions import precision_of, precision_to_proto
 from backwire_server.sessions.info import SessionInfo
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import shape_of
@@ -29,6 +32,8 @@ def session_spec(request: pb.CreateSessionRequest, limits: Limits) -> SessionSpe
     for field in ("request_id", "durability"):
         request.ClearField(field)
     executor = executor_of(request.executor)
+    if (precision := precision_of(request.precision)) != graph.precision:
+        graph = replace(graph, precision=precision)
     definition = request.SerializeToString()
     for parameter in request.graph.parameters:
         if parameter.WhichOneof("source") == "value" and parameter.value.dtype in _DRAWN:
@@ -70,6 +75,7 @@ def session_to_proto(info: SessionInfo) -> pb.Session:
         max_staleness=info.max_staleness,
         executor=executor_to_proto(info.executor),
         data_parallel=info.data_parallel,
+        precision=precision_to_proto(info.precision),
     )
     message.create_time.FromNanoseconds(int(info.created * 1e9))
     message.last_use_time.FromNanoseconds(int(info.last_used * 1e9))

@@ -7,7 +7,8 @@ import secrets
 import zlib
 from dataclasses import dataclass
 
-from backwire_server.engine.graph import Input, Parameter
+from backwire_server.engine.graph import DType, Input, Parameter
+from backwire_server.engine.narrow import SINGLE
 from backwire_server.optim import Optimizer
 from backwire_server.sessions.caller import DEFAULT_TENANT, suffix_of
 from backwire_server.sessions.calls import LeaseCall
@@ -110,6 +111,7 @@ class SessionInfo:
     max_staleness: int | None = None
     executor: Executor = Executor.NUMPY
     data_parallel: int = 0
+    precision: DType = SINGLE
 
     @property
     def nbytes(self) -> int:

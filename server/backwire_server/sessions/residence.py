@@ -78,6 +78,7 @@ class Residence:
             max_staleness=spec.max_staleness,
             executor=spec.executor,
             data_parallel=spec.data_parallel,
+            precision=spec.graph.precision,
         )
 
     def standing(self, scope: CallScope) -> SessionInfo:

@@ -8,6 +8,7 @@ from backwire_server.engine.columns import order
 from backwire_server.engine.convolve import Preparation
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
+from backwire_server.engine.narrow import single
 from backwire_server.engine.registry import Call, F, Rule, Take, case, function, gradient, op, prepared, stored
 from backwire_server.engine.shapes import common_dtype, require_equal, require_rank
 from backwire_server.engine.values import O, Value
@@ -91,7 +92,7 @@ def _kernels(w: Array, group: int) -> Array:
 
 
 def _product(a: Array, b: Array) -> Array:
-    return np.asarray(a @ b).astype(a.dtype, copy=False)  # of bfloat16 numpy makes float32
+    return np.asarray(single(a) @ single(b)).astype(a.dtype, copy=False)
 
 
 @op("Convolution", shape=_convolution_type, samples=[case(F(2, 2, 5, 5), F(4, 1, 2, 2), **SMALL)], internal=True)

@@ -7,6 +7,7 @@ import numpy as np
 from backwire_server.engine.dims import Dim, Shape, broadcast
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
+from backwire_server.engine.narrow import single
 from backwire_server.engine.registry import F, case, function, gradient, op
 from backwire_server.engine.shapes import common_dtype
 from backwire_server.engine.values import O, Value
@@ -80,8 +81,7 @@ def _contraction_type(*inputs: Value, terms: tuple[str, ...], result: str) -> Te
 def contraction(*inputs: Array, terms: tuple[str, ...], result: str) -> Array:
     """Einsum with a letter for every axis. Used by Einsum."""
     dtype = inputs[0].dtype
-    operands = [x.astype(np.float32) for x in inputs] if dtype.name == "bfloat16" else inputs  # numpy has no such sum
-    found = np.einsum(f"{','.join(terms)}->{result}", *operands, optimize=len(inputs) > 2)
+    found = np.einsum(f"{','.join(terms)}->{result}", *map(single, inputs), optimize=len(inputs) > 2)
     return np.asarray(found).astype(dtype, copy=False)
 
 

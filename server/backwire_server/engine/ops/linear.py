@@ -7,6 +7,7 @@ import numpy as np
 from backwire_server.engine.dims import broadcast
 from backwire_server.engine.errors import ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
+from backwire_server.engine.narrow import single
 from backwire_server.engine.registry import Call, F, Take, case, function, gradient, op, prepared
 from backwire_server.engine.shapes import common_dtype, require_equal, require_rank
 from backwire_server.engine.values import O, Value
@@ -37,7 +38,7 @@ def _matmul_type(a: Value, b: Value) -> TensorType:
 )
 def matmul(a: Array, b: Array) -> Array:
     """The matrix product of the last two axes, batched over the others, as in numpy."""
-    return np.asarray(np.matmul(a, b)).astype(a.dtype, copy=False)  # of bfloat16 numpy makes float32
+    return np.asarray(np.matmul(single(a), single(b))).astype(a.dtype, copy=False)
 
 
 @prepared("MatMul")

@@ -93,7 +93,7 @@ def _mean(x: Array, **options: Any) -> Array:
     if x.dtype.kind in "iu":
         return (np.sum(x, dtype=x.dtype, **options) // np.sum(np.ones_like(x), **options)).astype(x.dtype)
     if x.dtype.itemsize < 4:
-        return np.mean(x, dtype=x.dtype, **options)
+        return np.asarray(np.mean(x, dtype=np.float32, **options)).astype(x.dtype)
     total = _sum(x, **options)
     return np.asarray(np.divide(total, x.dtype.type(x.size / total.size if total.size else 1)))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from backwire_server.engine.geometry import order_of
 from backwire_server.engine.graph import Array
+from backwire_server.engine.narrow import SINGLE, is_narrow
 from backwire_server.engine.registry import Call, Take
 
 LONGEST = 2_048  # terms that are added one after another; more are added in groups, which keeps rounding small
@@ -19,6 +20,9 @@ _ONES = {dtype: np.ones(LONGEST, dtype) for dtype in _SUMMED}
 
 def summing(out: Array, x: Array, axes: Sequence[int], take: Take) -> list[Call]:
     """Returns the calls that leave in `out` the sum of x over the axes, counted from the front and kept with size 1."""
+    if is_narrow(x.dtype):
+        total = partial(np.add.reduce, x, axis=tuple(axes), dtype=SINGLE, keepdims=True)
+        return [lambda: np.copyto(out, total(), casting="unsafe")]
     order = order_of(x) or tuple(range(x.ndim))
     lined, result = x.transpose(order), out.transpose(order)
     if x.dtype not in _SUMMED or not x.size or not (lined.flags.c_contiguous and result.flags.c_contiguous):
