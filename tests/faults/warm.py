@@ -52,6 +52,7 @@ def _import_all() -> None:
     import backwire_server.storage.lock  # noqa: F401
     from backwire_server import optim
     from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
+    from backwire_server.optim import compiled
     from backwire_server.sessions.calls import TrainCall
     from backwire_server.sessions.limits import Limits
     from backwire_server.sessions.scope import UNBOUNDED
@@ -65,6 +66,7 @@ def _import_all() -> None:
     info = store.create(UNBOUNDED, SessionSpec(graph, {"w": one}, optim.Optimizer(0.1, optim.Adam())))
     store.get(info.session_id).train_step(UNBOUNDED, TrainCall({"x": one}))
     store.close()
+    compiled.adam(one.dtype, wait=True)  # the thread that compiles has ended then
 
 
 def _reap() -> None:

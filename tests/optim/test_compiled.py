@@ -1,5 +1,9 @@
 """The compiled update of Adam has the bits of numpy's."""
 
+import threading
+from itertools import cycle
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,16 +11,38 @@ from numpy.typing import NDArray
 from backwire_server import optim
 from backwire_server.optim import compiled
 
-pytest.importorskip("numba")
+numba = pytest.importorskip("numba")
+
+TIMEOUT = 30.0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("rule", [optim.Adam(), optim.Adam(weight_decay=0.1), optim.AdamW()], ids=str)
 def test_it_equals_numpy_to_the_bit(rule: optim.Rule, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert compiled.adam() is not None
+    kernel = compiled.adam(np.dtype(dtype), wait=True)
+    assert kernel is not None
     fast = train(rule, dtype)
-    monkeypatch.setattr(compiled, "adam", lambda: None)
-    np.testing.assert_array_equal(fast, train(rule, dtype))
+    monkeypatch.setattr(compiled, "adam", lambda _: None)
+    slow = train(rule, dtype)
+    turns = cycle([None, None, kernel])
+    monkeypatch.setattr(compiled, "adam", lambda _: next(turns))
+    np.testing.assert_array_equal(fast, slow)
+    np.testing.assert_array_equal(train(rule, dtype), slow, err_msg="where it changes in the middle of a training")
+
+
+def test_a_step_does_not_wait_until_it_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on, njit = threading.Event(), numba.njit
+
+    def held(**options: Any) -> Any:
+        assert goes_on.wait(TIMEOUT)
+        return njit(**options)
+
+    monkeypatch.setattr(compiled, "_compilations", {})
+    monkeypatch.setattr(numba, "njit", held)
+    train(optim.Adam(), "float32")
+    assert compiled.adam(np.dtype("float32")) is None
+    goes_on.set()
+    assert compiled.adam(np.dtype("float32"), wait=True) is not None
 
 
 def train(rule: optim.Rule, dtype: str) -> NDArray[np.floating]:

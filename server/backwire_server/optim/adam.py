@@ -106,7 +106,7 @@ def _descend(rule: Adam | AdamW, piece: Piece, direction: Array, step: int, lear
     first, second, scratch = piece.state["first_moment"], piece.state["second_moment"], piece.scratch[0]
     correction = math.sqrt(1 - rule.beta2**step)
     rate = learning_rate * correction / (1 - rule.beta1**step)
-    if not rule.amsgrad and (kernel := compiled.adam()):
+    if not rule.amsgrad and (kernel := compiled.adam(first.dtype)):
         figures = (1 - rule.beta1, rule.beta2, 1 - rule.beta2, rule.epsilon * correction, rate)
         kernel(piece.parameters, direction, first, second, *map(first.dtype.type, figures))
         return
