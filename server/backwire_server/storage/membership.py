@@ -11,6 +11,7 @@ from pathlib import Path
 
 from backwire_server.sessions.replicas import is_replica
 from backwire_server.storage.disk import TEMPORARY
+from backwire_server.storage.life import Life, has_ended
 
 REPLICAS = "replicas"
 SECOND = 10**9
@@ -24,13 +25,14 @@ _LOG = logging.getLogger("backwire.storage")
 class Member:
     """A server as it tells of itself: one of its name, the run of it, where it is called, and its latest sign of life.
 
-    `address` is empty as long as it does not listen.
+    `address` is empty as long as it does not listen, `machine` where its end cannot be seen by a lock; see `Life`.
     """
 
     replica: str
     incarnation: str
     address: str
     beat: int
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,11 @@ class _Seen:
 class Membership:
     """A server among others on the same directory. A thread gives signs of life until `leave`.
 
-    One counts as dead whose sign has not changed for `lease` seconds, or which runs anew. Clocks of servers are not
-    compared: how old a sign is when it is first looked at, the file system tells by the times of two files. Who is not
-    asked for is not looked at, so that what a server reads does not grow with the others. Nothing that must not go
-    wrong depends on it: it only tells who may be taken over from. May be used by several threads at once.
+    One counts as dead whose sign has not changed for `lease` seconds, or which runs anew; on the same machine, as soon
+    as its process has ended. Clocks of servers are not compared: how old a sign is when it is first looked at, the file
+    system tells by the times of two files. Who is not asked for is not looked at, so that what a server reads does not
+    grow with the others. Nothing that must not go wrong depends on it: it only tells who may be taken over from. May be
+    used by several threads at once.
 
     Attributes:
         replica: The name of this server.
@@ -68,6 +71,7 @@ class Membership:
         self._mutex = threading.Lock()
         self._left = threading.Event()
         self._directory.mkdir(mode=0o700, exist_ok=True)
+        self._life = Life(self._directory, replica, self.incarnation)
         self._tell()
         self._thread = threading.Thread(target=self._live, name="backwire-membership", daemon=True)
         self._thread.start()
@@ -82,7 +86,7 @@ class Membership:
     def me(self) -> Member:
         """This server, as it tells of itself."""
         with self._mutex:
-            return Member(self.replica, self.incarnation, self._address, self._beat)
+            return Member(self.replica, self.incarnation, self._address, self._beat, self._life.machine)
 
     @property
     def names(self) -> list[str]:
@@ -100,7 +104,7 @@ class Membership:
             seen = self._look(replica, again=again)
             living = seen is not None and time.monotonic() - seen.since < self._lease
             if living and seen is not None and incarnation in ("", seen.member.incarnation):
-                return seen.member
+                return None if self._has_ended(seen.member) else seen.member
         return None
 
     def leave(self) -> None:
@@ -109,6 +113,10 @@ class Membership:
         self._thread.join()
         if self._read(self.replica, mine=True) is not None:
             (self._directory / self.replica).unlink(missing_ok=True)
+        self._life.end()
+
+    def _has_ended(self, member: Member) -> bool:
+        return has_ended(self._directory, member.replica, member.incarnation, member.machine)
 
     def _live(self) -> None:
         while not self._left.wait(self._lease / BEATS):
@@ -120,7 +128,8 @@ class Membership:
 
     def _tell(self) -> None:
         self._beat += 1
-        member = {"incarnation": self.incarnation, "address": self._address, "beat": self._beat}
+        place = {"address": self._address, "machine": self._life.machine}
+        member = {"incarnation": self.incarnation, "beat": self._beat, **place}
         temporary = self._directory / f"{self.replica}{TEMPORARY}"
         temporary.write_bytes(json.dumps(member).encode())
         temporary.rename(self._directory / self.replica)
@@ -160,7 +169,7 @@ class Membership:
             return None
         try:
             told = json.loads((self._directory / name).read_bytes())
-            member = Member(name, told["incarnation"], told["address"], told["beat"])
+            member = Member(name, told["incarnation"], told["address"], told["beat"], told.get("machine", ""))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         return member if (member.incarnation == self.incarnation) is mine else None
