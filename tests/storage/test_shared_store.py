@@ -17,6 +17,7 @@ from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.store import SessionStore
+from backwire_server.storage import session_files, shared_vault
 from backwire_server.storage.shared_vault import SharedVault
 
 Start = Callable[[str], "Server"]
@@ -84,6 +85,24 @@ def test_what_a_session_tells_of_itself_is_what_its_owner_knows(start: Start, tm
             tell(one.store.get(session_id))
     assert not one.store.get(session_id).awake
     assert value(other.store.get(session_id)) == 7
+
+
+def test_what_would_take_long_to_do_again_is_in_a_passing_checkpoint(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_vault, "REPLAY_SECONDS", 0.0)
+    monkeypatch.setattr(session_files, "WORTH", (0, 0))
+    one = start("one")
+    session_id = one.create()
+    for number in (1, 2, 3):
+        put(one.store.get(session_id), number)
+    one.store.get(session_id)._keeper.files._drain()  # type: ignore[attr-defined]
+    (tmp_path / "replicas" / "one").unlink()
+    other = start("other")
+    (kept,) = other.vault.look(session_id)._checkpoints.manifest.automatic
+    assert kept.passing
+    assert kept.record > 0
+    assert value(other.store.get(session_id)) == 3
 
 
 def test_a_session_that_another_deleted_is_gone(start: Start) -> None:

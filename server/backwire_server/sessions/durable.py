@@ -113,19 +113,24 @@ class SessionFiles(Protocol):
     def due(self) -> bool:
         """Whether the journal has grown so far that a checkpoint should be made."""
 
+    def lags(self, seconds: float) -> bool:
+        """Whether a passing checkpoint should be made, as what took so many seconds would have to be done again."""
+
     @property
     def dirty(self) -> bool:
-        """Whether there are records since the last checkpoint, or there is none."""
+        """Whether there are records since the last checkpoint that stays, or there is none."""
 
     @property
     def replay_bytes(self) -> int:
         """The bytes of journal that follow the last checkpoint."""
 
-    def checkpoint(self, image: Image, *, background: bool) -> None:
+    def checkpoint(self, image: Image, *, background: bool, passing: bool = False) -> None:
         """Takes over an image of this moment, to which replay need not go back beyond; closes it when it is written.
 
         Records that follow belong to it from now on. Without `background` it is complete at return, and StorageFailed
-        tells that it could not be; in the background a failure is logged, and the journal simply stays longer.
+        tells that it could not be; in the background a failure is logged, and the journal simply stays longer. One that
+        is `passing` only shortens a replay, for as long as it is the newest: sessions can be taken back as far as
+        without it.
         """
 
     def save(self, name: str, image: Image, key: RequestKey | None = None) -> "Future[CheckpointInfo]":

@@ -64,6 +64,7 @@ class Keeper:
         self._spec: SessionSpec | None = None
         self._files: SessionFiles | None = None
         self._saving: Saving | None = None
+        self._computed = 0.0  # seconds, since the last checkpoint or in a replay of what followed it
         self._open: Open | None = None
         self._look: Open | None = None
         self.damage: SessionQuarantined | None = None
@@ -199,14 +200,16 @@ class Keeper:
 
         try:
             with _heeding(scope), self._processors.turn(scope) as stop:
+                began = time.perf_counter()
                 answer = content.perform(call, ready, stop)
+                self._computed += time.perf_counter() - began
         except BaseException:
             if written or self.broken:
                 self.forget()  # memory lacks what the disk has: it is made from that again
             raise
         content.log.record(key, answer)
-        if files is not None and files.due:
-            files.checkpoint(content.image(briefly=True), background=True)
+        if files is not None:
+            self._checkpoint(content, files)
         return answer
 
     def flush(self, scope: CallScope) -> Callable[[], None] | None:
@@ -291,11 +294,19 @@ class Keeper:
         """Drops the content and closes the files."""
         content, files = self._content, self._files
         self._content = self._spec = self._files = None
+        self._computed = 0.0
         if content is not None:
             content.leave()
         if files is not None:
             files.close()  # what is being saved is on the disk then, and the request remembered there
         self._account.settle(0)
+
+    def _checkpoint(self, content: Content, files: SessionFiles) -> None:
+        """Has a checkpoint written in the background if one is due, or a replay would take long."""
+        passing = not files.due
+        if not passing or files.lags(self._computed):
+            files.checkpoint(content.image(briefly=True), background=True, passing=passing)
+            self._computed = 0.0
 
     def _opened(self) -> SessionFiles:
         if self._files is None:
@@ -332,12 +343,14 @@ class Keeper:
         def tell(done: int) -> None:
             self.progress = done, count
 
+        began = time.perf_counter()
         try:
             if count:
                 tell(0)
             return recovered(spec, recovery, self._limits, self._account, progress=tell, until=until)
         finally:
             self.progress = None
+            self._computed = time.perf_counter() - began
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from backwire_server.storage.manifest import MANIFEST, SUFFIX, Manifest, Stored
 from backwire_server.storage.state_file import SEAL
 
 KEPT = 2
-"""How many checkpoints that the server made by itself are kept."""
+"""How many checkpoints that the server made by itself are kept, besides one that is passing."""
 
 AUTOMATIC, NAMED = "checkpoint-", "saved-"
 
@@ -56,6 +56,11 @@ class Checkpoints:
     def newest(self) -> Stored | None:
         """What a replay begins with; None for the definition."""
         return self.manifest.automatic[-1] if self.manifest.automatic else None
+
+    @property
+    def lasting_record(self) -> int:
+        """The last record that the newest has which stays; 0 for none."""
+        return self.manifest.lasting[-1].record if self.manifest.lasting else 0
 
     @contextmanager
     def still(self) -> Iterator[Manifest]:
@@ -105,32 +110,39 @@ class Checkpoints:
         That is the newest of an earlier step, or of the step itself if nothing has changed since it got there. Raises
         CheckpointNotFound for a step before all that are kept.
         """
-        kept = self.manifest.automatic
-        if not kept:
-            return None
+        kept, lasting = self.manifest.automatic, self.manifest.lasting
         found = [each for each in kept if each.step < step or (each.step == step and each.settled)]
-        if not found:
-            first = kept[0].step + (not kept[0].settled)
+        if not found and lasting:
+            first = lasting[0].step + (not lasting[0].settled)
             raise CheckpointNotFound(
                 f"the way to step {step} is no longer kept; go back to step {first} or a later one, or to a checkpoint "
                 "that was saved by name",
                 field="step",
             )
-        return found[-1]
+        return found[-1] if found else None
 
     def digests_after(self, record: int) -> dict[int, str]:
         """Returns the digest that the state must have so many mutations after a record, where a checkpoint tells it."""
         return {each.record - record: each.digest for each in self.manifest.checkpoints if each.record > record}
 
     def add(
-        self, image: Image, record: int, name: str = "", *, key: RequestKey | None = None, alone: bool = False
+        self,
+        image: Image,
+        record: int,
+        name: str = "",
+        *,
+        key: RequestKey | None = None,
+        alone: bool = False,
+        passing: bool = False,
     ) -> Stored:
         """Writes a checkpoint and has it count, as the request asked; `alone`: instead of all others without a name.
 
-        Raises StorageFailed or DiskQuotaExceeded with nothing changed, unless `broken` was told.
+        One that is `passing` counts until the next without a name does, and takes the place of none that stays. Raises
+        StorageFailed or DiskQuotaExceeded with nothing changed, unless `broken` was told.
         """
         with self._file(f"{NAMED}{name}" if name else automatic_stem(record)) as file:
             stored = write_image(self._directory / file, image, record, self._usage, self._directory.name, name)
+            stored = replace(stored, passing=passing)
             with self._mutex:
                 self._commit(_with(self.manifest, stored, alone=alone).after(key, stored))
         return stored
@@ -202,8 +214,9 @@ class Checkpoints:
 def _with(manifest: Manifest, stored: Stored, *, alone: bool) -> Manifest:
     """Returns the manifest with one more checkpoint, and without those that it replaces."""
     named, automatic = manifest.named, manifest.automatic
+    most = KEPT + stored.passing
     if stored.name:
         named = (*(each for each in named if each.name != stored.name), stored)
     else:
-        automatic = (stored,) if alone else (*automatic, stored)[-KEPT:]
+        automatic = (stored,) if alone else (*manifest.lasting, stored)[-most:]
     return replace(manifest, checkpoints=tuple(sorted((*automatic, *named), key=lambda each: each.record)))

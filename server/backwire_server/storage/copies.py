@@ -175,5 +175,6 @@ def _reduced(manifest: Manifest) -> Manifest | None:
     """Returns a manifest without what takes a journal further back than the newest checkpoint; None without any."""
     if not manifest.automatic:
         return None
-    kept = sorted((*manifest.named, manifest.automatic[-1]), key=lambda each: each.record)
+    newest = replace(manifest.automatic[-1], passing=False)
+    kept = sorted((*manifest.named, newest), key=lambda each: each.record)
     return replace(manifest, checkpoints=tuple(kept))

@@ -147,21 +147,25 @@ class Journal:
         except OSError:
             return 0
 
-    def replay(self, record: int) -> Replay:
-        """Returns the mutations after the record of this number, with which a segment must have ended.
+    def replay(self, record: int, *, within: bool = False) -> Replay:
+        """Returns the mutations after the record of this number, with which a segment must have ended but for `within`.
 
         Raises SessionQuarantined, also while they are read; what a segment was written under is compared with what
         this process is, and logged when it differs.
         """
-        if not self.starts_after(record):
+        begin = max((each for each in self._firsts if each <= record + 1), default=0) if within else record + 1
+        if begin not in self._firsts:
             raise damaged(self._path(record + 1), "the file is missing")
         found: list[tuple[Path, int, Sequence[tuple[int, int]]]] = []
-        expected = record + 1
-        for first in [each for each in self._firsts if each > record]:
+        expected = begin
+        for first in [each for each in self._firsts if each >= begin]:
             if first != expected:
                 raise damaged(self._path(first), f"the journal has a gap: the record before it is {expected - 1}", 0)
             each = self._scanned(first)
-            found.append((self._path(first), first, each.spans))
+            known = max(0, record + 1 - first)
+            if known > len(each.spans):
+                raise damaged(self._path(first), f"it lacks records up to {record}, which a checkpoint has", 0)
+            found.append((self._path(first), first + known, each.spans[known:]))
             expected += len(each.spans)
             if first == self._firsts[-1]:
                 self._found(first, each)

@@ -35,6 +35,7 @@ class Stored:
         seal: The seal over all else in the file; see `state_file.seal`.
         created: When it was made, in seconds since 1970.
         bytes: The size of its file.
+        passing: Whether it only shortens a replay, and goes with the next that the server makes by itself.
     """
 
     file: str
@@ -47,6 +48,7 @@ class Stored:
     seal: str
     created: float
     bytes: int
+    passing: bool = False
 
     @property
     def info(self) -> CheckpointInfo:
@@ -95,6 +97,11 @@ class Manifest:
     def automatic(self) -> tuple[Stored, ...]:
         """The checkpoints that the server made by itself."""
         return tuple(each for each in self.checkpoints if not each.name)
+
+    @property
+    def lasting(self) -> tuple[Stored, ...]:
+        """Those of them that stay, before which the journal is not kept."""
+        return tuple(each for each in self.automatic if not each.passing)
 
     @property
     def named(self) -> tuple[Stored, ...]:

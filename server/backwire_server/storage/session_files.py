@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import math
+import time
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -32,6 +34,9 @@ DUE_BYTES = 128 << 20
 DUE_RECORDS = 16_384
 """A checkpoint is due when so many records follow the last, or so many bytes and as many as it has itself."""
 
+WORTH = 20, 4
+"""How many times the seconds and the bytes of a passing checkpoint lie between two, in computing and in journal."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -44,6 +49,7 @@ class Place:
         checkpointer: Writes in the background.
         due_bytes: How many bytes of journal lead to a checkpoint, if they are as many as the last one has.
         copies: Where checkpoints are copied to; None for nowhere.
+        replay_seconds: How much computing leads to a checkpoint that only shortens a replay, if that is WORTH it.
     """
 
     root: Path
@@ -52,6 +58,7 @@ class Place:
     checkpointer: Checkpointer
     due_bytes: int = DUE_BYTES
     copies: Copies | None = None
+    replay_seconds: float = math.inf
 
     def of(self, _: str) -> "Place":
         """Returns where a new session of an id goes; raises OSError."""
@@ -68,9 +75,11 @@ class FileSession:
         self._directory = directory
         self._journal = Journal(directory, manifest.session_id, manifest.ancestors, place.usage, sync=sync)
         self._checkpoints = Checkpoints(directory, manifest, place.usage, self._journal.fail)
-        self._attempted = self._base_record
+        self._attempted = self._checkpoints.lasting_record
         self._grown: int | None = None  # what the journal had grown to at that record, once it is known
         self._writing: Future[None] | None = None
+        self._passed = 0  # what the journal had grown to at the last checkpoint of any kind
+        self._took = 0.0  # seconds, of what was written last
         self._latest: Future[Any] | None = None  # of all that is written in the background, one after another
 
     @classmethod
@@ -133,7 +142,7 @@ class FileSession:
     @property
     def due(self) -> bool:
         """Whether the journal has grown far since the last attempt at a checkpoint, and none is going on."""
-        if self._writing is not None and not self._writing.done():
+        if self._busy:
             return False
         journal = self._journal
         if self._grown is None:
@@ -143,17 +152,28 @@ class FileSession:
         grown = journal.grown - self._grown
         return grown >= self._place.due_bytes and grown >= self._base_bytes
 
+    def lags(self, seconds: float) -> bool:
+        """Whether so many seconds are long for a replay, a checkpoint is small beside it, and none is going on."""
+        times, bytes_of_journal = WORTH
+        return (
+            seconds >= max(self._place.replay_seconds, times * self._took)
+            and self._journal.grown - self._passed >= bytes_of_journal * self._base_bytes
+            and not self._busy
+        )
+
     @property
     def dirty(self) -> bool:
-        """Whether there are records since the last checkpoint, or there is none."""
+        """Whether there are records since the last checkpoint that stays, or there is none."""
         newest = self._checkpoints.newest
         with storage_errors("the size of the journal could not be read"):
-            return newest is None or self._journal.follows(newest.record)
+            return newest is None or newest.passing or self._journal.follows(newest.record)
 
     @property
     def replay_bytes(self) -> int:
         """The bytes of journal that follow the last checkpoint, 0 where they cannot be told."""
-        return self._journal.bytes_after(self._base_record)
+        newest = self._checkpoints.newest
+        passing = newest is not None and newest.passing
+        return self._journal.grown - self._passed if passing else self._journal.bytes_after(self._base_record)
 
     def spec(self) -> SessionSpec:
         """Returns what the session was made from; without first values where a checkpoint has them."""
@@ -166,7 +186,7 @@ class FileSession:
         if hashlib.sha256(data).hexdigest() != self._checkpoints.manifest.definition_sha256:
             raise damaged(path, "its checksum is not the one that the manifest tells")
         spec = session_spec(pb.CreateSessionRequest.FromString(data), self._place.limits)
-        return replace(spec, sources={}) if self._checkpoints.newest else spec
+        return replace(spec, sources={}) if self._checkpoints.manifest.lasting else spec
 
     def recover(self) -> Recovery:
         """Returns the newest checkpoint and what follows it, and removes what an interruption left."""
@@ -177,7 +197,7 @@ class FileSession:
 
     def recover_from_oldest(self) -> Recovery:
         """Returns the oldest checkpoint that the server made and what follows it: all that there is to compare."""
-        kept = self._checkpoints.manifest.automatic
+        kept = self._checkpoints.manifest.lasting
         return self._recovery(kept[0] if kept else None)
 
     def rewind(self, step: int) -> Recovery:
@@ -193,10 +213,10 @@ class FileSession:
         """Returns when a record is as durable as it is to be."""
         self._journal.wait(number, scope)
 
-    def checkpoint(self, image: Image, *, background: bool) -> None:
+    def checkpoint(self, image: Image, *, background: bool, passing: bool = False) -> None:
         """Makes an image what a replay begins with; nothing is written when there is a checkpoint of the same."""
         if background:
-            self._checkpoint_later(image)
+            self._checkpoint_later(image, passing=passing)
             return
         with image:
             self._drain()
@@ -284,36 +304,48 @@ class FileSession:
         newest = self._checkpoints.newest
         return newest.bytes if newest else 0
 
+    @property
+    def _busy(self) -> bool:
+        return self._writing is not None and not self._writing.done()
+
     def _attempt(self) -> None:
         """Notes that a checkpoint of now is made, or that it was tried."""
         self._attempted, self._grown = self._journal.last, self._journal.grown
 
     def _has(self, record: int) -> bool:
-        """Tells whether the newest checkpoint is that of a record."""
+        """Tells whether the newest checkpoint is that of a record, and stays."""
         newest = self._checkpoints.newest
-        return newest is not None and newest.record == record
+        return newest is not None and newest.record == record and not newest.passing
 
-    def _checkpoint_later(self, image: Image) -> None:
+    def _checkpoint_later(self, image: Image, *, passing: bool) -> None:
         with ExitStack() as otherwise:
             otherwise.enter_context(image)
             if self._writing is not None:
                 wait([self._writing])
-            self._attempt()
             try:
-                record = self._journal.rotate()
+                record = self._record_to_keep(passing=passing)
             except StorageFailed as error:
                 _LOG.warning("no checkpoint of %s could be begun, and its journal goes on: %s", self._directory, error)
                 return
             if not self._has(record):
                 self._writing = self._place.checkpointer.attempt(
-                    image, lambda copy: self._write(copy, record, after_records=True)
+                    image, lambda copy: self._write(copy, record, after_records=True, passing=passing)
                 )
                 self._latest = self._writing
                 otherwise.pop_all()
 
+    def _record_to_keep(self, *, passing: bool) -> int:
+        """Returns the number of the last record, with which a segment ends unless its checkpoint is only passing."""
+        self._passed = self._journal.grown
+        if passing:
+            self._journal.check()
+            return self._journal.last
+        self._attempt()
+        return self._journal.rotate()
+
     def _recovery(self, base: Stored | None) -> Recovery:
         record = base.record if base else 0
-        replay = self._journal.replay(record)
+        replay = self._journal.replay(record, within=base is not None and base.passing)
         image = self._checkpoints.read(base) if base else None
         return Recovery(image, replay.mutations, replay.count, self._checkpoints.digests_after(record))
 
@@ -326,15 +358,21 @@ class FileSession:
         *,
         alone: bool = False,
         after_records: bool = False,
+        passing: bool = False,
     ) -> Stored:
-        """Writes a checkpoint: at once, or after the records that lead to the image are on the disk."""
+        """Writes a checkpoint: at once, or after the records that lead to the image are on the disk.
+
+        Of one that is passing no copy is made: the next would come too soon for where copies go.
+        """
+        began = time.perf_counter()
         with self._place.usage.tally.checkpoint() as written:
             if after_records:
                 self._journal.secure(record)
             try:
-                stored = self._checkpoints.add(image, record, name, key=key, alone=alone)
+                stored = self._checkpoints.add(image, record, name, key=key, alone=alone, passing=passing)
                 written(stored.bytes)
-                if self._place.copies is not None:
+                self._took = time.perf_counter() - began
+                if self._place.copies is not None and not passing:
                     self._place.copies.put(self._directory, self._checkpoints.manifest)
             finally:
                 if not self.broken:
@@ -349,8 +387,8 @@ class FileSession:
         try:
             with self._checkpoints.still() as manifest:
                 self._checkpoints.prune()
-                if manifest.automatic:
-                    self._journal.prune(manifest.automatic[0].record)
+                if manifest.lasting:
+                    self._journal.prune(manifest.lasting[0].record)
         except OSError as error:
             _LOG.warning("old files in %s could not be removed: %s", self._directory, error)
 

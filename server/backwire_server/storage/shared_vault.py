@@ -27,6 +27,9 @@ from backwire_server.storage.session_files import DUE_BYTES, FileSession, Place
 from backwire_server.storage.shared_files import SharedFileSession, SharedPlace
 from backwire_server.storage.vault import everything, is_id
 
+REPLAY_SECONDS = 0.25
+"""How much computing leads to a passing checkpoint: who takes a session over has to do it again."""
+
 
 class SharedVault:
     """Implements `sessions.durable.Vault` for one of several servers: a session is open in one of them at a time."""
@@ -70,6 +73,7 @@ class SharedVault:
             Checkpointer(),
             checkpoint_bytes,
             self._copies,
+            REPLAY_SECONDS,
             ownership=self._ownership,
             closed=self._closed,
             born=self._born,
