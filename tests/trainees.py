@@ -119,12 +119,14 @@ class Trainee:
     Attributes:
         session: The session.
         steps: How many steps were acknowledged, one after the other.
+        times: When the last of them were, by the clock that only goes forward.
     """
 
     def __init__(self, session: bw.Session, way: Way, seed: int) -> None:
         """Trains a session that was created with this seed."""
         self.session = session
         self.steps = 0
+        self.times: deque[float] = deque(maxlen=256)
         self._seed = seed
         self._error: BaseException | None = None
         self._changed = threading.Condition()
@@ -171,6 +173,7 @@ class Trainee:
         with self._changed:
             assert step == self.steps + 1, f"step {step} comes after {self.steps}"
             self.steps = step
+            self.times.append(time.monotonic())
             self._changed.notify_all()
 
     def __enter__(self) -> Self:

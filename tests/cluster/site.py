@@ -1,5 +1,6 @@
 """Replicas that share a data directory, behind HAProxy that knows nothing of sessions."""
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -58,11 +59,14 @@ def owner_in(directory: Path, session_id: str) -> str:
 
 
 @contextmanager
-def serving(directory: Path) -> Iterator[Site]:
-    """Has a site serve, whose replicas have trained already, as their first step takes long."""
+def serving(directory: Path, *, machines: bool = False) -> Iterator[Site]:
+    """Has a site serve, whose replicas have trained already; with `machines`, each as if on a machine of its own."""
     data = directory / "data"
     flags = ("--workers", "1", "--shared", "--lease", f"{LEASE_SECONDS}s")
-    replicas = {name: Replica(data, "--replica", name, *flags) for name in NAMES}
+    replicas = {
+        name: Replica(data, "--replica", name, *flags, within=_machine(directory, name) if machines else ())
+        for name in NAMES
+    }
     port = unused_port()
     with ExitStack() as stack:
         with ThreadPoolExecutor() as pool:
@@ -72,6 +76,14 @@ def serving(directory: Path) -> Iterator[Site]:
         balancer = Balancer(directory, [each.address for each in replicas.values()], port)
         stack.enter_context(running(balancer))
         yield Site(replicas, data, f"127.0.0.1:{port}")
+
+
+def _machine(directory: Path, name: str) -> tuple[str, ...]:
+    """Returns what runs the command that follows so that it sees a kernel with another name; needs root."""
+    boot = directory / f"boot-{name}"
+    boot.write_text(f"{uuid.uuid4()}\n")
+    script = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
+    return "unshare", "--mount", "sh", "-c", script, str(boot)
 
 
 def unfollowing(target: str) -> bw.Client:
