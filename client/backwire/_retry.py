@@ -104,7 +104,7 @@ class Attempts:
         self._budget = budget
         self._deadline = time.monotonic() + timeout
         self._failed_at = math.inf
-        self._failures = 0
+        self._failures = self._growing = 0
 
     @property
     def remaining(self) -> float | None:
@@ -119,8 +119,8 @@ class Attempts:
         if error.reason is not None:  # which only a server tells
             self._budget.reached = True
         left = self._seconds_left()
-        failures = 1 if error.reason in SOON else self._failures
-        wait = (error.retry_after or 0.0) + self._backoff(failures)
+        self._growing += error.reason not in SOON
+        wait = (error.retry_after or 0.0) + self._backoff(1 if error.reason in SOON else self._growing)
         token = self._budget.take(left) if wait < left else None
         return None if token is None else max(wait, token)
 

@@ -270,6 +270,7 @@ def test_the_wait_does_not_grow_while_another_server_is_about_to_take_over(
     left = attempts(bw.Retry(initial=0.1))
     soon = bw.UnavailableError("the owner may be dead", reason=reason, retry_after=0.1)
     assert [left.wait_before_retry(soon, repeatable=True) for _ in range(8)] == pytest.approx([0.2] * 8)
+    assert left.wait_before_retry(DOWN, repeatable=True) == pytest.approx(0.1), "as after a first failure"
 
 
 def test_the_wait_is_no_shorter_than_the_server_asks_for_and_no_longer_than_the_deadline() -> None:
