@@ -48,6 +48,16 @@ class TestAdmission:
             first.take(40)
         assert admission._request_bytes == 0
 
+    def test_what_threads_of_a_call_tell_after_its_end_does_not_count(self) -> None:
+        admission = Admission(Capacity(max_request_bytes=100))
+        with admission.enter(STREAMS) as ended:
+            ended.take(60)
+        ended.take(30)
+        ended.give(60)
+        ended.on_drain(lambda: pytest.fail("it has ended"))
+        assert admission._request_bytes == 0
+        assert admission.drain(0.0) is False, "it was not told that the client has the answer"
+
     def test_a_call_that_is_alone_may_have_what_it_wants(self) -> None:
         admission = Admission(Capacity(max_request_bytes=100))
         with admission.enter(STREAMS) as only:

@@ -1,6 +1,7 @@
 """A call that comes to the wrong one of the servers over a directory is passed on to the right one, and only once."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +17,7 @@ from backwire_api import tensors
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Access, Capacity, Keeping
-from backwire_server.rpc.forwarding import FORWARDED_KEY, SESSION_KEY
+from backwire_server.rpc.forwarding import FORWARDED_KEY
 from backwire_server.rpc.server import Server
 from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
@@ -160,15 +161,85 @@ def test_an_owner_that_is_gone_is_told_as_a_reason_to_call_again(replicas: tuple
     assert told.retry_after is not None
 
 
-def test_a_pipeline_that_begins_with_chunks_tells_its_session_beside_it(
+def test_the_chunks_on_a_pipeline_go_where_the_session_of_their_request_is(
     replicas: tuple[Api, Api], converse: Any
 ) -> None:
     owner, other = replicas
     session = owner.create()
-    stream = converse(other, metadata=((SESSION_KEY, session),))
+    stream = converse(other)
     stream.chunks("x", np.asarray([1.0, -2.0, 4.0]))
     stream.send(train_step=pb.TrainStepRequest(session_id=session))
     assert stream.answer().train_step.result.step == 1
+
+
+def train(number: int, session: str) -> pb.PipelineRequest:
+    return pb.PipelineRequest(id=number, train_step=pb.TrainStepRequest(session_id=session, inputs=X))
+
+
+def test_a_pipeline_has_sessions_of_several_servers_and_answers_in_the_order_of_its_requests(
+    replicas: tuple[Api, Api],
+) -> None:
+    owner, other = replicas
+    sessions = [owner.create(), other.create(), owner.create()]
+    asked = [train(number, sessions[number % 5 % 3]) for number in range(1, 31)]
+    for api in replicas:
+        answers = list(api.stub.Pipeline(iter(asked), timeout=TIMEOUT))
+        assert [answer.id for answer in answers] == [each.id for each in asked]
+        assert {answer.WhichOneof("kind") for answer in answers} == {"train_step"}
+    assert [owner.info(each).step for each in sessions] == [24, 24, 12]
+
+
+def test_a_request_on_a_pipeline_waits_until_another_server_has_answered_those_before_it(
+    replicas: tuple[Api, Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, other = replicas
+    done = []
+
+    def slow(owner: Trainer, call: TrainCall, ready: Callable[[], None], stop: CallStop) -> object:
+        number = int(call.inputs["x"][0])
+        time.sleep(0.2 / number)
+        result = Trainer.train(owner, call, ready, stop)
+        done.append(number)
+        return result
+
+    monkeypatch.setitem(trainer._COMPUTING, TrainCall, slow)
+    asked = []
+    for number, session in enumerate((owner.create(), other.create(), owner.create()), 1):
+        asked.append(train(number, session))
+        asked[-1].train_step.inputs["x"].CopyFrom(tensors.encode(np.asarray([number, 0.0, 0.0])))
+    assert [answer.id for answer in other.stub.Pipeline(iter(asked), timeout=TIMEOUT)] == [1, 2, 3]
+    assert done == [1, 2, 3]
+
+
+def test_what_depends_on_a_failure_fails_though_requests_for_another_server_came_between(
+    replicas: tuple[Api, Api], converse: Any, failure: Any
+) -> None:
+    owner, other = replicas
+    first, second = owner.create(), other.create()
+    stream = converse(other)
+    stream.send(backward=pb.BackwardRequest(session_id=first, forward_id="none"))
+    stream.send(train_step=pb.TrainStepRequest(session_id=second, inputs=X))
+    stream.send(step=pb.StepRequest(session_id=first))
+    assert failure(stream.answer()) == ("PASS_NOT_FOUND", 0)
+    assert stream.answer().train_step.result.step == 1
+    assert failure(stream.answer()) == ("DEPENDENCY_FAILED", 1)
+
+
+def test_a_pipeline_ends_when_a_server_is_gone_that_has_one_of_its_sessions(
+    replicas: tuple[Api, Api], refused: Any
+) -> None:
+    owner, other = replicas
+    first, second = other.create(), owner.create()
+    owner.server._server.stop(None).wait()
+    asked = [train(1, first), train(2, second), train(3, first)]
+    answers: list[pb.PipelineResponse] = []
+    told = refused(lambda: answers.extend(other.stub.Pipeline(iter(asked), timeout=TIMEOUT)))
+    assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_WORKER")
+    assert other.info(first).step == 1, "what follows is not done before it"
+
+
+def test_a_pipeline_without_a_request_ends(replicas: tuple[Api, Api]) -> None:
+    assert list(replicas[1].stub.Pipeline(iter([]), timeout=TIMEOUT)) == []
 
 
 def test_servers_that_encrypt_know_each_other_by_their_authority(tmp_path: Path) -> None:

@@ -44,9 +44,10 @@ class Ticket:
         total_bytes: The bytes of its requests in all.
         wait: Whether it waits for its client.
         eviction: Why it lost its place to another call, if it did.
+        left: Whether the place was given back; what threads of the call still tell does not count then.
     """
 
-    __slots__ = ("_admission", "eviction", "quota", "request_bytes", "tenant", "total_bytes", "wait")
+    __slots__ = ("_admission", "eviction", "left", "quota", "request_bytes", "tenant", "total_bytes", "wait")
 
     def __init__(self, admission: "Admission", quota: str, tenant: str, wait: Wait) -> None:
         self.quota = quota
@@ -55,6 +56,7 @@ class Ticket:
         self.total_bytes = 0
         self.wait = wait
         self.eviction: Overloaded | None = None
+        self.left = False
         self._admission = admission
 
     def take(self, nbytes: int) -> None:
@@ -176,6 +178,8 @@ class Admission:
     def take(self, ticket: Ticket, nbytes: int) -> None:
         """As `Ticket.take`. A call that is alone may have all it wants: messages have a limit of their own."""
         with self._lock:
+            if ticket.left:
+                return
             others = self._request_bytes - ticket.request_bytes
             if others and self._request_bytes + nbytes > self._max_request_bytes:
                 limit = f"{self._max_request_bytes:,}"
@@ -188,12 +192,15 @@ class Admission:
     def give(self, ticket: Ticket, nbytes: int) -> None:
         """As `Ticket.give`."""
         with self._lock:
-            ticket.request_bytes -= nbytes
-            self._request_bytes -= nbytes
+            if not ticket.left:
+                ticket.request_bytes -= nbytes
+                self._request_bytes -= nbytes
 
     def on_drain(self, ticket: Ticket, callback: Callable[[], None]) -> None:
         """As `Ticket.on_drain`; called at once when the server is shutting down already."""
         with self._lock:
+            if ticket.left:
+                return
             self._drains[ticket] = callback
             draining = self._draining
         if draining:
@@ -202,12 +209,13 @@ class Admission:
     def on_eviction(self, ticket: Ticket, callback: Callable[[], object]) -> None:
         """As `Ticket.on_eviction`."""
         with self._lock:
-            if ticket.eviction is None:
+            if ticket.eviction is None and not ticket.left:
                 self._evictions[ticket] = callback
 
     def leave(self, ticket: Ticket) -> None:
         """Gives the place back: the answer is ready, so that the client may call again as soon as it has it."""
         with self._lock:
+            ticket.left = True
             self._drains.pop(ticket, None)
             self._evictions.pop(ticket, None)
             self._request_bytes -= ticket.request_bytes

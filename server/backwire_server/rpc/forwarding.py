@@ -16,12 +16,12 @@ from grpc_status import rpc_status
 
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.reasons import DOMAIN, Reason
-from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.access.credentials import PeerCertificates
 from backwire_server.access.files import Stamp
 from backwire_server.config import Access
 from backwire_server.messages import fields
 from backwire_server.rpc.admission import Ticket
+from backwire_server.rpc.branches import Branches
 from backwire_server.rpc.call import Call
 from backwire_server.rpc.errors import Refused
 from backwire_server.rpc.methods import SERVICE
@@ -29,23 +29,21 @@ from backwire_server.sessions.caller import Caller
 from backwire_server.sessions.errors import DeadlineExceeded, NoWorker
 
 Messages = Iterator[bytes]
+Answered = Callable[[Messages], Messages]
+Metadata = tuple[tuple[str, str | bytes], ...]
 
 FORWARDED_KEY = "backwire-forwarded"
 """In the metadata of a call that was passed on: by which server. It is not passed on again."""
 
-SESSION_KEY = "backwire-session-id"
-"""In the metadata of a Pipeline: its first session, which else its first message tells."""
-
 PIPELINE = "Pipeline"
-SITED = {PIPELINE} | {
+SITED = {
     method.name
     for method in SERVICE.methods
     if (first := method.input_type.fields_by_number.get(1)) is not None and first.name == "session_id"
 }
-"""The methods whose calls are for a session."""
+"""The methods whose calls are for a session, but for Pipeline, of which each request is."""
 
 _UPLOADS = {method.name for method in SERVICE.methods if method.client_streaming}
-_KINDS = {each.number for each in pb.PipelineRequest.DESCRIPTOR.oneofs_by_name["kind"].fields}
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -75,6 +73,7 @@ class Forwarder:
         self._certificates = PeerCertificates.of(access.tls_certificate, access.tls_key, access.peer_ca)
         self._mutex = threading.Lock()
         self._channels: dict[tuple[str, Stamp], grpc.Channel] = {}
+        self._ways: dict[tuple[tuple[str, Stamp], str], Any] = {}
 
     def route(self, call: Call, ticket: Ticket, messages: Messages) -> tuple[Messages, Messages | None]:
         """Returns the messages of a call, of which the first may have been awaited, and its answers.
@@ -82,21 +81,37 @@ class Forwarder:
         There are none (None) for a call that is to be done here. They raise Refused for an error, and what else a call
         here may raise.
         """
-        metadata = dict(call.scope.context.invocation_metadata() or ())
-        if FOLLOWS_KEY in metadata or FORWARDED_KEY in metadata:
+        if _is_done_here(call):
             return messages, None
-        session_id = str(metadata.get(SESSION_KEY, "")) if call.method == PIPELINE else ""
-        if not session_id:
-            first = next(messages, None)
-            if first is None:
-                return messages, None
-            messages = chain([first], messages)
-            session_id = _session(call.method, first)
+        first = next(messages, None)
+        if first is None:
+            return messages, None
+        messages, session_id = chain([first], messages), fields.text(first, 1)
         address = self._elsewhere(session_id, call.scope.caller)
         if not address:
             return messages, None
         call.session = session_id[:8]
-        return messages, self._answers(self._channel(address), call, ticket, messages)
+        tell = call.scope.context.set_trailing_metadata
+        return messages, self._answers(address, call, ticket, messages, tell)
+
+    def converse(self, call: Call, ticket: Ticket, messages: Messages, answered: Answered) -> Messages:
+        """Yields the answers on a Pipeline: to requests for sessions of this server what `answered` returns.
+
+        What another server told at the end is told to the client, when this one is done with the stream.
+        """
+        if _is_done_here(call):
+            yield from answered(messages)
+            call.tell_time()
+            return
+        told: list[Metadata] = []
+
+        def begin(address: str, requests: Messages) -> Messages:
+            return self._answers(address, call, ticket, requests, told.append) if address else answered(requests)
+
+        yield from Branches(ticket, lambda name: self._elsewhere(name, call.scope.caller), begin).run(messages)
+        call.tell_time()
+        for each in told[-1:]:
+            call.scope.context.set_trailing_metadata(each)
 
     def close(self) -> None:
         """Ends the connections, and calls in progress with them."""
@@ -104,23 +119,25 @@ class Forwarder:
             for channel in self._channels.values():
                 channel.close()
 
-    def _answers(self, channel: Any, call: Call, ticket: Ticket, messages: Messages) -> Messages:
-        context, path = call.scope.context, f"/{SERVICE.full_name}/{call.method}"
+    def _answers(
+        self, address: str, call: Call, ticket: Ticket, messages: Messages, tell: Callable[[Metadata], object]
+    ) -> Messages:
+        context, method = call.scope.context, self._way(address, call.method)
         requests = _Requests(call, ticket, messages)
         terms: dict[str, Any] = {
             "timeout": call.scope.remaining(),
             "metadata": (*_ordinary(context.invocation_metadata() or ()), (FORWARDED_KEY, self._replica)),
         }
         passed: Any = (
-            channel.stream_stream(path)(requests.read(lambda: passed.cancel()), **terms)
+            method(requests.read(lambda: passed.cancel()), **terms)
             if call.method in _UPLOADS
-            else channel.unary_stream(path)(requests.only(), **terms)
+            else method(requests.only(), **terms)
         )
         if not context.add_callback(passed.cancel):
             passed.cancel()  # the call is over already
         try:
             yield from passed
-            context.set_trailing_metadata(_ordinary(passed.trailing_metadata() or ()))
+            tell(_ordinary(passed.trailing_metadata() or ()))
         except grpc.RpcError:
             if requests.problem is not None:
                 raise requests.problem from None
@@ -130,9 +147,13 @@ class Forwarder:
         finally:
             passed.cancel()
 
-    def _channel(self, address: str) -> Any:
+    def _way(self, address: str, method: str) -> Any:
+        """Returns a method of another server, which takes and gives bytes; made once, as that takes its time."""
         certificates = None if address.startswith("unix:") else self._certificates
         key = address, () if certificates is None else certificates.stamp
+        found = self._ways.get((key, method))
+        if found is not None:
+            return found
         with self._mutex:
             if key not in self._channels:
                 self._channels[key] = (
@@ -140,7 +161,9 @@ class Forwarder:
                     if certificates is None
                     else grpc.secure_channel(address, certificates.credentials(), _OPTIONS)
                 )
-            return self._channels[key]
+            channel, path = self._channels[key], f"/{SERVICE.full_name}/{method}"
+            kind = channel.stream_stream if method in _UPLOADS else channel.unary_stream
+            return self._ways.setdefault((key, method), kind(path))
 
 
 class _Requests:
@@ -181,9 +204,10 @@ class _Requests:
         return message
 
 
-def _session(method: str, first: bytes) -> str:
-    """Returns the session that the first message of a call names; empty for none."""
-    return fields.text_within(first, _KINDS, 1)[1] if method == PIPELINE else fields.text(first, 1)
+def _is_done_here(call: Call) -> bool:
+    """Tells whether a call is not passed on: its client goes to owners itself, or another server passed it on."""
+    keys = {key for key, _ in call.scope.context.invocation_metadata() or ()}
+    return FOLLOWS_KEY in keys or FORWARDED_KEY in keys
 
 
 def _refusal(failed: Any) -> Exception:
@@ -210,6 +234,6 @@ def _reason(status: status_pb2.Status) -> Reason:
     return Reason.INTERNAL
 
 
-def _ordinary(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[str, str | bytes], ...]:
+def _ordinary(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
     """Returns the metadata that is not gRPC's own."""
     return tuple((key, value) for key, value in metadata if not (key.startswith("grpc-") or key == "user-agent"))

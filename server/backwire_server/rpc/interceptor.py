@@ -62,8 +62,8 @@ class CallInterceptor(grpc.ServerInterceptor):
             method, client_streaming=handler.request_streaming, server_streaming=handler.response_streaming
         )
 
-        forwarder = self._forwarder if method in SITED else None
-        route = here if forwarder is None else forwarder.route
+        forwarder = self._forwarder
+        route = here if forwarder is None or method not in SITED else forwarder.route
 
         def respond(messages: Messages, context: grpc.ServicerContext) -> bytes:
             call = Call(method, context, self._reception, quota)
@@ -91,13 +91,17 @@ class CallInterceptor(grpc.ServerInterceptor):
         def converse(messages: Messages, context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(method, context, self._reception, quota)
             with call as ticket:
-                messages, passed = route(call, ticket, messages)
-                if passed is not None:
-                    yield from _sent(call, ticket, passed)
+
+                def answered(requests: Messages) -> Messages:
+                    metrics, rates = self._reception.metrics, self._reception.rates
+                    incoming = Incoming(requests, ticket, metrics, rates, call.renew, call.span)
+                    found: Messages = handler.stream_stream(incoming, call.scope)
+                    return found
+
+                if forwarder is not None:
+                    yield from _sent(call, ticket, forwarder.converse(call, ticket, messages, answered))
                     return
-                metrics, rates = self._reception.metrics, self._reception.rates
-                incoming = Incoming(messages, ticket, metrics, rates, call.renew, call.span)
-                yield from _sent(call, ticket, handler.stream_stream(incoming, call.scope))
+                yield from _sent(call, ticket, answered(messages))
                 call.tell_time()
 
         behaviour: Any = converse if quota == PIPELINES else stream if handler.response_streaming else respond
