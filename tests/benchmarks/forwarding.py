@@ -1,4 +1,7 @@
-"""What a call costs that comes to a replica which does not have the session, and is forwarded, beside a direct one."""
+"""What a call costs that comes to a replica which does not have the session, and is forwarded.
+
+Beside it are a direct call, and one through a relay that does nothing else than to pass it on by the same library.
+"""
 
 import statistics
 from collections.abc import Callable
@@ -9,7 +12,7 @@ import grpc
 from tests.benchmarks import figures, values
 from tests.benchmarks.contender_remote import new_session
 from tests.benchmarks.durable_server import data_directory
-from tests.benchmarks.server_process import backwire_server, cpu_seconds
+from tests.benchmarks.server_process import ServerProcess, backwire_server, cpu_seconds
 
 import backwire as bw
 from backwire_api import tensors
@@ -18,6 +21,7 @@ from backwire_api.v1 import gradient_service_pb2_grpc as pb_grpc
 
 MODELS = ("S", "M")
 MOST_ADDED_MS = 0.5
+RELAYED = "through a relay of grpcio"
 
 
 def measure(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
@@ -31,17 +35,19 @@ def measure(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
             )
             for name in "ab"
         )
+        relay = stack.enter_context(ServerProcess(owner.address, module="tests.benchmarks.relay_server"))
         client = stack.enter_context(bw.connect(owner.address))
         stubs = {
             name: pb_grpc.GradientServiceStub(stack.enter_context(grpc.insecure_channel(server.address)))
-            for name, server in (("direct", owner), ("forwarded", other))
+            for name, server in (("direct", owner), ("forwarded", other), (RELAYED, relay))
         }
         for model in MODELS:
             say(f"forwarded steps of {model}")
             request = _request(client, model)
             rows += _times(stubs, request, model, rounds=9 if quick else 31, burst=0.1 if quick else 0.3)
-            spent = _processor_seconds(stubs["forwarded"], request, other.pid, calls=200 if quick else 1_000)
-            rows.append(figures.row(f"{model}, processor time of who forwards", 1e3 * spent, "ms", most=MOST_ADDED_MS))
+            for name, process in (("forwarded", other), (RELAYED, relay)):
+                spent = _processor_seconds(stubs[name], request, process.pid, calls=200 if quick else 1_000)
+                rows.append(figures.row(f"{model}, {name}, processor time of who passes it on", 1e3 * spent, "ms"))
     return {"title": "a TrainStep through a replica that does not have the session", "rows": rows}
 
 
@@ -55,12 +61,17 @@ def _times(
 ) -> list[figures.Row]:
     calls = {name: lambda stub=stub: stub.TrainStep(request) for name, stub in stubs.items()}
     times = figures.interleaved(calls, rounds=rounds, burst=burst)
-    added = statistics.median(b - a for a, b in zip(times["direct"], times["forwarded"], strict=True))
+    forwarding, relaying = (_added(times, name) for name in ("forwarded", RELAYED))
     return [
         *(figures.row(f"{model}, {name}", 1e3 * statistics.median(each), "ms") for name, each in times.items()),
         figures.row(f"{model}, forwarded / direct", figures.ratio(times["forwarded"], times["direct"]), "x"),
-        figures.row(f"{model}, what forwarding adds", 1e3 * added, "ms", most=MOST_ADDED_MS),
+        figures.row(f"{model}, what forwarding adds", 1e3 * forwarding, "ms", most=MOST_ADDED_MS),
+        figures.row(f"{model}, what a relay of grpcio adds", 1e3 * relaying, "ms"),
     ]
+
+
+def _added(times: dict[str, list[float]], name: str) -> float:
+    return statistics.median(b - a for a, b in zip(times["direct"], times[name], strict=True))
 
 
 def _processor_seconds(stub: Any, request: pb.TrainStepRequest, pid: int, *, calls: int) -> float:

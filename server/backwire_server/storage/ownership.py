@@ -25,6 +25,9 @@ CHASES = 16
 
 RETRY_SECONDS = 0.1
 
+MOST_KNOWN = 4_096
+"""Of how many sessions it is remembered which other server has them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -56,6 +59,7 @@ class Ownership:
         self._scratch = scratch
         self._membership = membership
         self._unsevered: set[Path] = set()
+        self._others: dict[str, tuple[str, Mark]] = {}
 
     def begin(self, session_id: str) -> Path:
         """Returns an empty directory for a new session, which is this server's.
@@ -135,9 +139,10 @@ class Ownership:
     def owner(self, session_id: str) -> str:
         """Returns the address of another server that lives and has a session; empty for none, and where none is."""
         try:
-            mark = self._mark(session_id)
+            mark = self._known(session_id) or self._mark(session_id)
             if not mark.replica or self._is_mine(mark):
                 return ""
+            self._remember(session_id, mark)
             member = self._membership.alive(mark.replica, mark.incarnation)
         except (SessionNotFound, OSError):
             return ""
@@ -168,6 +173,21 @@ class Ownership:
 
     def _mark(self, session_id: str) -> Mark:
         return mark_of(self._root, session_id)
+
+    def _known(self, session_id: str) -> Mark | None:
+        """Returns the mark of another server that a session had when it was last looked for, if it is there still."""
+        path, mark = self._others.get(session_id, ("", None))
+        if mark is None or os.path.exists(path):
+            return mark
+        self._others.pop(session_id, None)
+        return None
+
+    def _remember(self, session_id: str, mark: Mark) -> None:
+        """Keeps a mark of another server, so that forwarding to it lists no directory."""
+        if session_id not in self._others:
+            if len(self._others) >= MOST_KNOWN:
+                self._others.clear()
+            self._others[session_id] = f"{self._root}/{session_id}/{mark}", mark
 
     def _check_free(self, session_id: str, mark: Mark) -> None:
         if mark.replica and self._membership.alive(mark.replica, mark.incarnation) is not None:
