@@ -2,49 +2,34 @@
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
 
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.access.keyring import Keyring
 from backwire_server.config import Config, version
 from backwire_server.messages import fields
 from backwire_server.messages.request_keys import MAX_ID_BYTES
-from backwire_server.rpc.admission import Admission, quota_of
-from backwire_server.rpc.call import let_in
-from backwire_server.rpc.errors import status_of
-from backwire_server.rpc.inspecting import Identify, Inspection, add_inspection
-from backwire_server.rpc.listening import FAREWELL_SECONDS, bind, credentials_of, options
 from backwire_server.sessions.errors import InvalidRequest
 from backwire_server.sessions.paging import PageTokens, page_limit
 from backwire_server.sessions.requests import WINDOW
 from backwire_server.telemetry.collecting import StaffCollector
-from backwire_server.telemetry.metrics import Metrics
 from backwire_server.workers import listing, overview
 from backwire_server.workers.assignment import of_all
 from backwire_server.workers.pipes import Pipe
 from backwire_server.workers.process import WorkerProcess
-from backwire_server.workers.relay import Caller, WorkerEnded, ordinary
+from backwire_server.workers.reception import Reception
+from backwire_server.workers.relay import Caller, WorkerEnded
 from backwire_server.workers.supervisor import Supervisor, lost
-
-SERVICE = pb.DESCRIPTOR.services_by_name["GradientService"]
-METHODS = {f"/{SERVICE.full_name}/{method.name}": method for method in SERVICE.methods}
-
-_LOG = logging.getLogger("backwire.front")
 
 Answer = Callable[[Caller, bytes], Awaitable[bytes]]
 
 
-class Front(grpc.GenericRpcHandler):
+class Front(Reception):
     """A server that has its workers do all calls. For the thread of the event loop.
 
     Attributes:
@@ -56,20 +41,12 @@ class Front(grpc.GenericRpcHandler):
 
         Workers inherit the descriptor, if there is one.
         """
-        inspection = Inspection(settings.reflection, settings.channelz)
+        super().__init__(settings, of_all(settings))
         self._limits = settings.limits
         self._version = version()
         self._started = time.time_ns()
-        self._admission = Admission(of_all(settings))
-        self._metrics = Metrics()
         self._mutations: OrderedDict[str, str] = OrderedDict()
         self._tokens = PageTokens()
-        self._health = health.aio.HealthServicer()
-        self._background: set[asyncio.Task[None]] = set()
-        self._server = grpc.aio.server(options=[*options(settings.limits, settings.capacity), *inspection.options])
-        self._server.add_generic_rpc_handlers((self,))
-        add_inspection(self._server, inspection, _keyring(settings))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._special: dict[str, Answer] = {
             "CreateSession": self._create,
             "ForkSession": self._fork,
@@ -79,78 +56,31 @@ class Front(grpc.GenericRpcHandler):
             "DescribeGraph": self._anywhere,
             "ListOps": self._anywhere,
         }
-        self._handlers = {path: self._handler(path, method) for path, method in METHODS.items()}
-        self.address = bind(self._server, settings.listen, credentials_of(settings.access))
+        self.listen()
         self._supervisor = Supervisor(settings, descriptor)
         self._supervisor.on_change = self._tell_health
-        self._metrics.watch(StaffCollector(lambda: self._supervisor.staff))
+        self.metrics_here.watch(StaffCollector(lambda: self._supervisor.staff))
 
     async def start(self) -> None:
         """Starts the workers, and serves once all of them do; raises OSError when one does not."""
         await self._supervisor.start()
-        await self._server.start()
+        await self.open()
 
     async def metrics(self) -> dict[str, str]:
         """Returns the metrics of each process in Prometheus' text format, by its name; none of a mute worker."""
         workers = self._supervisor.by_number
         told = await asyncio.gather(*(worker.metrics() for worker in workers.values()))
         found = {str(index): text for index, text in zip(workers, told, strict=True) if text}
-        return {"front": self._metrics.exposition().decode(), **found}
+        return {"front": self.metrics_here.exposition().decode(), **found}
 
     async def stop(self, grace: float) -> bool:
         """As `rpc.server.Server.stop`; ends the workers too."""
-        await self._health.enter_graceful_shutdown()
-        drain = asyncio.to_thread(self._admission.drain, grace)
-        drained, _ = await asyncio.gather(drain, self._supervisor.stop(grace))
-        await self._server.stop(FAREWELL_SECONDS if drained else 0)
+        drained, _ = await asyncio.gather(self.drain(grace), self._supervisor.stop(grace))
+        await self.close(drained)
         return drained
 
-    def service(self, handler_call_details: Any) -> Any:
-        """Returns the handler of a method; None when the contract has no such method."""
-        return self._handlers.get(handler_call_details.method)
-
-    def _handler(self, path: str, method: Any) -> Any:
-        quota = quota_of(
-            method.name, client_streaming=method.client_streaming, server_streaming=method.server_streaming
-        )
-
-        async def handle(_: Any, context: Any) -> None:
-            await self._handle(method, quota, path, context)
-
-        # Reading messages one by one, also where there is only one: a call is admitted before its request is read.
-        return grpc.stream_stream_rpc_method_handler(handle)
-
-    async def _handle(self, method: Any, quota: str, path: str, context: Any) -> None:
-        ticket, task = None, asyncio.current_task()
-        assert task is not None
-        try:
-            with self._admission.enter(quota) as ticket:
-                ticket.on_eviction(task.cancel)
-                context.add_done_callback(lambda _: ticket.finish())
-                await self._answer(method, Caller(path, context, ticket))
-            return
-        except asyncio.CancelledError:
-            if ticket is None or ticket.eviction is None or ticket.wait.sending:  # then nothing more can be told
-                raise
-            task.uncancel()
-            refusal = self._refusal(ticket.eviction)
-        except grpc.aio.AioRpcError as error:
-            trailing = ordinary(error.trailing_metadata() or (), details=True)
-            refusal = (error.code(), error.details() or "", trailing)
-        except Exception as error:
-            refusal = self._refusal(error)
-        try:
-            await context.abort(*refusal)
-        except grpc.aio.InternalError:  # the client is gone, which gRPC would log as an error
-            raise asyncio.CancelledError from None
-
-    def _refusal(self, error: Exception) -> tuple[Any, str, Any]:
-        status, reason = status_of(error)
-        self._metrics.refused(reason)
-        told = rpc_status.to_status(status)
-        return told.code, told.details, told.trailing_metadata
-
-    async def _answer(self, method: Any, caller: Caller) -> None:
+    async def answer(self, method: Any, caller: Caller) -> None:
+        """As `Reception.answer`."""
         if method.client_streaming and method.server_streaming:
             await Pipe(caller, self._supervisor, self._limits.max_pass_bytes).run()
             return
@@ -263,19 +193,8 @@ class Front(grpc.GenericRpcHandler):
                 self._mutations.popitem(last=False)
 
     def _tell_health(self) -> None:
-        serving = health_pb2.HealthCheckResponse.SERVING
-        ready = self._supervisor.workers and not any(worker.recovering for worker in self._supervisor.workers)
-        status = serving if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", SERVICE.full_name):
-            task = asyncio.ensure_future(self._health.set(service, status))
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
-
-
-def _keyring(settings: Config) -> Identify:
-    """Returns what tells who makes a call that no worker is asked about; only that needs the tokens here."""
-    tokens = settings.access.tokens if settings.channelz else None
-    return let_in if tokens is None else Keyring(Path(tokens), settings.tenants).identify
+        workers = self._supervisor.workers
+        self.tell_health(serving=bool(workers) and not any(worker.recovering for worker in workers))
 
 
 def _answers(told: Iterable[bytes | BaseException]) -> Iterator[bytes]:

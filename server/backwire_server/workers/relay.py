@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
 from backwire_server.rpc.admission import Ticket
 from backwire_server.sessions.errors import Cancelled, NoWorker
-from backwire_server.workers.process import WorkerProcess
 
 STATUS_DETAILS = "grpc-status-details-bin"
 DEATH_SECONDS = 2.0
@@ -22,6 +21,21 @@ BROKE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}
 """What a call ends with whose connection broke: INTERNAL where it was being written to."""
 
 Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+class Worker(Protocol):
+    """Where calls are passed on to: a connection to a worker, which may end."""
+
+    @property
+    def channel(self) -> Any:
+        """The connection, an asynchronous channel."""
+
+    @property
+    def ended(self) -> asyncio.Event:
+        """Set once it is known to have ended."""
+
+    async def has_ended(self, within: float) -> bool:
+        """Waits up to so many seconds for it to end, and tells whether it has."""
 
 
 class WorkerEnded(Exception):
@@ -56,7 +70,7 @@ class Caller:
             raise Cancelled("the client went while it was answered") from None
         self.ticket.wait.sent()
 
-    async def unary(self, worker: WorkerProcess, message: bytes) -> bytes:
+    async def unary(self, worker: Worker, message: bytes) -> bytes:
         """Returns a worker's answer; raises WorkerEnded, or AioRpcError for what it refused."""
         method: Any = worker.channel.unary_unary(self.method)
         call = method(message, **self._terms())
@@ -65,7 +79,7 @@ class Caller:
         self.context.set_trailing_metadata(ordinary(await call.trailing_metadata()))
         return response
 
-    async def stream(self, worker: WorkerProcess, first: bytes) -> None:
+    async def stream(self, worker: Worker, first: bytes) -> None:
         """Passes messages on in both directions until the worker has answered; raises what `unary` raises."""
         call = self.open(worker)
         pump = asyncio.create_task(self._pump(first, call))
@@ -82,7 +96,7 @@ class Caller:
             pump.cancel()
             call.cancel()
 
-    def open(self, worker: WorkerProcess) -> Any:
+    def open(self, worker: Worker) -> Any:
         """Returns a call to a worker, to write messages to and to read them from; cancel it in the end."""
         return worker.channel.stream_stream(self.method)(**self._terms())
 
@@ -109,7 +123,7 @@ class Caller:
 
 
 @asynccontextmanager
-async def noticing_the_end(worker: WorkerProcess) -> AsyncIterator[None]:
+async def noticing_the_end(worker: Worker) -> AsyncIterator[None]:
     """Raises WorkerEnded for a call that fails because the worker ended, and what it fails with otherwise.
 
     A worker that refuses a call while that is being written to may be heard or not; NoWorker, where it is not.
