@@ -41,6 +41,7 @@ LAYERS = (
     "telemetry",
     "rpc",
     "workers",
+    "cluster",
     "__main__",
 )
 """The parts of backwire_server from the bottom to the top; each may import itself and those before it."""
@@ -70,6 +71,7 @@ FOREIGN = {
     "backwire_server.telemetry": {"prometheus_client"},
     "backwire_server.rpc": NUMBERS | GRPC,
     "backwire_server.workers": GRPC,
+    "backwire_server.cluster": GRPC,
     "backwire_server.__main__": NUMBERS | GRPC,
     "backwire_server.__init__": set(),
 }
@@ -82,6 +84,7 @@ EXTRAS = {
     "backwire_server.rpc.inspecting": {"grpc_channelz", "grpc_reflection"},
     "backwire_server.telemetry.exporting": {"opentelemetry"},
     "backwire_server.telemetry.tracing": {"grpc", "opentelemetry"},
+    **{f"backwire_server.cluster.{module}": {"ray"} for module in ("actors", "controller", "serve", "worker")},
     "backwire._cli_live": {"rich"},
     "backwire._demo": {"matplotlib", "sklearn", "tqdm"},
     "backwire._tracing": {"opentelemetry"},

@@ -42,7 +42,7 @@ def main() -> int:
 @contextlib.contextmanager
 def _data_directory(settings: Config) -> Iterator[int | None]:
     """Has the data directory, if there is one: alone, or with those that share it; raises OSError when it cannot."""
-    if settings.keeping.data_dir is None:
+    if settings.keeping.data_dir is None or settings.cluster.ray is not None:  # its workers have it
         yield None
         return
     from backwire_server.storage.lock import DirectoryLock
@@ -56,6 +56,10 @@ def _serve(settings: Config, stop: threading.Event, descriptor: int | None) -> b
 
     Processes inherit the descriptor, since the data directory is in use while any of them lives.
     """
+    if settings.cluster.ray is not None:
+        from backwire_server.cluster.serve import serve as serve_cluster
+
+        return serve_cluster(settings, stop, _announce)
     if settings.worker_count > 1:
         from backwire_server.workers.serve import serve
 

@@ -114,6 +114,27 @@ class Keeping:
 
 
 @dataclass(frozen=True, slots=True)
+class Cluster:
+    """The workers of a server that Ray has run on its nodes.
+
+    Attributes:
+        ray: The cluster: `auto`, `local`, or the `HOST:PORT` of its head; None for a server without Ray.
+        min_workers: The fewest workers.
+        max_workers: The most workers; None for as many as the nodes have cores for.
+        worker_cpus: The cores that are set aside for each.
+        worker_gpus: The GPUs that are set aside for each.
+        worker_memory: The bytes of memory that are set aside for each, and that its sessions may hold; None for none.
+    """
+
+    ray: str | None = None
+    min_workers: int = 1
+    max_workers: int | None = None
+    worker_cpus: int = 1
+    worker_gpus: int = 0
+    worker_memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The settings of a server. Raises ConfigError for those that do not go together.
 
@@ -137,6 +158,7 @@ class Config:
         limits: What sessions are held to.
         tenants: What each tenant is held to unless the tokens file says otherwise.
         capacity: What is taken on at a time.
+        cluster: The workers that Ray runs.
     """
 
     listen: str = "127.0.0.1:50051"
@@ -158,6 +180,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     tenants: TenantLimits = UNLIMITED
     capacity: Capacity = field(default_factory=Capacity)
+    cluster: Cluster = field(default_factory=Cluster)
 
     def __post_init__(self) -> None:
         encrypted = self.access.tls_certificate is not None
@@ -179,6 +202,7 @@ class Config:
             )
         self._check_extras()
         self._check_shared()
+        self._check_cluster()
         if self.limits.max_message_bytes < LEAST_MESSAGE_BYTES:
             raise ConfigError(
                 f"--max-message-bytes {self.limits.max_message_bytes} is less than {LEAST_MESSAGE_BYTES}; chunks of "
@@ -194,8 +218,12 @@ class Config:
 
     def _check_shared(self) -> None:
         keeping = self.keeping
-        if self.access.peer_ca is not None and (self.access.tls_certificate is None or not keeping.shared):
-            raise ConfigError("--peer-ca goes with --shared and --tls-certificate; give them, too, or leave it out")
+        if self.access.peer_ca is not None and (
+            self.access.tls_certificate is None or not (keeping.shared or self.cluster.ray)
+        ):
+            raise ConfigError(
+                "--peer-ca goes with --shared and --tls-certificate (--ray shares, too); give them, or leave it out"
+            )
         if not keeping.shared:
             return
         if self.replica is None or keeping.data_dir is None:
@@ -207,6 +235,28 @@ class Config:
         if keeping.advertise is None and _host(self.listen) in EVERYWHERE:
             raise ConfigError(
                 f"--listen {self.listen} is no address at which clients reach this server; say which is by --advertise"
+            )
+
+    def _check_cluster(self) -> None:
+        cluster, keeping = self.cluster, self.keeping
+        if cluster.ray is None:
+            return
+        if not _installed("ray"):
+            raise ConfigError(
+                "--ray needs packages that are not installed: run `pip install 'backwire[ray]'`, or leave --ray out"
+            )
+        if keeping.data_dir is None or keeping.max_disk_bytes is not None or self.worker_port is not None:
+            raise ConfigError(
+                "--ray takes a --data-dir that all nodes have mounted, and neither --max-disk-bytes nor --worker-port"
+            )
+        if self.workers is not None or self.replica is not None or keeping.shared or keeping.advertise is not None:
+            raise ConfigError(
+                "--ray starts workers that share the directory, and names them; leave out --workers, --replica, "
+                "--shared and --advertise, and say how many there may be by --min-workers and --max-workers"
+            )
+        if cluster.max_workers is not None and cluster.max_workers < cluster.min_workers:
+            raise ConfigError(
+                f"--max-workers {cluster.max_workers} is less than --min-workers {cluster.min_workers}; raise it"
             )
 
     def _check_extras(self) -> None:
@@ -237,6 +287,7 @@ PARTS: Mapping[str, type[Any]] = {
     "limits": Limits,
     "tenants": TenantLimits,
     "capacity": Capacity,
+    "cluster": Cluster,
 }
 """The parts of a configuration that have settings of their own, by their names in Config."""
 

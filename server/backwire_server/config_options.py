@@ -10,6 +10,7 @@ from backwire_server.config_values import (
     LOG_LEVELS,
     read_address,
     read_bytes,
+    read_cluster,
     read_count,
     read_count_from_zero,
     read_directory,
@@ -154,6 +155,34 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
         ),
         Option("tune_blas", read_flag, "", "choose OpenBLAS kernels where OpenBLAS itself misjudges the CPU"),
         Option("tune_allocator", read_flag, "", "keep freed memory, up to 512MiB in each process, for large messages"),
+    ],
+    "workers on the nodes of a Ray cluster": [
+        Option(
+            "ray",
+            read_cluster,
+            "ADDRESS",
+            "have Ray run the workers on the nodes of a cluster: HOST:PORT of its head, auto for the one that this "
+            "node is in, or local for one that is this machine and ends with the server; takes --data-dir and the "
+            "extra `ray`",
+            unset="none: the workers are processes of this server",
+        ),
+        Option("min_workers", read_count, "N", "the fewest workers that Ray runs"),
+        Option(
+            "max_workers",
+            read_count,
+            "N",
+            "the most workers that Ray runs",
+            unset="as many as the nodes have cores for",
+        ),
+        Option("worker_cpus", read_count, "N", "the cores that Ray sets aside for each worker"),
+        Option("worker_gpus", read_count_from_zero, "N", "the GPUs that Ray sets aside for each worker"),
+        Option(
+            "worker_memory",
+            read_bytes,
+            "BYTES",
+            "the memory that Ray sets aside for each worker, and that its sessions may hold",
+            unset="none: --max-total-bytes holds",
+        ),
     ],
     "sessions on disk": [
         Option(

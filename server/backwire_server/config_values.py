@@ -97,6 +97,11 @@ def read_replica(text: str) -> str:
     return text
 
 
+def read_cluster(text: str) -> str:
+    """Reads the address of a Ray cluster: `auto`, `local`, or `HOST:PORT`."""
+    return text if text in ("auto", "local") else read_host_port(text)
+
+
 def read_url(text: str) -> str:
     """Reads the URL of an object store."""
     if re.fullmatch(r"[a-z][a-z0-9+.-]*://\S+", text) is None:

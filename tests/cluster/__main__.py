@@ -1,4 +1,7 @@
-"""Kills replicas over one directory at random while sessions train: `python -m tests.cluster --kills 1000`."""
+"""Kills replicas over one directory at random while sessions train: `python -m tests.cluster --kills 1000`.
+
+Where Ray is installed, it goes on with workers that Ray runs on three nodes, and starts again.
+"""
 
 import argparse
 import random
@@ -9,9 +12,11 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
+from tests.cluster import ray_site
 from tests.cluster.site import Site, serving, unfollowing
 from tests.trainees import WAYS, Trainee, create
 
@@ -45,13 +50,23 @@ def main() -> int:
     options = _parser().parse_args()
     end = time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory() as name, serving(Path(name), machines=options.machines) as site:
-        found, steps, differing = run(site, options.kills, options.sessions, options.seed, end)
+        wrong = _report("replicas", options, *run(site, options.kills, options.sessions, options.seed, end))
+    if options.ray_kills and find_spec("ray") is not None:
+        with tempfile.TemporaryDirectory() as name, ray_site.serving(Path(name)) as workers:
+            found = run(workers, options.ray_kills, options.sessions, options.seed, end)
+            wrong += _report("workers on Ray", options, *found)
+    return 1 if wrong else 0
+
+
+def _report(kind: str, options: argparse.Namespace, found: list[Failover], steps: int, differing: int) -> int:
     kept = f"{options.sessions} sessions, {steps:,} steps: 0 lost, 0 doubled, {differing} differing"
-    sys.stdout.write(f"{len(found):,} kills, {kept}; {_told(found)}\n")
-    return 1 if differing else 0
+    sys.stdout.write(f"{kind}: {len(found):,} kills, {kept}; {_told(found)}\n")
+    return differing
 
 
-def run(site: Site, kills: int, sessions: int, seed: int, end: float) -> tuple[list[Failover], int, int]:
+def run(
+    site: Site | ray_site.RaySite, kills: int, sessions: int, seed: int, end: float
+) -> tuple[list[Failover], int, int]:
     """Returns how long a session of each killed replica was without a step, all steps, and how many digests differ."""
     draw = random.Random(seed)
     found: list[Failover] = []
@@ -75,7 +90,7 @@ def run(site: Site, kills: int, sessions: int, seed: int, end: float) -> tuple[l
     return found, sum(steps for steps, _ in results), differing
 
 
-def _failover(site: Site, trainee: Trainee) -> Failover:
+def _failover(site: Site | ray_site.RaySite, trainee: Trainee) -> Failover:
     """Kills the owner of a session and starts it again when the session goes on.
 
     Steps that were answered before the kill may be noted after it, so the next is the one after the longest pause.
@@ -103,6 +118,7 @@ def _figures(seconds: Sequence[float]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
     parser.add_argument("--kills", type=int, default=20, help="how many replicas to kill, one after another")
+    parser.add_argument("--ray-kills", type=int, default=5, help="how many workers that Ray runs to kill after that")
     parser.add_argument("--minutes", type=float, default=24 * 60, help="after how many it ends in any case")
     parser.add_argument("--sessions", type=int, default=8, help="how many sessions train meanwhile")
     parser.add_argument(

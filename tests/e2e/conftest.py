@@ -28,12 +28,18 @@ PACKAGES = os.pathsep.join(str(ROOT / folder) for folder in ("proto", "client", 
 class ServerProcess:
     """A server that serves: its address, its process, and what it says."""
 
-    def __init__(self, *flags: str, environment: dict[str, str] | None = None, within: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *flags: str,
+        environment: dict[str, str] | None = None,
+        within: Sequence[str] = (),
+        module: str = "backwire_server",
+    ) -> None:
         """Starts one with these flags; `within` is a command that runs the one after it in surroundings of its own."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BACKWIRE_")}
         path = os.pathsep.join(filter(None, [PACKAGES, inherited.get("PYTHONPATH", "")]))
         self.process = subprocess.Popen(
-            [*within, sys.executable, "-m", "backwire_server", *flags],
+            [*within, sys.executable, "-m", module, *flags],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -60,10 +66,10 @@ class ServerProcess:
         for line in self.process.stderr:
             self.errors.append(line)
 
-    def wait_until_ready(self) -> str:
+    def wait_until_ready(self, seconds: float = START_SECONDS) -> str:
         """Returns the address that clients connect to."""
         try:
-            line = self._lines.get(timeout=START_SECONDS)
+            line = self._lines.get(timeout=seconds)
         except queue.Empty:
             raise AssertionError(f"the server did not start:\n{''.join(self.errors)}") from None
         prefix = "backwire listening on "

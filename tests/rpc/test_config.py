@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from backwire_server.config import PARTS, Config
+from backwire_server.config import PARTS, Cluster, Config, Keeping
 from backwire_server.config_options import OPTIONS, Option
 from backwire_server.config_reading import parse
 from backwire_server.config_values import ConfigError, read_bytes, read_seconds
@@ -62,6 +62,12 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "jax_devices": ("4", 4),
     "tune_blas": ("no", False),
     "tune_allocator": ("off", False),
+    "ray": ("10.0.0.7:6379", "10.0.0.7:6379"),
+    "min_workers": ("2", 2),
+    "max_workers": ("8", 8),
+    "worker_cpus": ("4", 4),
+    "worker_gpus": ("1", 1),
+    "worker_memory": ("16GiB", 16 * GiB),
     "max_message_bytes": ("8MiB", 8 * MiB),
     "max_pipeline_bytes": ("7", 7),
     "max_graph_nodes": ("7", 7),
@@ -114,13 +120,15 @@ SHARING = ("--shared", "--replica", "a", "--data-dir", "/data")
 TOGETHER: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("tls_certificate", "tls_key", "client_ca"), ("tls_certificate", "tls_key")
 )
-TOGETHER |= {"shared": ("replica", "data_dir")}
+TOGETHER |= {"shared": ("replica", "data_dir"), "ray": ("data_dir",)}
 TOGETHER |= {"peer_ca": ("tls_certificate", "tls_key", "shared", "replica", "data_dir")}
 """What must be set beside a setting."""
 
 
 @pytest.mark.parametrize("option", ALL, ids=lambda option: option.name)
 def test_every_setting_has_a_flag_and_a_variable(option: Option) -> None:
+    if option.name == "ray":
+        pytest.importorskip("ray")
     text, value = SAMPLES[option.name]
     flags = [option.flag, text]
     others = [name for name in TOGETHER.get(option.name, ()) if name != option.name]
@@ -175,6 +183,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         ("--workers", "0"),
         ("--worker-port", "0"),
         ("--worker-port", "65536"),
+        ("--ray", "somewhere"),
         ("--max-passes", "0"),
         ("--max-passes", "-1"),
         ("--max-passes", "many"),
@@ -214,6 +223,29 @@ def test_plaintext_beyond_this_machine_must_be_allowed(address: str) -> None:
 )
 def test_plaintext_on_this_machine_is_fine(address: str) -> None:
     assert parse(["--listen", address], {}).listen == address
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], "--ray takes a --data-dir that all nodes have mounted"),
+        (["--data-dir", "/data", "--max-disk-bytes", "1GB"], "--max-disk-bytes"),
+        (["--data-dir", "/data", "--workers", "3"], "leave out --workers"),
+        (["--data-dir", "/data", "--shared", "--replica", "a"], "leave out --workers"),
+        (["--data-dir", "/data", "--min-workers", "3", "--max-workers", "2"], "less than --min-workers 3"),
+    ],
+)
+def test_what_goes_with_workers_on_the_nodes_of_a_cluster_is_said(
+    flags: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backwire_server.config.find_spec", lambda _: True)
+    assert told in wrong(capsys, ["--ray", "auto", *flags], {})
+
+
+def test_a_cluster_needs_an_extra_and_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backwire_server.config.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"--ray needs .*backwire\[ray\]"):
+        Config(keeping=Keeping(data_dir="/data"), cluster=Cluster(ray="auto"))
 
 
 def test_a_single_message_must_fit_what_is_admitted(capsys: pytest.CaptureFixture[str]) -> None:

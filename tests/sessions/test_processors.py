@@ -82,6 +82,19 @@ def test_so_many_compute_at_a_time_and_no_more(pool: ThreadPoolExecutor) -> None
     assert (shared.waiting, inside) == (0, 0)
 
 
+def test_the_time_that_processors_were_in_use_counts_what_has_ended_and_what_goes_on() -> None:
+    clock = Clock()
+    processors = Processors(2, clock)
+    with processors.turn(Asking()):
+        clock.now += 2.0
+        with processors.turn(Asking("b")):
+            clock.now += 1.0
+            assert processors.used == pytest.approx(4.0)
+    clock.now += 5.0
+    assert processors.used == pytest.approx(4.0)
+    assert processors.count == 2
+
+
 def test_the_tenant_that_has_used_least_comes_next(pool: ThreadPoolExecutor) -> None:
     clock = Clock()
     shared, order = Processors(1, clock), list[str]()

@@ -118,6 +118,11 @@ class Server:
         self._store.when_recovered(lambda: self._set_health(health_pb2.HealthCheckResponse.SERVING))
 
     @property
+    def store(self) -> SessionStore:
+        """Its sessions."""
+        return self._store
+
+    @property
     def recovering(self) -> int:
         """How many sessions are still to be recovered since the start; health says NOT_SERVING until there are none."""
         return self._store.recovering

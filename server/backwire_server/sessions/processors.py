@@ -36,12 +36,25 @@ class Processors:
         self._count = count
         self._free = count  # less than none, while tenants compute before another has given way to them
         self._now = 0.0  # on the tenants' clocks
+        self._used = 0.0  # by all that have computed
         self._tenants: dict[str, _Tenant] = {}
         self._running: set[Turn] = set()
 
     def turn(self, scope: CallScope) -> "Turn":
         """Returns the right to compute for a call, as a context; to enter it raises what `scope.check` raises."""
         return Turn(self, scope)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._count
+
+    @property
+    def used(self) -> float:
+        """The seconds that all of them were in use, together."""
+        with self._mutex:
+            now = self._clock()
+            return self._used + sum(now - turn.began for turn in self._running)
 
     @property
     def waiting(self) -> int:
@@ -161,6 +174,7 @@ class Processors:
         tenant.running -= 1
         lasted = self._clock() - turn.began
         tenant.used += lasted
+        self._used += lasted
         turn.lasted += lasted
         self._running.discard(turn)
         if not (tenant.running or tenant.waiting) and tenant.used <= self._now:

@@ -1,0 +1,1 @@
+"""A server whose workers Ray runs on the nodes of a cluster, and a gateway that leads to them."""

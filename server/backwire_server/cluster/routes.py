@@ -1,0 +1,121 @@
+"""The ways from a gateway to the workers of a cluster."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+
+from backwire_server.access.credentials import PeerCertificates
+from backwire_server.cluster.load import Load
+from backwire_server.cluster.placing import for_new
+from backwire_server.config import Access
+from backwire_server.sessions.errors import NoWorker
+
+BROKEN_SECONDS = 2.0
+"""How long a worker gets no calls, as long as there are others, after one broke."""
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_retries", 0),  # whoever calls repeats
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 400),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.keepalive_time_ms", 20_000),  # a node that vanished without a word is noticed while a call waits for it
+    ("grpc.keepalive_timeout_ms", 5_000),
+)
+
+
+class Route:
+    """A worker at one address, as `workers.relay` passes calls on to. For the thread of the event loop.
+
+    Attributes:
+        load: What it told last.
+        channel: The connection to it.
+        ended: Set once there is no such worker any more.
+    """
+
+    def __init__(self, load: Load, certificates: PeerCertificates | None) -> None:
+        """Connects when the first call wants to; raises OSError for certificates that cannot be read."""
+        self.load = load
+        self.channel: Any = (
+            grpc.aio.insecure_channel(load.address, _OPTIONS)
+            if certificates is None
+            else grpc.aio.secure_channel(load.address, certificates.credentials(), _OPTIONS)
+        )
+        self.ended = asyncio.Event()
+        self.broken_until = 0.0
+
+    async def has_ended(self, within: float) -> bool:  # noqa: ARG002
+        """Tells whether it is known to be gone, at once: another worker may have the session by then."""
+        return self.ended.is_set()
+
+    def broke(self) -> None:
+        """Notes that a call did not get through."""
+        self.broken_until = time.monotonic() + BROKEN_SECONDS
+
+
+class Routes:
+    """The routes to the workers that take calls. For the thread of the event loop."""
+
+    def __init__(self, access: Access) -> None:
+        """Connects as `access` has it: to workers that encrypt where this gateway does."""
+        self._certificates = PeerCertificates.of(access.tls_certificate, access.tls_key, access.peer_ca)
+        self._routes: dict[str, Route] = {}
+        self._placed: Counter[str] = Counter()
+        self._turn = 0
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def all(self) -> list[Route]:
+        """Those to workers to which calls get through, as far as is known; all, where none is known to."""
+        routes, now = list(self._routes.values()), time.monotonic()
+        return [route for route in routes if route.broken_until <= now] or routes
+
+    def update(self, loads: Iterable[Load]) -> None:
+        """Takes up what workers tell, and closes the ways to those that are gone; raises OSError."""
+        told = {load.worker: load for load in loads}
+        self._placed.clear()
+        for name, route in list(self._routes.items()):
+            if name not in told or told[name].address != route.load.address:
+                self._end(self._routes.pop(name))
+        for name, load in told.items():
+            if name in self._routes:
+                self._routes[name].load = load
+            else:
+                self._routes[name] = Route(load, self._certificates)
+
+    def next(self) -> Route:
+        """Returns each in turn; raises NoWorker when there is none."""
+        routes = self.all
+        if not routes:
+            raise _none()
+        self._turn += 1
+        return routes[self._turn % len(routes)]
+
+    def for_new(self) -> Route:
+        """Returns the one to make a session on, see `placing.for_new`; raises NoWorker when there is none."""
+        name = for_new([route.load for route in self.all], self._placed)
+        if name is None:
+            raise _none()
+        self._placed[name] += 1
+        return self._routes[name]
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        self.update([])
+        await asyncio.gather(*self._closing)
+
+    def _end(self, route: Route) -> None:
+        route.ended.set()
+        task = asyncio.ensure_future(route.channel.close(None))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+def _none() -> NoWorker:
+    return NoWorker("no worker of the cluster serves at this moment; call again", retry_after=0.5)

@@ -1,0 +1,149 @@
+"""Serves a gateway to the workers of a Ray cluster until told to end. Needs the extra `ray`."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from backwire_server.cluster import actors
+from backwire_server.cluster.gateway import Gateway
+from backwire_server.cluster.load import Load
+from backwire_server.cluster.placing import Policy
+from backwire_server.cluster.worker import settings_of
+from backwire_server.config import Config
+from backwire_server.telemetry.endpoint import serving
+from backwire_server.telemetry.merging import merged
+
+START_SECONDS = 120.0
+"""How long the first worker may take to serve."""
+
+ANSWER_SECONDS = 10.0
+END_SECONDS = 30.0
+"""What the workers have on top of the grace to end, when the last gateway does."""
+
+_LOG = logging.getLogger("backwire.cluster")
+
+STANDARD = Policy()
+
+
+def serve(settings: Config, stop: threading.Event, announce: Callable[[str], None], policy: Policy = STANDARD) -> bool:
+    """Serves until `stop` is set, and returns whether all calls had come to their end by then.
+
+    Calls `announce` with the address once a worker serves. Where no other gateway is left, the workers end, too.
+    Raises OSError, ConfigError when the address, the cluster or a worker cannot be had.
+    """
+    assert settings.cluster.ray is not None
+    actors.connect(settings.cluster.ray)
+    try:
+        for host in actors.hosts():
+            settings_of(settings, "any", host)
+        membership = Membership(settings, policy)
+        try:
+            return asyncio.run(_serve(settings, stop, announce, membership))
+        finally:
+            membership.leave(settings.grace)
+    finally:
+        ray.shutdown()
+
+
+class Membership:
+    """A gateway's place among those that the controller knows; it starts the controller where there is none."""
+
+    def __init__(self, settings: Config, policy: Policy) -> None:
+        """Raises OSError when the cluster has workers with other settings."""
+        common = replace(settings, listen="127.0.0.1:0", metrics_listen=None, exit_with_parent=False)
+        common = replace(common, cluster=replace(common.cluster, ray="auto"))
+        self._name = secrets.token_hex(6)
+        self._controller = actors.controller(common, policy)
+        problem = ray.get(self._controller.join.remote(self._name, common), timeout=START_SECONDS)
+        if problem:
+            raise OSError(problem)
+
+    def view(self) -> tuple[list[Load], str]:
+        """Returns which workers take calls, and why there are no others; raises RayError, TimeoutError."""
+        found: tuple[list[Load], str] = self._ask("view", self._name)
+        return found
+
+    def metrics(self) -> dict[str, str]:
+        """Returns the figures of each worker by its name; nothing when the controller does not answer."""
+        try:
+            found: dict[str, str] = self._ask("metrics")
+        except (RayError, TimeoutError):
+            return {}
+        return found
+
+    def leave(self, grace: float) -> None:
+        """Ends the workers in good order, where no other gateway is there any more."""
+        try:
+            if self._ask("leave", self._name):
+                ray.get(self._controller.end.remote(), timeout=grace + END_SECONDS)
+                ray.kill(self._controller)
+        except (RayError, TimeoutError) as error:
+            _LOG.warning("the workers go on: %s", error)
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        return ray.get(getattr(self._controller, method).remote(*arguments), timeout=ANSWER_SECONDS)
+
+
+async def _serve(
+    settings: Config, stop: threading.Event, announce: Callable[[str], None], membership: Membership
+) -> bool:
+    loop, ending = asyncio.get_running_loop(), asyncio.Event()
+
+    def pass_on() -> None:
+        stop.wait()
+        loop.call_soon_threadsafe(ending.set)
+
+    threading.Thread(target=pass_on, name="backwire-end", daemon=True).start()
+    gateway = Gateway(settings)
+    watching = asyncio.create_task(_watch(gateway, membership))
+
+    def expose() -> bytes:
+        return merged({"gateway": gateway.metrics_here.exposition().decode(), **membership.metrics()})
+
+    try:
+        await _first(gateway, membership, ending)
+        await gateway.open()
+        with serving(settings, expose):
+            announce(gateway.address)
+            await ending.wait()
+    finally:
+        _LOG.info("shutting down")
+        drained = await gateway.stop(settings.grace)
+        watching.cancel()
+    return drained
+
+
+async def _first(gateway: Gateway, membership: Membership, ending: asyncio.Event) -> None:
+    """Waits for the first worker; raises OSError when none comes."""
+    problem = "Ray has no room for it, or its node is slow; see `ray status`"
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(START_SECONDS):
+            while not ending.is_set():
+                loads, told = await asyncio.to_thread(membership.view)
+                if loads:
+                    gateway.update(loads)
+                    return
+                if told:
+                    raise OSError(f"a worker could not be started: {told}")
+                await asyncio.sleep(0.2)
+            return
+    raise OSError(f"no worker served within {START_SECONDS:g} s: {problem}")
+
+
+async def _watch(gateway: Gateway, membership: Membership) -> None:
+    """Keeps the gateway to what the controller tells; while that is started anew, to what it told last."""
+    while True:
+        await asyncio.sleep(0.5)
+        try:
+            loads, _ = await asyncio.to_thread(membership.view)
+            gateway.update(loads)
+        except (RayError, TimeoutError, OSError) as error:
+            _LOG.warning("the workers are not known anew: %s", error)

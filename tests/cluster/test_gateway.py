@@ -1,0 +1,151 @@
+"""A gateway leads to workers, whichever they are, and knows of them what it is told."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cluster.site import owner_in, unfollowing, warm
+from tests.trainees import WAYS, Replica, Trainee, batches, create, graph, pipelined
+
+import backwire as bw
+from backwire_server.cluster.gateway import Gateway
+from backwire_server.cluster.load import Load
+from backwire_server.config import Config
+
+NAMES = ("a", "b")
+
+
+class Door:
+    """A gateway in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._gateway = self._done(self._open)
+        self.address = self._gateway.address
+
+    def tell(self, *loads: Load) -> None:
+        async def update() -> None:
+            self._gateway.update(loads)
+
+        self._done(update)
+
+    def close(self) -> bool:
+        drained: bool = self._done(lambda: self._gateway.stop(10.0))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        return drained
+
+    async def _open(self) -> Gateway:
+        gateway = Gateway(Config(listen="127.0.0.1:0"))
+        await gateway.open()
+        return gateway
+
+    def _done(self, make: Callable[[], Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(make(), self._loop).result(60)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gateway")
+
+
+@pytest.fixture(scope="module")
+def replicas(directory: Path) -> Iterator[dict[str, Replica]]:
+    with ExitStack() as stack:
+        found = {}
+        for name in NAMES:
+            found[name] = stack.enter_context(Replica(directory, "--workers", "1", "--shared", "--replica", name))
+            warm(found[name])
+        yield found
+
+
+@pytest.fixture
+def loads(replicas: dict[str, Replica]) -> dict[str, Load]:
+    return {name: Load(name, replica.address, most_bytes=1_000) for name, replica in replicas.items()}
+
+
+@pytest.fixture
+def door(loads: dict[str, Load]) -> Iterator[Door]:
+    made = Door()
+    try:
+        made.tell(*loads.values())
+        yield made
+    finally:
+        made.close()
+
+
+def test_new_sessions_go_to_the_worker_that_is_least_full_and_else_to_each_in_turn(
+    door: Door, loads: dict[str, Load], directory: Path
+) -> None:
+    with bw.connect(door.address) as client:
+        owners = [owner_in(directory, create(client, seed).id) for seed in range(4)]
+        assert sorted(owners) == ["a", "a", "b", "b"]
+        door.tell(replace(loads["a"], busy=0.8), loads["b"])
+        assert {owner_in(directory, create(client, seed).id) for seed in range(4)} == {"b"}
+        door.tell(loads["a"], replace(loads["b"], nbytes=900))
+        assert {owner_in(directory, create(client, seed).id) for seed in range(4)} == {"a"}
+
+
+@pytest.mark.parametrize("connect", [bw.connect, unfollowing])
+def test_sessions_are_trained_through_a_gateway_to_the_bit(
+    door: Door, undisturbed: bw.Client, connect: Callable[[str], bw.Client]
+) -> None:
+    with connect(door.address) as client, ExitStack() as stack:
+        trained = [
+            stack.enter_context(Trainee(create(client, seed), way, seed)) for seed, way in enumerate(WAYS * 2, 60)
+        ]
+        for each in trained:
+            each.goes_on()
+        assert [each.result() for each in trained] == [each.expected(undisturbed) for each in trained]
+
+
+def test_a_file_makes_a_session_and_a_creation_that_is_repeated_makes_one(door: Door, tmp_path: Path) -> None:
+    with bw.connect(door.address) as client:
+        session = create(client, 70)
+        assert [each.step for each in pipelined(session, islice(batches(70), 3))] == [1, 2, 3]
+        session.save(tmp_path / "session.backwire")
+        assert client.load(tmp_path / "session.backwire").digest() == session.digest()
+        made = {client.create_session(graph(), request_id="the same each time").id for _ in NAMES}
+        assert len(made) == 1
+
+
+def test_the_status_is_that_of_all_workers_and_has_each_session_once(door: Door, directory: Path) -> None:
+    with bw.connect(door.address) as client:
+        sessions = [create(client, seed) for seed in range(80, 82)]
+        assert {owner_in(directory, each.id) for each in sessions} == set(NAMES)
+        status = client.status(max_sessions=1_000)
+        ids = [each.id for each in status.sessions]
+        assert status.workers == len(NAMES)
+        assert len(ids) == len(set(ids))
+        assert {each.id for each in sessions} <= set(ids)
+
+
+def test_calls_wait_where_no_worker_is_told_and_go_on_when_one_is(door: Door, loads: dict[str, Load]) -> None:
+    door.tell()
+    with bw.connect(door.address) as client:
+        threading.Timer(0.5, lambda: door.tell(loads["b"])).start()
+        assert create(client, 90).train_step(next(batches(90))).step == 1
+
+
+def test_sessions_go_on_with_another_worker_when_theirs_ends_before_the_gateway_is_told(
+    door: Door, replicas: dict[str, Replica], directory: Path, undisturbed: bw.Client
+) -> None:
+    with unfollowing(door.address) as client, ExitStack() as stack:
+        trained = [stack.enter_context(Trainee(create(client, seed), "calls", seed)) for seed in (91, 92)]
+        for each in trained:
+            each.goes_on()
+        replicas["a"].kill()
+        for each in trained:
+            each.goes_on()
+        assert {owner_in(directory, each.session.id) for each in trained} == {"b"}
+        replicas["a"].start()
+        assert [each.result() for each in trained] == [each.expected(undisturbed) for each in trained]

@@ -1,0 +1,220 @@
+"""Workers that Ray runs on three nodes, behind a gateway: whatever is lost, each change is made once."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.cluster.nodes import Nodes, running
+from tests.cluster.ray_site import (
+    PREFIX,
+    START_SECONDS,
+    WORKERS,
+    end,
+    gateway,
+    start,
+    wait_for_workers,
+    wait_until,
+)
+from tests.cluster.site import owner_in, unfollowing
+from tests.trainees import WAYS, Trainee, batches, create
+
+import backwire as bw
+
+pytest.importorskip("ray")
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with running(WORKERS) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cluster")
+
+
+@pytest.fixture(scope="module")
+def target(nodes: Nodes, directory: Path) -> Iterator[str]:
+    with gateway(nodes, directory) as (_, address):
+        yield address
+
+
+@contextmanager
+def trainees(target: str, seed: int) -> Iterator[list[Trainee]]:
+    """Sessions that are made and trained through the gateway, by clients that follow owners and clients that do not."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(target)) for connect in (bw.connect, unfollowing)]
+        made = [
+            stack.enter_context(Trainee(create(client, seed + number), way, seed + number))
+            for number, (client, way) in enumerate((client, way) for client in clients for way in WAYS)
+        ]
+        for each in made:
+            each.goes_on()
+        yield made
+
+
+def results(trained: list[Trainee]) -> list[tuple[int, str]]:
+    return [each.result() for each in trained]
+
+
+def expected(trained: list[Trainee], undisturbed: bw.Client) -> list[tuple[int, str]]:
+    return [each.expected(undisturbed) for each in trained]
+
+
+def test_the_last_gateway_ends_its_workers_in_good_order_and_the_next_one_has_their_sessions(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    data = list(islice(batches(50), 4))
+    with gateway(nodes, tmp_path) as (process, address):
+        with bw.connect(address) as client:
+            session = create(client, 50)
+            assert [session.train_step(batch).step for batch in data[:2]] == [1, 2]
+        end(process)
+    assert nodes.actors() == []
+    assert owner_in(tmp_path, session.id) == ""
+    with gateway(nodes, tmp_path) as (process, address):
+        with bw.connect(address) as client:
+            again = client.session(session.id)
+            assert [again.train_step(batch).step for batch in data[2:]] == [3, 4]
+        end(process)
+
+
+def test_workers_come_with_the_load_and_get_sessions_and_go_with_it_to_the_bit(nodes: Nodes, tmp_path: Path) -> None:
+    process = start(nodes, tmp_path, 1, 2, "tests.cluster.hasty")
+    try:
+        address = process.wait_until_ready(START_SECONDS)
+        with bw.connect(address) as client:
+            sessions = [wide(client, seed) for seed in range(2)]
+            assert {owner_in(tmp_path, each.id) for each in sessions} == {f"{PREFIX}0"}
+            with pressed(sessions):
+                wait_for_workers(address, 2)
+                wait_until(lambda: len({owner_in(tmp_path, each.id) for each in sessions}) == 2)
+            told = [(each.info().step, each.digest()) for each in sessions]
+            wait_for_workers(address, 1)
+            assert [(each.info().step, each.digest()) for each in sessions] == told
+            assert len({owner_in(tmp_path, each.id) for each in sessions}) == 1
+        end(process)
+    finally:
+        process.end()
+    assert nodes.actors() == []
+
+
+def wide(client: bw.Client, seed: int) -> bw.Session:
+    x = bw.input("x", ("batch", 512))
+    loss = bw.squared_error(bw.dense(bw.relu(bw.dense(x, 512, name="a")), 512, name="b"), x)
+    return client.create_session(bw.graph(loss=loss), optimizer=bw.SGD(1e-3), seed=seed)
+
+
+@contextmanager
+def pressed(sessions: list[bw.Session]) -> Iterator[None]:
+    """Has a thread for each session train it without a pause; raises what a step fails with."""
+    data, stop = {"x": np.ones((256, 512), np.float32)}, threading.Event()
+
+    def train(session: bw.Session) -> None:
+        step = 0
+        while not stop.is_set():
+            step += 1
+            assert session.train_step(data).step == step
+
+    with ThreadPoolExecutor(len(sessions)) as pool:
+        futures = [pool.submit(train, each) for each in sessions]
+        try:
+            yield
+        finally:
+            stop.set()
+        for future in futures:
+            future.result()
+
+
+def test_workers_are_actors_with_names_and_new_sessions_are_spread_over_them(
+    nodes: Nodes, target: str, directory: Path
+) -> None:
+    names = [f"{PREFIX}{number}" for number in range(WORKERS)]
+    assert nodes.actors() == ["backwire-controller", *names]
+    with bw.connect(target) as client:
+        sessions = [create(client, seed) for seed in range(WORKERS)]
+        assert sorted(owner_in(directory, each.id) for each in sessions) == names
+        assert {each.id for each in sessions} <= {each.id for each in client.sessions()}
+
+
+def test_sessions_go_on_to_the_bit_when_the_process_of_a_worker_is_killed_and_ray_starts_it_again(
+    nodes: Nodes, target: str, directory: Path, undisturbed: bw.Client
+) -> None:
+    with trainees(target, 10) as trained:
+        nodes.kill(owner_in(directory, trained[0].session.id))
+        for each in trained:
+            each.goes_on()
+        wait_for_workers(target)
+        for each in trained:
+            each.goes_on()
+        assert results(trained) == expected(trained, undisturbed)
+
+
+def test_sessions_go_on_when_the_controller_is_killed_and_the_next_one_finds_the_workers(
+    nodes: Nodes, target: str, directory: Path, undisturbed: bw.Client
+) -> None:
+    with trainees(target, 20) as trained:
+        before = nodes.actors()
+        nodes.kill("backwire-controller")
+        for each in trained:
+            each.goes_on()
+        nodes.kill(owner_in(directory, trained[0].session.id))
+        for each in trained:
+            each.goes_on()
+        wait_for_workers(target)
+        assert nodes.actors() == before
+        assert results(trained) == expected(trained, undisturbed)
+
+
+def test_workers_go_on_when_one_of_two_gateways_ends(nodes: Nodes, target: str, directory: Path) -> None:
+    with gateway(nodes, directory) as (other, address):
+        with bw.connect(target) as client, bw.connect(address) as second:
+            session = create(client, 30)
+            assert second.session(session.id).train_step(next(batches(30))).step == 1
+        end(other)
+    with bw.connect(target) as client:
+        assert client.status().workers == WORKERS
+        assert client.session(session.id).train_step(next(batches(30))).step == 2
+
+
+def test_a_gateway_with_other_settings_than_the_workers_have_is_refused(
+    nodes: Nodes, target: str, tmp_path: Path
+) -> None:
+    process = start(nodes, tmp_path)
+    try:
+        assert process.wait(START_SECONDS) == 1
+        assert "other settings" in "".join(process.errors)
+    finally:
+        process.end()
+    wait_for_workers(target)
+
+
+def test_sessions_go_on_to_the_bit_when_a_node_is_lost_and_its_worker_gets_a_new_one(
+    nodes: Nodes, target: str, directory: Path, undisturbed: bw.Client
+) -> None:
+    with trainees(target, 40) as trained:
+        victim = next(name for number in range(WORKERS) if not nodes.on_head(name := f"{PREFIX}{number}"))
+        if owner_in(directory, trained[0].session.id) != victim:
+            trained[0].session.move(victim)
+        for each in trained:
+            each.goes_on()
+        assert victim in _owners(trained, directory)
+        nodes.lose(victim)
+        for each in trained:
+            each.goes_on()
+        assert victim not in _owners(trained, directory)
+        nodes.add()
+        wait_for_workers(target)
+        for each in trained:
+            each.goes_on()
+        assert results(trained) == expected(trained, undisturbed)
+
+
+def _owners(trained: list[Trainee], directory: Path) -> list[str]:
+    return sorted({owner_in(directory, each.session.id) for each in trained})
