@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,14 +69,19 @@ def gateway(nodes: Nodes, directory: Path) -> Iterator[tuple[ServerProcess, str]
 
 
 def start(
-    nodes: Nodes, directory: Path, fewest: int = WORKERS, most: int = WORKERS, module: str = "backwire_server"
+    nodes: Nodes,
+    directory: Path,
+    fewest: int = WORKERS,
+    most: int = WORKERS,
+    module: str = "backwire_server",
+    flags: Sequence[str] = (),
 ) -> ServerProcess:
     """Starts a gateway with so many workers."""
-    flags = ("--ray", nodes.address, "--data-dir", str(directory), "--allow-plaintext", "--exit-with-parent")
+    common = ("--ray", nodes.address, "--data-dir", str(directory), "--allow-plaintext", "--exit-with-parent")
     count = ("--min-workers", str(fewest), "--max-workers", str(most))
     path = os.pathsep.join([str(ROOT), PACKAGES])
     environment = {**ENVIRONMENT, "BACKWIRE_WORKERS": "", "PYTHONPATH": path}
-    return ServerProcess("--listen", "127.0.0.1:0", *flags, *count, environment=environment, module=module)
+    return ServerProcess("--listen", "127.0.0.1:0", *common, *count, *flags, environment=environment, module=module)
 
 
 def end(process: ServerProcess) -> None:

@@ -1,9 +1,11 @@
 """Workers that Ray runs on three nodes, behind a gateway: whatever is lost, each change is made once."""
 
 import threading
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
@@ -21,11 +23,12 @@ from tests.cluster.ray_site import (
     wait_until,
 )
 from tests.cluster.site import owner_in, unfollowing
+from tests.deploy.balancers import unused_port
 from tests.trainees import WAYS, Trainee, batches, create
 
 import backwire as bw
 
-pytest.importorskip("ray")
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,33 @@ def results(trained: list[Trainee]) -> list[tuple[int, str]]:
 
 def expected(trained: list[Trainee], undisturbed: bw.Client) -> list[tuple[int, str]]:
     return [each.expected(undisturbed) for each in trained]
+
+
+def test_a_gateway_whose_workers_cannot_start_says_why_and_leaves_none_behind(nodes: Nodes, tmp_path: Path) -> None:
+    file = tmp_path / "a-file"
+    file.touch()
+    process = start(nodes, file)
+    try:
+        assert process.wait(START_SECONDS) == 1
+        assert "the data directory cannot be used" in "".join(process.errors)
+    finally:
+        process.end()
+    assert nodes.actors() == []
+
+
+def test_the_metrics_of_a_gateway_are_those_of_all_workers(nodes: Nodes, tmp_path: Path) -> None:
+    process = start(nodes, tmp_path, 2, 2, flags=("--metrics-listen", f"127.0.0.1:{(port := unused_port())}"))
+    try:
+        wait_for_workers(process.wait_until_ready(START_SECONDS), 2)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+            text = answer.read().decode()
+        for worker in (f"{PREFIX}0", f"{PREFIX}1"):
+            assert f'backwire_sessions_awake{{worker="{worker}"}} 0.0' in text
+        assert "backwire_build_info{" in text
+        assert 'worker="gateway"' in text
+        end(process)
+    finally:
+        process.end()
 
 
 def test_the_last_gateway_ends_its_workers_in_good_order_and_the_next_one_has_their_sessions(
