@@ -1,33 +1,28 @@
 """Batches are cut along the axis that all inputs begin with, and graphs where that would change the result refused."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from tests.benchmarks import backwire_models, values
+from tests.parallel.graphs import engine_form, engine_graph
 
 import backwire as bw
-from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_server.engine.dims import Symbolic
 from backwire_server.engine.errors import NotSplittable
-from backwire_server.engine.graph import Graph
-from backwire_server.messages.session import session_spec
-from backwire_server.parallel.split import Split
-from backwire_server.sessions.limits import Limits
-
-
-def engine_graph(loss: bw.Value, **outputs: bw.Value) -> Graph:
-    """The graph as the engine has it."""
-    graph = bw.graph(loss=loss, outputs=outputs)
-    return session_spec(pb.CreateSessionRequest(graph=graph.proto), Limits()).graph
+from backwire_server.engine.graph import Graph, Input, Node, TensorType
+from backwire_server.parallel.split import Split, joined
 
 
 def predicted(x: bw.Value) -> bw.Value:
     return bw.dense(x, 2, name="top")
 
 
-def split_of(**outputs: bw.Value) -> Split:
+def split_of() -> Split:
     x, scale = bw.input("x", ("batch", 3)), bw.input("scale", (2,))
     y = predicted(x) * scale
-    return Split(engine_graph(bw.mean(y * y), y=y, mean=bw.mean(y), **outputs))
+    return Split(engine_graph(bw.mean(y * y), y=y, mean=bw.mean(y), turned=bw.transpose(y, (1, 0))))
 
 
 @pytest.mark.parametrize(
@@ -43,20 +38,36 @@ def test_parts_are_as_equal_as_can_be_and_none_is_empty(examples: int, parts: in
     assert all(each["scale"] is scale for each in found), "what has no batch axis is the same in all parts"
 
 
-def test_outputs_are_rows_one_after_another_or_weighted_means() -> None:
-    split = split_of()
-    rows = [np.ones((2, 2), np.float32), np.zeros((1, 2), np.float32)]
-    np.testing.assert_array_equal(split.joined("y", rows, [2, 1]), [[1, 1], [1, 1], [0, 0]])
-    assert split.joined("mean", [np.float32(1), np.float32(4)], [2, 1]) == np.float32(2)  # type: ignore[list-item]
+def rows(examples: int) -> dict[str, np.ndarray[Any, Any]]:
+    return {"x": np.zeros((examples, 3), np.float32), "scale": np.ones(2, np.float32)}
 
 
-def test_an_output_that_cannot_be_put_together_is_refused_by_its_name() -> None:
-    x = bw.input("x", ("batch", 3))
-    y = predicted(x)
-    split = Split(engine_graph(bw.mean(y), y=y, turned=bw.transpose(y, (1, 0))))
-    split.check_outputs(["y"])
-    with pytest.raises(NotSplittable, match="output 'turned' is float32") as caught:
-        split.check_outputs(["y", "turned"])
+def test_outputs_are_put_together_along_their_batch_axis_or_are_weighted_means() -> None:
+    joints = split_of().joints(rows(3), ["y", "mean", "turned"])
+    assert joints == {"y": 0, "mean": None, "turned": 1}
+    parts = [np.ones((2, 2), np.float32), np.zeros((1, 2), np.float32)]
+    np.testing.assert_array_equal(joined(0, parts, [2, 1]), [[1, 1], [1, 1], [0, 0]])
+    np.testing.assert_array_equal(joined(1, [part.T for part in parts], [2, 1]), [[1, 1, 0], [1, 1, 0]])
+    assert joined(None, [np.array(1.0), np.array(4.0)], [2, 1]) == 2.0
+
+
+def twice(y: bw.Value) -> bw.Value:
+    return bw.concat([y, y], axis=0)
+
+
+def ranked(y: bw.Value) -> bw.Value:
+    return bw.softmax(y, axis=0)
+
+
+@pytest.mark.parametrize(("make", "told"), [(twice, "output 'made' is float32"), (ranked, "Softmax node .* mixes")])
+def test_an_output_that_parts_do_not_give_is_refused_when_it_is_asked_for(
+    make: Callable[[bw.Value], bw.Value], told: str
+) -> None:
+    y = predicted(bw.input("x", ("batch", 3)))
+    split = Split(engine_graph(bw.mean(y), y=y, made=make(y)))
+    assert split.joints(rows(3), ["y"]) == {"y": 0}
+    with pytest.raises(NotSplittable, match=told) as caught:
+        split.joints(rows(3), ["y", "made"])
     assert caught.value.field == "outputs"
 
 
@@ -95,9 +106,33 @@ def summed_entropy() -> bw.Value:
     return bw.softmax_cross_entropy(y, bw.input("t", ("batch",), dtype="int64"), reduction="sum")
 
 
+def ranked_in_the_batch() -> bw.Value:
+    return bw.mean(ranked(predicted(bw.input("x", ("batch", 3)))) ** 2)
+
+
+def centered() -> bw.Value:
+    y = predicted(bw.input("x", ("batch", 3)))
+    return bw.mean((y - bw.mean(y, axis=0, keepdims=True)) ** 2)
+
+
+def rooted() -> bw.Value:
+    y = predicted(bw.input("x", ("batch", 3)))
+    return bw.sqrt(bw.mean(y * y))
+
+
+def numbered() -> bw.Value:
+    y = predicted(bw.input("x", ("batch", 3)))
+    (counted,) = bw.op("CumSum", y * 0 + 1, bw.constant(0), shape=y.shape)
+    return bw.mean(y * counted)
+
+
 @pytest.mark.parametrize(
     ("make", "told", "field"),
     [
+        (ranked_in_the_batch, "Softmax node .* mixes the examples of a batch, which are along axis 0", "graph.nodes["),
+        (centered, "Sub node .* combines examples with a mean of all", "graph.nodes["),
+        (rooted, "Sqrt node .* makes no linear function of a mean of all examples", "graph.nodes["),
+        (numbered, "CumSum node .* mixes the examples of a batch, which are along axis 0", "graph.nodes["),
         (sums, "makes one result of all examples along batch", "graph.nodes["),
         (largest, "makes one result of all examples along batch", "graph.nodes["),
         (contracted, "makes one result of all examples along batch", "graph.nodes["),
@@ -132,7 +167,78 @@ def of_sequences() -> bw.Value:
     return bw.softmax_cross_entropy(y, bw.reshape(bw.input("t", ("batch", 4), dtype="int64"), (-1,)))
 
 
-@pytest.mark.parametrize("make", [squared, classified, of_sequences])
+def of_weighted_classes() -> bw.Value:
+    y, t = predicted(bw.input("x", ("batch", 3))), bw.input("t", ("batch",), dtype="int64")
+    return bw.softmax_cross_entropy(y, t, class_weights=np.array([1, 2], np.float32))
+
+
+@pytest.mark.parametrize("make", [squared, classified, of_sequences, of_weighted_classes])
 def test_a_graph_whose_loss_is_a_mean_over_the_batch_is_taken(make: Callable[[], bw.Value]) -> None:
     split = Split(engine_graph(make()))
     assert split.size({"x": np.zeros((6, 3), np.float32)}) == 6
+
+
+@pytest.mark.parametrize("model", values.MODELS)
+def test_the_models_of_the_benchmarks_are_taken_unless_they_normalize_by_batches(model: str) -> None:
+    graph, batch = engine_form(backwire_models.graph(model)), values.batch(model)
+    if model == "ResNet-8":
+        with pytest.raises(NotSplittable, match="as batch_norm does"):
+            Split(graph)
+    else:
+        assert Split(graph).joints(batch, []) == {}
+
+
+def test_a_batch_along_a_later_axis_is_cut_there() -> None:
+    x, t = bw.input("x", (4, "batch", 3)), bw.input("t", ("batch", 2))
+    split = Split(engine_graph(bw.squared_error(bw.mean(predicted(x), axis=0), t)))
+    given = np.arange(4 * 5 * 3, dtype=np.float32).reshape(4, 5, 3)
+    parts = split.parts({"x": given, "t": np.zeros((5, 2), np.float32)}, 2)
+    assert [part["x"].shape for part in parts] == [(4, 3, 3), (4, 2, 3)]
+    np.testing.assert_array_equal(np.concatenate([part["x"] for part in parts], axis=1), given)
+    assert all(part["x"].flags.c_contiguous for part in parts)
+
+
+def by_the_count(*, as_a_number: bool) -> Graph:
+    """As exporters write it: sizes are read off a shape, and used as such, or as numbers."""
+    batch = Symbolic.of("batch")
+    nodes = (
+        Node("Shape", ("x",), ("shape",)),
+        Node("Gather", ("shape", "zero"), ("count",)),
+        Node("Concat", ("count", "rest"), ("flat",), {"axis": 0}),
+        Node("Reshape", ("x", "flat"), ("rows",)),
+        Node("Cast", ("count",), ("number",), {"to": "float32"}),
+        Node("Mul", ("rows", "number" if as_a_number else "half"), ("scaled",)),
+        Node("ReduceMean", ("scaled",), ("loss",), {"keepdims": 0}),
+    )
+    constants = {"zero": np.array([0]), "rest": np.array([6]), "half": np.array([0.5], np.float32)}
+    return Graph(
+        (Input("x", TensorType(np.dtype(np.float32), (batch, 2, 3))),), (), constants, nodes, {"rows": "rows"}, "loss"
+    )
+
+
+def test_a_size_read_off_a_shape_may_be_a_shape_again() -> None:
+    split = Split(by_the_count(as_a_number=False))
+    assert split.joints({"x": np.zeros((4, 2, 3), np.float32)}, ["rows"]) == {"rows": 0}
+
+
+def test_the_number_of_examples_must_not_be_calculated_with() -> None:
+    split = Split(by_the_count(as_a_number=True))
+    with pytest.raises(NotSplittable, match="Cast node 'number' computes with the number of examples") as caught:
+        split.joints({"x": np.zeros((4, 2, 3), np.float32)}, [])
+    assert caught.value.field == "graph.nodes[4]"
+
+
+def test_what_a_node_of_unknown_sizes_shares_with_others_is_followed() -> None:
+    single, batch = np.dtype(np.float32), Symbolic.of("batch")
+    nodes = (
+        Node("RNN", ("x", "w", "r"), ("", "h"), {"layout": 1}),  # its batch is put second before its steps are counted
+        Node("Transpose", ("x",), ("turned",), {"perm": (1, 0, 2)}),
+        Node("Softmax", ("turned",), ("ranked",), {"axis": 1}),
+        Node("ReduceMean", ("ranked",), ("loss",), {"keepdims": 0}),
+    )
+    weights = {"w": np.ones((1, 2, 3), np.float32), "r": np.ones((1, 2, 2), np.float32)}
+    x = Input("x", TensorType(single, (batch, 4, 3)))
+    with pytest.raises(
+        NotSplittable, match="Softmax node 'ranked' mixes the examples of a batch, which are along axis 1"
+    ):
+        Split(Graph((x,), (), weights, nodes, {"h": "h"}, "loss"))

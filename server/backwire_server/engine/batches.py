@@ -1,12 +1,12 @@
 """Which axis of a graph's inputs is the batch: that of the examples."""
 
-from backwire_server.engine.dims import Symbolic, show
+from backwire_server.engine.dims import Symbolic, mentions, show
 from backwire_server.engine.errors import NotSplittable
 from backwire_server.engine.graph import Graph
 
 
 def batch_of(graph: Graph) -> Symbolic:
-    """Returns the symbol that the first axis of inputs has; raises NotSplittable for several, or in another axis."""
+    """Returns the symbol that the first axis of inputs has; raises NotSplittable for several, or twice in an input."""
     found: Symbolic | None = None
     for index, item in enumerate(graph.inputs):
         field = f"graph.inputs[{index}]"
@@ -27,20 +27,21 @@ def batch_of(graph: Graph) -> Symbolic:
             field="graph.inputs",
         )
     for index, item in enumerate(graph.inputs):
-        if any(isinstance(dim, Symbolic) and symbols(dim) & symbols(found) for dim in item.type.shape[1:]):
+        if sum(mentions(dim, found) for dim in item.type.shape) > 1:
             raise NotSplittable(
                 f"input {item.name!r} has shape {show(item.type.shape)}, but batches are cut along {found}; make that "
-                "its first axis and no other, or train without data_parallel",
+                "one of its axes and no other, or train without data_parallel",
                 field=f"graph.inputs[{index}]",
             )
     return found
 
 
 def batched_inputs(graph: Graph, batch: Symbolic) -> tuple[str, ...]:
-    """Returns the names of the inputs that have the batch as their first axis."""
-    return tuple(item.name for item in graph.inputs if item.type.shape[:1] == (batch,))
+    """Returns the names of the inputs that have the batch as their first axis; none where one has it as another."""
+    axes = batch_axes(graph, batch)
+    return () if any(axes.values()) else tuple(axes)
 
 
-def symbols(dim: Symbolic) -> set[str]:
-    """Returns the names in a dimension."""
-    return {name for monomial in dim.terms for name in monomial}
+def batch_axes(graph: Graph, batch: Symbolic) -> dict[str, int]:
+    """Returns which axis of each input that has the batch as one is that."""
+    return {item.name: item.type.shape.index(batch) for item in graph.inputs if batch in item.type.shape}

@@ -161,6 +161,15 @@ def may_equal(a: Dim, b: Dim) -> bool:
     return isinstance(difference, Symbolic) or difference == 0
 
 
+def mentions(dim: Dim, size: Symbolic) -> bool:
+    """Tells whether a dimension depends on a named size."""
+    return isinstance(dim, Symbolic) and not _names(dim).isdisjoint(_names(size))
+
+
+def _names(dim: Symbolic) -> set[str]:
+    return {name for monomial in dim.terms for name in monomial}
+
+
 def product(dims: Iterable[Dim]) -> Dim:
     """Returns the number of elements of a shape."""
     start: Dim = 1

@@ -168,7 +168,7 @@ class Model:
                 )
         self._check_seeds(forward.plan, seeds)
         way = tuple(sorted(seeds)), (*self.trainable, *dict.fromkeys(wrt))
-        found = forward.plan.backward(*way, self._compiling(stop))
+        found = forward.plan.backward(*way, self.compiling(stop))
         if forward.lease:
             admit(found.cost)
         frame = forward.lease.backward(found.program) if forward.lease else None
@@ -176,7 +176,8 @@ class Model:
         inputs = {name: arrays[name] if name in arrays else np.zeros_like(forward.feeds[name]) for name in wrt}
         return Gradients({name: arrays[name] for name in self.trainable if name in arrays}, inputs)
 
-    def _compiling(self, stop: Stop) -> Stop:
+    def compiling(self, stop: Stop) -> Stop:
+        """Returns a stop that ends a compilation of more than `compile_seconds`, and what the given one stops."""
         return stop if self.compile_seconds is None else Allowance(self.compile_seconds, stop)
 
     def trim(self) -> None:
@@ -205,7 +206,7 @@ class Model:
                 self._plans.move_to_end(key)
                 return plan
             outcome = self._shared.plan(
-                place, feeds, {name: feeds[name].copy() for name in special}, self._compiling(stop)
+                place, feeds, {name: feeds[name].copy() for name in special}, self.compiling(stop)
             )
             if isinstance(outcome, Plan):
                 self._plans[key] = outcome

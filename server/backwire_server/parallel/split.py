@@ -4,97 +4,145 @@ The parts have as many examples as can be, the first ones one more than the othe
 losses and gradients are means over their examples; weighted by how many those are, their mean is that of the batch.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from backwire_server.engine import ops as _ops  # noqa: F401  # fills the operator table
-from backwire_server.engine.batches import batch_of, batched_inputs, symbols
-from backwire_server.engine.builder import Builder
-from backwire_server.engine.dims import Symbolic
-from backwire_server.engine.errors import NotSplittable
-from backwire_server.engine.graph import Array, Graph, Node, TensorType
-from backwire_server.engine.replay import replay
+from backwire_server.engine.batch_states import Mean, Mixed, Open, Rows, State
+from backwire_server.engine.batches import batch_axes, batch_of
+from backwire_server.engine.batching import Followed, follow
+from backwire_server.engine.errors import GraphError, InvalidAttribute, NotSplittable, ShapeMismatch
+from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
+from backwire_server.engine.stopping import NEVER, Stop
 
 MOST_PARTS = 256
 
-MEANS = frozenset({"ReduceMean", "SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"})
-"""What may make one value of those of all examples: their mean."""
+SETTLED = 64
+"""For how many kinds of batches it is known what their parts give."""
 
-SIZES = frozenset({"Shape", "Size"})
+REMEDY = "use data_parallel=1, or send the parts yourself as micro-batches if that is what you mean"
+
+PROBES = 211, 223
+"""For how many examples a graph is looked at: primes, as no other axis has."""
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 class Split:
-    """How batches of a graph are cut. Raises NotSplittable for a graph whose batches cannot be; see `parts`."""
+    """How batches of a graph are cut. Raises NotSplittable for a graph whose batches cannot be; see `parts`.
+
+    Where that depends on sizes that only a batch tells, and for outputs, it is `joints` that raises.
+    """
 
     def __init__(self, graph: Graph) -> None:
+        self._graph = graph
         self._batch = batch_of(graph)
-        self._cut = batched_inputs(graph, self._batch)
-        types = _types(graph)
+        self._axes = batch_axes(graph, self._batch)
         if graph.updates:
             raise NotSplittable(
                 f"each pass updates parameter {next(iter(graph.updates))!r} by all examples of a batch, as batch_norm "
                 "does; normalize each example by itself, such as with group_norm, or train without data_parallel",
                 field="graph.updates",
             )
-        for index, node in enumerate(graph.nodes):
-            self._check(node, types, f"graph.nodes[{index}]")
-        self._outputs = {name: types.get(value) for name, value in graph.outputs.items()}
+        self._found = follow(graph, {item.name: item.type for item in graph.inputs}, self._axes, self._batch)
+        self._settled: OrderedDict[Shapes, Followed] = OrderedDict()
+        self._check_loss(self._found)
 
     def parts(self, inputs: Mapping[str, Array], count: int) -> list[dict[str, Array]]:
         """Returns the inputs of each part: at most so many, and no more than there are examples; at least one.
 
-        Inputs whose first axis is the batch are cut along it, without being copied; the others are the same in all.
+        Inputs that have the batch as an axis are cut along it, without being copied if it is the first; the others are
+        the same in all.
         """
         size = self.size(inputs)
         return [
-            {name: array[rows] if name in self._cut else array for name, array in inputs.items()}
+            {name: _cut(array, self._axes.get(name), rows) for name, array in inputs.items()}
             for rows in _rows(size, max(1, min(count, size)))
         ]
 
     def size(self, inputs: Mapping[str, Array]) -> int:
         """Returns how many examples these inputs have."""
-        return next((len(inputs[name]) for name in self._cut if name in inputs), 1)
+        return next((inputs[name].shape[axis] for name, axis in self._axes.items() if name in inputs), 1)
 
-    def check_outputs(self, names: Sequence[str]) -> None:
-        """Raises NotSplittable for an output that the parts of a batch do not give: see `joined`."""
-        for name in names:
-            if name in self._outputs and not self._joins(self._outputs[name]):  # the engine tells of other names
-                raise NotSplittable(
-                    f"output {name!r} is {self._outputs[name] or 'of no known type'}, which cannot be put together "
-                    f"from parts of a batch; ask for it with Forward, or give it {self._batch} as its first axis",
-                    field="outputs",
-                )
+    def joints(self, inputs: Mapping[str, Array], outputs: Sequence[str], stop: Stop = NEVER) -> dict[str, int | None]:
+        """Returns along which axis each output of parts is put together, None where it is averaged; see `joined`.
 
-    def joined(self, name: str, parts: Sequence[Array], sizes: Sequence[int]) -> Array:
-        """Returns an output of the whole batch: rows one after another, or the mean weighted by the parts' sizes."""
-        type_ = self._outputs.get(name)
-        if type_ is not None and type_.shape[:1] == (self._batch,):
-            return np.concatenate(parts)
-        return weighted_mean(parts, sizes)
+        Raises NotSplittable where the loss or an output of parts is not that of the batch, and Stopped when that is
+        wanted.
+        """
+        found = self._found
+        targets = {name: value for name, value in self._targets(outputs).items() if value in found.states}
+        if any(isinstance(found.states[value], Open) for value in targets.values()):
+            found = self._settle(inputs, stop)
+        self._check_loss(found)
+        return {name: self._joint(name, found, targets[name]) for name in outputs if name in targets}
 
-    def _joins(self, type_: TensorType | None) -> bool:
-        if type_ is None:
-            return False
-        if _mentions(type_, self._batch):
-            return type_.shape[:1] == (self._batch,)
-        return np.issubdtype(type_.dtype, np.floating)
+    def _targets(self, outputs: Sequence[str]) -> dict[str, str]:
+        """Returns the values of the loss and of those outputs that there are; the engine tells of others."""
+        known = [name for name in outputs if name in self._graph.outputs or name == LOSS]
+        return self._graph.targets([*known, *([LOSS] if self._graph.loss is not None else [])])
 
-    def _check(self, node: Node, types: Mapping[str, TensorType | None], field: str) -> None:
-        """Raises NotSplittable for a node that makes anything but a mean of all examples."""
-        given = [types.get(name) for name in node.inputs if name]
-        made = [types.get(name) for name in node.outputs if name]
-        if not any(type_ and _mentions(type_, self._batch) for type_ in given):
-            return
-        if all(type_ is None or _mentions(type_, self._batch) for type_ in made):
-            return
-        if node.op in SIZES or (node.op in MEANS and node.attributes.get("reduction", "mean") == "mean"):
-            return
+    def _settle(self, inputs: Mapping[str, Array], stop: Stop) -> Followed:
+        """Returns what is found when all sizes but that of the batch are those of these inputs."""
+        key = tuple((name, self._shape(name, inputs[name].shape, 0)) for name in sorted(inputs))
+        if key not in self._settled:
+            found: Followed | None = None
+            for count in PROBES:
+                found = self._followed(inputs, count, found, stop)
+            assert found is not None
+            self._settled[key] = replace(found, constants={})
+            if len(self._settled) > SETTLED:
+                self._settled.popitem(last=False)
+        self._settled.move_to_end(key)
+        return self._settled[key]
+
+    def _followed(self, inputs: Mapping[str, Array], count: int, other: Followed | None, stop: Stop) -> Followed:
+        types = {name: TensorType(array.dtype, self._shape(name, array.shape, count)) for name, array in inputs.items()}
+        try:
+            return follow(self._graph, types, self._axes, count, other, stop)
+        except (GraphError, InvalidAttribute, ShapeMismatch) as error:
+            raise NotSplittable(f"the graph takes no batch of another size: {error}; use data_parallel=1") from error
+
+    def _shape(self, name: str, shape: tuple[int, ...], count: int) -> tuple[int, ...]:
+        axis = self._axes.get(name)
+        return shape if axis is None else (*shape[:axis], count, *shape[axis + 1 :])
+
+    def _check_loss(self, found: Followed) -> None:
+        state = found.states.get(self._graph.loss) if self._graph.loss is not None else None
+        if isinstance(state, Mixed):
+            raise NotSplittable(
+                f"{state}; parts of a batch would give another loss: {REMEDY}", field=f"graph.nodes[{state.place}]"
+            )
+        if isinstance(state, Open) and found is not self._found:
+            raise NotSplittable(
+                f"the loss {self._graph.loss!r} depends on a shape that follows from elements of the inputs, so that "
+                f"it is not known what parts of a batch give: {REMEDY}",
+                field="graph.loss",
+            )
+        if isinstance(state, Rows):
+            raise NotSplittable(
+                f"the loss {self._graph.loss!r} is of one example; use ReduceMean over the batch, or data_parallel=1",
+                field="graph.loss",
+            )
+
+    def _joint(self, name: str, found: Followed, value: str) -> int | None:
+        state, type_ = found.states[value], found.types[value]
+        if isinstance(state, Rows) and state.outer == 1:
+            return state.axis
+        if type_ is not None and (isinstance(state, Mean) or (state is None and type_.dtype.kind not in "biu")):
+            return None
         raise NotSplittable(
-            f"{node.op} node {node.label!r} makes one result of all examples along {self._batch}, and no mean; parts "
-            "of a batch would give another: use ReduceMean, or train without data_parallel",
-            field=field,
+            f"output {name!r} is {type_ or 'of no known type'}, which cannot be put together from parts of a batch"
+            f"{_because(state)}; ask for it with Forward, or give it {self._batch} as an axis",
+            field="outputs",
         )
+
+
+def joined(axis: int | None, parts: Sequence[Array], sizes: Sequence[int]) -> Array:
+    """Returns an output of the whole batch: put together along an axis, or the mean weighted by the parts' sizes."""
+    return weighted_mean(parts, sizes) if axis is None else np.concatenate(parts, axis)
 
 
 def weighted_mean(parts: Sequence[Array], sizes: Sequence[int]) -> Array:
@@ -106,6 +154,17 @@ def weighted_mean(parts: Sequence[Array], sizes: Sequence[int]) -> Array:
         return np.asarray(total / float(sum(sizes)), parts[0].dtype)
 
 
+def _because(state: State) -> str:
+    return f": {state}" if isinstance(state, Mixed) else ""
+
+
+def _cut(array: Array, axis: int | None, rows: slice) -> Array:
+    """Returns the rows along an axis, in C order as they would be sent."""
+    if axis is None:
+        return array
+    return np.ascontiguousarray(array[(slice(None),) * axis + (rows,)])
+
+
 def _rows(size: int, count: int) -> Iterator[slice]:
     least, more = divmod(size, count)
     start = 0
@@ -113,18 +172,3 @@ def _rows(size: int, count: int) -> Iterator[slice]:
         stop = start + least + (index < more)
         yield slice(start, stop)
         start = stop
-
-
-def _types(graph: Graph) -> dict[str, TensorType | None]:
-    """Returns the type of each value, None where it is not known before the graph runs."""
-    builder = Builder(training=True, abstract=True)
-    values = {item.name: builder.leaf(item.name, item.type) for item in graph.inputs}
-    values.update((item.name, builder.leaf(item.name, item.type)) for item in graph.parameters)
-    values.update((name, builder.constant(array)) for name, array in graph.constants.items())
-    for node in graph.topological_nodes:
-        replay(builder, node, values)
-    return {name: builder.types[value.name] for name, value in values.items()}
-
-
-def _mentions(type_: TensorType, batch: Symbolic) -> bool:
-    return any(isinstance(dim, Symbolic) and symbols(dim) & symbols(batch) for dim in type_.shape)

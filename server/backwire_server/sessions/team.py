@@ -11,10 +11,11 @@ from backwire_server.engine.binding import bind_inputs
 from backwire_server.engine.cost import Cost
 from backwire_server.engine.graph import Array, Graph
 from backwire_server.engine.model import Model
+from backwire_server.engine.stopping import NEVER, Stop
 from backwire_server.parallel import crew, part
 from backwire_server.parallel.crew import Crew
 from backwire_server.parallel.segment import Kind, Segment, packed_bytes, vector_kinds
-from backwire_server.parallel.split import Split, weighted_mean
+from backwire_server.parallel.split import Split, joined, weighted_mean
 from backwire_server.parallel.task import Part, Places, Result, Work
 from backwire_server.sessions.errors import OutOfMemory
 from backwire_server.sessions.parameters import ParameterStore
@@ -31,10 +32,14 @@ _NUMBERS = count()
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The parts of a batch, of `sizes` examples: their inputs, the outputs to return, and the first pass's key."""
+    """The parts of a batch, of `sizes` examples: their inputs, the outputs to return, and the first pass's key.
+
+    `joints` tells how outputs of the parts become those of the batch; see `joined`.
+    """
 
     parts: Sequence[Mapping[str, Array]]
     sizes: Sequence[int]
+    joints: Mapping[str, int | None]
     outputs: tuple[str, ...]
     key: tuple[int, int]
 
@@ -74,12 +79,17 @@ class Team:
         frozen = [self._frozen[1]] if self._frozen else []
         return sum(segment.nbytes for segment in (*self._given, *frozen, *(each for each, _ in self._gradients)))
 
-    def cut(self, inputs: Mapping[str, Array], outputs: Sequence[str], most: int, key: tuple[int, int]) -> Batch:
-        """Returns a batch in at most so many parts; raises EngineError for wrong inputs, and outputs without parts."""
-        parts = self._split.parts(bind_inputs(self._inputs, inputs), most)
-        if len(parts) > 1:
-            self._split.check_outputs(outputs)
-        return Batch(parts, [self._split.size(each) for each in parts], tuple(outputs), key)
+    def cut(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], most: int, key: tuple[int, int], stop: Stop = NEVER
+    ) -> Batch:
+        """Returns a batch in at most so many parts.
+
+        Raises EngineError for wrong inputs, and for a loss or outputs that parts do not give; and Stopped.
+        """
+        whole = bind_inputs(self._inputs, inputs)
+        parts = self._split.parts(whole, most)
+        joints = self._split.joints(whole, outputs, stop) if len(parts) > 1 else {}
+        return Batch(parts, [self._split.size(each) for each in parts], joints, tuple(outputs), key)
 
     def compute(
         self,
@@ -120,7 +130,7 @@ class Team:
     def _whole(self, batch: Batch, results: Sequence[Result], gradients: Mapping[str, Array]) -> Whole:
         losses = [np.array(result.loss) for result in results]
         outputs = {
-            name: self._split.joined(name, [result.outputs[name] for result in results], batch.sizes)
+            name: joined(batch.joints[name], [result.outputs[name] for result in results], batch.sizes)
             for name in results[0].outputs
         }
         return Whole(float(weighted_mean(losses, batch.sizes)), outputs, gradients, passes=len(results))

@@ -324,7 +324,8 @@ class Trainer:
         if most <= 1:
             return None
         self._team = self._team or Team(self.graph, helped=self._helped)
-        batch = self._team.cut(call.inputs, call.outputs, most, (self._seed, self.forwards))
+        stopping = self._model.compiling(stop)
+        batch = self._team.cut(call.inputs, call.outputs, most, (self._seed, self.forwards), stopping)
         if len(batch.parts) == 1:
             return None
         room = self.accumulator.room(call.weight)
