@@ -10,21 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.access.conftest import Authority, entry, new_token, write
 from tests.cluster.site import owner_in, unfollowing, warm
 from tests.trainees import WAYS, Replica, Trainee, batches, create, graph, pipelined
 
 import backwire as bw
 from backwire_server.cluster.gateway import Gateway
 from backwire_server.cluster.load import Load
-from backwire_server.config import Config
+from backwire_server.config import Access, Config, Keeping
 
 NAMES = ("a", "b")
+PLAIN = Config(listen="127.0.0.1:0")
 
 
 class Door:
     """A gateway in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Config = PLAIN) -> None:
+        self._settings = settings
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -45,7 +48,7 @@ class Door:
         return drained
 
     async def _open(self) -> Gateway:
-        gateway = Gateway(Config(listen="127.0.0.1:0"))
+        gateway = Gateway(self._settings)
         await gateway.open()
         return gateway
 
@@ -149,3 +152,32 @@ def test_sessions_go_on_with_another_worker_when_theirs_ends_before_the_gateway_
         assert {owner_in(directory, each.session.id) for each in trained} == {"b"}
         replicas["a"].start()
         assert [each.result() for each in trained] == [each.expected(undisturbed) for each in trained]
+
+
+def test_a_gateway_that_encrypts_calls_workers_that_do_and_ask_for_certificates_and_they_know_who_calls(
+    tmp_path: Path,
+) -> None:
+    authority, token = Authority("ours"), new_token()
+    pair = authority.issue("workers", host="localhost")
+    certificate, key, ca = tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "ca.crt"
+    for path, content in zip((certificate, key, ca), (pair.certificate, pair.key, authority.certificate), strict=True):
+        path.write_bytes(content)
+        path.chmod(0o600)
+    tokens, data = write(tmp_path / "tokens.toml", [entry(token)]), tmp_path / "data"
+    access = Access(str(certificate), str(key), client_ca=str(ca), peer_ca=str(ca), tokens=str(tokens))
+    settings = Config(
+        listen="localhost:0", replica="door", access=access, keeping=Keeping(data_dir=str(data), shared=True)
+    )
+    paths = {"tls-certificate": certificate, "tls-key": key, "client-ca": ca, "tokens": tokens}
+    flags = [f"--{name}={path}" for name, path in paths.items()]
+    tls = bw.TLS(root_certificates=authority.certificate, private_key=pair.key, certificate_chain=pair.certificate)
+    with Replica(data, "--workers", "1", "--shared", "--replica", "a", *flags, listen="localhost:0") as replica:
+        door = Door(settings)
+        door.tell(Load("a", replica.address))
+        with bw.connect(door.address, tls=tls, token=token) as client:
+            session = create(client, 1)
+            assert session.train_step(next(batches(1))).step == 1
+            assert session.id.endswith(".acme")
+        with bw.connect(door.address, tls=tls) as nobody, pytest.raises(bw.AuthenticationError, match="token"):
+            nobody.ops()
+        assert door.close()
