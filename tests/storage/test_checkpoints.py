@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,6 @@ from backwire_server.sessions.errors import CheckpointNotFound, DiskQuotaExceede
 from backwire_server.storage import session_files
 from backwire_server.storage.disk import size_of
 from backwire_server.storage.segment import file_name
-from backwire_server.storage.session_files import FileSession
 
 Arm = Callable[[str], object]
 
@@ -318,74 +316,3 @@ def test_a_checkpoint_in_the_place_of_another_is_refused(tmp_path: Path) -> None
     (directory / "saved-b.safetensors").write_bytes((directory / "saved-a.safetensors").read_bytes())
     with pytest.raises(SessionQuarantined, match="another checkpoint"):
         reopened(tmp_path).load("b")
-
-
-def passing(made: FileSession, *amounts: int) -> None:
-    """Writes a passing checkpoint with these mutations, to its end."""
-    made.checkpoint(image(list(amounts)), background=True, passing=True)
-    made._drain()
-
-
-def test_a_passing_checkpoint_shortens_a_replay_and_nothing_else(tmp_path: Path) -> None:
-    made = create(tmp_path)
-    append(made, 1, 2)
-    passing(made, 1, 2)
-    append(made, 3)
-    found = reopened(tmp_path)
-    recovery = found.recover()
-    assert (recovery.count, history(recovery)) == (1, [1, 2, 3])
-    oldest = found.recover_from_oldest()
-    assert (oldest.image, oldest.count) == (None, 3)
-    assert found.rewind(1).image is None, "the whole way is kept"
-    assert set(found.spec().sources) == set(spec().sources)
-    assert file_name(1) in names(tmp_path / "sessions" / "a")
-
-
-def test_a_passing_checkpoint_goes_with_the_next_and_takes_the_place_of_none_that_stays(tmp_path: Path) -> None:
-    made = create(tmp_path)
-    kept = []
-    for step in range(1, 4):
-        append(made, step)
-        checkpoint(made, *range(1, step + 1))
-        append(made, 10 * step)
-        passing(made, *range(1, step + 1))
-        append(made, 20 * step)
-        passing(made, *range(1, step + 1))
-        kept.append([each.record for each in made._checkpoints.manifest.automatic])
-    assert kept == [[1, 3], [1, 4, 6], [4, 7, 9]]
-    files = [name for name in names(tmp_path / "sessions" / "a") if name.startswith("checkpoint-")]
-    assert files == [checkpoint_name(record) for record in kept[-1]]
-
-
-def test_a_session_lags_after_as_much_computing_and_journal_as_are_worth_a_checkpoint(tmp_path: Path) -> None:
-    home = vault(tmp_path)
-    home._place = replace(home._place, replay_seconds=1.0)
-    made = home.create("a", spec(), Durability.JOURNAL, KEY)
-    assert [made.lags(seconds) for seconds in (0.9, 1.0)] == [False, True]
-    append(made, 1)
-    passing(made, 1)
-    times, bytes_of_journal = session_files.WORTH
-    made._took = 2.0 / times
-    assert not made.lags(100.0)
-    most = bytes_of_journal * made._checkpoints.manifest.automatic[-1].bytes
-    while made.replay_bytes < most:
-        assert not made.lags(100.0)
-        append(made, 2)
-    assert [made.lags(seconds) for seconds in (1.9, 2.0)] == [False, True]
-
-
-def test_a_session_that_no_other_server_takes_over_does_not_lag(tmp_path: Path) -> None:
-    assert not create(tmp_path).lags(1e9)
-
-
-def test_a_session_whose_last_checkpoint_is_passing_is_dirty_and_gets_one_that_stays(tmp_path: Path) -> None:
-    made = create(tmp_path)
-    append(made, 1)
-    passing(made, 1)
-    assert made.dirty
-    checkpoint(made, 1)
-    assert not made.dirty
-    assert [each.passing for each in made._checkpoints.manifest.automatic] == [False]
-    made.close()
-    recovery = reopened(tmp_path).recover()
-    assert (recovery.count, history(recovery)) == (0, [1])

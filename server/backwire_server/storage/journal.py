@@ -23,6 +23,9 @@ from backwire_server.storage.segment_scan import Scan, bodies, is_empty, scan
 
 _LOG = logging.getLogger("backwire.storage")
 
+LONG_RECORDS, LONG_BYTES = 1_024, 32 << 20
+"""From when on a segment takes long to read for the sake of its end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:
@@ -126,6 +129,11 @@ class Journal:
             self._found(self._firsts[-1], self._scanned(self._firsts[-1]))
         assert self._last is not None
         return self._last
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the last segment is; raises what `last` raises, and StorageFailed."""
+        return self.last + 1 - self._firsts[-1] >= LONG_RECORDS or self._opened().end >= LONG_BYTES
 
     def follows(self, record: int) -> bool:
         """Tells whether there are records after the one of this number; looks at sizes where it was not read yet."""

@@ -335,12 +335,13 @@ class FileSession:
                 otherwise.pop_all()
 
     def _record_to_keep(self, *, passing: bool) -> int:
-        """Returns the number of the last record, with which a segment ends unless its checkpoint is only passing."""
+        """Returns the number of the last record; a segment ends with it, unless it is short and for a passing one."""
         self._passed = self._journal.grown
-        if passing:
+        if passing and not self._journal.is_long:
             self._journal.check()
             return self._journal.last
-        self._attempt()
+        if not passing:
+            self._attempt()
         return self._journal.rotate()
 
     def _recovery(self, base: Stored | None) -> Recovery:
