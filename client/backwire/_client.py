@@ -152,7 +152,8 @@ class Client:
                 server has them. The loss must be a mean over the first axis of the inputs. The gradient is the weighted
                 mean of the parts', so the bits depend on this number, but not on which part is done how fast.
             precision: What products of float32 values are computed in. With `"bfloat16"`, those of layers, convolutions
-                and attention take operands of 8 bits of precision, and parameters stay float32.
+                and attention take operands of 8 bits of precision, and parameters stay float32. With `"float16"` they
+                have 11, and the loss is scaled: a step whose gradients overflow is skipped, as its result says.
             max_staleness: The most steps that may be applied between a pass and its Backward, which raises
                 StalePassError past that; None for any number.
             durability: What an acknowledged mutation outlives: `"memory"` nothing, `"journal"` the server's process,

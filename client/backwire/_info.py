@@ -12,7 +12,7 @@ from backwire_api.v1 import graph_pb2, optimizer_pb2
 
 Durability = Literal["memory", "journal", "fsync"]
 Executor = Literal["numpy", "jax"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 DURABILITIES: dict[str, service_pb2.Durability.ValueType] = {
     "memory": service_pb2.DURABILITY_MEMORY,
@@ -26,9 +26,13 @@ EXECUTORS: dict[str, service_pb2.Executor.ValueType] = {
 PRECISIONS: dict[str, service_pb2.Precision.ValueType] = {
     "float32": service_pb2.PRECISION_FLOAT32,
     "bfloat16": service_pb2.PRECISION_BFLOAT16,
+    "float16": service_pb2.PRECISION_FLOAT16,
 }
 _EXECUTORS: dict[int, Executor] = {service_pb2.EXECUTOR_NUMPY: "numpy", service_pb2.EXECUTOR_JAX: "jax"}
-_PRECISIONS: dict[int, Precision] = {service_pb2.PRECISION_BFLOAT16: "bfloat16"}
+_PRECISIONS: dict[int, Precision] = {
+    service_pb2.PRECISION_BFLOAT16: "bfloat16",
+    service_pb2.PRECISION_FLOAT16: "float16",
+}
 _LEVELS: dict[int, Durability] = {
     service_pb2.DURABILITY_UNSPECIFIED: "memory",  # of a server that knows no other
     service_pb2.DURABILITY_MEMORY: "memory",
@@ -167,6 +171,8 @@ class StepResult:
         skipped: True when the gradients were discarded because some were not finite.
         non_finite_parameter: The first parameter with a gradient that is NaN or infinite, or an empty text.
         digest: The digest of the state after the step where it was asked for, or an empty text; see `Session.digest`.
+        loss_scale: What the loss is multiplied by from now on while gradients are computed, where products are of
+            float16; None elsewhere.
     """
 
     step: int
@@ -176,6 +182,7 @@ class StepResult:
     skipped: bool
     non_finite_parameter: str
     digest: str
+    loss_scale: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +278,8 @@ def checkpoint_info(message: service_pb2.Checkpoint) -> CheckpointInfo:
 
 def step_fields(message: service_pb2.StepResult) -> dict[str, Any]:
     """Returns the fields of a StepResult by name."""
-    return {name: getattr(message, name) for name in StepResult.__dataclass_fields__}
+    fields = {name: getattr(message, name) for name in StepResult.__dataclass_fields__}
+    return fields if message.HasField("loss_scale") else {**fields, "loss_scale": None}
 
 
 def _inputs(message: service_pb2.Session) -> tuple[InputInfo, ...]:

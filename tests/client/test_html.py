@@ -23,9 +23,15 @@ def texts(root: ET.Element) -> str:
 def history(losses: list[float]) -> bw.History:
     found = bw.History()
     for number, loss in enumerate(losses, 1):
-        step: dict[str, Any] = {"gradient_norm": 1.0, "contributions": 1, "skipped": False}
+        step: dict[str, Any] = {"gradient_norm": 1.0, "contributions": 1, "skipped": False, "loss_scale": None}
         result = bw.TrainStepResult(
-            step=number, learning_rate=0.1, non_finite_parameter="", digest="", loss=loss, outputs={}, **step
+            step=number,
+            learning_rate=0.1,
+            non_finite_parameter="",
+            digest="",
+            loss=loss,
+            outputs={},
+            **step,
         )
         found.begin(number, number - 1)
         found.note(result, 1, {"accuracy": 0.5})

@@ -6,7 +6,7 @@ import pytest
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.engine.graph import DType
-from backwire_server.engine.narrow import BFLOAT16, SINGLE
+from backwire_server.engine.narrow import BFLOAT16, HALF, SINGLE
 from backwire_server.messages.precisions import precision_of, precision_to_proto
 from backwire_server.messages.session import session_spec
 from backwire_server.sessions.limits import Limits
@@ -29,7 +29,7 @@ def test_the_definition_of_a_session_has_its_precision(graph: Any) -> None:
     assert (spec.graph.precision, again.graph.precision) == (BFLOAT16, BFLOAT16)
 
 
-@pytest.mark.parametrize("precision", [SINGLE, BFLOAT16], ids=str)
+@pytest.mark.parametrize("precision", [SINGLE, BFLOAT16, HALF], ids=str)
 def test_every_precision_has_a_number(precision: DType) -> None:
     assert precision_of(precision_to_proto(precision)) == precision
     assert precision_of(pb.PRECISION_UNSPECIFIED) == SINGLE

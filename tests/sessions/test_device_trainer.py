@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 pytest.importorskip("jax")
 
 from backwire_server import optim
+from backwire_server.engine.narrow import HALF
 from backwire_server.sessions.calls import (
     BackwardCall,
     ForwardCall,
@@ -103,6 +104,22 @@ def test_steps_use_the_memory_of_two_states_in_turns(pair: Any) -> None:
             places.append(keeper.content.trainer.parameters.current.elsewhere["w1"].unsafe_buffer_pointer())
     assert places[2:4] == places[4:6]
     assert len(set(places[2:])) == 2
+
+
+def test_steps_whose_loss_is_scaled_are_whole_too(make_session: Make, network: Any, values: Values) -> None:
+    spec = network()
+    spec = replace(spec, graph=replace(spec.graph, precision=HALF))
+    sessions = [make_session(replace(spec, executor=each)) for each in Executor]
+    told = [[perform(session, TRAIN).result for _ in range(8)] for session in sessions]
+    first, second = ([(each.step, each.skipped, each.loss_scale) for each in results] for results in told)
+    assert first == second
+    assert {each.skipped for each in told[1]} == {True, False}
+    with sessions[1].my_turn(UNBOUNDED) as keeper:
+        assert not told[1][-1].skipped
+        assert keeper.content.trainer.parameters.current.elsewhere is not None
+    expected, found = map(values, sessions)
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=0.01, atol=0.001)
 
 
 def test_a_branch_and_its_parent_go_their_own_ways(make_store: Any, network: Any, values: Values) -> None:

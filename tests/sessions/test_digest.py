@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from backwire_server.sessions.scaling import LossScale
 from backwire_server.sessions.state import Arrays, State
 
 W, C = np.array([[1.5, -2.0]], np.float32), np.array([7, 8], np.int32)
@@ -25,6 +26,8 @@ def test_the_digest_is_what_the_documentation_says() -> None:
     said += framed("optimizer/mean", "w", "float32[1, 2]", struct.pack("<2f", 4.5, -6.0))
     said += framed("optimizer/square", "w", "float32[1, 2]", struct.pack("<2f", 6.0, -8.0))
     assert STATE.digest() == hashlib.sha256(said).hexdigest()
+    said += framed("scaling") + struct.pack("<dq", 65536.0, 7)
+    assert replace(STATE, scaling=LossScale(65536.0, 7)).digest() == hashlib.sha256(said).hexdigest()
 
 
 def test_the_digest_differs_for_every_number_name_type_shape_and_bit() -> None:
@@ -52,6 +55,7 @@ def changed(state: State) -> Iterator[State]:
     for number in ("step", "forwards", "contributions"):
         yield replace(state, **{number: getattr(state, number) + 1})
     yield replace(state, total_weight=np.nextafter(state.total_weight, 9.0))
+    yield from (replace(state, scaling=each) for each in (LossScale(), LossScale(2.0), LossScale(2.0, 1)))
     yield replace(state, memory={})
     yield replace(state, memory={"mean": state.memory["square"], "square": state.memory["mean"]})
     yield replace(state, memory={**state.memory, "none": {}})

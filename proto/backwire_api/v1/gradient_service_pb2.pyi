@@ -106,6 +106,14 @@ class _PrecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """float32: nothing is rounded besides."""
     PRECISION_BFLOAT16: _Precision.ValueType  # 2
     """bfloat16: the range of float32 with 8 bits of precision."""
+    PRECISION_FLOAT16: _Precision.ValueType  # 3
+    """float16: 11 bits of precision, between 6e-8 and 65,504.
+
+    So that gradients do not vanish below that, they are computed of a multiple of the loss, 2^16 at first, and divided by
+    it before anybody sees them. A Step that finds gradients which are not finite is skipped, whatever its
+    NonFinitePolicy, and halves the multiple; 2,000 steps without that double it, up to 2^24. Once it is 1, the policy
+    holds. The multiple is part of the state, and of its digest.
+    """
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
     """What products of float32 values are computed in; see CreateSessionRequest."""
@@ -116,6 +124,14 @@ PRECISION_FLOAT32: Precision.ValueType  # 1
 """float32: nothing is rounded besides."""
 PRECISION_BFLOAT16: Precision.ValueType  # 2
 """bfloat16: the range of float32 with 8 bits of precision."""
+PRECISION_FLOAT16: Precision.ValueType  # 3
+"""float16: 11 bits of precision, between 6e-8 and 65,504.
+
+So that gradients do not vanish below that, they are computed of a multiple of the loss, 2^16 at first, and divided by
+it before anybody sees them. A Step that finds gradients which are not finite is skipped, whatever its
+NonFinitePolicy, and halves the multiple; 2,000 steps without that double it, up to 2^24. Once it is 1, the policy
+holds. The multiple is part of the state, and of its digest.
+"""
 Global___Precision: typing_extensions.TypeAlias = Precision
 
 class _SessionState:
@@ -1069,6 +1085,7 @@ class StepResult(google.protobuf.message.Message):
     SKIPPED_FIELD_NUMBER: builtins.int
     NON_FINITE_PARAMETER_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
+    LOSS_SCALE_FIELD_NUMBER: builtins.int
     step: builtins.int
     """The number of steps that the session has applied."""
     gradient_norm: builtins.float
@@ -1085,6 +1102,10 @@ class StepResult(google.protobuf.message.Message):
     """The first parameter with a gradient that is NaN or infinite. Empty when there is none."""
     digest: builtins.str
     """The digest of the state after the step, where it was asked for."""
+    loss_scale: builtins.float
+    """What the loss is multiplied by in the passes that follow, while gradients are computed. Set where products are of
+    PRECISION_FLOAT16: see there.
+    """
     def __init__(
         self,
         *,
@@ -1095,8 +1116,11 @@ class StepResult(google.protobuf.message.Message):
         skipped: builtins.bool = ...,
         non_finite_parameter: builtins.str = ...,
         digest: builtins.str = ...,
+        loss_scale: builtins.float | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["contributions", b"contributions", "digest", b"digest", "gradient_norm", b"gradient_norm", "learning_rate", b"learning_rate", "non_finite_parameter", b"non_finite_parameter", "skipped", b"skipped", "step", b"step"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_loss_scale", b"_loss_scale", "loss_scale", b"loss_scale"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_loss_scale", b"_loss_scale", "contributions", b"contributions", "digest", b"digest", "gradient_norm", b"gradient_norm", "learning_rate", b"learning_rate", "loss_scale", b"loss_scale", "non_finite_parameter", b"non_finite_parameter", "skipped", b"skipped", "step", b"step"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_loss_scale", b"_loss_scale"]) -> typing.Literal["loss_scale"] | None: ...
 
 Global___StepResult: typing_extensions.TypeAlias = StepResult
 

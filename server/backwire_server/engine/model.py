@@ -24,6 +24,7 @@ from backwire_server.engine.frames import FramePool
 from backwire_server.engine.graph import LOSS, Array, Graph
 from backwire_server.engine.plan import Plan, update_name
 from backwire_server.engine.plan_cache import CACHED_PLANS, Place, PlanCache
+from backwire_server.engine.precision import needs_scale
 from backwire_server.engine.runner import Lease, Pool
 from backwire_server.engine.stopping import NEVER, Allowance, Stop
 
@@ -148,6 +149,7 @@ class Model:
         into: Mapping[str, Array] | None = None,
         stop: Stop = NEVER,
         admit: Admit = admit_all,
+        scale: float = 1.0,
     ) -> Gradients:
         """Computes gradients through a pass made in training, which is left as it was.
 
@@ -155,7 +157,8 @@ class Model:
         `wrt` names inputs. `into` names arrays in C order to leave gradients of parameters in. Raises EngineError when
         a name is unknown, a shape or type differs from the output's, an input is not floating-point, or a path has no
         gradient. Raises Stopped as `forward` does; the pass can be differentiated again, and what is in `into` has no
-        meaning then. `admit` is told what is taken beyond what `forward` told of.
+        meaning then. `admit` is told what is taken beyond what `forward` told of. `scale` is a power of two that all is
+        multiplied by while gradients are computed, and divided by at the end.
         """
         seeds = dict(output_gradients or {})
         for name in wrt:
@@ -167,12 +170,16 @@ class Model:
                     f"input {name!r} is {dtype}; only floating-point inputs have gradients", field="wrt"
                 )
         self._check_seeds(forward.plan, seeds)
+        if needs_scale(self.graph.precision):
+            seeds = scaled(forward.plan, seeds, scale)
         way = tuple(sorted(seeds)), (*self.trainable, *dict.fromkeys(wrt))
         found = forward.plan.backward(*way, self.compiling(stop))
         if forward.lease:
             admit(found.cost)
         frame = forward.lease.backward(found.program) if forward.lease else None
         arrays = found.run({**forward.feeds, **forward.residuals}, seeds, frame, into, stop)
+        if scale != 1:
+            arrays = {name: _divided(array, scale, (into or {}).get(name)) for name, array in arrays.items()}
         inputs = {name: arrays[name] if name in arrays else np.zeros_like(forward.feeds[name]) for name in wrt}
         return Gradients({name: arrays[name] for name in self.trainable if name in arrays}, inputs)
 
@@ -249,6 +256,20 @@ class Model:
 
     def _known_inputs(self) -> str:
         return f"its inputs are: {', '.join(self._inputs) or 'none'}"
+
+
+def scaled(plan: Plan, seeds: Mapping[str, Array], scale: float) -> dict[str, Array]:
+    """Returns the gradients of outputs times the scale, which is that of the loss where there are none."""
+    if seeds:
+        return {name: seed * seed.dtype.type(scale) for name, seed in seeds.items()}
+    type_ = plan.output_type(LOSS)
+    assert type_ is not None
+    return {LOSS: np.full(type_.shape, scale, type_.dtype)}
+
+
+def _divided(array: Array, scale: float, out: Array | None) -> Array:
+    with np.errstate(all="ignore"):
+        return np.asarray(np.multiply(array, array.dtype.type(1 / scale), out=out))
 
 
 def _owner(array: Array) -> Array:

@@ -12,6 +12,7 @@ from backwire_server.engine.differentiate import differentiate, is_float
 from backwire_server.engine.dims import may_equal
 from backwire_server.engine.errors import DtypeMismatch, GraphError, ShapeMismatch
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
+from backwire_server.engine.precision import needs_scale
 from backwire_server.engine.program import Program
 from backwire_server.engine.replay import replay
 from backwire_server.engine.runner import Runner
@@ -152,7 +153,7 @@ class Plan:
     def _usual(self, trainable: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
         """Returns seeds and leaves: loss by parameters, else all outputs by parameters and inputs, if there are any."""
         if self._graph.loss is not None:
-            return (), tuple(trainable)
+            return (LOSS,) if needs_scale(self._graph.precision) else (), tuple(trainable)
         inputs = [item.name for item in self._graph.inputs if is_float(item.type.dtype)]
         types = {name: self._values[value].type for name, value in self._graph.outputs.items() if value in self._values}
         outputs = tuple(sorted(name for name, type_ in types.items() if is_float(type_.dtype)))

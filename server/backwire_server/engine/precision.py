@@ -8,7 +8,7 @@ their own: that of a product is made of products of the same types, and that of 
 from collections.abc import Sequence
 
 from backwire_server.engine.graph import DType
-from backwire_server.engine.narrow import SINGLE
+from backwire_server.engine.narrow import HALF, SINGLE
 from backwire_server.engine.values import O, Value
 
 LOWERED = frozenset(
@@ -19,6 +19,14 @@ weights of an interpolation."""
 
 PRODUCTS = frozenset({"Contraction", "Convolution", "ConvolutionInputGradient", "MatMul"})
 """The operators that these are made of, and that are linear in each input."""
+
+
+def needs_scale(precision: DType) -> bool:
+    """Tells whether gradients should be computed of a multiple of the loss, so that they do not vanish.
+
+    bfloat16 has the exponents of float32: what float32 can hold does not vanish in it.
+    """
+    return precision == HALF
 
 
 def is_lowered(name: str, inputs: Sequence[Value | None]) -> bool:

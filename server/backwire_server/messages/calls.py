@@ -101,6 +101,7 @@ def step_result(result: StepResult) -> pb.StepResult:
         skipped=result.skipped,
         non_finite_parameter=result.non_finite_parameter,
         digest=result.digest,
+        loss_scale=result.loss_scale,
     )
 
 

@@ -2,13 +2,14 @@
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.engine.graph import DType
-from backwire_server.engine.narrow import BFLOAT16, SINGLE
+from backwire_server.engine.narrow import BFLOAT16, HALF, SINGLE
 from backwire_server.messages.calls import known
 
 _PRECISIONS = {
     pb.PRECISION_UNSPECIFIED: SINGLE,
     pb.PRECISION_FLOAT32: SINGLE,
     pb.PRECISION_BFLOAT16: BFLOAT16,
+    pb.PRECISION_FLOAT16: HALF,
 }
 _NUMBERS = {precision: number for number, precision in _PRECISIONS.items()}
 

@@ -27,7 +27,7 @@ def compute(
     Raises what `Model.forward` and `Model.backward` raise.
     """
     found = model.forward(inputs, parameters, training=True, outputs=part.outputs, key=part.key, stop=stop, admit=admit)
-    gradients = model.backward(found, into=into, stop=stop, admit=admit).parameters
+    gradients = model.backward(found, into=into, stop=stop, admit=admit, scale=part.scale).parameters
     if part.weight != 1:
         with np.errstate(all="ignore"):
             for array in gradients.values():

@@ -30,12 +30,14 @@ class Part:
         outputs: Which outputs to return.
         key: What random numbers are drawn from; see `Model.forward`.
         weight: What gradients are multiplied by.
+        scale: What the loss is multiplied by on the way to them; see `Model.backward`.
     """
 
     inputs: Mapping[str, Kind]
     outputs: tuple[str, ...]
     key: tuple[int, int]
     weight: float
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

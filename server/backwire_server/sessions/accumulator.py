@@ -12,6 +12,10 @@ from backwire_server.sessions.errors import InvalidRequest
 from backwire_server.sessions.versions import Array, Version, Versioned
 
 
+class ContributionsMissing(Exception):
+    """Fewer gradients were accumulated than the step is to wait for; nothing was changed."""
+
+
 class Normalization(Enum):
     """How contributions become one gradient."""
 

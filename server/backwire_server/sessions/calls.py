@@ -100,6 +100,7 @@ class StepResult:
     skipped: bool = False
     non_finite_parameter: str = ""
     digest: str = ""
+    loss_scale: float | None = None
     nbytes: int = OVERHEAD_BYTES
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from backwire_server.sessions.answering import check_answer
 from backwire_server.sessions.calls import StepResult, TrainCall, TrainResult
+from backwire_server.sessions.scaling import factor_of
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.spec import SessionSpec, check_data_parallel
 from backwire_server.sessions.trainer import NEVER, Ready, Trainer
@@ -50,7 +51,9 @@ class DeviceTrainer(Trainer):
         self._advance(self._traced, found)
         self.passes.make_room(doomed)
         self.step += 1
-        result = StepResult(self.step, found.norm, rate, 1)
+        self.scaling = self.scaling and self.scaling.after(finite=True)
+        scale = None if self.scaling is None else self.scaling.value
+        result = StepResult(self.step, found.norm, rate, 1, loss_scale=scale)
         self._finish_passes(1, found.updates)
         return TrainResult(self._told(result, options), found.loss, found.outputs)
 
@@ -69,6 +72,7 @@ class DeviceTrainer(Trainer):
                 key=(self._seed, self.forwards),
                 stop=stop,
                 admit=admit,
+                scale=factor_of(self.scaling),
             )
 
     def _on_device(self, traced: TracedOptimizer) -> DeviceState:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backwire_server.engine.precision import needs_scale
 from backwire_server.optim import FlatLayout, Optimizer, OptimizerState
 from backwire_server.optim.optimizer import AVERAGE
 from backwire_server.sessions.parameters import ParameterStore, shape_of, trainable_layout
@@ -30,6 +31,7 @@ def state_of(trainer: "Trainer") -> State:
         parameters=trainer.parameters.arrays,
         gradients=sums.current.arrays if sums.contributions else {},
         memory=_by_name(trainer.layout, trainer.memory.current.state),
+        scaling=trainer.scaling,
     )
 
 
@@ -59,6 +61,8 @@ def check_fits(spec: SessionSpec, state: State) -> None:
     memory = _memory_types(spec.optimizer, layout) if spec.optimizer else {}
     if state.memory.keys() != memory.keys():
         raise ValueError(f"the optimizer remembers {sorted(memory)}, not {sorted(state.memory)}")
+    if needs_scale(graph.precision) != (state.scaling is not None):
+        raise ValueError(f"products of {graph.precision.name} do not go with a loss scale of {state.scaling}")
     for name, types in memory.items():
         _check(name, state.memory[name], types)
 
@@ -67,6 +71,7 @@ def restore(trainer: "Trainer", image: Image) -> None:
     """Makes a new trainer, which has the image's parameters, what the image says; takes copies of the other arrays."""
     state = image.state
     trainer.step, trainer.forwards, trainer.settled = state.step, state.forwards, image.settled
+    trainer.scaling = state.scaling
     trainer.accumulator.restore(state.gradients, state.contributions, state.total_weight)
     for name, arrays in state.memory.items():
         for parameter, array in arrays.items():
@@ -86,6 +91,7 @@ def share(trainer: "Trainer", source: "Trainer") -> None:
     """Makes a new trainer go on from where the source is, whose parameters and memory it has; without its passes."""
     sums = source.accumulator
     trainer.step, trainer.forwards, trainer.settled = source.step, source.forwards, source.settled
+    trainer.scaling = source.scaling
     trainer.accumulator.restore(sums.current.arrays, sums.contributions, sums.total_weight)
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar, cast
 import numpy as np
 
 from backwire_server.engine.check import GradientCheck
+from backwire_server.sessions.accumulator import ContributionsMissing
 from backwire_server.sessions.calls import (
     Answered,
     BackwardCall,
@@ -33,7 +34,7 @@ from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.residence import Residence
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.snapshot import Snapshot
-from backwire_server.sessions.trainer import ContributionsMissing, Mutating
+from backwire_server.sessions.trainer import Mutating
 from backwire_server.sessions.versions import Array
 
 A = TypeVar("A", bound=Answered)

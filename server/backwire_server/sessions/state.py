@@ -11,6 +11,7 @@ import numpy as np
 
 from backwire_server.sessions.calls import ForwardCall, LeaseCall
 from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.scaling import LossScale
 from backwire_server.sessions.versions import Array
 
 Arrays = Mapping[str, Array]
@@ -30,6 +31,7 @@ class State:
         parameters: The value of every parameter by name, in the graph's order.
         gradients: The accumulated gradient of each trainable parameter; empty when there are no contributions.
         memory: What the optimizer remembers, by its name for it and then by trainable parameter, shaped like it.
+        scaling: What the loss is multiplied by; None in a session whose gradients need none.
     """
 
     step: int
@@ -39,6 +41,7 @@ class State:
     parameters: Arrays
     gradients: Arrays = field(default_factory=dict)
     memory: Mapping[str, Arrays] = field(default_factory=dict)
+    scaling: LossScale | None = None
 
     @property
     def nbytes(self) -> int:
@@ -51,7 +54,8 @@ class State:
 
         It covers `DIGEST_FORMAT`, the four numbers, and then for parameters, gradients and each memory (sorted by name)
         the group's name and the name, dtype, shape and little-endian bytes of each array, in the graph's order. Texts
-        and arrays are preceded by their length as 8 bytes.
+        and arrays are preceded by their length as 8 bytes. Where the loss is scaled, the text `scaling` and the two
+        numbers of that, as 16 bytes, follow.
         """
         found = hashlib.sha256(DIGEST_FORMAT)
         found.update(struct.pack("<qqqd", self.step, self.forwards, self.contributions, self.total_weight))
@@ -63,6 +67,9 @@ class State:
                 _add(found, name.encode())
                 _add(found, f"{array.dtype.name}{list(array.shape)}".encode())
                 _add(found, _bytes(array))
+        if self.scaling is not None:
+            _add(found, b"scaling")
+            found.update(struct.pack("<dq", self.scaling.value, self.scaling.good_steps))
         return found.hexdigest()
 
 

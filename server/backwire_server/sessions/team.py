@@ -34,7 +34,8 @@ _NUMBERS = count()
 class Batch:
     """The parts of a batch, of `sizes` examples: their inputs, the outputs to return, and the first pass's key.
 
-    `joints` tells how outputs of the parts become those of the batch; see `joined`.
+    `joints` tells how outputs of the parts become those of the batch; see `joined`. `scale` is what the loss is
+    multiplied by on the way to gradients.
     """
 
     parts: Sequence[Mapping[str, Array]]
@@ -42,6 +43,7 @@ class Batch:
     joints: Mapping[str, int | None]
     outputs: tuple[str, ...]
     key: tuple[int, int]
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,7 @@ def _segment(nbytes: int, reserve: Callable[[int], None]) -> Segment:
 def _part(batch: Batch, place: int) -> Part:
     kinds = {name: (array.dtype, array.shape) for name, array in batch.parts[place].items()}
     seed, number = batch.key
-    return Part(kinds, batch.outputs, (seed, number + place), float(batch.sizes[place]))
+    return Part(kinds, batch.outputs, (seed, number + place), float(batch.sizes[place]), batch.scale)
 
 
 def _all_parts(working: Working, times: float, cost: Cost) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 from backwire_server import optim
 from backwire_server.engine.check import GradientCheck, Sampling, check_gradients
 from backwire_server.engine.model import Model, Pass
+from backwire_server.engine.precision import needs_scale
 from backwire_server.engine.profile import Profile, profile
-from backwire_server.sessions.accumulator import Accumulator, check_weight
+from backwire_server.sessions.accumulator import Accumulator, ContributionsMissing, check_weight
 from backwire_server.sessions.answering import check_answer
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.calls import (
@@ -26,7 +27,6 @@ from backwire_server.sessions.calls import (
     ForwardCall,
     ForwardResult,
     LeaseCall,
-    NonFinitePolicy,
     SetCall,
     StepOptions,
     StepResult,
@@ -38,7 +38,6 @@ from backwire_server.sessions.errors import (
     InvalidRequest,
     NoGradients,
     NoLoss,
-    NonFiniteGradient,
     NoOptimizer,
     StepMismatch,
 )
@@ -47,6 +46,7 @@ from backwire_server.sessions.imaging import state_of
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import ParameterStore, checked_names
 from backwire_server.sessions.passes import Origin, PassTable, check_age
+from backwire_server.sessions.scaling import LossScale, factor_of, is_skipped
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.spec import SessionSpec, check_data_parallel
 from backwire_server.sessions.state import PassImage
@@ -63,10 +63,6 @@ NEVER = CallStop()
 CHECKED_ELEMENTS = 64  # of each parameter, where the call does not say
 
 
-class ContributionsMissing(Exception):
-    """Fewer gradients were accumulated than the step is to wait for; nothing was changed."""
-
-
 class Trainer:
     """Parameters, passes, accumulated gradients and optimizer state of a session. For one thread at a time.
 
@@ -77,6 +73,7 @@ class Trainer:
         layout: Where the trainable parameters lie.
         memory: What the optimizer remembers.
         settled: Whether nothing has changed since the last step.
+        scaling: What the loss is multiplied by on the way to gradients; None where that is not needed.
     """
 
     def __init__(
@@ -95,6 +92,7 @@ class Trainer:
         self.step = 0
         self.settled = True
         self.forwards = 0
+        self.scaling = LossScale() if needs_scale(spec.graph.precision) else None
         self.passes = PassTable(limits)
         self.parameters = parameters or ParameterStore(spec.graph, spec.draw())
         self.accumulator = Accumulator(self.parameters.layout)
@@ -162,7 +160,8 @@ class Trainer:
             self._require_loss("give output_gradients")
         room = self.accumulator.room(call.weight)
         with self._working(stop) as admit:
-            found = self._model.backward(kept.value, call.output_gradients, call.wrt, room, stop, admit)
+            scale = factor_of(self.scaling)
+            found = self._model.backward(kept.value, call.output_gradients, call.wrt, room, stop, admit, scale)
         gradients = {name: kept.version.detached(array) for name, array in found.inputs.items()}
         check_answer(gradients, self._limits, chunked=call.chunked)
         self.accumulator.check(call.weight)
@@ -272,13 +271,7 @@ class Trainer:
         gradients = self.accumulator.combined(options.normalization)
         norm = optim.global_norm(gradients)
         culprit = None if math.isfinite(norm) else optim.first_non_finite(self.layout, gradients)
-        if culprit and options.non_finite is NonFinitePolicy.REJECT:
-            raise NonFiniteGradient(
-                f"the gradient of parameter {culprit!r} has elements that are NaN or infinite; read it with "
-                "GetGradients, then discard it with ZeroGradients, or step with another non_finite policy",
-                field=f"parameters[{culprit}]",
-            )
-        skipped = bool(culprit) and options.non_finite is NonFinitePolicy.SKIP
+        skipped = is_skipped(culprit, options.non_finite, self.scaling)
         rate = optimizer.rate(self.step + 1) if options.learning_rate is None else options.learning_rate
         if skipped:
             ready()
@@ -287,7 +280,9 @@ class Trainer:
             self._update(self._stepper, gradients, rate, ready)
         contributions = self.accumulator.contributions
         self.accumulator.clear()
-        return StepResult(self.step, norm, rate, contributions, skipped, culprit or "")
+        self.scaling = self.scaling and self.scaling.after(finite=not culprit)
+        scale = None if self.scaling is None else self.scaling.value
+        return StepResult(self.step, norm, rate, contributions, skipped, culprit or "", loss_scale=scale)
 
     def _told(self, result: StepResult, options: StepOptions) -> StepResult:
         """Returns the result of a step that is complete, with the digest if it is wanted."""
@@ -314,7 +309,8 @@ class Trainer:
         self._account.reserve(nbytes)
         room = self.accumulator.room(call.weight)
         with self._working(stop) as admit:
-            gradients = self._model.backward(found, into=room, stop=stop, admit=admit).parameters
+            scale = factor_of(self.scaling)
+            gradients = self._model.backward(found, into=room, stop=stop, admit=admit, scale=scale).parameters
         assert found.loss is not None
         return Whole(found.loss, found.outputs, gradients, found.updates)
 
@@ -328,6 +324,7 @@ class Trainer:
         batch = self._team.cut(call.inputs, call.outputs, most, (self._seed, self.forwards), stopping)
         if len(batch.parts) == 1:
             return None
+        batch = replace(batch, scale=factor_of(self.scaling))
         room = self.accumulator.room(call.weight)
         with self._working(stop) as working:
             found = self._team.compute(batch, self._model, self.parameters, room, working, stop, self._account.reserve)

@@ -92,6 +92,7 @@ def _step_result(message: pb.StepResult, _: Arrays) -> StepResult:
         message.skipped,
         message.non_finite_parameter,
         message.digest,
+        message.loss_scale if message.HasField("loss_scale") else None,
     )
 
 

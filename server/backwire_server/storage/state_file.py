@@ -5,12 +5,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from backwire_api.tensors import buffer
+from backwire_server.sessions.scaling import LossScale
 from backwire_server.sessions.state import Arrays, State
 from backwire_server.storage.damage import Damaged
 from backwire_server.storage.tensorfile import TensorFile, raw_bytes
 
 PARAMETERS, GRADIENTS, OPTIMIZER = "parameters/", "gradients/", "optimizer/"
 SEAL = "seal"
+SCALE, GOOD_STEPS = "loss_scale", "good_steps"
 
 _GROUPS = (PARAMETERS, GRADIENTS, OPTIMIZER)
 _MOST = 2**63 - 1
@@ -27,7 +29,10 @@ def state_arrays(state: State) -> dict[str, Any]:
 
 def state_metadata(state: State) -> dict[str, str]:
     """Returns all else of the state, with its digest, for which all of it is read."""
+    scaling = state.scaling
+    scaled = {} if scaling is None else {SCALE: scaling.value.hex(), GOOD_STEPS: str(scaling.good_steps)}
     return {
+        **scaled,
         "step": str(state.step),
         "forwards": str(state.forwards),
         "contributions": str(state.contributions),
@@ -59,9 +64,10 @@ def read_state(file: TensorFile, names: Iterable[str] | None = None) -> State:
     try:
         step, forwards, contributions = (_count(metadata[key]) for key in ("step", "forwards", "contributions"))
         weight = float.fromhex(metadata["total_weight"])
+        scaling = _scaling(metadata)
     except (KeyError, ValueError, OverflowError) as error:
         raise Damaged(f"its metadata do not tell the state: {error}") from None
-    state = State(step, forwards, contributions, weight, groups[PARAMETERS], groups[GRADIENTS], memory)
+    state = State(step, forwards, contributions, weight, groups[PARAMETERS], groups[GRADIENTS], memory, scaling)
     if (found := state.digest()) != metadata.get("digest"):
         raise Damaged(f"its state has the digest {found}, not {metadata.get('digest')}, which it was written with")
     return state
@@ -93,6 +99,12 @@ def check_format(file: TensorFile, expected: str) -> None:
     """Raises Damaged for a file of another format."""
     if (found := file.metadata.get("format")) != expected:
         raise Damaged(f"its format is {found!r:.100}, not {expected!r}")
+
+
+def _scaling(metadata: Mapping[str, str]) -> LossScale | None:
+    if SCALE not in metadata:
+        return None
+    return LossScale(float.fromhex(metadata[SCALE]), _count(metadata[GOOD_STEPS]))
 
 
 def _count(text: str) -> int:

@@ -7,10 +7,11 @@ import numpy as np
 
 from backwire_server.engine.builder import RANDOM_KEY
 from backwire_server.engine.cost import Admit, Cost
-from backwire_server.engine.graph import Array, Graph
-from backwire_server.engine.model import Model
-from backwire_server.engine.plan import Plan
+from backwire_server.engine.graph import LOSS, Array, Graph
+from backwire_server.engine.model import Model, scaled
+from backwire_server.engine.plan import Plan, seed_name
 from backwire_server.engine.plan_cache import PlanCache
+from backwire_server.engine.precision import needs_scale
 from backwire_server.engine.runner import Pool
 from backwire_server.engine.stopping import Stop
 from backwire_server.xla.optimizing import TracedOptimizer
@@ -51,11 +52,14 @@ class XlaModel(Model):
         key: tuple[int, int],
         stop: Stop,
         admit: Admit,
+        scale: float = 1.0,
     ) -> Stepped | None:
-        """Returns what a training step with the loss leads to; see `CompiledStep.run`, and `forward` for the rest."""
+        """Returns what a training step with the loss leads to; see `CompiledStep.run`, and Model for the rest."""
         place = self._shared.admit(inputs, outputs, training=True)
         feeds = {**inputs, **state.parameters, **frozen, RANDOM_KEY: np.array(key, np.uint64)}
         plan = self._plan(feeds, place, stop)
+        if needs_scale(self.graph.precision):
+            feeds[seed_name(LOSS)] = scaled(plan, {}, scale)[LOSS]
         admit(plan.cost)
         step = self._compiled_step(plan, optimizer, place[1])
         admit(Cost(0, step.backward_bytes))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from backwire_server.engine.graph import LOSS, Array
-from backwire_server.engine.plan import Plan, update_name
+from backwire_server.engine.plan import Plan, seed_name, update_name
 from backwire_server.engine.program import Program
 from backwire_server.xla.optimizing import Memory, TracedOptimizer, square_of
 from backwire_server.xla.registry import numerics
@@ -101,7 +101,7 @@ class CompiledStep:
         forward = trace(self._plan.program, feeds)
         back = trace(self._backward.program, forward.values | feeds)
         self._checks = (*forward.checks, *back.checks)
-        gradients = _values(self._backward.names, self._backward.program, back)
+        gradients = _unscaled(_values(self._backward.names, self._backward.program, back), feeds.get(seed_name(LOSS)))
         after = DeviceState(*self._optimizer.apply(state.parameters, gradients, state.memory, figures))
         values = _values(self._plan.names, self._plan.program, forward)
         wrong = jnp.concatenate([forward.wrong, back.wrong])
@@ -113,6 +113,13 @@ class CompiledStep:
 
 def _values(names: Sequence[str], program: Program, traced: Traced) -> dict[str, Any]:
     return {name: traced.values[value] for name, value in zip(names, program.targets, strict=True)}
+
+
+def _unscaled(gradients: dict[str, Any], seed: Any) -> dict[str, Any]:
+    """Returns the gradients of the loss, from those of a multiple; the seed is how large, None where it is the loss."""
+    if seed is None:
+        return gradients
+    return {name: each / seed.reshape(()).astype(each.dtype) for name, each in gradients.items()}
 
 
 def uploaded(
