@@ -84,6 +84,7 @@ def _serve(settings: Config, stop: threading.Event, descriptor: int | None) -> b
             tracer,
             Executor(settings.tuning.executor),
             devices=settings.tuning.jax_devices,
+            grouped=settings.tuning.group_sessions,
         )
         with serving(settings, server.metrics.exposition):
             _announce(server.address)

@@ -153,6 +153,12 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
             "N",
             "over how many devices of JAX each process splits the batches of its sessions that compute by it",
         ),
+        Option(
+            "group_sessions",
+            read_flag,
+            "",
+            "compute steps together that wait, of sessions on JAX with the same graph that are kept in memory alone",
+        ),
         Option("tune_blas", read_flag, "", "choose OpenBLAS kernels where OpenBLAS itself misjudges the CPU"),
         Option("tune_allocator", read_flag, "", "keep freed memory, up to 512MiB in each process, for large messages"),
     ],

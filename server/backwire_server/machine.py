@@ -32,6 +32,7 @@ class Tuning:
         tune_allocator: Whether freed memory is kept for the next large message.
         executor: What computes the sessions that name no executor: `numpy` or `jax`.
         jax_devices: Over how many devices the sessions that compute by JAX split their batches.
+        group_sessions: Whether steps of sessions on JAX that wait at the same time are computed together.
     """
 
     compute_threads: int | None = None
@@ -39,6 +40,7 @@ class Tuning:
     tune_allocator: bool = True
     executor: str = "numpy"
     jax_devices: int = 1
+    group_sessions: bool = False
 
 
 def prepare(tuning: Tuning, environment: MutableMapping[str, str]) -> None:

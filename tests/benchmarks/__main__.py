@@ -22,6 +22,7 @@ from tests.benchmarks import (
     figures,
     floor,
     forwarding,
+    groups,
     hibernation,
     machine,
     memory,
@@ -51,6 +52,7 @@ SECTIONS: dict[str, Section] = {
     "hibernation": hibernation.measure,
     "overload": overload.measure,
     "forwarding": forwarding.measure,
+    "groups": groups.measure,
 }
 NAMES = (*STEPS, PRODUCTS, COMPILED, *SECTIONS)
 QUICK_NAMES = (*STEPS, "floor", "payloads", "durability")

@@ -61,6 +61,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "compute_threads": ("2", 2),
     "executor": ("jax", "jax"),
     "jax_devices": ("4", 4),
+    "group_sessions": ("yes", True),
     "tune_blas": ("no", False),
     "tune_allocator": ("off", False),
     "ray": ("10.0.0.7:6379", "10.0.0.7:6379"),

@@ -10,7 +10,7 @@ from backwire_server.engine.stopping import Stopped
 from backwire_server.sessions import processors
 from backwire_server.sessions.caller import Caller
 from backwire_server.sessions.errors import Cancelled
-from backwire_server.sessions.processors import Processors
+from backwire_server.sessions.processors import Processors, Turn
 from backwire_server.sessions.scope import CallStop, Unbounded
 
 SECONDS = 20.0
@@ -287,3 +287,28 @@ def test_a_call_that_is_over_stops_rather_than_give_way() -> None:
             stop.heed()
         assert stop.wanted
     assert shared._free == 1
+
+
+def test_one_that_is_excused_goes_on_without_a_processor(pool: ThreadPoolExecutor) -> None:
+    processors = Processors(1)
+    with processors.turn(Asking()):
+        waiting = processors.turn(Asking())
+        entered = pool.submit(waiting.__enter__)
+        while not processors.waiting:
+            threading.Event().wait(0.001)
+        waiting.excuse()
+        entered.result(SECONDS)
+        assert (waiting.held, processors.waiting) == (False, 0)
+        waiting.__exit__()
+    with waiting.anew():
+        pass
+
+
+def test_tenants_pay_for_the_calls_that_are_computed_for_them() -> None:
+    now = 0.0
+    processors = Processors(1, clock=lambda: now)
+    with processors.turn(Asking("a")) as stop:
+        assert isinstance(stop.turn, Turn)
+        stop.turn.payers = ["a", "b", "b", "b"]
+        now = 4.0
+    assert {name: each.used for name, each in processors._tenants.items()} == {"a": 1.0, "b": 3.0}

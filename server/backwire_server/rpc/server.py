@@ -65,13 +65,16 @@ class Server:
         executor: Executor = Executor.NUMPY,
         encrypted: str = "",
         devices: int = 1,
+        *,
+        grouped: bool = False,
     ) -> None:
         """Binds `HOST:PORT` or `unix:PATH`; raises OSError when that is not possible.
 
         `encrypted` is another `HOST:PORT`, for a server with a certificate that listens on a unix socket besides.
         `home` is what its sessions tell of where they are. With a data directory, which the process must have for
         itself, it has the sessions in there that are its own. Calls are traced where there is a tracer. The executor
-        is that of sessions which name none; those that compute by JAX split their batches over so many devices.
+        is that of sessions which name none; those that compute by JAX split their batches over so many devices, and are
+        `grouped`, or not, see SessionMaker.
         """
         keyring = Keyring(Path(access.tokens), tenants) if access.tokens else None
         limits_of = keyring.limits_of if keyring else lambda _: tenants
@@ -80,7 +83,7 @@ class Server:
         vault = open_vault(keeping, limits, home.owns, home.replica)
         processors = Processors(capacity.computations)
         CREW.most = usable_cores() - 1 if capacity.max_helpers is None else capacity.max_helpers
-        self._store = SessionStore(limits, home, vault, FileCarrier(limits), processors, limits_of)
+        self._store = SessionStore(limits, home, vault, FileCarrier(limits), processors, limits_of, grouped=grouped)
         self.metrics = Metrics()
         self.metrics.watch(SessionCollector(self._store))
         if vault is not None:

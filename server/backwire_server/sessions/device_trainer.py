@@ -36,10 +36,7 @@ class DeviceTrainer(Trainer):
     def train(self, call: TrainCall, ready: Ready, stop: CallStop = NEVER) -> TrainResult:
         """Does `forward`, `backward` and `apply` in one."""
         optimizer, options = self._check_step(call.options), call.options
-        in_parts = (check_data_parallel(call.data_parallel) or self._data_parallel) > 1
-        if self._traced is None or in_parts or call.weight != 1:
-            return super().train(call, ready, stop)
-        if self.accumulator.contributions or options.after_contributions > 1:
+        if self._traced is None or not self._is_whole(call):
             return super().train(call, ready, stop)
         rate = optimizer.rate(self.step + 1) if options.learning_rate is None else options.learning_rate
         found = self._stepped(self._traced, call, rate, stop)
@@ -56,6 +53,12 @@ class DeviceTrainer(Trainer):
         result = StepResult(self.step, found.norm, rate, 1, loss_scale=scale)
         self._finish_passes(1, found.updates)
         return TrainResult(self._told(result, options), found.loss, found.outputs)
+
+    def _is_whole(self, call: TrainCall) -> bool:
+        """Whether the step takes the gradients of one pass alone, as they are."""
+        in_parts = (check_data_parallel(call.data_parallel) or self._data_parallel) > 1
+        waits = bool(self.accumulator.contributions) or call.options.after_contributions > 1
+        return not (in_parts or waits) and call.weight == 1
 
     def _stepped(self, traced: TracedOptimizer, call: TrainCall, rate: float, stop: CallStop) -> Stepped | None:
         state = self._on_device(traced)

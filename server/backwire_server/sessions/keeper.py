@@ -22,6 +22,7 @@ from backwire_server.sessions.saving import Saving
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import RequestImage
+from backwire_server.sessions.together import turn_of
 from backwire_server.sessions.trainer import Mutating
 
 _LOG = logging.getLogger("backwire.sessions")
@@ -199,7 +200,8 @@ class Keeper:
             dropped.clear()
 
         try:
-            with _heeding(scope), self._processors.turn(scope) as stop:
+            turn = self._processors.turn(scope)
+            with _heeding(scope), turn_of(content.trainer, call, ready, turn) as stop:
                 began = time.perf_counter()
                 answer = content.perform(call, ready, stop)
                 self._computed += time.perf_counter() - began

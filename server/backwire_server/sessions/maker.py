@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from backwire_server.sessions.budget import Account, Budget
@@ -9,6 +10,7 @@ from backwire_server.sessions.caller import tenant_of
 from backwire_server.sessions.content import Content
 from backwire_server.sessions.durable import Carrier, Durability, Entry, SessionFiles, Vault
 from backwire_server.sessions.errors import InvalidExport, NotDurable
+from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.info import Home, Standing
 from backwire_server.sessions.keeper import Keeper, Open
 from backwire_server.sessions.limits import Limits
@@ -37,7 +39,11 @@ class SessionMaker:
         vault: Vault | None = None,
         carrier: Carrier | None = None,
         processors: Processors | None = None,
+        *,
+        grouped: bool = False,
     ) -> None:
+        """Sessions that compute by JAX and are kept in memory are to be `grouped`, or not."""
+        self._grouped = grouped
         self._processors = processors
         self.vault = vault
         self._carrier = carrier
@@ -65,6 +71,7 @@ class SessionMaker:
 
     def new(self, scope: CallScope, spec: SessionSpec, level: Durability, key: RequestKey | None) -> Session:
         """Returns a session that begins; raises EngineError for a graph that is wrong, LimitExceeded, StorageFailed."""
+        spec = self._of_here(spec, level)
 
         def files(keeper: Keeper, _: Content) -> SessionFiles:
             return self._vault().create(keeper.session_id, spec, level, key)
@@ -73,7 +80,8 @@ class SessionMaker:
 
     def imported(self, scope: CallScope, path: str, level: Durability, key: RequestKey | None) -> Session:
         """Returns the session that a file holds; raises InvalidExport, and what `new` raises."""
-        spec, image = self.carrier.unpack(path)
+        found, image = self.carrier.unpack(path)
+        spec = self._of_here(found, level)
 
         def content(limits: Limits, account: Account) -> Content:
             try:
@@ -142,6 +150,11 @@ class SessionMaker:
 
     def _keeper(self, session_id: str, level: Durability) -> Keeper:
         return Keeper(session_id, self._limits, self._budget.account(tenant_of(session_id)), level, self._processors)
+
+    def _of_here(self, spec: SessionSpec, level: Durability) -> SessionSpec:
+        """Returns the specification with what this server decides: journals must be replayed to the bit, alone."""
+        grouped = self._grouped and spec.executor is Executor.JAX and level is Durability.MEMORY
+        return replace(spec, grouped=grouped)
 
     def _session(self, keeper: Keeper, created: float, standing: Standing | None) -> Session:
         return Session(keeper, self._limits, self._home.address, created=created, standing=standing)

@@ -4,12 +4,13 @@ Start-time fair queueing (Goyal, Vin and Cheng, 1996): each tenant has a clock t
 processor that is free goes to the tenant whose clock is behind all others. One that comes back after a pause has its
 clock set forward to the others', so that it gains nothing by waiting. Where others wait, a computation gives way
 between two kernels, and goes on when its turn has come again. A tenant with nothing computing need not wait for that.
+A computation that serves calls of several is paid for by their tenants, each call by the same share.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from backwire_server.sessions.scope import CallScope, CallStop
 
@@ -64,6 +65,8 @@ class Processors:
     def begin(self, turn: "Turn") -> None:
         """Has a computation begin, once its turn has come."""
         with self._mutex:
+            if turn.excused:
+                return
             tenant = self._tenant(turn.scope.caller.tenant)
             visiting = not (tenant.running or tenant.waiting)
             turn.tenant = tenant
@@ -85,6 +88,20 @@ class Processors:
                 self._stop(turn)
                 self._pass_on()
 
+    def excuse(self, turn: "Turn") -> None:
+        """Ends the waiting of a computation, without its turn; one that has begun goes on."""
+        with self._mutex:
+            turn.excused = True
+            if turn.alarm is not None and turn in turn.tenant.waiting:
+                turn.tenant.waiting.remove(turn)
+                turn.alarm.set()
+                self._rouse(turn.tenant)
+
+    def holds(self, turn: "Turn") -> bool:
+        """Whether a computation goes on."""
+        with self._mutex:
+            return turn in self._running
+
     def give_way(self, turn: "Turn") -> None:
         """Has others compute that are before this one now, if there are any, and returns when it may go on."""
         with self._mutex:
@@ -105,7 +122,7 @@ class Processors:
         scope, asked, pause = turn.scope, self._clock(), LEAD
         assert turn.alarm is not None
         try:
-            while turn not in self._running:
+            while not (turn in self._running or turn.excused):
                 if not turn.alarm.wait(pause):
                     scope.check()
                 pause = self._look(turn, asked)
@@ -119,7 +136,7 @@ class Processors:
     def _look(self, turn: "Turn", asked: float) -> float:
         """Does what can be done for one that waits since `asked`; returns when to look again, in seconds."""
         with self._mutex:
-            if turn in self._running:
+            if turn in self._running or turn.excused:
                 return 0.0
             assert turn.alarm is not None
             turn.alarm.clear()
@@ -147,7 +164,7 @@ class Processors:
         if turn in self._running:
             self._stop(turn)
             self._pass_on()
-        else:
+        elif turn in turn.tenant.waiting:
             turn.tenant.waiting.remove(turn)
             self._rouse(turn.tenant)
 
@@ -170,10 +187,11 @@ class Processors:
 
     def _stop(self, turn: "Turn") -> None:
         tenant = turn.tenant
+        lasted = self._clock() - turn.began
+        for payer in turn.payers:
+            self._tenant(payer).used += lasted / len(turn.payers)
         self._free += 1
         tenant.running -= 1
-        lasted = self._clock() - turn.began
-        tenant.used += lasted
         self._used += lasted
         turn.lasted += lasted
         self._running.discard(turn)
@@ -220,9 +238,11 @@ class Turn:
         began: When it began last.
         lasted: For how long it computed before that, since it last let others of its tenant go first.
         alarm: Is set when it may go on, or is the next of its tenant; None when it never had to wait.
+        excused: Whether it need not wait, since another computes it: to enter it takes no processor then.
+        payers: The tenants whose calls it computes, each as often as it has calls.
     """
 
-    __slots__ = ("_processors", "alarm", "began", "lasted", "scope", "stop", "tenant")
+    __slots__ = ("_processors", "alarm", "began", "excused", "lasted", "payers", "scope", "stop", "tenant")
 
     def __init__(self, processors: Processors, scope: CallScope) -> None:
         self._processors = processors
@@ -231,6 +251,21 @@ class Turn:
         self.tenant: _Tenant
         self.began = self.lasted = 0.0
         self.alarm: threading.Event | None = None
+        self.excused = False
+        self.payers: Sequence[str] = (scope.caller.tenant,)
+
+    @property
+    def held(self) -> bool:
+        """Whether it has been entered, with a processor."""
+        return self._processors.holds(self)
+
+    def excuse(self) -> None:
+        """Ends the waiting for it, if it is waited for, and does away with the need to; by any thread."""
+        self._processors.excuse(self)
+
+    def anew(self) -> "Turn":
+        """Returns a turn for the same call, which was not entered or excused yet."""
+        return Turn(self._processors, self.scope)
 
     def __enter__(self) -> CallStop:
         self._processors.begin(self)

@@ -81,17 +81,20 @@ class SessionStore:
         carrier: Carrier | None = None,
         processors: Processors | None = None,
         limits_of: LimitsOf = unlimited,
+        *,
+        grouped: bool = False,
     ) -> None:
         """Keeps sessions in memory, and in the vault if there is one; a carrier is needed for export and import.
 
-        What they compute takes turns on the processors; `limits_of` tells what each tenant is held to besides.
+        What they compute takes turns on the processors, those that are `grouped` with others, see SessionMaker;
+        `limits_of` tells what each tenant is held to besides.
         """
         self.limits = limits
         self.processors = processors or Processors(1)
         self.budget = Budget(limits.max_total_bytes, self._reclaim, limits_of)
         self._vault = vault
         self._replica = home.replica
-        self._maker = SessionMaker(limits, self.budget, home, vault, carrier, self.processors)
+        self._maker = SessionMaker(limits, self.budget, home, vault, carrier, self.processors, grouped=grouped)
         self._arrivals = Arrivals(vault, self._maker, self._add)
         self._mutex = threading.Lock()
         self._sessions: dict[str, tuple[int, Session]] = {}

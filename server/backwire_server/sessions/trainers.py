@@ -23,6 +23,8 @@ def make_trainer(
     model = model_of(spec.graph, stop, spec.executor)
     if spec.executor is Executor.NUMPY:
         return Trainer(spec, model, limits, account, parameters, memory)
-    from backwire_server.sessions.device_trainer import DeviceTrainer  # it takes an extra
+    from backwire_server.sessions.cohort_trainer import CohortTrainer  # they take an extra
+    from backwire_server.sessions.device_trainer import DeviceTrainer
 
-    return DeviceTrainer(spec, model, limits, account, parameters, memory)
+    kind = CohortTrainer if spec.grouped else DeviceTrainer
+    return kind(spec, model, limits, account, parameters, memory)

@@ -68,6 +68,7 @@ def _server(assignment: Assignment, tracer: "Tracer | None") -> "Server":
         assignment.tenants,
         tracer=tracer,
         executor=Executor(assignment.tuning.executor),
+        grouped=assignment.tuning.group_sessions,
         encrypted=assignment.encrypted,
         devices=assignment.tuning.jax_devices,
     )

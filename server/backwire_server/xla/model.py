@@ -1,7 +1,8 @@
 """Models whose programs run on the devices of JAX."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -14,12 +15,18 @@ from backwire_server.engine.plan_cache import PlanCache
 from backwire_server.engine.precision import needs_scale
 from backwire_server.engine.runner import Pool
 from backwire_server.engine.stopping import Stop
+from backwire_server.xla.cohort import Cohort, cohort_of
+from backwire_server.xla.group_step import GroupStep
 from backwire_server.xla.optimizing import TracedOptimizer
 from backwire_server.xla.running import DevicePool
 from backwire_server.xla.sharding import Sharding
 from backwire_server.xla.stepping import CompiledStep, DeviceState, Stepped
 
 CACHED_STEPS = 4  # of each plan: optimizers of sessions that share it
+
+S = TypeVar("S", bound=CompiledStep)
+
+_MUTEX = threading.Lock()
 
 
 class XlaModel(Model):
@@ -67,14 +74,50 @@ class XlaModel(Model):
             stop.heed()
         return step.run(state, spare, feeds, figures)
 
+    def group_step(
+        self,
+        inputs: Mapping[str, Array],
+        parameters: Mapping[str, Array],
+        optimizer: TracedOptimizer,
+        *,
+        outputs: Sequence[str],
+        stop: Stop,
+        admit: Admit,
+    ) -> GroupStep | None:
+        """Returns the training step with the loss that models with the same graph take together; see `train_step`.
+
+        None where the plan depends on elements, and so is this model's alone. Of the parameters only the types count.
+        """
+        place = self._shared.admit(inputs, outputs, training=True)
+        feeds = {**inputs, **parameters, RANDOM_KEY: np.zeros(2, np.uint64)}
+        plan = self._plan(feeds, place, stop)
+        if place in self._specialised:
+            return None
+        admit(plan.cost)
+        key = optimizer.key, GroupStep
+        found = _kept(plan, key, lambda: GroupStep(plan, optimizer, place[1]))
+        admit(Cost(0, found.backward_bytes))
+        return found
+
+    def cohort(self, optimizer: TracedOptimizer) -> Cohort:
+        """Returns where those with the same graph and optimizer have their states."""
+        return cohort_of(self._shared, optimizer)
+
     def _compiled_step(self, plan: Plan, optimizer: TracedOptimizer, outputs: Sequence[str]) -> CompiledStep:
-        steps = plan.program.compiled
+        updates = tuple(self.graph.updates)
         key = (optimizer.key, self.sharding and self.sharding.count)
-        if (found := steps.get(key)) is None:
-            if len(steps) > CACHED_STEPS:
-                steps.clear()
-            found = steps[key] = CompiledStep(plan, optimizer, outputs, tuple(self.graph.updates), self.sharding)
-        return cast(CompiledStep, found)
+        return _kept(plan, key, lambda: CompiledStep(plan, optimizer, outputs, updates, self.sharding))
 
     def _new_pool(self, plan: Plan) -> Pool:
         return DevicePool(plan.program, self.sharding)
+
+
+def _kept(plan: Plan, key: Hashable, make: Callable[[], S]) -> S:
+    """Returns the step that is kept with a plan, made if there is none."""
+    steps = plan.program.compiled
+    with _MUTEX:
+        if (found := steps.get(key)) is None:
+            if len(steps) > CACHED_STEPS:
+                steps.clear()
+            found = steps[key] = make()
+        return cast(S, found)
