@@ -60,7 +60,7 @@ def passes(devices: int, rows: int) -> dict[str, Any]:
     }
 
 
-def steps(devices: int, rows: int) -> dict[str, Any]:
+def steps(devices: int, rows: int, *, ahead: bool = False) -> dict[str, Any]:
     model, layout = XlaModel(GRAPH, devices=devices), FlatLayout({"w": (np.dtype("f4"), (6, 5))})
     traced = TracedOptimizer.of(ADAM, layout)
     assert traced is not None
@@ -74,6 +74,7 @@ def steps(devices: int, rows: int) -> dict[str, Any]:
             {},
             traced,
             traced.figures(step, 0.1),
+            staged=model.stage(inputs(rows), ("h",)) if ahead else {},
             outputs=("h",),
             key=(0, step),
             stop=NEVER,
@@ -94,6 +95,12 @@ def _where(array: Any) -> set[Any]:
 if __name__ == "__main__":
     cases = {f"{devices} devices, {rows} rows": (devices, rows) for devices in (1, 4) for rows in (12, 10)}
     told = {
-        name: {"passes": passes(*case), "steps": steps(*case), "again": steps(*case)} for name, case in cases.items()
+        name: {
+            "passes": passes(*case),
+            "steps": steps(*case),
+            "again": steps(*case),
+            "ahead": steps(*case, ahead=True),
+        }
+        for name, case in cases.items()
     }
     sys.stdout.write(json.dumps(told) + "\n")

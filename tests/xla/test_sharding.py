@@ -61,6 +61,11 @@ def test_as_many_devices_lead_to_the_same_bits_again(told: Any) -> None:
     assert told["4 devices, 10 rows"]["steps"]["bits"][0] == told["1 devices, 10 rows"]["steps"]["bits"][0]
 
 
+def test_inputs_that_are_sent_ahead_lead_to_the_same_bits(told: Any) -> None:
+    for each in told.values():
+        assert each["ahead"] == each["steps"]
+
+
 def test_devices_that_are_not_there_are_told() -> None:
     with pytest.raises(TooFewDevices) as raised:
         XlaModel(CLASSIFIER, devices=1_000)

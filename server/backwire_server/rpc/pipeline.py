@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -23,7 +24,14 @@ from backwire_server.rpc.pipeline_window import Window
 from backwire_server.rpc.rates import Rates
 from backwire_server.rpc.scope import PipelineScope, RpcScope
 from backwire_server.sessions.caller import Caller
-from backwire_server.sessions.errors import Cancelled, DeadlineExceeded, Recovering, ShuttingDown, WrongReplica
+from backwire_server.sessions.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Recovering,
+    SessionError,
+    ShuttingDown,
+    WrongReplica,
+)
 from backwire_server.sessions.spent import Spent
 from backwire_server.sessions.store import SessionStore
 from backwire_server.telemetry.facts import CallFacts
@@ -118,6 +126,7 @@ class PipelineStream:
                 work = reader.read(message)
                 if work is not None:
                     self._window.begin()
+                    self._stage(work)
                     self._queue.put(work)
                 del message, work
                 self._window.wait()
@@ -128,6 +137,12 @@ class PipelineStream:
             self._queue.put(error)
         else:
             self._queue.put(_END)
+
+    def _stage(self, work: Work) -> None:
+        """Sends a batch to its device while requests before it are done; what is wrong is told when it has its turn."""
+        if work.act is not None and work.act.batch is not None:
+            with suppress(SessionError):
+                self._store.look(work.session_id, self._scope.caller).stage(work.act.batch)
 
     def _compute(self) -> None:
         """Does the requests one after another, while earlier answers are flushed and sent, up to MOST_AHEAD of them."""
@@ -221,7 +236,7 @@ class PipelineStream:
         permissions.check(self._scope.caller, "Pipeline", training=work.mutates)
         self._incoming.rates.begin(self._scope.caller.tenant)
         self._incoming.rates.received(self._scope.caller.tenant, work.nbytes)
-        return self._when_recovered(partial(act, self._store.get(work.session_id, self._scope.caller), self._scope))
+        return self._when_recovered(partial(act.do, self._store.get(work.session_id, self._scope.caller), self._scope))
 
     def _renew(self) -> None:
         """Sees once in a while whether the caller is still let in."""

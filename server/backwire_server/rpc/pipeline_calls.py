@@ -15,14 +15,21 @@ from backwire_server.messages.durability import checkpoint_name, checkpoint_to_p
 from backwire_server.messages.request_keys import key_of
 from backwire_server.messages.session import session_to_proto
 from backwire_server.sessions.answering import ENVELOPE_BYTES
+from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.errors import InvalidTensor
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.session import Session
 
-Act = Callable[[Session, CallScope], Any]
-
 _MAPS = {"forward": "inputs", "train_step": "inputs", "backward": "output_gradients"}
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What does a request with its session; `batch` is the call whose inputs may be staged before."""
+
+    do: Callable[[Session, CallScope], Any]
+    batch: TrainCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,43 +81,43 @@ def _forward(request: Request) -> Act:
     call = convert.forward_call(request.message, request.raw)
     call = replace(call, inputs={**call.inputs, **request.arrays}, chunked=True)
     if not training:
-        return lambda session, scope: session.evaluate(scope, call)
+        return Act(lambda session, scope: session.evaluate(scope, call))
     lease, key = request.message.lease, request.key()
-    return lambda session, scope: session.forward(scope, call, key, lease=lease)
+    return Act(lambda session, scope: session.forward(scope, call, key, lease=lease))
 
 
 def _backward(request: Request) -> Act:
     call = convert.backward_call(request.message, request.raw)
     call = replace(call, output_gradients={**call.output_gradients, **request.arrays}, chunked=True)
     lease, key = request.message.lease, request.key()
-    return lambda session, scope: session.backward(scope, call, key, lease=lease)
+    return Act(lambda session, scope: session.backward(scope, call, key, lease=lease))
 
 
 def _step(request: Request) -> Act:
     options, lease, key = convert.step_options(request.message.options), request.message.lease, request.key()
-    return lambda session, scope: session.step(scope, options, key, lease=lease)
+    return Act(lambda session, scope: session.step(scope, options, key, lease=lease))
 
 
 def _train_step(request: Request) -> Act:
     call = convert.train_call(request.message, request.raw)
     call = replace(call, inputs={**call.inputs, **request.arrays}, chunked=True)
     lease, key = request.message.lease, request.key()
-    return lambda session, scope: session.train_step(scope, call, key, lease=lease)
+    return Act(lambda session, scope: session.train_step(scope, call, key, lease=lease), call)
 
 
 def _zero_gradients(request: Request) -> Act:
     lease, key = request.message.lease, request.key()
-    return lambda session, scope: session.zero_gradients(scope, key, lease=lease)
+    return Act(lambda session, scope: session.zero_gradients(scope, key, lease=lease))
 
 
 def _get_session(request: Request) -> Act:
     wanted = request.message.digest
-    return lambda session, scope: (session.digest(scope) if wanted else "", session.standing(scope))
+    return Act(lambda session, scope: (session.digest(scope) if wanted else "", session.standing(scope)))
 
 
 def _save_checkpoint(request: Request) -> Act:
     name, key = checkpoint_name(request.message.name), request.key()
-    return lambda session, scope: session.save_checkpoint(scope, name, key)
+    return Act(lambda session, scope: session.save_checkpoint(scope, name, key))
 
 
 _PREPARE: Mapping[str, Callable[[Request], Act]] = {

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
 from backwire_server.sessions.accumulator import Normalization
 from backwire_server.sessions.versions import Array, owner
@@ -108,7 +109,8 @@ class StepResult:
 class TrainCall:
     """Inputs by name, the outputs to return, the weight of the contribution, how to step, and in how many parts.
 
-    `data_parallel` is 0 for as many as the session has its batches in.
+    `data_parallel` is 0 for as many as the session has its batches in. `staged` is filled with inputs that are on their
+    way to a device before the call has its turn; they mean the same.
     """
 
     inputs: Mapping[str, Array]
@@ -117,6 +119,7 @@ class TrainCall:
     options: StepOptions = field(default_factory=StepOptions)
     chunked: bool = False
     data_parallel: int = 0
+    staged: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

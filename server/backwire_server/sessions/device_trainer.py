@@ -1,9 +1,11 @@
 """Training steps that a device computes whole, with the parameters and the optimizer's memory left on it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from backwire_server.engine.errors import EngineError
 from backwire_server.sessions.answering import check_answer
 from backwire_server.sessions.calls import StepResult, TrainCall, TrainResult
 from backwire_server.sessions.scaling import factor_of
@@ -14,6 +16,9 @@ from backwire_server.sessions.versions import Array, MemoryVersion, Version
 from backwire_server.xla.model import XlaModel
 from backwire_server.xla.optimizing import TracedOptimizer, packed
 from backwire_server.xla.stepping import DeviceState, Stepped, room_for, uploaded
+
+STAGED_BYTES = 1 << 20
+"""Fewer are given with their step: to send them ahead takes longer than it saves."""
 
 
 class DeviceTrainer(Trainer):
@@ -60,6 +65,15 @@ class DeviceTrainer(Trainer):
         waits = bool(self.accumulator.contributions) or call.options.after_contributions > 1
         return not (in_parts or waits) and call.weight == 1
 
+    def stage(self, call: TrainCall) -> None:
+        """Sends the inputs of a TrainStep to the device before its turn, while another computes. For any thread.
+
+        Does nothing about what is wrong with them: that is told when they have their turn.
+        """
+        if self._traced is not None and sum(each.nbytes for each in call.inputs.values()) >= STAGED_BYTES:
+            with suppress(EngineError):
+                call.staged.update(self._model.stage(call.inputs, call.outputs))
+
     def _stepped(self, traced: TracedOptimizer, call: TrainCall, rate: float, stop: CallStop) -> Stepped | None:
         state = self._on_device(traced)
         spare, self._spare = self._spare or room_for(state), None
@@ -71,6 +85,7 @@ class DeviceTrainer(Trainer):
                 self._frozen_on_device(),
                 traced,
                 traced.figures(self.step + 1, rate),
+                staged=call.staged,
                 outputs=call.outputs,
                 key=(self._seed, self.forwards),
                 stop=stop,

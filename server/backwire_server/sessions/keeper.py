@@ -10,7 +10,15 @@ from backwire_server.engine.check import GradientCheck
 from backwire_server.engine.graph import Parameter
 from backwire_server.engine.stopping import Stopped
 from backwire_server.sessions.budget import Account
-from backwire_server.sessions.calls import Answered, CheckCall, CheckpointInfo, DescribeCall, ForwardCall, ForwardResult
+from backwire_server.sessions.calls import (
+    Answered,
+    CheckCall,
+    CheckpointInfo,
+    DescribeCall,
+    ForwardCall,
+    ForwardResult,
+    TrainCall,
+)
 from backwire_server.sessions.content import Content, Until, recovered
 from backwire_server.sessions.describing import MadeSession, describe_made
 from backwire_server.sessions.durable import Durability, Mutation, Recovery, SessionFiles
@@ -21,6 +29,7 @@ from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.saving import Saving
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.staging import Staging
 from backwire_server.sessions.state import RequestImage
 from backwire_server.sessions.together import turn_of
 from backwire_server.sessions.trainer import Mutating
@@ -156,6 +165,12 @@ class Keeper:
                 f"session {self.session_id!r} is kept in memory alone; start the server with --data-dir, and create "
                 "sessions with durability JOURNAL or FSYNC"
             )
+
+    def stage(self, call: TrainCall) -> None:
+        """Sends inputs of a call to where they are computed with, if the content is in memory. For any thread."""
+        content = self._content
+        if content is not None and isinstance(content.trainer, Staging):
+            content.trainer.stage(call)
 
     def reserve(self, nbytes: int) -> None:
         """Sets bytes aside until `settle`; raises OutOfMemory."""

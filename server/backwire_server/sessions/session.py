@@ -93,6 +93,10 @@ class Session(Residence):
         """Does forward, backward and step as one mutation."""
         return self._mutate(scope, key, lease, call, TrainResult)
 
+    def stage(self, call: TrainCall) -> None:
+        """Sends the inputs of a TrainStep to where they will be computed with, while others compute; waits for none."""
+        self._keeper.stage(call)
+
     def zero_gradients(self, scope: CallScope, key: RequestKey | None = None, *, lease: int = 0) -> CountResult:
         """Discards the accumulated gradients; the count is that of their contributions."""
         return self._mutate(scope, key, lease, ZeroCall(), CountResult)

@@ -19,9 +19,10 @@ from backwire_server.xla.cohort import Cohort, cohort_of
 from backwire_server.xla.group_step import GroupStep
 from backwire_server.xla.optimizing import TracedOptimizer
 from backwire_server.xla.running import DevicePool
-from backwire_server.xla.sharding import Sharding
+from backwire_server.xla.sharding import Sharding, sent
 from backwire_server.xla.stepping import CompiledStep, DeviceState, Stepped
 
+_NOTHING: Mapping[str, Any] = {}
 CACHED_STEPS = 4  # of each plan: optimizers of sessions that share it
 
 S = TypeVar("S", bound=CompiledStep)
@@ -55,13 +56,17 @@ class XlaModel(Model):
         optimizer: TracedOptimizer,
         figures: Array,
         *,
+        staged: Mapping[str, Any] = _NOTHING,
         outputs: Sequence[str],
         key: tuple[int, int],
         stop: Stop,
         admit: Admit,
         scale: float = 1.0,
     ) -> Stepped | None:
-        """Returns what a training step with the loss leads to; see `CompiledStep.run`, and Model for the rest."""
+        """Returns what a training step with the loss leads to; see `CompiledStep.run`, and Model for the rest.
+
+        `staged` are those of the inputs that `stage` sent ahead.
+        """
         place = self._shared.admit(inputs, outputs, training=True)
         feeds = {**inputs, **state.parameters, **frozen, RANDOM_KEY: np.array(key, np.uint64)}
         plan = self._plan(feeds, place, stop)
@@ -72,7 +77,15 @@ class XlaModel(Model):
         admit(Cost(0, step.backward_bytes))
         if stop.wanted:
             stop.heed()
-        return step.run(state, spare, feeds, figures)
+        return step.run(state, spare, {**feeds, **staged}, figures)
+
+    def stage(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Any]:
+        """Returns the inputs of a training step to come, sent ahead; may be called while another step computes.
+
+        Raises EngineError for names, shapes and types that are wrong.
+        """
+        self._shared.admit(inputs, outputs, training=True)
+        return sent(inputs, self.sharding)
 
     def group_step(
         self,

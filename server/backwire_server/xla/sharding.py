@@ -10,7 +10,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from backwire_server.engine.batches import batch_of, batched_inputs
 from backwire_server.engine.dims import concrete
 from backwire_server.engine.errors import NotSplittable
-from backwire_server.engine.graph import Graph, TensorType
+from backwire_server.engine.graph import Array, Graph, TensorType
+from backwire_server.xla.registry import numerics
 
 AXIS = "batch"
 
@@ -62,6 +63,16 @@ class Sharding:
         """Returns how arguments of these names lie: batches that are split by rows, others as `otherwise` says."""
         batched = self._batched if self.splits(types) else frozenset()
         return [self.by_rows if name in batched else otherwise for name in names]
+
+
+def sent(arrays: Mapping[str, Array], sharding: Sharding | None) -> dict[str, Any]:
+    """Returns inputs of a training step where it wants them, or on their way there; they must not change meanwhile."""
+    places: Any = None
+    if sharding is not None:
+        types = {name: TensorType(array.dtype, array.shape) for name, array in arrays.items()}
+        places = sharding.of(tuple(arrays), types, sharding.everywhere)
+    with numerics():
+        return dict(zip(arrays, jax.device_put(list(arrays.values()), places), strict=True))
 
 
 def _batched(graph: Graph) -> frozenset[str]:
