@@ -238,6 +238,23 @@ def test_a_pipeline_ends_when_a_server_is_gone_that_has_one_of_its_sessions(
     assert other.info(first).step == 1, "what follows is not done before it"
 
 
+def test_a_pipeline_whose_sessions_are_elsewhere_ends_when_its_server_shuts_down(
+    tmp_path: Path, converse: Any, refused: Any
+) -> None:
+    owner, other = Api(started(tmp_path, "a")), Api(started(tmp_path, "b"))
+    try:
+        stream = converse(other)
+        stream.send(train_step=pb.TrainStepRequest(session_id=owner.create(), inputs=X))
+        assert stream.answer().train_step.result.step == 1
+        assert other.server.stop(5.0), "it need not be broken off"
+        told = refused(stream.answer)
+        assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+    finally:
+        owner.server.stop(5.0)
+        for api in (owner, other):
+            api.channel.close()
+
+
 def test_a_pipeline_without_a_request_ends(replicas: tuple[Api, Api]) -> None:
     assert list(replicas[1].stub.Pipeline(iter([]), timeout=TIMEOUT)) == []
 

@@ -16,7 +16,8 @@ import grpc
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.messages import fields
 from backwire_server.rpc.admission import Ticket
-from backwire_server.sessions.errors import Cancelled, NoWorker
+from backwire_server.rpc.pipeline import drained
+from backwire_server.sessions.errors import CallTooLarge, Cancelled, NoWorker
 
 Messages = Iterator[bytes]
 
@@ -38,9 +39,14 @@ _ANSWERED_CHUNK = pb.PipelineResponse.CHUNK_FIELD_NUMBER
 class Branches:
     """A stream in progress."""
 
-    def __init__(self, ticket: Ticket, find: Callable[[str], str], begin: Open) -> None:
-        """`find` tells the address of the server that has a session, empty for this one; `begin` opens a branch."""
+    def __init__(self, ticket: Ticket, find: Callable[[str], str], begin: Open, max_chunk_bytes: int) -> None:
+        """`find` tells the address of the server that has a session, empty for this one; `begin` opens a branch.
+
+        A request may have chunks of `max_chunk_bytes` together; twice that, what surrounds them counted, ends the
+        stream.
+        """
         self._ticket = ticket
+        self._most_held = 2 * max_chunk_bytes
         self._find = find
         self._begin = begin
         self._known: dict[str, str] = {}
@@ -49,10 +55,11 @@ class Branches:
         self._answers = _Passage()
         self._changed = threading.Condition()
         self._unanswered = self._answering = 0
-        self._all_sent = self._closed = False
+        self._all_sent = self._closed = self._draining = False
 
     def run(self, messages: Messages) -> Messages:
         """Yields the answers to all messages; raises what ends the stream early."""
+        self._ticket.on_drain(self._drain)
         _start(self._distribute, messages)
         try:
             yield from self._answers
@@ -85,6 +92,7 @@ class Branches:
             if kind == _CHUNK:
                 self._ticket.take(len(message))
                 held += len(message)
+                self._check_held(held)
                 continue
             self._pass_on(session_id, parts)
             self._ticket.give(held)
@@ -92,12 +100,23 @@ class Branches:
         if parts:  # the client broke off; a server says so
             self._pass_on("", parts)
 
+    def _check_held(self, nbytes: int) -> None:
+        if nbytes > self._most_held:
+            raise CallTooLarge(
+                f"the chunks before a request have more than {self._most_held:,} bytes; send less at a time",
+                quota="max_pass_bytes",
+            )
+
     def _pass_on(self, session_id: str, parts: list[bytes]) -> None:
         address = self._address(session_id)
         branch = self._branches.get(address)
         with self._changed:
-            if branch is None or branch is not self._current:
+            if branch is None or branch is not self._current or self._draining:
                 self._changed.wait_for(lambda: not self._unanswered or self._closed)
+            if self._closed:  # an earlier request may not have been done
+                raise Cancelled("the stream has ended")
+            if self._draining:
+                raise drained()
             self._unanswered += 1
         self._current = branch or self._branch(address)
         for part in parts:
@@ -137,6 +156,19 @@ class Branches:
         with self._changed:
             self._unanswered -= 1
             self._changed.notify_all()
+        self._end_if_drained()
+
+    def _drain(self) -> None:
+        """Has the stream end when all that was passed on is answered, as the server shuts down."""
+        with self._changed:
+            self._draining = True
+        self._end_if_drained()
+
+    def _end_if_drained(self) -> None:
+        with self._changed:
+            over = self._draining and not self._unanswered and not self._all_sent
+        if over:
+            self._answers.end(drained())
 
     def _end_if_done(self) -> None:
         with self._changed:

@@ -108,7 +108,10 @@ class Forwarder:
         def begin(address: str, requests: Messages) -> Messages:
             return self._answers(address, call, ticket, requests, told.append) if address else answered(requests)
 
-        yield from Branches(ticket, lambda name: self._elsewhere(name, call.scope.caller), begin).run(messages)
+        def find(session_id: str) -> str:
+            return self._elsewhere(session_id, call.scope.caller)
+
+        yield from Branches(ticket, find, begin, call.limits.max_pass_bytes).run(messages)
         call.tell_time()
         for each in told[-1:]:
             call.scope.context.set_trailing_metadata(each)

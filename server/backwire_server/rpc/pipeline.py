@@ -255,7 +255,7 @@ class PipelineStream:
                 time.sleep(error.retry_after or _POLL_SECONDS)
 
     def _drain(self) -> None:
-        self._queue.put(ShuttingDown("the server is shutting down; open a stream on another", retry_after=1.0))
+        self._queue.put(drained())
 
     def _leave(self) -> None:
         """Ends a stream whose client neither sends nor reads: with why, or at once where that could not be sent."""
@@ -270,3 +270,8 @@ class PipelineStream:
         self._window.close()
         self._queue.put(_END)
         self._ahead.release()
+
+
+def drained() -> ShuttingDown:
+    """Returns the error that ends a stream whose server shuts down."""
+    return ShuttingDown("the server is shutting down; open a stream on another", retry_after=1.0)
