@@ -228,6 +228,44 @@ def test_the_number_of_examples_must_not_be_calculated_with() -> None:
     assert caught.value.field == "graph.nodes[4]"
 
 
+def repeated(*nodes: Node) -> Graph:
+    """With the shape, the count of examples, and what is as large as the batch twice, for these nodes to use."""
+    given = (
+        Node("Shape", ("x",), ("shape",)),
+        Node("Gather", ("shape", "zero"), ("count",)),
+        Node("Concat", ("count", "shape"), ("twice",), {"axis": 0}),
+        Node("ReduceMean", ("x",), ("mean",), {"keepdims": 0}),
+    )
+    constants = {"zero": np.array([0]), "one": np.array([1])}
+    x = Input("x", TensorType(np.dtype(np.float32), (Symbolic.of("batch"), 3)))
+    return Graph((x,), (), constants, (*given, *nodes), {}, "loss")
+
+
+MEANS_SUMMED = repeated(
+    Node("Expand", ("mean", "shape"), ("made",)),
+    Node("ReduceSum", ("made",), ("loss",), {"keepdims": 0}),
+)
+EXAMPLES_SUMMED = repeated(
+    Node("Unsqueeze", ("x", "one"), ("apart",)),
+    Node("Expand", ("apart", "twice"), ("made",)),
+    Node("ReduceSum", ("made", "one"), ("sums",), {"keepdims": 0}),
+    Node("ReduceMean", ("sums",), ("loss",), {"keepdims": 0}),
+)
+COUNT_OF_EACH = repeated(
+    Node("Expand", ("count", "shape"), ("counts",)),
+    Node("Cast", ("counts",), ("made",), {"to": "float32"}),
+    Node("Div", ("x", "made"), ("shares",)),
+    Node("ReduceMean", ("shares",), ("loss",), {"keepdims": 0}),
+)
+
+
+@pytest.mark.parametrize("graph", [MEANS_SUMMED, EXAMPLES_SUMMED, COUNT_OF_EACH])
+def test_nothing_is_made_once_more_for_each_example(graph: Graph) -> None:
+    given = {"x": np.zeros((5, 3), np.float32)}
+    with pytest.raises(NotSplittable, match="node 'made' computes with the number of examples"):
+        Split(graph).joints(given, [])
+
+
 def test_what_a_node_of_unknown_sizes_shares_with_others_is_followed() -> None:
     single, batch = np.dtype(np.float32), Symbolic.of("batch")
     nodes = (

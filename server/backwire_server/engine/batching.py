@@ -149,26 +149,43 @@ class _Walk:
                 self.found[name] = MEAN
 
     def _note_counts(self, node: Node, place: int) -> None:
-        """Finds what is no example's, and yet follows from how many there are: shapes, and floats."""
+        """Finds what follows from how many examples there are: shapes besides the axis of examples, and floats."""
         for name in filter(None, node.outputs):
-            if self._state(self.values[name].name, node, place) is None and self._is_counted(name):
+            state = self._state(self.values[name].name, node, place)
+            if not isinstance(state, Open | Mixed) and self._is_counted(name, state):
                 self.values[name] = self.builder.leaf(f"%counted:{name}", self.builder.types[self.values[name].name])
                 how = "computes with the number of examples, which differs from part to part"
                 self.found[self.values[name].name] = Mixed(node.op, node.label, place, how)
 
-    def _is_counted(self, name: str) -> bool:
-        value, type_ = self.values[name].name, self.builder.types[self.values[name].name]
-        if isinstance(self.batch, Symbolic):
-            return type_ is not None and any(mentions(dim, self.batch) for dim in type_.shape)
+    def _is_counted(self, name: str, state: State) -> bool:
+        value, batch = self.values[name].name, self.batch
+        dims = _besides(self.builder.types[value], state)
+        if isinstance(batch, Symbolic):
+            return any(mentions(dim, batch) for dim in dims)
         if self.other is None or name not in self.other.types:
             return False
         before, array = self.other.constants.get(name), self.builder.constants.get(value)
-        if before is not None and array is not None and not np.array_equal(before, array):
+        if before is not None and array is not None and not np.array_equal(_one(before, state), _one(array, state)):
             return True
-        return type_ != self.other.types[name]
+        there = self.other.states.get(name)
+        alike = there if isinstance(there, Rows) and isinstance(state, Rows) else state
+        return dims != _besides(self.other.types[name], alike)
 
     def _constants(self) -> Iterator[tuple[str, Array]]:
         for name, value in self.values.items():
             array = self.builder.constants.get(value.name)
             if array is not None and array.dtype.kind not in "biu" and not isinstance(self.batch, Symbolic):
                 yield name, array
+
+
+def _besides(type_: TensorType | None, state: State) -> tuple[Dim, ...]:
+    """Returns the sizes that are to be the same for any number of examples: all but that along which they lie."""
+    shape = () if type_ is None else type_.shape
+    if not isinstance(state, Rows):
+        return shape
+    return (*shape[: state.axis], *shape[state.axis + 1 :], state.outer, state.inner)
+
+
+def _one(array: Array, state: State) -> Array:
+    """Returns what a constant has for one example, which is the same for each."""
+    return array.take([0], state.axis) if isinstance(state, Rows) else array
