@@ -134,6 +134,16 @@ def test_nobody_sees_the_scale_in_gradients() -> None:
     assert found.input_gradients["x"].tolist() == [[small, 2 * small]]
 
 
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_gradients_of_outputs_in_float16_are_scaled_though_the_scale_is_beyond_that(executor: Executor) -> None:
+    nodes = (*GRAPH.nodes, Node("Cast", ("y",), ("h",), {"to": "float16"}))
+    content = begun(graph=replace(GRAPH, nodes=nodes, outputs={"h": "h"}), executor=executor)
+    do(content, ForwardCall(batch(1.0, size=2), forward_id="p"))
+    found = do(content, BackwardCall("p", {"h": np.array([[0.25], [0.0]], "f2")}, wrt=("x",)))
+    assert found.input_gradients["x"].tolist() == [[0.25, 0.5], [0.0, 0.0]]
+    assert content.trainer.accumulator.current.arrays["w"].tolist() == [[0.25], [0.25]]
+
+
 def test_contributions_of_several_scales_are_one_gradient() -> None:
     content = begun()
     do(content, ForwardCall(batch(0.25), forward_id="p"))

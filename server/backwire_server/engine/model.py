@@ -22,6 +22,7 @@ from backwire_server.engine.errors import (
 from backwire_server.engine.frame import Workspace
 from backwire_server.engine.frames import FramePool
 from backwire_server.engine.graph import LOSS, Array, Graph
+from backwire_server.engine.narrow import SINGLE
 from backwire_server.engine.plan import Plan, update_name
 from backwire_server.engine.plan_cache import CACHED_PLANS, Place, PlanCache
 from backwire_server.engine.precision import needs_scale
@@ -261,7 +262,8 @@ class Model:
 def scaled(plan: Plan, seeds: Mapping[str, Array], scale: float) -> dict[str, Array]:
     """Returns the gradients of outputs times the scale, which is that of the loss where there are none."""
     if seeds:
-        return {name: seed * seed.dtype.type(scale) for name, seed in seeds.items()}
+        with np.errstate(over="ignore"):  # a scale may be beyond float16, where the product with it is not
+            return {name: (seed * SINGLE.type(scale)).astype(seed.dtype) for name, seed in seeds.items()}
     type_ = plan.output_type(LOSS)
     assert type_ is not None
     return {LOSS: np.full(type_.shape, scale, type_.dtype)}
