@@ -16,15 +16,10 @@ from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.caller import ANYONE, Caller, tenant_of
 from backwire_server.sessions.calls import CountResult
 from backwire_server.sessions.durable import Carrier, Durability, Vault
-from backwire_server.sessions.errors import (
-    Recovering,
-    SessionError,
-    SessionNotFound,
-    SessionQuarantined,
-    StorageFailed,
-)
+from backwire_server.sessions.errors import SessionError
 from backwire_server.sessions.info import Home, SessionInfo
 from backwire_server.sessions.limits import Limits, LimitsOf, unlimited
+from backwire_server.sessions.listing import Page, infos_of
 from backwire_server.sessions.locks import KeyedLocks
 from backwire_server.sessions.maker import SessionMaker
 from backwire_server.sessions.overview import overview_of
@@ -43,14 +38,6 @@ _LOG = logging.getLogger("backwire.sessions")
 
 HERE = Home()
 SWEEP_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some sessions, oldest first, and the token of the next page, empty after the last."""
-
-    sessions: list[SessionInfo]
-    next_token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,27 +230,10 @@ class SessionStore:
                 for session_id, (number, session) in self._sessions.items()
                 if number > after and caller.owns(session_id)
             ]
-        found: list[SessionInfo] = []
-        room = self.limits.max_message_bytes // 2
-        for number, session in rest[:size]:
-            after, before = number, after
-            try:
-                info = session.info()
-            except (SessionQuarantined, StorageFailed):
-                continue
-            except SessionNotFound:  # another server deleted it
-                with self._mutex:
-                    self._sessions.pop(session.session_id, None)
-                continue
-            except Recovering:
-                if self.recovering:
-                    raise
-                continue
-            room -= info.nbytes
-            if found and room < 0:
-                after = before
-                break
-            found.append(info)
+        found, last = infos_of(
+            rest[:size], self.limits.max_message_bytes // 2, self._forget, recovering=bool(self.recovering)
+        )
+        after = after if last is None else last
         return Page(found, self._tokens.issue(after) if rest and rest[-1][0] > after else "")
 
     def delete(self, scope: CallScope, session_id: str, key: RequestKey | None = None) -> None:
@@ -308,6 +278,10 @@ class SessionStore:
                 self._sessions[session.session_id] = self._created, session
                 self._created += 1
             return self._sessions[session.session_id][1]
+
+    def _forget(self, session_id: str) -> None:
+        with self._mutex:
+            self._sessions.pop(session_id, None)
 
     def _find(self) -> Sequence[Session]:
         """Has the sessions of the vault, and returns those whose journal has to be replayed."""
