@@ -225,6 +225,27 @@ def test_a_branch_and_its_parent_go_their_own_ways(store: SessionStore, network:
     assert branch.digest(UNBOUNDED)
 
 
+def test_a_branch_may_enter_while_its_parent_computes_alone(
+    network: Any, values: Values, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SessionStore(Limits(), processors=Processors(2), grouped=True)
+    parent = make(store, network())
+    perform(parent, TRAIN)
+    branch = store.get(store.fork(UNBOUNDED, parent.session_id).session_id)
+    trainer: Any = parent._keeper.content.trainer
+    leave = trainer._leave
+
+    def overtaken() -> None:
+        leave()
+        perform(branch, TRAIN)
+
+    monkeypatch.setattr(trainer, "_groups", False)
+    monkeypatch.setattr(trainer, "_leave", overtaken)
+    perform(parent, TRAIN)
+    assert_same(values, branch, parent)
+    store.close()
+
+
 def test_one_who_reads_while_others_step_has_what_was_there(store: SessionStore, network: Any) -> None:
     session = make(store, network())
     perform(session, TRAIN)

@@ -110,8 +110,9 @@ class CohortTrainer(DeviceTrainer, Joining):
                 slot = self._model.cohort(traced).enter(*state)
             else:
                 slot.write(*state)
-            self._slot = parameters.elsewhere = memory.elsewhere = slot
-            self._spare = None
+            self._slot, self._spare = slot, None
+            if not (parameters.holders or memory.holders):  # a branch or its parent may look there at this moment
+                parameters.elsewhere = memory.elsewhere = slot
         if parameters.holders or memory.holders:
             _ = parameters.vectors, memory.state
         return slot
