@@ -149,8 +149,9 @@ class Client:
             seed: What parameters and Dropout masks are drawn from; the same graph, seed and calls give the same
                 numbers.
             data_parallel: In how many parts each TrainStep computes its batch, on as many processors as far as the
-                server has them. The loss must be a mean over the first axis of the inputs. The gradient is the weighted
-                mean of the parts', so the bits depend on this number, but not on which part is done how fast.
+                server has them. The loss must be a mean over the batch, whose name inputs have as their first axis, and
+                examples must not meet on the way to it. The gradient is the weighted mean of the parts', so the bits
+                depend on this number, but not on which part is done how fast.
             precision: What products of float32 values are computed in. With `"bfloat16"`, those of layers, convolutions
                 and attention take operands of 8 bits of precision, and parameters stay float32. With `"float16"` they
                 have 11, and the loss is scaled: a step whose gradients overflow is skipped, as its result says.

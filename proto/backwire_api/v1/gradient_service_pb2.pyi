@@ -311,7 +311,9 @@ class CreateSessionRequest(google.protobuf.message.Message):
     data_parallel: builtins.int
     """In how many parts the batches of TrainSteps are computed, at most 256: as many processors then work on one step. 0
     and 1 are for one. A graph whose batches cannot be cut is refused with NOT_SPLITTABLE, which names the input or node.
-    The batch is the first axis of inputs, where that is symbolic, and the loss must be a mean over it.
+    The batch is the symbol that inputs have as their first axis, the same in all; an input that has it as another axis
+    is cut along that. The loss must be a mean over the batch, or a linear function of such means, and examples must not
+    meet on the way to it. Where that depends on sizes that only a batch tells, TrainStep refuses it.
 
     The parts are cut along the batch, as equal as can be, the first ones larger. The gradient is the mean of theirs,
     weighted by their numbers of examples and summed in their order: the bits of a Forward and a Backward for each part,
