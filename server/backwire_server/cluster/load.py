@@ -31,6 +31,7 @@ class Load:
         most_bytes: The bytes that they may hold.
         awake: How many sessions it has in memory.
         sessions: Those that were used last, and may be moved.
+        takes_calls: Whether it is given new calls: not while it ends, nor while it does not answer.
     """
 
     worker: str
@@ -40,6 +41,7 @@ class Load:
     most_bytes: int = 1
     awake: int = 0
     sessions: tuple[SessionLoad, ...] = ()
+    takes_calls: bool = True
 
     @property
     def memory(self) -> float:

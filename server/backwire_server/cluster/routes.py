@@ -60,7 +60,7 @@ class Route:
 
 
 class Routes:
-    """The routes to the workers that take calls. For the thread of the event loop."""
+    """The routes to the workers that have calls. For the thread of the event loop."""
 
     def __init__(self, access: Access) -> None:
         """Connects as `access` has it: to workers that encrypt where this gateway does."""
@@ -72,20 +72,25 @@ class Routes:
 
     @property
     def all(self) -> list[Route]:
-        """Those to workers to which calls get through, as far as is known; all, where none is known to."""
-        routes, now = list(self._routes.values()), time.monotonic()
+        """Those to workers that take calls, and let them through as far as is known; else all that take calls."""
+        routes, now = [route for route in self._routes.values() if route.load.takes_calls], time.monotonic()
         return [route for route in routes if route.broken_until <= now] or routes
 
     def update(self, loads: Iterable[Load]) -> None:
-        """Takes up what workers tell, and closes the ways to those that are gone; raises OSError."""
+        """Takes up what workers tell, and closes the ways to those that are gone; raises OSError.
+
+        Calls in progress go on with a worker that is told, also where it takes no new ones.
+        """
         told = {load.worker: load for load in loads}
-        self._placed.clear()
         for name, route in list(self._routes.items()):
             if name not in told or told[name].address != route.load.address:
                 self._end(self._routes.pop(name))
         for name, load in told.items():
-            if name in self._routes:
-                self._routes[name].load = load
+            known = self._routes.get(name)
+            if known is None or known.load != load:
+                self._placed.pop(name, None)
+            if known is not None:
+                known.load = load
             else:
                 self._routes[name] = Route(load, self._certificates)
 

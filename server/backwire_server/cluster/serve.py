@@ -67,7 +67,7 @@ class Membership:
             raise OSError(problem)
 
     def view(self) -> tuple[list[Load], str]:
-        """Returns which workers take calls, and why there are no others; raises RayError, TimeoutError."""
+        """Returns which workers have calls, and why there are no others; raises RayError, TimeoutError."""
         found: tuple[list[Load], str] = self._ask("view", self._name)
         return found
 
@@ -82,8 +82,8 @@ class Membership:
     def leave(self, grace: float) -> None:
         """Ends the workers in good order, where no other gateway is there any more."""
         try:
-            if self._ask("leave", self._name):
-                ray.get(self._controller.end.remote(), timeout=grace + END_SECONDS)
+            last = self._ask("leave", self._name)
+            if last and ray.get(self._controller.end.remote(), timeout=grace + END_SECONDS):
                 ray.kill(self._controller)
         except (RayError, TimeoutError) as error:
             _LOG.warning("the workers go on: %s", error)
@@ -128,7 +128,7 @@ async def _first(gateway: Gateway, membership: Membership, ending: asyncio.Event
         async with asyncio.timeout(START_SECONDS):
             while not ending.is_set():
                 loads, told = await asyncio.to_thread(membership.view)
-                if loads:
+                if any(load.takes_calls for load in loads):
                     gateway.update(loads)
                     return
                 if told:

@@ -61,6 +61,8 @@ class Worker:
         with contextlib.ExitStack() as stack:
             self._server = _server(settings, stack)
             self._stack = stack.pop_all()
+        self._drained: bool | None = None
+        self._draining = threading.Lock()
         self._asked = time.monotonic()
         self._used = 0.0
         self._steps: dict[str, int] = {}
@@ -81,6 +83,7 @@ class Worker:
                 store.budget.limit,
                 found.awake,
                 self._sessions(found.sessions, busy),
+                takes_calls=not self._draining.locked() and self._drained is None,
             )
 
     def move(self, session_id: str, replica: str) -> str:
@@ -94,10 +97,15 @@ class Worker:
         return self._server.metrics.exposition().decode()
 
     def drain(self) -> bool:
-        """Ends in good order, after which any worker may have its sessions; tells whether all calls came to an end."""
-        drained = self._server.stop(self._grace)
-        self._stack.close()
-        return drained
+        """Ends in good order, after which any worker may have its sessions; tells whether all calls came to an end.
+
+        That is done once, however often it is asked for: who asks again waits for it, too.
+        """
+        with self._draining:
+            if self._drained is None:
+                self._drained = self._server.stop(self._grace)
+                self._stack.close()
+            return self._drained
 
     def _sessions(self, found: "Iterable[SessionStatus]", busy: float) -> tuple[SessionLoad, ...]:
         """Returns the sessions that may be moved; what the worker was busy with is theirs by steps and bytes."""
@@ -137,4 +145,5 @@ def _server(settings: Config, stack: contextlib.ExitStack) -> "Server":
         tracer=stack.enter_context(tracing(settings.tracing)),
         executor=Executor(settings.tuning.executor),
         devices=settings.tuning.jax_devices,
+        grouped=settings.tuning.group_sessions,
     )

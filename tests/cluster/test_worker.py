@@ -1,0 +1,43 @@
+"""A worker of a cluster has the settings of the gateway, and ends in good order once."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+import ray.util
+
+from backwire_server import machine
+from backwire_server.cluster import worker
+from backwire_server.cluster.worker import Worker
+from backwire_server.config import Config, Keeping
+from backwire_server.machine import Tuning
+from backwire_server.rpc import logs, server
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the process as it is, which is not a worker's own."""
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.setattr(machine, "prepare", lambda *_: None)
+    monkeypatch.setattr(logs, "configure", lambda *_, **__: None)
+
+
+def test_a_worker_that_has_ended_takes_no_calls_and_may_be_ended_again(tmp_path: Path) -> None:
+    made = Worker(Config(keeping=Keeping(data_dir=str(tmp_path))), "w")
+    assert made.load().takes_calls
+    assert made.drain()
+    assert not made.load().takes_calls
+    assert made.drain(), "which does nothing"
+
+
+def test_a_worker_groups_sessions_where_it_is_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(server, "Server", lambda *_, **settings: told.update(settings))
+    settings = Config(keeping=Keeping(data_dir=str(tmp_path)), tuning=Tuning(group_sessions=True, jax_devices=2))
+    with ExitStack() as stack:
+        worker._server(settings, stack)
+    assert (told["grouped"], told["devices"]) == (True, 2)
