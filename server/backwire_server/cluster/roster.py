@@ -67,8 +67,9 @@ class Roster:
         Who is not in `told` gave no answer.
         """
         with self._mutex:
-            for name in told.keys() & self._workers.keys() - self._ending:
-                load = told[name]
+            for name, load in told.items():
+                if name not in self._workers or name in self._ending:
+                    continue
                 if isinstance(load, Load):
                     self._loads[name], self._heard[name] = load, now
                 else:  # Ray starts it anew, and says so
