@@ -14,6 +14,7 @@ pytest.importorskip("jax")
 from backwire_server.sessions import device_trainer
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.device_trainer import DeviceTrainer
+from backwire_server.xla.model import XlaModel
 
 
 def train(session: str, *x: float) -> pb.TrainStepRequest:
@@ -93,3 +94,17 @@ def test_batches_of_numpy_stay_where_they_are(api: Any, converse: Any, staged: l
     stream.send(train_step=train(session, 1.0, 2.0, 3.0))
     assert [answer.train_step.result.step for answer in stream.answers()] == [1]
     assert staged == []
+
+
+def test_a_device_without_memory_for_a_batch_to_come_is_asked_again_in_its_turn(
+    api: Any, converse: Any, staged: list[TrainCall], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stage(*_: Any) -> Any:
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 24 bytes")
+
+    monkeypatch.setattr(XlaModel, "stage", stage)
+    session, stream = api.create(executor=pb.EXECUTOR_JAX), converse(api)
+    for _ in range(2):
+        stream.send(train_step=train(session, 1.0, 2.0, 3.0))
+    assert [answer.train_step.result.step for answer in stream.answers()] == [1, 2]
+    assert staged == [], "none was sent ahead"
