@@ -218,7 +218,14 @@ def by_the_count(*, as_a_number: bool) -> Graph:
 
 def test_a_size_read_off_a_shape_may_be_a_shape_again() -> None:
     split = Split(by_the_count(as_a_number=False))
-    assert split.joints({"x": np.zeros((4, 2, 3), np.float32)}, ["rows"]) == {"rows": 0}
+    for _ in range(2):
+        assert split.joints({"x": np.zeros((4, 2, 3), np.float32)}, ["rows"]) == {"rows": 0}
+
+
+def test_of_a_kind_of_batches_what_is_known_of_loss_and_outputs_is_kept_alone() -> None:
+    split = Split(by_the_count(as_a_number=False))
+    split.joints({"x": np.zeros((4, 2, 3), np.float32)}, [])
+    assert [set(kept.states) for kept in split._settled.values()] == [{"rows", "loss"}]
 
 
 def test_the_number_of_examples_must_not_be_calculated_with() -> None:

@@ -6,7 +6,6 @@ losses and gradients are means over their examples; weighted by how many those a
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -92,11 +91,16 @@ class Split:
             for count in PROBES:
                 found = self._followed(inputs, count, found, stop)
             assert found is not None
-            self._settled[key] = replace(found, constants={})
+            self._settled[key] = self._essence(found)
             if len(self._settled) > SETTLED:
                 self._settled.popitem(last=False)
         self._settled.move_to_end(key)
         return self._settled[key]
+
+    def _essence(self, found: Followed) -> Followed:
+        """Returns what is found of the loss and of outputs alone: a graph may have very many other values."""
+        names = [name for name in self._targets(tuple(self._graph.outputs)).values() if name in found.states]
+        return Followed({name: found.states[name] for name in names}, {name: found.types[name] for name in names}, {})
 
     def _followed(self, inputs: Mapping[str, Array], count: int, other: Followed | None, stop: Stop) -> Followed:
         types = {name: TensorType(array.dtype, self._shape(name, array.shape, count)) for name, array in inputs.items()}
