@@ -30,7 +30,7 @@ from backwire_server.sessions.store import HERE, SessionStore
 from backwire_server.sessions.versions import Array
 from backwire_server.storage.carrier import FileCarrier
 from backwire_server.storage.manifest import MANIFEST
-from backwire_server.storage.session_files import DUE_BYTES
+from backwire_server.storage.pacing import DUE_BYTES
 from backwire_server.storage.vault import FileVault
 
 SECONDS = 30.0

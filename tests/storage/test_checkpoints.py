@@ -23,7 +23,7 @@ from tests.storage.toy import (
 
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import CheckpointNotFound, DiskQuotaExceeded, SessionQuarantined, StorageFailed
-from backwire_server.storage import session_files
+from backwire_server.storage import pacing
 from backwire_server.storage.disk import size_of
 from backwire_server.storage.segment import file_name
 
@@ -106,7 +106,7 @@ def test_a_checkpoint_in_the_background_holds_what_was_true_when_it_was_asked_fo
 def test_a_checkpoint_is_due_when_the_journal_has_grown_and_none_is_being_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_files, "DUE_RECORDS", 3)
+    monkeypatch.setattr(pacing, "DUE_RECORDS", 3)
     home = vault(tmp_path)
     made = home.create("a", spec(), Durability.JOURNAL, KEY)
     append(made, 1, 2)
@@ -155,7 +155,7 @@ def test_a_failed_checkpoint_in_the_background_is_logged_and_the_session_goes_on
 def test_a_checkpoint_that_cannot_be_begun_in_the_background_is_logged_and_not_tried_at_every_call(
     tmp_path: Path, arm: Arm, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_files, "DUE_RECORDS", 2)
+    monkeypatch.setattr(pacing, "DUE_RECORDS", 2)
     made = create(tmp_path)
     append(made, 1, 2)
     closed: list[bool] = []

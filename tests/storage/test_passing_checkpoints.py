@@ -19,7 +19,7 @@ from tests.storage.toy import (
 )
 
 from backwire_server.sessions.durable import Durability
-from backwire_server.storage import journal, session_files
+from backwire_server.storage import journal, pacing
 from backwire_server.storage.segment import file_name
 from backwire_server.storage.session_files import FileSession
 
@@ -87,8 +87,8 @@ def test_a_session_lags_after_as_much_computing_and_journal_as_are_worth_a_check
     assert [made.lags(seconds) for seconds in (0.9, 1.0)] == [False, True]
     append(made, 1)
     passing(made, 1)
-    times, bytes_of_journal = session_files.WORTH
-    made._took = 2.0 / times
+    times, bytes_of_journal = pacing.WORTH
+    made._pace.took = 2.0 / times
     assert not made.lags(100.0)
     most = bytes_of_journal * made._checkpoints.manifest.automatic[-1].bytes
     while made.replay_bytes < most:

@@ -17,7 +17,7 @@ from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.store import SessionStore
-from backwire_server.storage import session_files, shared_vault
+from backwire_server.storage import pacing, shared_vault
 from backwire_server.storage.shared_vault import SharedVault
 
 Start = Callable[[str], "Server"]
@@ -91,7 +91,7 @@ def test_what_would_take_long_to_do_again_is_in_a_passing_checkpoint(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_vault, "REPLAY_SECONDS", 0.0)
-    monkeypatch.setattr(session_files, "WORTH", (0, 0))
+    monkeypatch.setattr(pacing, "WORTH", (0, 0))
     one = start("one")
     session_id = one.create()
     for number in (1, 2, 3):

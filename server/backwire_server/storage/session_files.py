@@ -27,15 +27,9 @@ from backwire_server.storage.disk import Usage, damaged, storage_errors
 from backwire_server.storage.journal import Journal
 from backwire_server.storage.making import DEFINITION, branched, make, make_branch
 from backwire_server.storage.manifest import Manifest, Stored, read_manifest
+from backwire_server.storage.pacing import DUE_BYTES, Pace
 
 _LOG = logging.getLogger("backwire.storage")
-
-DUE_BYTES = 128 << 20
-DUE_RECORDS = 16_384
-"""A checkpoint is due when so many records follow the last, or so many bytes and as many as it has itself."""
-
-WORTH = 20, 4
-"""How many times the seconds and the bytes of a passing checkpoint lie between two, in computing and in journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +69,8 @@ class FileSession:
         self._directory = directory
         self._journal = Journal(directory, manifest.session_id, manifest.ancestors, place.usage, sync=sync)
         self._checkpoints = Checkpoints(directory, manifest, place.usage, self._journal.fail)
-        self._attempted = self._checkpoints.lasting_record
-        self._grown: int | None = None  # what the journal had grown to at that record, once it is known
+        self._pace = Pace(self._journal, self._checkpoints.lasting_record, place.due_bytes, place.replay_seconds)
         self._writing: Future[None] | None = None
-        self._passed = 0  # what the journal had grown to at the last checkpoint of any kind
-        self._took = 0.0  # seconds, of what was written last
         self._latest: Future[Any] | None = None  # of all that is written in the background, one after another
 
     @classmethod
@@ -142,24 +133,11 @@ class FileSession:
     @property
     def due(self) -> bool:
         """Whether the journal has grown far since the last attempt at a checkpoint, and none is going on."""
-        if self._busy:
-            return False
-        journal = self._journal
-        if self._grown is None:
-            self._grown = journal.grown - journal.bytes_after(self._attempted)
-        if journal.last - self._attempted >= DUE_RECORDS:
-            return True
-        grown = journal.grown - self._grown
-        return grown >= self._place.due_bytes and grown >= self._base_bytes
+        return not self._busy and self._pace.due(self._base_bytes)
 
     def lags(self, seconds: float) -> bool:
         """Whether so many seconds are long for a replay, a checkpoint is small beside it, and none is going on."""
-        times, bytes_of_journal = WORTH
-        return (
-            seconds >= max(self._place.replay_seconds, times * self._took)
-            and self._journal.grown - self._passed >= bytes_of_journal * self._base_bytes
-            and not self._busy
-        )
+        return self._pace.lags(seconds, self._base_bytes) and not self._busy
 
     @property
     def dirty(self) -> bool:
@@ -173,7 +151,7 @@ class FileSession:
         """The bytes of journal that follow the last checkpoint, 0 where they cannot be told."""
         newest = self._checkpoints.newest
         passing = newest is not None and newest.passing
-        return self._journal.grown - self._passed if passing else self._journal.bytes_after(self._base_record)
+        return self._pace.passed_bytes if passing else self._journal.bytes_after(self._base_record)
 
     def spec(self) -> SessionSpec:
         """Returns what the session was made from; without first values where a checkpoint has them."""
@@ -221,7 +199,7 @@ class FileSession:
         with image:
             self._drain()
             record = self._journal.rotate()
-            self._attempt()
+            self._pace.attempt()
             if not self._has(record):
                 self._write(image, record)
 
@@ -267,7 +245,7 @@ class FileSession:
             self._drain()
             record = self._journal.rotate()
             self._write(image, record, alone=True)
-            self._attempt()
+            self._pace.attempt()
 
     def fork(self, session_id: str, key: RequestKey | None) -> "FileSession":
         """Returns the files of a new session, which share what is on disk of this one, but for what has a name."""
@@ -308,10 +286,6 @@ class FileSession:
     def _busy(self) -> bool:
         return self._writing is not None and not self._writing.done()
 
-    def _attempt(self) -> None:
-        """Notes that a checkpoint of now is made, or that it was tried."""
-        self._attempted, self._grown = self._journal.last, self._journal.grown
-
     def _has(self, record: int) -> bool:
         """Tells whether the newest checkpoint is that of a record, and stays."""
         newest = self._checkpoints.newest
@@ -336,12 +310,12 @@ class FileSession:
 
     def _record_to_keep(self, *, passing: bool) -> int:
         """Returns the number of the last record; a segment ends with it, unless it is short and for a passing one."""
-        self._passed = self._journal.grown
+        self._pace.begin()
         if passing and not self._journal.is_long:
             self._journal.check()
             return self._journal.last
         if not passing:
-            self._attempt()
+            self._pace.attempt()
         return self._journal.rotate()
 
     def _recovery(self, base: Stored | None) -> Recovery:
@@ -372,7 +346,7 @@ class FileSession:
             try:
                 stored = self._checkpoints.add(image, record, name, key=key, alone=alone, passing=passing)
                 written(stored.bytes)
-                self._took = time.perf_counter() - began
+                self._pace.took = time.perf_counter() - began
                 if self._place.copies is not None and not passing:
                     self._place.copies.put(self._directory, self._checkpoints.manifest)
             finally:

@@ -22,7 +22,8 @@ from backwire_server.storage.deletions import Deletions
 from backwire_server.storage.disk import GONE, UNFINISHED, Usage, new_directory, size_of, storage_errors, sync_directory
 from backwire_server.storage.lock import DELETED, SCRATCH, SESSIONS
 from backwire_server.storage.making import new_manifest
-from backwire_server.storage.session_files import DUE_BYTES, FileSession, Place
+from backwire_server.storage.pacing import DUE_BYTES
+from backwire_server.storage.session_files import FileSession, Place
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*", re.ASCII)
 

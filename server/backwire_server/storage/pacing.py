@@ -1,0 +1,56 @@
+"""When checkpoints of a session are due: by what its journal has grown since others, and what they take to write."""
+
+from backwire_server.storage.journal import Journal
+
+DUE_BYTES = 128 << 20
+DUE_RECORDS = 16_384
+"""A checkpoint is due when so many records follow the last, or so many bytes and as many as it has itself."""
+
+WORTH = 20, 4
+"""How many times the seconds and the bytes of a passing checkpoint lie between two, in computing and in journal."""
+
+
+class Pace:
+    """Tells when checkpoints are due. For one thread at a time, but for `took`.
+
+    Attributes:
+        took: The seconds that the one which was written last took.
+    """
+
+    def __init__(self, journal: Journal, attempted: int, due_bytes: int, replay_seconds: float) -> None:
+        """Goes on from the record of the last checkpoint that stays; see `session_files.Place` for the others."""
+        self.took = 0.0
+        self._journal = journal
+        self._due_bytes, self._replay_seconds = due_bytes, replay_seconds
+        self._attempted = attempted
+        self._grown: int | None = None  # what the journal had grown to at that record, once it is known
+        self._passed = 0  # what the journal had grown to at the last checkpoint of any kind
+
+    def due(self, base_bytes: int) -> bool:
+        """Whether the journal has grown far since the last attempt at a checkpoint; the last has so many bytes."""
+        journal = self._journal
+        if self._grown is None:
+            self._grown = journal.grown - journal.bytes_after(self._attempted)
+        if journal.last - self._attempted >= DUE_RECORDS:
+            return True
+        grown = journal.grown - self._grown
+        return grown >= self._due_bytes and grown >= base_bytes
+
+    def lags(self, seconds: float, base_bytes: int) -> bool:
+        """Whether so many seconds are long for a replay, and a checkpoint of so many bytes is small beside it."""
+        times, bytes_of_journal = WORTH
+        long = seconds >= max(self._replay_seconds, times * self.took)
+        return long and self.passed_bytes >= bytes_of_journal * base_bytes
+
+    @property
+    def passed_bytes(self) -> int:
+        """What the journal has grown since a checkpoint of any kind was begun."""
+        return self._journal.grown - self._passed
+
+    def attempt(self) -> None:
+        """Notes that a checkpoint of now, which stays, is made, or that it was tried."""
+        self._attempted, self._grown = self._journal.last, self._journal.grown
+
+    def begin(self) -> None:
+        """Notes that a checkpoint of any kind is begun."""
+        self._passed = self._journal.grown
