@@ -2,22 +2,32 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import grpc
+import numpy as np
 import pytest
 from tests.access.conftest import Authority, entry, new_token, write
 from tests.cluster.site import owner_in, unfollowing, warm
+from tests.rpc.conftest import Api, Conversation, Refusal
 from tests.trainees import WAYS, Replica, Trainee, batches, create, graph, pipelined
 
 import backwire as bw
+from backwire_api import tensors
+from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.cluster.gateway import Gateway
 from backwire_server.cluster.load import Load
-from backwire_server.config import Access, Config, Keeping
+from backwire_server.config import Access, Capacity, Config, Keeping
+from backwire_server.rpc.server import Server
+from backwire_server.sessions.info import Home
+from backwire_server.sessions.limits import Limits
 
 NAMES = ("a", "b")
 PLAIN = Config(listen="127.0.0.1:0")
@@ -40,6 +50,11 @@ class Door:
 
         self._done(update)
 
+    @property
+    def draining(self) -> bool:
+        draining: bool = self._gateway._admission._draining
+        return draining
+
     def close(self) -> bool:
         drained: bool = self._done(lambda: self._gateway.stop(10.0))
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -54,6 +69,13 @@ class Door:
 
     def _done(self, make: Callable[[], Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(make(), self._loop).result(60)
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +203,31 @@ def test_a_gateway_that_encrypts_calls_workers_that_do_and_ask_for_certificates_
         with bw.connect(door.address, tls=tls) as nobody, pytest.raises(bw.AuthenticationError, match="token"):
             nobody.ops()
         assert door.close()
+
+
+def test_a_gateway_that_ends_has_pipelines_answered_what_was_sent_and_tells_their_clients(tmp_path: Path) -> None:
+    keeping = Keeping(data_dir=str(tmp_path), shared=True)
+    server = Server("127.0.0.1:0", Limits(), Capacity(), Home(replica="a"), keeping)
+    door = Door()
+    door.tell(Load("a", server.address))
+    api = Api(server, grpc.insecure_channel(door.address))
+    train = pb.TrainStepRequest(session_id=api.create(), inputs={"x": tensors.encode(np.ones(3))})
+    stream = Conversation(api)
+    stream.send(train_step=train)
+    assert stream.answer().train_step.result.step == 1
+    turn = server.store.get(train.session_id)._turn
+    assert turn.try_acquire()
+    stream.send(train_step=train)
+    until(lambda: turn._waiting)
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(door.close)
+        until(lambda: door.draining)
+        turn.release()
+        assert stream.answer().train_step.result.step == 2
+        with pytest.raises(grpc.RpcError) as told:
+            stream.answer()
+        assert Refusal(told.value).reason == "SHUTTING_DOWN"
+        assert ended.result(60), "it need not be broken off"
+    stream.close()
+    api.channel.close()
+    server.stop(5.0)

@@ -79,7 +79,8 @@ class Gateway(Reception):
 
     async def _pass_on(self, method: Any, caller: Caller, route: Route, first: bytes) -> None:
         if method.client_streaming or method.server_streaming:
-            await caller.stream(route, first)
+            # workers go on when this gateway ends, and so would a Pipeline
+            await caller.stream(route, first, drains=method.client_streaming and method.server_streaming)
         else:
             await caller.write(await caller.unary(route, first))
 

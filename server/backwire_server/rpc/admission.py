@@ -272,3 +272,8 @@ class _Returns:
 
 def _overloaded(message: str, quota: str, seconds: float) -> Overloaded:
     return Overloaded(f"{message}; call again in {seconds:.3g} s", retry_after=seconds, quota=quota)
+
+
+def drained() -> ShuttingDown:
+    """Returns the error that ends a stream whose server shuts down."""
+    return ShuttingDown("the server is shutting down; open a stream on another", retry_after=1.0)

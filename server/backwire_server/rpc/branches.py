@@ -15,8 +15,7 @@ import grpc
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.messages import fields
-from backwire_server.rpc.admission import Ticket
-from backwire_server.rpc.pipeline import drained
+from backwire_server.rpc.admission import Ticket, drained
 from backwire_server.sessions.errors import CallTooLarge, Cancelled, NoWorker
 
 Messages = Iterator[bytes]

@@ -15,7 +15,7 @@ import grpc
 from google.rpc import code_pb2
 
 from backwire_server.access import permissions
-from backwire_server.rpc.admission import Ticket
+from backwire_server.rpc.admission import Ticket, drained
 from backwire_server.rpc.errors import status_of
 from backwire_server.rpc.pipeline_calls import answer, refusal
 from backwire_server.rpc.pipeline_dependencies import Dependencies
@@ -28,7 +28,6 @@ from backwire_server.sessions.errors import (
     Cancelled,
     DeadlineExceeded,
     Recovering,
-    ShuttingDown,
     WrongReplica,
 )
 from backwire_server.sessions.spent import Spent
@@ -269,8 +268,3 @@ class PipelineStream:
         self._window.close()
         self._queue.put(_END)
         self._ahead.release()
-
-
-def drained() -> ShuttingDown:
-    """Returns the error that ends a stream whose server shuts down."""
-    return ShuttingDown("the server is shutting down; open a stream on another", retry_after=1.0)

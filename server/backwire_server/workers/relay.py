@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
 import grpc
 
-from backwire_server.rpc.admission import Ticket
+from backwire_server.rpc.admission import Ticket, drained
 from backwire_server.sessions.errors import Cancelled, NoWorker
 
 STATUS_DETAILS = "grpc-status-details-bin"
@@ -52,6 +52,7 @@ class Caller:
         self.method = method
         self.context = context
         self.ticket = ticket
+        self._draining = False
 
     async def read(self) -> bytes | None:
         """Returns the next message, None after the last."""
@@ -79,15 +80,26 @@ class Caller:
         self.context.set_trailing_metadata(ordinary(await call.trailing_metadata()))
         return response
 
-    async def stream(self, worker: Worker, first: bytes) -> None:
-        """Passes messages on in both directions until the worker has answered; raises what `unary` raises."""
+    async def stream(self, worker: Worker, first: bytes, *, drains: bool = False) -> None:
+        """Passes messages on in both directions until the worker has answered; raises what `unary` raises.
+
+        One that `drains` passes on no more once this server shuts down, and raises ShuttingDown when all is answered.
+        """
         call = self.open(worker)
         pump = asyncio.create_task(self._pump(first, call))
+        if drains:
+            self._stop_on_drain(pump)
         try:
             async with noticing_the_end(worker):
                 async for response in call:
                     await self.write(response)
             self.context.set_trailing_metadata(ordinary(await call.trailing_metadata()))
+            if self._draining:
+                raise drained()
+        except grpc.aio.AioRpcError:
+            if self._draining:  # it broke off before it was whole, as it had to
+                raise drained() from None
+            raise
         except asyncio.CancelledError:  # by the client, or by the pump, which then tells why
             if pump.done() and not pump.cancelled() and (problem := pump.exception()) is not None:
                 raise problem from None
@@ -111,9 +123,26 @@ class Caller:
             await call.done_writing()
         except ENDED:  # whoever reads it learns why
             pass
+        except asyncio.CancelledError:
+            if not self._draining:
+                raise
+            with suppress(*ENDED):
+                await call.done_writing()
         except Exception:
             call.cancel()
             raise
+
+    def _stop_on_drain(self, pump: "asyncio.Task[None]") -> None:
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            self._draining = True
+            pump.cancel()
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(stop)
+
+        self.ticket.on_drain(tell)
 
     def _terms(self) -> dict[str, Any]:
         return {
