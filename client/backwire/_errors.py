@@ -168,7 +168,7 @@ class SessionNotFoundError(NotFoundError):
 
 
 class SessionLostError(SessionNotFoundError):
-    """The server's process that kept the session ended unexpectedly; create the session again.
+    """The server's process that kept the session ended unexpectedly, or its device failed; create the session again.
 
     What was acknowledged is lost, and repeating the call is pointless.
     """

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 pytest.importorskip("jax")
 
-from backwire_server.xla.cohort import Cohort, Slot
+from tests.xla.failing import failing_device
+
+from backwire_server.xla.cohort import Cohort, Slot, StateLost
 
 Array = NDArray[Any]
 
@@ -67,3 +69,24 @@ def test_an_update_changes_the_slots_that_are_named_alone() -> None:
     assert [value(slot) for slot in slots] == [3, 1, 0, 3]
     slots[1].write(*state(5))
     assert [value(slot) for slot in slots] == [3, 5, 0, 3]
+
+
+def test_what_fails_while_states_are_replaced_loses_them_and_not_those_who_enter_later() -> None:
+    cohort = Cohort()
+    slots = [enter(cohort, at) for at in range(3)]
+    rows = cohort.states(slots[:1])
+    with failing_device(), pytest.raises(RuntimeError, match="failed"):
+        cohort.update(slots[:1], rows)
+    assert all(slot.lost for slot in slots)
+    for act in (slots[1].parameters, lambda: cohort.states(slots), lambda: cohort.update(slots[:1], rows)):
+        with pytest.raises(StateLost):
+            act()
+    assert value(enter(cohort, 6)) == 6
+
+
+def test_what_fails_before_the_device_begins_loses_nothing() -> None:
+    cohort = Cohort()
+    slots = [enter(cohort, at) for at in range(2)]
+    with pytest.raises((TypeError, ValueError)):
+        slots[0].write({"w": np.ones(5)}, {"w": {"mean": np.ones(5)}})
+    assert [value(slot) for slot in slots] == [0, 1]

@@ -12,6 +12,7 @@ from backwire_server.optim import FlatLayout, OptimizerState, Vectors
 from backwire_server.sessions.answering import check_answer
 from backwire_server.sessions.calls import StepResult, TrainCall, TrainResult
 from backwire_server.sessions.device_trainer import DeviceTrainer
+from backwire_server.sessions.errors import SessionLost
 from backwire_server.sessions.line import Seat, line_of
 from backwire_server.sessions.processors import Turn
 from backwire_server.sessions.scope import CallStop
@@ -19,7 +20,7 @@ from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.together import Joining
 from backwire_server.sessions.trainer import NEVER, Mutating, Ready
 from backwire_server.sessions.versions import MemoryVersion, Version
-from backwire_server.xla.cohort import Slot, pays
+from backwire_server.xla.cohort import Slot, StateLost, pays
 from backwire_server.xla.group_step import Answer, Member
 from backwire_server.xla.optimizing import TracedOptimizer, packed
 
@@ -104,9 +105,9 @@ class CohortTrainer(DeviceTrainer, Joining):
     def _entered(self, traced: TracedOptimizer) -> Slot:
         """Returns the slot, with the current state in it; what others hold of that is fetched before it changes."""
         parameters, memory, slot = self.parameters.current, self.memory.current, self._slot
-        if slot is None or parameters.elsewhere is not slot or memory.elsewhere is not slot:
+        if slot is None or slot.lost or parameters.elsewhere is not slot or memory.elsewhere is not slot:
             state = parameters.arrays, traced.spread(memory.state)
-            if slot is None:
+            if slot is None or slot.lost:
                 slot = self._model.cohort(traced).enter(*state)
             else:
                 slot.write(*state)
@@ -134,8 +135,21 @@ class CohortTrainer(DeviceTrainer, Joining):
 
 
 def _fetched(layout: FlatLayout, slot: Slot) -> Vectors:
-    return packed(layout, slot.parameters())
+    with _telling_of_loss():
+        return packed(layout, slot.parameters())
 
 
 def _remembered(traced: TracedOptimizer, slot: Slot) -> OptimizerState:
-    return traced.gathered(slot.memory())
+    with _telling_of_loss():
+        return traced.gathered(slot.memory())
+
+
+@contextmanager
+def _telling_of_loss() -> Iterator[None]:
+    try:
+        yield
+    except StateLost as error:
+        raise SessionLost(
+            "the device failed while it replaced the states of sessions, and lost that of this one; create it again",
+            field="session_id",
+        ) from error

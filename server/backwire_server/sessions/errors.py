@@ -101,7 +101,7 @@ class SessionNotFound(SessionError):
 
 
 class SessionLost(SessionError):
-    """The process that kept the session ended unexpectedly, and the session with it."""
+    """The process that kept the session ended unexpectedly, or its device failed, and the session is gone with it."""
 
 
 class PassNotFound(SessionError):

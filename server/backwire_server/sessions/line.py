@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from weakref import WeakKeyDictionary
 
 from backwire_server.sessions.processors import LOOK, Turn
+from backwire_server.xla.cohort import StateLost
 from backwire_server.xla.group_step import Answer, Group, GroupStep, Member
 
 _LOG = logging.getLogger("backwire.sessions")
@@ -121,6 +122,8 @@ class Line:
     def _compute(self, group: Sequence[Seat]) -> None:
         try:
             found = group[0].compute([seat.member for seat in group])
+        except StateLost:
+            return  # each finds out by itself
         except Exception:
             _LOG.exception("%d sessions cannot be computed together; they are computed one by one", len(group))
             self._broken = True

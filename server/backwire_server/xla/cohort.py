@@ -21,13 +21,19 @@ costs it about as much per MiB of state, which is copied out of the stack and ba
 
 SPARSE = 4  # the stack is halved when it has this many times as many slots as are in use
 
+GONE = -1
+
+
+class StateLost(Exception):
+    """The device has the state of a slot no more."""
+
 
 class Slot:
     """A place in a cohort, which is free again once nothing refers to the slot.
 
     Attributes:
         cohort: Whose place it is.
-        index: Where it is, as long as the cohort does not move it.
+        index: Where it is, as long as the cohort does not move it; GONE once it is lost.
     """
 
     __slots__ = ("__weakref__", "cohort", "index")
@@ -35,6 +41,11 @@ class Slot:
     def __init__(self, cohort: "Cohort", index: int) -> None:
         self.cohort = cohort
         self.index = index
+
+    @property
+    def lost(self) -> bool:
+        """Whether its state was lost, and reading it raises StateLost."""
+        return self.index == GONE
 
     def write(self, parameters: Arrays, memory: Mapping[str, Arrays]) -> None:
         """Replaces the state, by copies of arrays of numpy."""
@@ -53,6 +64,8 @@ class Cohort:
     """A DeviceState each of whose arrays has an axis of slots in front. May be used by several threads at once.
 
     It has as many slots as the next power of two of those in use, and up to SPARSE times as many after some were freed.
+    States are replaced where they are. If that fails once the device has begun, all of them are lost; those who enter
+    later are not concerned.
     """
 
     def __init__(self) -> None:
@@ -78,32 +91,50 @@ class Cohort:
         return slot
 
     def write(self, slot: Slot, row: DeviceState) -> None:
-        """Replaces the state of a slot by a copy."""
+        """Replaces the state of a slot by a copy; raises StateLost."""
         with self._mutex:
-            self._put(slot.index, row)
+            self._put(_place(slot), row)
 
     def read(self, slot: Slot) -> DeviceState:
-        """Returns a copy of the state of a slot, on the device."""
+        """Returns a copy of the state of a slot, on the device; raises StateLost."""
         with self._mutex, numerics():
-            return DeviceState(*_READ(self._state, np.int32(slot.index)))
+            return DeviceState(*_READ(self._state, np.int32(_place(slot))))
 
     def states(self, slots: Sequence[Slot]) -> DeviceState:
-        """Returns copies of the states of slots, stacked in their order, on the device."""
+        """Returns copies of the states of slots, stacked in their order, on the device; raises StateLost."""
         with self._mutex, numerics():
-            return DeviceState(*_READ(self._state, np.array([slot.index for slot in slots], np.int32)))
+            return DeviceState(*_READ(self._state, np.array([_place(slot) for slot in slots], np.int32)))
 
     def update(self, slots: Sequence[Slot | None], rows: DeviceState) -> None:
-        """Replaces the states of slots by stacked ones, each by that at its place, but for places with None."""
+        """Replaces the states of slots by stacked ones, each by that at its place, but for places with None.
+
+        Raises StateLost.
+        """
         with self._mutex:
             beyond = len(self._slots)
-            places = np.array([beyond if slot is None else slot.index for slot in slots], np.int32)
-            with numerics():
-                self._state = DeviceState(*_WRITTEN(self._state, rows, places))
+            places = [beyond if slot is None else _place(slot) for slot in slots]
+            self._replace(rows, np.array(places, np.int32))
             self._tidy()
 
     def _put(self, index: int, row: DeviceState) -> None:
-        with numerics():
-            self._state = DeviceState(*_WRITTEN(self._state, row, np.int32(index)))
+        self._replace(row, np.int32(index))
+
+    def _replace(self, rows: DeviceState, places: Any) -> None:
+        state = self._state
+        try:
+            with numerics():
+                self._state = DeviceState(*_WRITTEN(state, rows, places))
+        except BaseException:
+            if any(each.is_deleted() for each in jax.tree.leaves(state)):
+                self._lose()
+            raise
+
+    def _lose(self) -> None:
+        """Notes that the memory of the stack was used up, and nothing came of it."""
+        for each in self._slots:
+            if each is not None and (slot := each()) is not None:
+                slot.index = GONE
+        self._state, self._slots = None, []
 
     def _free_place(self, row: DeviceState) -> int:
         """Returns a place that is not in use; the stack is doubled where there is none."""
@@ -146,6 +177,12 @@ class Cohort:
 
     def _note(self, _: "weakref.ref[Slot]") -> None:
         self._freed = True  # by any thread, also one that has the mutex
+
+
+def _place(slot: Slot) -> int:
+    if slot.lost:
+        raise StateLost("the device failed while it replaced states")
+    return slot.index
 
 
 def pays(nbytes: int) -> bool:
