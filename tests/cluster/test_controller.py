@@ -8,7 +8,9 @@ import pytest
 
 pytest.importorskip("ray")
 
-from backwire_server.cluster import actors, controller
+from ray.exceptions import ActorDiedError
+
+from backwire_server.cluster import actors, controller, serve
 from backwire_server.cluster.controller import Controller
 from backwire_server.cluster.load import Load
 from backwire_server.cluster.placing import Policy
@@ -124,3 +126,16 @@ def test_a_worker_that_was_about_to_end_is_ended_by_the_next_controller(watching
     watching.leave("a")
     assert watching.end()
     assert ray.killed[0] is Actor
+
+
+def test_a_gateway_that_finds_a_controller_which_was_just_ended_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def join(*_: Any, **__: Any) -> str:
+        raise ActorDiedError
+
+    ended = type("Ended", (), {"join": type("Join", (), {"remote": staticmethod(lambda *_: "")})})
+    monkeypatch.setattr(actors, "controller", lambda *_: ended)
+    monkeypatch.setattr(serve, "ray", type("Ray", (), {"get": staticmethod(join)}))
+    with pytest.raises(OSError, match="start this gateway again"):
+        serve.Membership(SETTINGS, POLICY)

@@ -57,12 +57,15 @@ class Membership:
     """A gateway's place among those that the controller knows; it starts the controller where there is none."""
 
     def __init__(self, settings: Config, policy: Policy) -> None:
-        """Raises OSError when the cluster has workers with other settings."""
+        """Raises OSError when the cluster has workers with other settings, or that end at this moment."""
         common = replace(settings, listen="127.0.0.1:0", metrics_listen=None, exit_with_parent=False)
         common = replace(common, cluster=replace(common.cluster, ray="auto"))
         self._name = secrets.token_hex(6)
         self._controller = actors.controller(common, policy)
-        problem = ray.get(self._controller.join.remote(self._name, common), timeout=START_SECONDS)
+        try:
+            problem = ray.get(self._controller.join.remote(self._name, common), timeout=START_SECONDS)
+        except RayError as error:  # the last gateway ends it
+            raise OSError(f"the controller of the workers does not answer: {error}; start this gateway again") from None
         if problem:
             raise OSError(problem)
 

@@ -23,8 +23,8 @@ Messages = Iterator[bytes]
 Open = Callable[[str, Messages], Messages]
 """Returns the answers to messages of a server, by its address; that of this one is empty."""
 
-MOST_ON_THE_WAY = 4
-"""How many messages lie between two threads, so that who sends too fast has to wait."""
+MOST_ON_THE_WAY, MOST_BYTES_ON_THE_WAY = 4, 4 << 20
+"""How many messages lie between two threads, so that who sends too fast has to wait: one, if it has as many bytes."""
 
 MOST_KNOWN = 1_024
 """Of how many sessions a stream remembers where they are."""
@@ -132,6 +132,8 @@ class Branches:
         branch = self._branches[address] = _Passage()
         with self._changed:
             self._answering += 1
+            if self._closed:  # too late for `run` to see to it
+                branch.close()
         _start(self._collect, self._begin(address, branch))
         return branch
 
@@ -181,6 +183,7 @@ class _Passage:
 
     def __init__(self) -> None:
         self._messages: deque[bytes] = deque()
+        self._bytes = 0
         self._changed = threading.Condition()
         self._over = False
         self._error: Exception | None = None
@@ -188,10 +191,11 @@ class _Passage:
     def put(self, message: bytes) -> None:
         """Waits for room; raises Cancelled when nobody takes messages any more."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._messages) < MOST_ON_THE_WAY or self._over)
+            self._changed.wait_for(lambda: self._has_room(len(message)) or self._over)
             if self._over:
                 raise Cancelled("the stream has ended")
             self._messages.append(message)
+            self._bytes += len(message)
             self._changed.notify_all()
 
     def end(self, error: Exception | None = None) -> None:
@@ -216,11 +220,16 @@ class _Passage:
             self._changed.wait_for(lambda: self._messages or self._over)
             if self._messages:
                 message = self._messages.popleft()
+                self._bytes -= len(message)
                 self._changed.notify_all()
                 return message
         if self._error is not None:
             raise self._error
         raise StopIteration
+
+    def _has_room(self, nbytes: int) -> bool:
+        few = len(self._messages) < MOST_ON_THE_WAY and self._bytes + nbytes <= MOST_BYTES_ON_THE_WAY
+        return few or not self._messages
 
 
 def _start(act: Callable[[Messages], None], messages: Messages) -> None:
