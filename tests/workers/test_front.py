@@ -155,6 +155,16 @@ def test_chunks_on_a_pipeline_go_where_their_request_goes(served: Any, pair: lis
     assert losses == [9.0, 18.0]
 
 
+def test_chunks_on_a_pipeline_that_no_call_may_have_are_refused_before_their_request_comes(start: Any) -> None:
+    def chunks() -> Iterator[pb.PipelineRequest]:
+        while True:
+            yield pb.PipelineRequest(id=1, chunk=whole("x", np.zeros(1_000)))
+
+    with pytest.raises(grpc.RpcError) as caught:
+        list(start("--workers", "2", "--max-pass-bytes", "100KB").stub.Pipeline(chunks(), timeout=TIMEOUT))
+    assert reason_of(caught.value) == "CALL_TOO_LARGE"
+
+
 def test_a_pipeline_that_breaks_off_or_says_nothing_ends_as_with_one_process(served: Any) -> None:
     assert list(served.stub.Pipeline(iter(()), timeout=TIMEOUT)) == []
     with pytest.raises(grpc.RpcError) as caught:

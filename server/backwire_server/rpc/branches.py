@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator
 
 import grpc
 
-from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.messages import fields
 from backwire_server.rpc.admission import Ticket, drained
-from backwire_server.sessions.errors import CallTooLarge, Cancelled, NoWorker
+from backwire_server.rpc.parting import Parts, ends_answer
+from backwire_server.sessions.errors import Cancelled, NoWorker
 
 Messages = Iterator[bytes]
 
@@ -29,11 +28,6 @@ MOST_ON_THE_WAY, MOST_BYTES_ON_THE_WAY = 4, 4 << 20
 MOST_KNOWN = 1_024
 """Of how many sessions a stream remembers where they are."""
 
-_KINDS = {each.number for each in pb.PipelineRequest.DESCRIPTOR.oneofs_by_name["kind"].fields}
-_CHUNK = pb.PipelineRequest.CHUNK_FIELD_NUMBER
-_ANSWERS = {each.number for each in pb.PipelineResponse.DESCRIPTOR.oneofs_by_name["kind"].fields}
-_ANSWERED_CHUNK = pb.PipelineResponse.CHUNK_FIELD_NUMBER
-
 
 class Branches:
     """A stream in progress."""
@@ -41,11 +35,10 @@ class Branches:
     def __init__(self, ticket: Ticket, find: Callable[[str], str], begin: Open, max_chunk_bytes: int) -> None:
         """`find` tells the address of the server that has a session, empty for this one; `begin` opens a branch.
 
-        A request may have chunks of `max_chunk_bytes` together; twice that, what surrounds them counted, ends the
-        stream.
+        For the chunks of a request see Parts.
         """
         self._ticket = ticket
-        self._most_held = 2 * max_chunk_bytes
+        self._parts = Parts(max_chunk_bytes)
         self._find = find
         self._begin = begin
         self._known: dict[str, str] = {}
@@ -83,28 +76,16 @@ class Branches:
         self._end_if_done()
 
     def _pass_all_on(self, messages: Messages) -> None:
-        parts: list[bytes] = []  # chunks wait here for the request that says which session they are for
-        held = 0
         for message in messages:
-            kind, session_id = fields.text_within(message, _KINDS, 1)
-            parts.append(message)
-            if kind == _CHUNK:
+            held = self._parts.nbytes
+            found = self._parts.add(message)
+            if found is None:
                 self._ticket.take(len(message))
-                held += len(message)
-                self._check_held(held)
                 continue
-            self._pass_on(session_id, parts)
+            self._pass_on(*found)
             self._ticket.give(held)
-            parts, held = [], 0
-        if parts:  # the client broke off; a server says so
-            self._pass_on("", parts)
-
-    def _check_held(self, nbytes: int) -> None:
-        if nbytes > self._most_held:
-            raise CallTooLarge(
-                f"the chunks before a request have more than {self._most_held:,} bytes; send less at a time",
-                quota="max_pass_bytes",
-            )
+        if self._parts.waiting:  # the client broke off; a server says so
+            self._pass_on("", self._parts.waiting)
 
     def _pass_on(self, session_id: str, parts: list[bytes]) -> None:
         address = self._address(session_id)
@@ -141,7 +122,7 @@ class Branches:
         try:
             for answer in answers:
                 self._answers.put(answer)
-                if fields.text_within(answer, _ANSWERS, 1)[0] != _ANSWERED_CHUNK:
+                if ends_answer(answer):
                     self._note_answer()
             if not self._all_sent:
                 raise NoWorker(

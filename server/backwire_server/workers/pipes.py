@@ -17,17 +17,13 @@ from typing import Any
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.messages import fields
 from backwire_server.rpc.errors import status_of
+from backwire_server.rpc.parting import Parts, ends_answer
 from backwire_server.sessions.errors import NoWorker, SessionError
 from backwire_server.workers.process import WorkerProcess
 from backwire_server.workers.relay import ENDED, Caller, WorkerEnded, noticing_the_end
 from backwire_server.workers.supervisor import Supervisor, lost
 
 LONGEST_ID = 64  # of a session, as far as messages tell it
-
-_KINDS = {each.number for each in pb.PipelineRequest.DESCRIPTOR.oneofs_by_name["kind"].fields}
-_CHUNK = pb.PipelineRequest.CHUNK_FIELD_NUMBER
-_ANSWERS = {each.number for each in pb.PipelineResponse.DESCRIPTOR.oneofs_by_name["kind"].fields}
-_ANSWERED_CHUNK = pb.PipelineResponse.CHUNK_FIELD_NUMBER
 
 
 @dataclass
@@ -45,14 +41,12 @@ class Pipe:
     """A Pipeline stream in progress."""
 
     def __init__(self, caller: Caller, supervisor: Supervisor, max_chunk_bytes: int) -> None:
-        """Passes on what `caller` sends; a request may have chunks of this many bytes together."""
-        self._max_chunk_bytes = max_chunk_bytes
+        """Passes on what `caller` sends; for the chunks of a request see Parts."""
+        self._parts = Parts(max_chunk_bytes)
         self._caller = caller
         self._supervisor = supervisor
         self._branches: dict[str, _Branch] = {}
         self._current: _Branch | None = None
-        self._parts: list[bytes] = []
-        self._held = 0
 
     async def run(self) -> None:
         """Passes requests and answers on until all are answered; raises what ends the stream early."""
@@ -67,18 +61,12 @@ class Pipe:
 
     async def _pump(self) -> None:
         while (message := await self._caller.read()) is not None:
-            kind, session_id = fields.text_within(message, _KINDS, 1)
-            self._parts.append(message)
-            self._held += len(message)
-            if kind != _CHUNK or self._held > 2 * self._max_chunk_bytes:
-                # Chunks wait here for the request that says which session they are for. Too many go to any worker,
-                # which refuses them.
-                self._held = 0
-                parts, self._parts = self._parts, []
+            if (found := self._parts.add(message)) is not None:
+                session_id, parts = found
                 await self._pass_on(fields.number(message), session_id, parts)
                 self._caller.ticket.give(sum(map(len, parts)))
-        if self._parts:
-            await self._pass_on(0, "", self._parts)  # the client broke off; a worker says so
+        if self._parts.waiting:
+            await self._pass_on(0, "", self._parts.waiting)  # the client broke off; a worker says so
         for branch in self._branches.values():
             with contextlib.suppress(*ENDED):
                 await branch.call.done_writing()
@@ -120,7 +108,7 @@ class Pipe:
             async with noticing_the_end(branch.worker):
                 async for response in branch.call:
                     await self._caller.write(response)
-                    if fields.text_within(response, _ANSWERS, 1)[0] != _ANSWERED_CHUNK:
+                    if ends_answer(response):
                         branch.unanswered.popleft()
                         if not branch.unanswered:
                             branch.idle.set()
