@@ -17,6 +17,7 @@ from backwire_api import tensors
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Access, Capacity, Keeping
+from backwire_server.rpc import connections
 from backwire_server.rpc.forwarding import FORWARDED_KEY
 from backwire_server.rpc.server import Server
 from backwire_server.sessions import trainer
@@ -253,6 +254,26 @@ def test_a_pipeline_whose_sessions_are_elsewhere_ends_when_its_server_shuts_down
         owner.server.stop(5.0)
         for api in (owner, other):
             api.channel.close()
+
+
+def test_connections_to_servers_are_closed_that_no_call_uses_where_there_are_many(
+    replicas: tuple[Api, Api], tmp_path: Path, converse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MOST", 1)
+    one, other = replicas
+    third = Api(started(tmp_path, "c"))
+    sessions = one.create(), other.create()
+    stream = converse(third)
+    for step in (1, 2, 3):
+        assert [third.train(each).result.step for each in sessions] == [2 * step - 1, step]
+        stream.send(train_step=pb.TrainStepRequest(session_id=sessions[0], inputs=X))
+        assert stream.answer().train_step.result.step == 2 * step, "a connection that is used stays"
+    assert stream.answers() == []
+    third.train(sessions[1])
+    assert third.server._forwarder is not None
+    assert len(third.server._forwarder._connections) == 1
+    third.channel.close()
+    third.server.stop(5.0)
 
 
 def test_a_pipeline_without_a_request_ends(replicas: tuple[Api, Api]) -> None:

@@ -4,25 +4,22 @@ A call is passed on before anything is done for it here, with its metadata, its 
 with what it is answered there. It is passed on once: a server that gets such a call does it or refuses it.
 """
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
-from grpc.experimental import ChannelOptions
 from grpc_status import rpc_status
 
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.reasons import DOMAIN, Reason
-from backwire_server.access.credentials import PeerCertificates
-from backwire_server.access.files import Stamp
 from backwire_server.config import Access
 from backwire_server.messages import fields
 from backwire_server.rpc.admission import Ticket
 from backwire_server.rpc.branches import Branches
 from backwire_server.rpc.call import Call
+from backwire_server.rpc.connections import UPLOADS, Connections
 from backwire_server.rpc.errors import Refused
 from backwire_server.rpc.methods import SERVICE
 from backwire_server.sessions.caller import Caller
@@ -43,20 +40,6 @@ SITED = {
 }
 """The methods whose calls are for a session, but for Pipeline, of which each request is."""
 
-_UPLOADS = {method.name for method in SERVICE.methods if method.client_streaming}
-_OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.enable_retries", 0),  # whoever calls repeats
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 400),
-    ("grpc.min_reconnect_backoff_ms", 2_000),  # as long may connecting take before it is tried anew
-    ("grpc.keepalive_time_ms", 20_000),  # a server that vanished without a word is noticed while a call waits for it
-    ("grpc.keepalive_timeout_ms", 5_000),
-    (ChannelOptions.SingleThreadedUnaryStream, 1),  # answers come to the thread that waits for them
-)
-
 
 def here(_call: Call, _ticket: Ticket, messages: Messages) -> tuple[Messages, Messages | None]:
     """As `Forwarder.route`, of calls that are all done here."""
@@ -70,10 +53,7 @@ class Forwarder:
         """Passes on calls for sessions for which `elsewhere` tells an address; connects as `access` has it."""
         self._replica = replica
         self._elsewhere = elsewhere
-        self._certificates = PeerCertificates.of(access.tls_certificate, access.tls_key, access.peer_ca)
-        self._mutex = threading.Lock()
-        self._channels: dict[tuple[str, Stamp], grpc.Channel] = {}
-        self._ways: dict[tuple[tuple[str, Stamp], str], Any] = {}
+        self._connections = Connections(access)
 
     def route(self, call: Call, ticket: Ticket, messages: Messages) -> tuple[Messages, Messages | None]:
         """Returns the messages of a call, of which the first may have been awaited, and its answers.
@@ -118,14 +98,18 @@ class Forwarder:
 
     def close(self) -> None:
         """Ends the connections, and calls in progress with them."""
-        with self._mutex:
-            for channel in self._channels.values():
-                channel.close()
+        self._connections.close()
 
     def _answers(
         self, address: str, call: Call, ticket: Ticket, messages: Messages, tell: Callable[[Metadata], object]
     ) -> Messages:
-        context, method = call.scope.context, self._way(address, call.method)
+        with self._connections.to(address) as connection:
+            yield from self._passed(connection.way(call.method), call, ticket, messages, tell)
+
+    def _passed(
+        self, method: Any, call: Call, ticket: Ticket, messages: Messages, tell: Callable[[Metadata], object]
+    ) -> Messages:
+        context = call.scope.context
         requests = _Requests(call, ticket, messages)
         terms: dict[str, Any] = {
             "timeout": call.scope.remaining(),
@@ -133,7 +117,7 @@ class Forwarder:
         }
         passed: Any = (
             method(requests.read(lambda: passed.cancel()), **terms)
-            if call.method in _UPLOADS
+            if call.method in UPLOADS
             else method(requests.only(), **terms)
         )
         if not context.add_callback(passed.cancel):
@@ -149,24 +133,6 @@ class Forwarder:
             raise _refusal(passed) from None
         finally:
             passed.cancel()
-
-    def _way(self, address: str, method: str) -> Any:
-        """Returns a method of another server, which takes and gives bytes; made once, as that takes its time."""
-        certificates = None if address.startswith("unix:") else self._certificates
-        key = address, () if certificates is None else certificates.stamp
-        found = self._ways.get((key, method))
-        if found is not None:
-            return found
-        with self._mutex:
-            if key not in self._channels:
-                self._channels[key] = (
-                    grpc.insecure_channel(address, _OPTIONS)
-                    if certificates is None
-                    else grpc.secure_channel(address, certificates.credentials(), _OPTIONS)
-                )
-            channel, path = self._channels[key], f"/{SERVICE.full_name}/{method}"
-            kind = channel.stream_stream if method in _UPLOADS else channel.unary_stream
-            return self._ways.setdefault((key, method), kind(path))
 
 
 class _Requests:

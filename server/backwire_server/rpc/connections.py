@@ -1,0 +1,110 @@
+"""The connections by which a server passes calls on to others."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from grpc.experimental import ChannelOptions
+
+from backwire_server.access.credentials import PeerCertificates
+from backwire_server.access.files import Stamp
+from backwire_server.config import Access
+from backwire_server.rpc.methods import SERVICE
+
+MOST = 64
+"""To how many servers connections are kept that no call uses: servers that start anew may have other addresses."""
+
+UPLOADS = {method.name for method in SERVICE.methods if method.client_streaming}
+"""The methods whose calls are of several messages."""
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_retries", 0),  # whoever calls repeats
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 400),
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # as long may connecting take before it is tried anew
+    ("grpc.keepalive_time_ms", 20_000),  # a server that vanished without a word is noticed while a call waits for it
+    ("grpc.keepalive_timeout_ms", 5_000),
+    (ChannelOptions.SingleThreadedUnaryStream, 1),  # answers come to the thread that waits for them
+)
+
+
+class Connection:
+    """The way to a server at one address.
+
+    Attributes:
+        channel: What calls go through.
+        calls: How many there are at this moment.
+    """
+
+    def __init__(self, address: str, certificates: PeerCertificates | None) -> None:
+        """Connects when the first call wants to; raises OSError for certificates that cannot be read."""
+        self.channel = (
+            grpc.insecure_channel(address, _OPTIONS)
+            if certificates is None
+            else grpc.secure_channel(address, certificates.credentials(), _OPTIONS)
+        )
+        self.calls = 0
+        self._ways: dict[str, Any] = {}
+
+    def way(self, method: str) -> Any:
+        """Returns a method of the server, which takes and gives bytes; made once, as that takes its time."""
+        found = self._ways.get(method)
+        if found is None:
+            kind = self.channel.stream_stream if method in UPLOADS else self.channel.unary_stream
+            found = self._ways[method] = kind(f"/{SERVICE.full_name}/{method}")
+        return found
+
+
+class Connections:
+    """Those to all other servers. May be used by several threads at once."""
+
+    def __init__(self, access: Access) -> None:
+        """Connects as `access` has it: to servers that encrypt where this one does."""
+        self._certificates = PeerCertificates.of(access.tls_certificate, access.tls_key, access.peer_ca)
+        self._mutex = threading.Lock()
+        self._connections: OrderedDict[tuple[str, Stamp], Connection] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._connections)
+
+    @contextmanager
+    def to(self, address: str) -> Iterator[Connection]:
+        """Gives the connection to a server, for one call; raises OSError for certificates that cannot be read.
+
+        It is kept for the next, but for the one that no call has used for longest where there are too many.
+        """
+        certificates = None if address.startswith("unix:") else self._certificates
+        key = address, () if certificates is None else certificates.stamp
+        with self._mutex:
+            found = self._connections.get(key)
+            if found is None:
+                found = self._connections[key] = Connection(address, certificates)
+            self._connections.move_to_end(key)
+            found.calls += 1
+            idle = self._spare()
+        if idle is not None:
+            idle.channel.close()
+        try:
+            yield found
+        finally:
+            with self._mutex:
+                found.calls -= 1
+
+    def close(self) -> None:
+        """Ends them, and calls in progress with them."""
+        with self._mutex:
+            for each in self._connections.values():
+                each.channel.close()
+
+    def _spare(self) -> Connection | None:
+        if len(self._connections) <= MOST:
+            return None
+        key = next((key for key, each in self._connections.items() if not each.calls), None)
+        return None if key is None else self._connections.pop(key)
