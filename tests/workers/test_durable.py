@@ -19,7 +19,7 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 
 TIMEOUT = 30.0
 STEPS = 40
-LONG = 3_000
+LONG = 5_000
 """So many mutations take a while to be done again."""
 
 Start = Callable[..., Any]

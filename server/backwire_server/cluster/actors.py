@@ -46,7 +46,7 @@ def workers() -> dict[str, Any]:
 def start_worker(settings: Config, name: str) -> Any:
     """Has Ray start a worker on the node that has most room; it waits for room where there is none."""
     cluster = settings.cluster
-    options = ray.remote(Worker).options(
+    options = ray.remote(_told(settings, name)).options(
         name=name,
         namespace=NAMESPACE,
         lifetime="detached",
@@ -58,7 +58,7 @@ def start_worker(settings: Config, name: str) -> Any:
         num_gpus=cluster.worker_gpus,
         memory=cluster.worker_memory,
     )
-    return options.remote(settings, name)
+    return options.remote()
 
 
 def controller(settings: Config, policy: Policy) -> Any:
@@ -89,6 +89,17 @@ def room(settings: Config) -> int:
 def hosts() -> list[str]:
     """Returns the addresses of the nodes that live."""
     return [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
+
+
+def _told(settings: Config, name: str) -> type[Worker]:
+    """Returns the class of a worker that knows its arguments: Ray imports numpy to read those of a call."""
+
+    class Told(Worker):
+        def __init__(self) -> None:
+            super().__init__(settings, name)
+
+    Told.__name__ = Told.__qualname__ = Worker.__name__
+    return Told
 
 
 def _found(name: str) -> Any:
