@@ -97,6 +97,27 @@ def test_a_session_lags_after_as_much_computing_and_journal_as_are_worth_a_check
     assert [made.lags(seconds) for seconds in (1.9, 2.0)] == [False, True]
 
 
+def test_a_session_lags_however_often_it_was_taken_over_meanwhile(tmp_path: Path) -> None:
+    home = vault(tmp_path)
+    home._place = replace(home._place, replay_seconds=1.0)
+    made = home.create("a", spec(), Durability.JOURNAL, KEY)
+    append(made, 1)
+    passing(made, 1)
+    most = pacing.WORTH[1] * made._checkpoints.manifest.automatic[-1].bytes
+    owners = 0
+    while not made.lags(100.0):
+        for _ in range(4):
+            append(made, 2)
+        before = made.replay_bytes
+        assert before < 2 * most
+        assert owners < 1_000, "it never lags"
+        made.close()
+        made = home.open("a")
+        owners += 1
+    assert owners > 3
+    assert made.replay_bytes >= max(before, most)
+
+
 def test_a_session_that_no_other_server_takes_over_does_not_lag(tmp_path: Path) -> None:
     assert not create(tmp_path).lags(1e9)
 

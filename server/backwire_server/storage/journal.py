@@ -155,6 +155,12 @@ class Journal:
         except OSError:
             return 0
 
+    def bytes_since(self, record: int) -> int:
+        """Returns about the bytes of the records after this one, by their share of the segments that have them."""
+        begin = max((each for each in self._firsts if each <= record + 1), default=record + 1)
+        after, records = self.last - record, self.last - begin + 1
+        return self.bytes_after(begin - 1) * after // records if records > 0 else 0
+
     def replay(self, record: int, *, within: bool = False) -> Replay:
         """Returns the mutations after the record of this number, with which a segment must have ended but for `within`.
 

@@ -17,14 +17,18 @@ class Pace:
         took: The seconds that the one which was written last took.
     """
 
-    def __init__(self, journal: Journal, attempted: int, due_bytes: int, replay_seconds: float) -> None:
-        """Goes on from the record of the last checkpoint that stays; see `session_files.Place` for the others."""
+    def __init__(self, journal: Journal, attempted: int, newest: int, due_bytes: int, replay_seconds: float) -> None:
+        """Goes on from the record of the last checkpoint that stays, and that of the newest of any kind.
+
+        See `session_files.Place` for the others.
+        """
         self.took = 0.0
         self._journal = journal
         self._due_bytes, self._replay_seconds = due_bytes, replay_seconds
         self._attempted = attempted
         self._grown: int | None = None  # what the journal had grown to at that record, once it is known
-        self._passed = 0  # what the journal had grown to at the last checkpoint of any kind
+        self._newest = newest
+        self._passed: int | None = None  # what the journal had grown to at the newest, below 0 for one of before
 
     def due(self, base_bytes: int) -> bool:
         """Whether the journal has grown far since the last attempt at a checkpoint; the last has so many bytes."""
@@ -38,14 +42,19 @@ class Pace:
 
     def lags(self, seconds: float, base_bytes: int) -> bool:
         """Whether so many seconds are long for a replay, and a checkpoint of so many bytes is small beside it."""
+        if self._passed is None:
+            self._passed = self._journal.grown - self._journal.bytes_since(self._newest)
         times, bytes_of_journal = WORTH
         long = seconds >= max(self._replay_seconds, times * self.took)
         return long and self.passed_bytes >= bytes_of_journal * base_bytes
 
     @property
     def passed_bytes(self) -> int:
-        """What the journal has grown since a checkpoint of any kind was begun."""
-        return self._journal.grown - self._passed
+        """What the journal has grown since a checkpoint of any kind was begun; until `lags`, by this process alone.
+
+        For any thread.
+        """
+        return self._journal.grown - (self._passed or 0)
 
     def attempt(self) -> None:
         """Notes that a checkpoint of now, which stays, is made, or that it was tried."""

@@ -69,7 +69,8 @@ class FileSession:
         self._directory = directory
         self._journal = Journal(directory, manifest.session_id, manifest.ancestors, place.usage, sync=sync)
         self._checkpoints = Checkpoints(directory, manifest, place.usage, self._journal.fail)
-        self._pace = Pace(self._journal, self._checkpoints.lasting_record, place.due_bytes, place.replay_seconds)
+        lasting = self._checkpoints.lasting_record
+        self._pace = Pace(self._journal, lasting, self._base_record, place.due_bytes, place.replay_seconds)
         self._writing: Future[None] | None = None
         self._latest: Future[Any] | None = None  # of all that is written in the background, one after another
 
