@@ -12,22 +12,11 @@ from backwire_server.access.credentials import PeerCertificates
 from backwire_server.cluster.load import Load
 from backwire_server.cluster.placing import for_new
 from backwire_server.config import Access
+from backwire_server.rpc.connections import BETWEEN_SERVERS
 from backwire_server.sessions.errors import NoWorker
 
 BROKEN_SECONDS = 2.0
 """How long a worker gets no calls, as long as there are others, after one broke."""
-
-_OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.enable_retries", 0),  # whoever calls repeats
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 400),
-    ("grpc.min_reconnect_backoff_ms", 2_000),
-    ("grpc.keepalive_time_ms", 20_000),  # a node that vanished without a word is noticed while a call waits for it
-    ("grpc.keepalive_timeout_ms", 5_000),
-)
 
 
 class Route:
@@ -43,9 +32,9 @@ class Route:
         """Connects when the first call wants to; raises OSError for certificates that cannot be read."""
         self.load = load
         self.channel: Any = (
-            grpc.aio.insecure_channel(load.address, _OPTIONS)
+            grpc.aio.insecure_channel(load.address, BETWEEN_SERVERS)
             if certificates is None
-            else grpc.aio.secure_channel(load.address, certificates.credentials(), _OPTIONS)
+            else grpc.aio.secure_channel(load.address, certificates.credentials(), BETWEEN_SERVERS)
         )
         self.ended = asyncio.Event()
         self.broken_until = 0.0

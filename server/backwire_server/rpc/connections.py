@@ -20,7 +20,7 @@ MOST = 64
 UPLOADS = {method.name for method in SERVICE.methods if method.client_streaming}
 """The methods whose calls are of several messages."""
 
-_OPTIONS = (
+BETWEEN_SERVERS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_retries", 0),  # whoever calls repeats
@@ -30,6 +30,11 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 2_000),  # as long may connecting take before it is tried anew
     ("grpc.keepalive_time_ms", 20_000),  # a server that vanished without a word is noticed while a call waits for it
     ("grpc.keepalive_timeout_ms", 5_000),
+)
+"""The options of a connection to another server, of a threaded client or an asynchronous one."""
+
+_OPTIONS = (
+    *BETWEEN_SERVERS,
     (ChannelOptions.SingleThreadedUnaryStream, 1),  # answers come to the thread that waits for them
 )
 
