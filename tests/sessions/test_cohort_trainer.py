@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.sessions.training_calls import CALLS, TRAIN, X, perform
 
 pytest.importorskip("jax")
 
@@ -18,15 +19,7 @@ from backwire_server import optim
 from backwire_server.engine.errors import InvalidValue
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
 from backwire_server.sessions.caller import Caller
-from backwire_server.sessions.calls import (
-    BackwardCall,
-    ForwardCall,
-    NonFinitePolicy,
-    SetCall,
-    StepOptions,
-    TrainCall,
-    ZeroCall,
-)
+from backwire_server.sessions.calls import NonFinitePolicy, StepOptions, TrainCall
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import Cancelled, MessageTooLarge, NonFiniteGradient, StepMismatch
 from backwire_server.sessions.executors import Executor
@@ -36,15 +29,12 @@ from backwire_server.sessions.scope import UNBOUNDED, Unbounded
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.store import SessionStore
-from backwire_server.sessions.trainer import Mutating
 from backwire_server.storage.vault import FileVault
 from backwire_server.xla import cohort
 from backwire_server.xla.group_step import GroupStep
 
 Array = NDArray[Any]
 Values = Callable[[Session], dict[str, Array]]
-X = np.random.default_rng(4).normal(size=(6, 4)).astype("f4")
-TRAIN = TrainCall({"x": X}, outputs=("z2",))
 CLASSES = Graph(
     inputs=(Input("x", TensorType.of("float32", ("batch", 3))), Input("t", TensorType.of("int64", ("batch",)))),
     parameters=(Parameter("w", TensorType.of("float32", (3, 4))),),
@@ -108,11 +98,6 @@ def make(store: SessionStore, spec: SessionSpec) -> Session:
     return store.get(store.create(UNBOUNDED, on_jax(spec)).session_id)
 
 
-def perform(session: Session, call: Mutating, scope: Any = UNBOUNDED) -> Any:
-    with session.my_turn(scope) as keeper:
-        return keeper.perform(call, None, scope)
-
-
 def waiting() -> list[Any]:
     from backwire_server.sessions.line import _LINES
 
@@ -170,27 +155,6 @@ def test_what_one_gets_does_not_depend_on_the_others(network: Any, values: Value
             return found
 
     assert len({bits_beside(scale) for scale in (1.0, -3.0, np.nan)}) == 1
-
-
-CALLS: list[Mutating] = [
-    TRAIN,
-    TRAIN,
-    ForwardCall({"x": X}, forward_id="kept"),
-    TRAIN,
-    TRAIN,
-    BackwardCall("kept"),
-    TRAIN,
-    SetCall({"w2": np.ones((5, 2), "f4")}),
-    replace(TRAIN, options=StepOptions(learning_rate=0.01)),
-    replace(TRAIN, weight=2.0),
-    TRAIN,
-    ForwardCall({"x": X}, forward_id="last"),
-    BackwardCall("last", retain=True),
-    StepOptions(),
-    BackwardCall("last"),
-    ZeroCall(),
-    TRAIN,
-]
 
 
 @pytest.mark.parametrize("rule", [optim.Adam(), optim.Muon()])

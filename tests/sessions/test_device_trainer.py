@@ -7,32 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.sessions.training_calls import CALLS, TRAIN, perform
 
 pytest.importorskip("jax")
 
 from backwire_server import optim
 from backwire_server.engine.narrow import HALF
-from backwire_server.sessions.calls import (
-    BackwardCall,
-    ForwardCall,
-    NonFinitePolicy,
-    SetCall,
-    StepOptions,
-    TrainCall,
-    ZeroCall,
-)
+from backwire_server.sessions.calls import NonFinitePolicy, StepOptions, TrainCall
 from backwire_server.sessions.errors import Cancelled, NonFiniteGradient
 from backwire_server.sessions.executors import DEVICES, Executor
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.trainer import Mutating
 
 Array = NDArray[Any]
 Make = Callable[..., Session]
 Values = Callable[[Session], dict[str, Array]]
-X = np.random.default_rng(4).normal(size=(6, 4)).astype("f4")
-TRAIN = TrainCall({"x": X}, outputs=("z2",))
 
 
 @pytest.fixture
@@ -46,35 +36,10 @@ def pair(make_session: Make, network: Callable[..., SessionSpec]) -> Callable[..
     return make
 
 
-def perform(session: Session, call: Mutating) -> Any:
-    with session.my_turn(UNBOUNDED) as keeper:
-        return keeper.perform(call, None, UNBOUNDED)
-
-
 def assert_same(sessions: tuple[Session, Session], values: Values) -> None:
     expected, found = map(values, sessions)
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=1e-5)
-
-
-CALLS: list[Mutating] = [
-    TRAIN,
-    TRAIN,
-    ForwardCall({"x": X}, forward_id="kept"),
-    TRAIN,
-    TRAIN,
-    BackwardCall("kept"),
-    TRAIN,
-    SetCall({"w2": np.ones((5, 2), "f4")}),
-    replace(TRAIN, options=StepOptions(learning_rate=0.01)),
-    replace(TRAIN, weight=2.0),
-    ForwardCall({"x": X}, forward_id="last"),
-    BackwardCall("last", retain=True),
-    StepOptions(),
-    BackwardCall("last"),
-    ZeroCall(),
-    TRAIN,
-]
 
 
 def test_calls_of_all_kinds_lead_to_what_they_lead_to_with_numpy(pair: Any, values: Values) -> None:
