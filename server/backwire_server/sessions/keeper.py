@@ -29,7 +29,6 @@ from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.saving import Saving
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.staging import Staging
 from backwire_server.sessions.state import RequestImage
 from backwire_server.sessions.together import turn_of
 from backwire_server.sessions.trainer import Mutating
@@ -169,7 +168,7 @@ class Keeper:
     def stage(self, call: TrainCall) -> None:
         """Sends inputs of a call to where they are computed with, if the content is in memory. For any thread."""
         content = self._content
-        if content is not None and isinstance(content.trainer, Staging):
+        if content is not None:
             content.trainer.stage(call)
 
     def reserve(self, nbytes: int) -> None:

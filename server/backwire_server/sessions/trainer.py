@@ -175,6 +175,9 @@ class Trainer:
         """Applies the accumulated gradients, and clears them."""
         return self._told(self._apply(options, ready), options)
 
+    def stage(self, call: TrainCall) -> None:
+        """Sends inputs to where they will be computed with, for any thread; here they are there already."""
+
     def train(self, call: TrainCall, ready: Ready, stop: CallStop = NEVER) -> TrainResult:
         """Does `forward`, `backward` and `apply` in one, with the same results to the bit."""
         self._check_step(call.options)
