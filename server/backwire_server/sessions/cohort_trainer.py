@@ -82,10 +82,10 @@ class CohortTrainer(DeviceTrainer, Joining):
             return None
 
         def accept(answer: Answer) -> None:
-            check_answer(answer.outputs, self._limits, chunked=call.chunked)
+            check_answer(answer.outputs, self._computing.limits, chunked=call.chunked)
             ready()
 
-        with self._working(turn.stop) as admit:
+        with self._computing.working(turn.stop) as admit:
             step = self._model.group_step(
                 call.inputs, self._types, traced, outputs=call.outputs, stop=turn.stop, admit=admit
             )
@@ -99,7 +99,7 @@ class CohortTrainer(DeviceTrainer, Joining):
         return None if answer is None else (answer, rate, doomed)
 
     def _member(self, traced: TracedOptimizer, call: TrainCall, rate: float) -> Member:
-        feeds = {**call.inputs, RANDOM_KEY: np.array((self._seed, self.forwards), np.uint64)}
+        feeds = {**call.inputs, RANDOM_KEY: np.array(self._computing.key(self.forwards), np.uint64)}
         return Member(self._entered(traced), feeds, traced.figures(self.step + 1, rate))
 
     def _entered(self, traced: TracedOptimizer) -> Slot:

@@ -10,7 +10,7 @@ from backwire_server.sessions.answering import check_answer
 from backwire_server.sessions.calls import StepResult, TrainCall, TrainResult
 from backwire_server.sessions.scaling import factor_of
 from backwire_server.sessions.scope import CallStop
-from backwire_server.sessions.spec import SessionSpec, check_data_parallel
+from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.trainer import NEVER, Ready, Trainer
 from backwire_server.sessions.versions import Array, MemoryVersion, Version
 from backwire_server.xla.model import XlaModel
@@ -47,7 +47,7 @@ class DeviceTrainer(Trainer):
         found = self._stepped(self._traced, call, rate, stop)
         if found is None:
             return super().train(call, ready, stop)
-        check_answer(found.outputs, self._limits, chunked=call.chunked)
+        check_answer(found.outputs, self._computing.limits, chunked=call.chunked)
         doomed = self._make_way(self.layout.slots)
         ready()
         self._advance(self._traced, found)
@@ -61,7 +61,7 @@ class DeviceTrainer(Trainer):
 
     def _is_whole(self, call: TrainCall) -> bool:
         """Whether the step takes the gradients of one pass alone, as they are."""
-        in_parts = (check_data_parallel(call.data_parallel) or self._data_parallel) > 1
+        in_parts = self._computing.parts(call.data_parallel) > 1
         waits = bool(self.accumulator.contributions) or call.options.after_contributions > 1
         return not (in_parts or waits) and call.weight == 1
 
@@ -77,7 +77,7 @@ class DeviceTrainer(Trainer):
     def _stepped(self, traced: TracedOptimizer, call: TrainCall, rate: float, stop: CallStop) -> Stepped | None:
         state = self._on_device(traced)
         spare, self._spare = self._spare or room_for(state), None
-        with self._working(stop) as admit:
+        with self._computing.working(stop) as admit:
             return self._model.train_step(
                 call.inputs,
                 state,
@@ -87,7 +87,7 @@ class DeviceTrainer(Trainer):
                 traced.figures(self.step + 1, rate),
                 staged=call.staged,
                 outputs=call.outputs,
-                key=(self._seed, self.forwards),
+                key=self._computing.key(self.forwards),
                 stop=stop,
                 admit=admit,
                 scale=factor_of(self.scaling),

@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from backwire_server import optim
-from backwire_server.engine.check import GradientCheck, Sampling, check_gradients
+from backwire_server.engine.check import GradientCheck, Sampling
 from backwire_server.engine.model import Model, Pass
 from backwire_server.engine.precision import needs_scale
-from backwire_server.engine.profile import Profile, profile
+from backwire_server.engine.profile import Profile
 from backwire_server.sessions.accumulator import Accumulator, ContributionsMissing, check_weight
 from backwire_server.sessions.answering import check_answer
 from backwire_server.sessions.budget import Account
@@ -34,6 +34,7 @@ from backwire_server.sessions.calls import (
     TrainResult,
     ZeroCall,
 )
+from backwire_server.sessions.computing import Computing
 from backwire_server.sessions.errors import (
     InvalidRequest,
     NoGradients,
@@ -41,18 +42,15 @@ from backwire_server.sessions.errors import (
     NoOptimizer,
     StepMismatch,
 )
-from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.imaging import state_of
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import ParameterStore, checked_names
 from backwire_server.sessions.passes import Origin, PassTable, check_age
 from backwire_server.sessions.scaling import LossScale, factor_of, is_skipped
 from backwire_server.sessions.scope import CallStop
-from backwire_server.sessions.spec import SessionSpec, check_data_parallel
+from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import PassImage
-from backwire_server.sessions.team import Team, Whole
 from backwire_server.sessions.versions import Array, MemoryVersion, Versioned
-from backwire_server.sessions.working import Working
 
 Ready = Callable[[], None]
 Mutating = ForwardCall | BackwardCall | StepOptions | TrainCall | SetCall | ZeroCall | LeaseCall | BranchCall
@@ -98,15 +96,9 @@ class Trainer:
         self.accumulator = Accumulator(self.parameters.layout)
         self.graph = spec.graph
         self._optimizer = spec.optimizer
-        self._seed = spec.seed
         self._max_staleness = spec.max_staleness
-        self._data_parallel = spec.data_parallel
-        self._helped = spec.executor is Executor.NUMPY
-        self._team: Team | None = None
         self._model = model
-        self._limits = limits
-        model.compile_seconds = limits.max_compile_time
-        self._account = account
+        self._computing = Computing(spec, model, limits, account)
         self.layout = self.parameters.layout
         self._state_bytes = spec.state_bytes
         if memory is None:
@@ -117,8 +109,7 @@ class Trainer:
     @property
     def nbytes(self) -> int:
         """The bytes that the state and the live passes hold."""
-        parts = self._team.nbytes if self._team else 0
-        return self._state_bytes + parts + self.passes.nbytes(self.parameters.buffers)
+        return self._state_bytes + self._computing.nbytes + self.passes.nbytes(self.parameters.buffers)
 
     def perform(self, call: Mutating, ready: Ready, stop: CallStop = NEVER) -> Any:
         """Does what a mutating call of any kind asks for that changes the state, and returns its answer."""
@@ -142,8 +133,7 @@ class Trainer:
         self.passes.check_name(call.forward_id)
         found = self._forward(call, stop, training=True)
         nbytes = found.nbytes
-        self.passes.check_size(nbytes)
-        self._account.reserve(nbytes)
+        self._reserve_pass(nbytes)
         ready()
         name = call.forward_id or self.passes.fresh_name(self.forwards)
         origin = Origin(call, self.forwards, self.step, self.parameters.arrays)
@@ -159,11 +149,11 @@ class Trainer:
         if not call.output_gradients:
             self._require_loss("give output_gradients")
         room = self.accumulator.room(call.weight)
-        with self._working(stop) as admit:
+        with self._computing.working(stop) as admit:
             scale = factor_of(self.scaling)
             found = self._model.backward(kept.value, call.output_gradients, call.wrt, room, stop, admit, scale)
         gradients = {name: kept.version.detached(array) for name, array in found.inputs.items()}
-        check_answer(gradients, self._limits, chunked=call.chunked)
+        check_answer(gradients, self._computing.limits, chunked=call.chunked)
         self.accumulator.check(call.weight)
         ready()
         self.accumulator.add(found.parameters, call.weight)
@@ -183,7 +173,8 @@ class Trainer:
         self._check_step(call.options)
         self._require_loss("train it by Forward, Backward with output_gradients, and Step")
         check_weight(call.weight)
-        found = self._in_parts(call, stop) or self._at_once(call, stop)
+        room, scale = self.accumulator.room(call.weight), factor_of(self.scaling)
+        found = self._computing.gradients(call, self.parameters, self.forwards, room, scale, stop, self._reserve_pass)
         with self.accumulator.tentative():
             self.accumulator.add(found.gradients, call.weight)
             result = self._apply(call.options, ready)
@@ -202,16 +193,15 @@ class Trainer:
         """Makes a pass again, which keeps its name; `parameters` are those that it was made with."""
         call = image.call
         found = self._model.forward(
-            call.inputs, parameters.arrays, training=True, outputs=call.outputs, key=(self._seed, image.number)
+            call.inputs, parameters.arrays, training=True, outputs=call.outputs, key=self._computing.key(image.number)
         )
         origin = Origin(call, image.number, image.step, parameters.arrays)
         self.passes.add(image.name, found, origin, parameters, found.nbytes)
 
     def held_to(self, limits: Limits, account: Account) -> None:
         """Replaces what limits it and who pays for its memory; passes that are too many now are dropped."""
-        self._limits = self.passes.limits = limits
-        self._model.compile_seconds = limits.max_compile_time
-        self._account = account
+        self.passes.limits = limits
+        self._computing.hold_to(limits, account)
         self.passes.enforce(self.parameters.buffers)
 
     def averages(self) -> Mapping[str, Array]:
@@ -237,26 +227,12 @@ class Trainer:
             )
         names = checked_names(call.names, self.layout.slots, "trainable parameter")
         sampling = Sampling(names, call.max_elements or CHECKED_ELEMENTS, call.seed)
-        with self._working(stop) as admit:
-            return check_gradients(
-                self.graph,
-                call.inputs,
-                self.parameters.arrays,
-                sampling,
-                key=(self._seed, self.forwards),
-                ready=ready,
-                reserve=self._account.reserve,
-                stop=stop,
-                admit=admit,
-                compile_seconds=self._limits.max_compile_time,
-                make=type(self._model),
-            )
+        values = self.parameters.arrays
+        return self._computing.check_gradients(call.inputs, values, sampling, self.forwards, ready, stop)
 
     def profile(self, inputs: Mapping[str, Array], passes: int, stop: CallStop = NEVER) -> Profile:
         """Measures so many passes, each as the next one in training would be."""
-        key, values, reserve = (self._seed, self.forwards), self.parameters.arrays, self._account.reserve
-        with self._working(stop) as admit:
-            return profile(self._model, inputs, values, passes, key=key, reserve=reserve, stop=stop, admit=admit)
+        return self._computing.profile(inputs, self.parameters.arrays, self.forwards, passes, stop)
 
     def zero_gradients(self, _: ZeroCall, ready: Ready) -> CountResult:
         """Discards the accumulated gradients and returns how many contributions they had."""
@@ -292,50 +268,11 @@ class Trainer:
         return replace(result, digest=state_of(self).digest()) if options.digest else result
 
     def _forward(self, call: ForwardCall, stop: CallStop, *, training: bool) -> Pass:
-        with self._working(stop) as admit:
-            found = self._model.forward(
-                call.inputs,
-                self.parameters.arrays,
-                training=training,
-                outputs=call.outputs,
-                key=(self._seed, self.forwards),
-                stop=stop,
-                admit=admit,
-            )
-        check_answer(found.outputs, self._limits, chunked=call.chunked)
-        return found
+        return self._computing.forward(call, self.parameters.arrays, self.forwards, stop, training=training)
 
-    def _at_once(self, call: TrainCall, stop: CallStop) -> Whole:
-        found = self._forward(ForwardCall(call.inputs, call.outputs, chunked=call.chunked), stop, training=True)
-        nbytes = found.nbytes
+    def _reserve_pass(self, nbytes: int) -> None:
         self.passes.check_size(nbytes)
-        self._account.reserve(nbytes)
-        room = self.accumulator.room(call.weight)
-        with self._working(stop) as admit:
-            scale = factor_of(self.scaling)
-            gradients = self._model.backward(found, into=room, stop=stop, admit=admit, scale=scale).parameters
-        assert found.loss is not None
-        return Whole(found.loss, found.outputs, gradients, found.updates)
-
-    def _in_parts(self, call: TrainCall, stop: CallStop) -> Whole | None:
-        """Returns what the batch gives when it is computed in parts; None where it has only one."""
-        most = check_data_parallel(call.data_parallel) or self._data_parallel
-        if most <= 1:
-            return None
-        self._team = self._team or Team(self.graph, helped=self._helped)
-        stopping = self._model.compiling(stop)
-        batch = self._team.cut(call.inputs, call.outputs, most, (self._seed, self.forwards), stopping)
-        if len(batch.parts) == 1:
-            return None
-        batch = replace(batch, scale=factor_of(self.scaling))
-        room = self.accumulator.room(call.weight)
-        with self._working(stop) as working:
-            found = self._team.compute(batch, self._model, self.parameters, room, working, stop, self._account.reserve)
-        check_answer(found.outputs, self._limits, chunked=call.chunked)
-        return found
-
-    def _working(self, stop: CallStop) -> Working:
-        return Working(self._limits, self._account, stop)
+        self._computing.account.reserve(nbytes)
 
     def _finish_passes(self, count: int, updates: Mapping[str, Array]) -> None:
         """Counts passes made in training, and gives the frozen parameters that they update their next values."""
@@ -359,9 +296,9 @@ class Trainer:
         doomed = self.passes.surplus(self.parameters.staying(changing))
         current, memory = self.parameters.current, self.memory.current
         if current.holders > self.passes.holders(doomed, current):
-            self._account.reserve(current.nbytes)
+            self._computing.account.reserve(current.nbytes)
         if memory.holders:
-            self._account.reserve(memory.nbytes)
+            self._computing.account.reserve(memory.nbytes)
         return doomed
 
     def _check_step(self, options: StepOptions) -> optim.Optimizer:
