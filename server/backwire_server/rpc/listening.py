@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,27 @@ def bind(server: Any, listen: str, credentials: grpc.ServerCredentials | None = 
     local = listen.startswith("unix:")
     if local:
         _check_free(socket_path(listen))
-    mask = os.umask(0o177)  # only this user may open a socket in the file system
     try:
-        if credentials is None or local:
+        if local:
+            with _private():
+                port = server.add_insecure_port(listen)
+        elif credentials is None:
             port = server.add_insecure_port(listen)
         else:
             port = server.add_secure_port(listen, credentials)
     except RuntimeError as error:
         raise OSError(f"cannot listen on {listen}: {error}; choose another address") from None
+    return listen if local else f"{listen.rpartition(':')[0]}:{port}"
+
+
+@contextlib.contextmanager
+def _private() -> Iterator[None]:
+    """Lets only this user open what is made in the file system meanwhile, by any thread."""
+    mask = os.umask(0o177)
+    try:
+        yield
     finally:
         os.umask(mask)
-    return listen if local else f"{listen.rpartition(':')[0]}:{port}"
 
 
 def credentials_of(access: Access) -> grpc.ServerCredentials | None:
