@@ -2,15 +2,14 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 pytest.importorskip("ray")
 
-from ray.exceptions import ActorDiedError
-
-from backwire_server.cluster import actors, controller, serve
+from backwire_server.cluster import actors, controller
 from backwire_server.cluster.controller import Controller
 from backwire_server.cluster.load import Load
 from backwire_server.cluster.placing import Policy
@@ -97,6 +96,37 @@ def test_workers_stay_for_a_gateway_that_comes_when_the_last_has_left(watching: 
     assert ray.killed == []
 
 
+def test_workers_end_with_the_last_gateway_though_another_has_ended_by_itself_just_before(
+    watching: Controller, ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "GATEWAY_SECONDS", 0.2)
+    ray.may_tell.set()
+    ray.may_end.set()
+    watching.join("killed", SETTINGS)
+    watching.join("a", SETTINGS)
+    assert watching.leave("a")
+    assert watching.end()
+    assert ray.killed == [Actor]
+
+
+def test_a_gateway_that_leaves_another_behind_is_told_so_as_soon_as_that_one_asks(watching: Controller) -> None:
+    watching.join("a", SETTINGS)
+    watching.join("b", SETTINGS)
+    asking = threading.Timer(0.1, watching.join, ("b", SETTINGS))
+    asking.start()
+    assert not watching.leave("a")
+    asking.join()
+    assert watching.leave("b")
+
+
+def test_of_gateways_that_leave_at_once_one_is_the_last(watching: Controller) -> None:
+    names = "abcd"
+    for name in names:
+        watching.join(name, SETTINGS)
+    with ThreadPoolExecutor(len(names)) as pool:
+        assert sorted(pool.map(watching.leave, names)) == [False, False, False, True]
+
+
 def test_a_gateway_that_comes_while_the_workers_end_is_told_to_come_again(watching: Controller, ray: Ray) -> None:
     ray.may_tell.set()
     ending = threading.Thread(target=watching.end)
@@ -126,16 +156,3 @@ def test_a_worker_that_was_about_to_end_is_ended_by_the_next_controller(watching
     watching.leave("a")
     assert watching.end()
     assert ray.killed[0] is Actor
-
-
-def test_a_gateway_that_finds_a_controller_which_was_just_ended_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def join(*_: Any, **__: Any) -> str:
-        raise ActorDiedError
-
-    ended = type("Ended", (), {"join": type("Join", (), {"remote": staticmethod(lambda *_: "")})})
-    monkeypatch.setattr(actors, "controller", lambda *_: ended)
-    monkeypatch.setattr(serve, "ray", type("Ray", (), {"get": staticmethod(join)}))
-    with pytest.raises(OSError, match="start this gateway again"):
-        serve.Membership(SETTINGS, POLICY)

@@ -33,7 +33,7 @@ FIRST_SECONDS = 2 * ANSWER_SECONDS
 """How long a gateway waits until a controller that is new has asked the workers."""
 
 GATEWAY_SECONDS = 10.0
-"""After how long a gateway that asks no more counts as gone."""
+"""After how long a gateway that asks no more counts as gone, when another ends."""
 
 PAUSE_SECONDS = 5.0
 """How long no worker is started after one could not be made."""
@@ -53,7 +53,7 @@ class Controller:
         self._policy = policy
         self._scaler = Scaler(policy)
         self._roster = Roster(actors.workers())
-        self._mutex = threading.Lock()
+        self._signs = threading.Condition()
         self._gateways: dict[str, float] = {}
         self._problem = ""
         self._pause_until = self._rest_until = 0.0
@@ -66,10 +66,10 @@ class Controller:
         """Notes a gateway; returns why it cannot be one, if that is so."""
         if settings != self._settings:
             return "the cluster has workers with other settings; give this gateway the same, or end the others first"
-        with self._mutex:
+        with self._signs:
             if self._ending.is_set():
                 return "the workers end, as the last gateway did; start this one again in a moment"
-            self._gateways[gateway] = time.monotonic()
+            self._note(gateway)
         return ""
 
     def view(self, gateway: str) -> tuple[list[Load], str]:
@@ -79,15 +79,25 @@ class Controller:
         that is not told counts as gone, and its calls in progress end.
         """
         self._looked.wait(FIRST_SECONDS)
-        with self._mutex:
-            self._gateways[gateway] = time.monotonic()
+        with self._signs:
+            self._note(gateway)
         return self._roster.known(time.monotonic() - QUIET_SECONDS), self._problem
 
     def leave(self, gateway: str) -> bool:
-        """Notes that a gateway ends, and tells whether it was the last."""
-        with self._mutex:
+        """Notes that a gateway ends, and tells whether it was the last.
+
+        Waits for a sign of the others, if there were any: those that give none for GATEWAY_SECONDS are gone.
+        """
+        with self._signs:
             self._gateways.pop(gateway, None)
-            return self._alone
+            self._signs.notify_all()
+            others = dict(self._gateways)
+            if others:
+                patience = max(others.values()) + GATEWAY_SECONDS - time.monotonic()
+                if self._signs.wait_for(lambda: self._gateways != others, patience):
+                    return False
+            self._gateways.clear()
+            return True
 
     def metrics(self) -> dict[str, str]:
         """Returns the figures of each worker by its name; none of a mute one."""
@@ -97,8 +107,8 @@ class Controller:
 
     def end(self) -> bool:
         """Ends all workers in good order, and returns True; False where a gateway has come since the last one left."""
-        with self._mutex:
-            if not self._alone:
+        with self._signs:
+            if self._gateways:
                 return False
             self._ending.set()
         self._thread.join()
@@ -108,11 +118,9 @@ class Controller:
             thread.join()
         return True
 
-    @property
-    def _alone(self) -> bool:
-        """Whether no gateway has asked lately."""
-        recent = time.monotonic() - GATEWAY_SECONDS
-        return all(heard < recent for heard in self._gateways.values())
+    def _note(self, gateway: str) -> None:
+        self._gateways[gateway] = time.monotonic()
+        self._signs.notify_all()
 
     def _watch(self) -> None:
         while not self._ending.is_set():

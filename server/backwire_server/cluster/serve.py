@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import RayError
 
 from backwire_server.cluster import actors
+from backwire_server.cluster.controller import GATEWAY_SECONDS
 from backwire_server.cluster.gateway import Gateway
 from backwire_server.cluster.load import Load
 from backwire_server.cluster.placing import Policy
@@ -85,14 +86,14 @@ class Membership:
     def leave(self, grace: float) -> None:
         """Ends the workers in good order, where no other gateway is there any more."""
         try:
-            last = self._ask("leave", self._name)
+            last = self._ask("leave", self._name, within=GATEWAY_SECONDS + ANSWER_SECONDS)
             if last and ray.get(self._controller.end.remote(), timeout=grace + END_SECONDS):
                 ray.kill(self._controller)
         except (RayError, TimeoutError) as error:
             _LOG.warning("the workers go on: %s", error)
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
-        return ray.get(getattr(self._controller, method).remote(*arguments), timeout=ANSWER_SECONDS)
+    def _ask(self, method: str, *arguments: Any, within: float = ANSWER_SECONDS) -> Any:
+        return ray.get(getattr(self._controller, method).remote(*arguments), timeout=within)
 
 
 async def _serve(
@@ -130,7 +131,7 @@ async def _first(gateway: Gateway, membership: Membership, ending: asyncio.Event
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(START_SECONDS):
             while not ending.is_set():
-                loads, told = await asyncio.to_thread(membership.view)
+                loads, told = await _view(membership)
                 if any(load.takes_calls for load in loads):
                     gateway.update(loads)
                     return
@@ -139,6 +140,18 @@ async def _first(gateway: Gateway, membership: Membership, ending: asyncio.Event
                 await asyncio.sleep(0.2)
             return
     raise OSError(f"no worker served within {START_SECONDS:g} s: {problem}")
+
+
+async def _view(membership: Membership) -> tuple[list[Load], str]:
+    """Returns what `Membership.view` does, nothing when there is no answer in time; raises OSError."""
+    try:
+        return await asyncio.to_thread(membership.view)
+    except TimeoutError:
+        return [], ""
+    except RayError as error:
+        raise OSError(
+            f"Ray lost the controller of the workers before one served: {error}; start this gateway again"
+        ) from None
 
 
 async def _watch(gateway: Gateway, membership: Membership) -> None:
