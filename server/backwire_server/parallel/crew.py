@@ -1,32 +1,39 @@
 """The helpers of this process: started when there is something for them to do, replaced when they end.
 
 What is computed does not depend on them: a part that no helper has computed, because there was none, or it was not
-ready yet or was killed, is computed here.
+ready yet or was killed, is computed here. The same holds of other nodes, which get what no helper here is free for.
 """
 
 import logging
 import os
-import selectors
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from backwire_server.engine.stopping import Stop
 from backwire_server.parallel.member import Member
+from backwire_server.parallel.shift import Local, Remote, Shift
 from backwire_server.parallel.task import Result, Work
-
-WAIT_SECONDS = 0.05
-"""After how long a call that waits for helpers looks whether it is to stop."""
 
 RESTART_SECONDS = 5.0
 """How long no helper is started after one that ended before it was ready."""
 
 _LOG = logging.getLogger("backwire.parallel")
 
-Local = Callable[[int], Result]
-"""Computes the part of a number in this process."""
+
+class Elsewhere(Protocol):
+    """The other nodes. May be used by several threads at once."""
+
+    def lend(self, count: int) -> list[Remote]:
+        """Returns at most so many, for whoever is alone with them until they are taken back."""
+
+    def take_back(self, remotes: list[Remote]) -> None:
+        """Takes back what was lent and has not ended."""
+
+    def close(self) -> None:
+        """Ends all connections."""
 
 
 class Crew:
@@ -34,12 +41,16 @@ class Crew:
 
     Attributes:
         most: The most helpers.
+        elsewhere: The other nodes that compute parts; None for none.
+        kept: How many parts the processes have computed that have the sessions.
         helped: How many parts helpers have computed.
+        sent: How many parts other nodes have computed.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, elsewhere: Elsewhere | None = None) -> None:
         self.most = most
-        self.helped = 0
+        self.elsewhere = elsewhere
+        self.kept = self.helped = self.sent = 0
         self._mutex = threading.Lock()
         self._idle: list[Member] = []
         self._lent = 0
@@ -56,20 +67,22 @@ class Crew:
 
         When it raises, helpers may go on to write where the parts have their gradients, until they are done.
         """
-        with self._helpers(work.count - 1) as members:
-            shift = _Shift(work, members, local, self._note_end)
+        with self._helpers(work.count - 1) as members, self._remotes(work, work.count - 1 - len(members)) as remotes:
+            shift = Shift(work, members, remotes, local, self._note_end)
             try:
                 while not shift.done:
                     if stop.wanted:
                         stop.heed()
                     shift.go_on()
             finally:
-                self.helped += shift.helped
+                self._count(shift)
                 shift.abandon()
         return [result for _, result in sorted(shift.results.items())]
 
     def close(self) -> None:
-        """Ends the helpers that compute for nobody."""
+        """Ends the helpers that compute for nobody, and the connections to other nodes."""
+        if self.elsewhere is not None:
+            self.elsewhere.close()
         with self._mutex:
             ending, self._idle = self._idle, []
         for member in ending:
@@ -99,6 +112,23 @@ class Crew:
                 self._lent -= lent
                 self._idle += members
 
+    @contextmanager
+    def _remotes(self, work: Work, count: int) -> Iterator[list[Remote]]:
+        """Gives other nodes what helpers are too few for, where that is worth it, to be used as the helpers are."""
+        elsewhere = self.elsewhere if count > 0 and work.definition and work.pace.is_long else None
+        remotes = [] if elsewhere is None else elsewhere.lend(count)
+        try:
+            yield remotes
+        finally:
+            if elsewhere is not None:
+                elsewhere.take_back(remotes)
+
+    def _count(self, shift: Shift) -> None:
+        with self._mutex:
+            self.kept += shift.kept
+            self.helped += shift.helped
+            self.sent += shift.sent
+
     def _may_start(self) -> bool:
         return time.monotonic() >= self._not_before
 
@@ -110,72 +140,3 @@ class Crew:
 
 CREW = Crew(max(0, len(os.sched_getaffinity(0)) - 1))
 """That of this process, which has the other processors to itself as far as it knows."""
-
-
-class _Shift:
-    """The parts of one batch, on their way."""
-
-    def __init__(self, work: Work, members: list[Member], local: Local, lost: Callable[[Member], None]) -> None:
-        """Removes those from `members` that end, and tells `lost` of them."""
-        self.results: dict[int, Result] = {}
-        self.helped = 0
-        self._work, self._members, self._local, self._lost = work, members, local, lost
-        self._waiting = deque(range(work.count))
-        self._refused: list[int] = []
-
-    @property
-    def done(self) -> bool:
-        """Whether all results are there."""
-        return len(self.results) == self._work.count
-
-    def go_on(self) -> None:
-        """Gives parts to helpers that wait for some, from the last on, and computes the first, or waits for theirs."""
-        for member in list(self._members):
-            if self._waiting and not member.busy:
-                self._give(member, self._waiting.pop())
-        place = self._refused.pop() if self._refused else self._waiting.popleft() if self._waiting else None
-        if place is not None:
-            self.results[place] = self._local(place)
-        self._hear(WAIT_SECONDS if place is None else 0.0)
-
-    def abandon(self) -> None:
-        """Waits for no helper any more."""
-        for member in self._members:
-            member.place = None
-
-    def _give(self, member: Member, place: int) -> None:
-        try:
-            member.give(self._work, place)
-        except OSError:
-            self._lose(member)
-            self._waiting.append(place)
-
-    def _hear(self, seconds: float) -> None:
-        """Takes the answers that have come, or come within so many seconds."""
-        with selectors.DefaultSelector() as selector:
-            for member in self._members:
-                if member.busy:
-                    selector.register(member.connection, selectors.EVENT_READ, member)
-            heard = [key.data for key, _ in selector.select(seconds)]
-        for member in heard:
-            place, ready = member.place, member.ready
-            try:
-                result = member.answer()
-            except (OSError, EOFError):
-                self._lose(member)
-                continue
-            if place is None or not ready:
-                continue  # it is ready now, or done with what nobody waits for
-            if result is None:
-                self._refused.append(place)
-            else:
-                self.results[place] = result
-                self.helped += 1
-
-    def _lose(self, member: Member) -> None:
-        """Parts with a helper that has ended; what it was to compute waits again."""
-        if member.place is not None:
-            self._waiting.append(member.place)
-        self._members.remove(member)
-        self._lost(member)
-        member.end()

@@ -32,12 +32,14 @@ class Segment:
         number: What tells it from all others of the process that made it.
         nbytes: How many bytes it has.
         descriptor: What to give to another process.
+        edition: How often its content was about to change, as far as whoever writes to it says so.
     """
 
     def __init__(self, nbytes: int, number: int | None = None, descriptor: int | None = None) -> None:
         """Makes new memory, or maps that of a number and a descriptor, which it takes over; raises OSError."""
         self.number = next(_NUMBERS) if number is None else number
         self.nbytes = max(nbytes, 1)
+        self.edition = 0
         self.descriptor = os.memfd_create("backwire", os.MFD_CLOEXEC) if descriptor is None else descriptor
         try:
             if descriptor is None:
@@ -51,6 +53,10 @@ class Segment:
     def __del__(self) -> None:
         if hasattr(self, "_map"):
             os.close(self.descriptor)
+
+    def content(self, nbytes: int | None = None) -> memoryview:
+        """Returns the first so many bytes, or all, which can be written to."""
+        return memoryview(self._map)[: self.nbytes if nbytes is None else nbytes]
 
     def array(self, kind: Kind, offset: int) -> Array:
         """Returns the array that begins at an offset, in C order."""

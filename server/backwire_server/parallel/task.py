@@ -10,15 +10,23 @@ import socket
 import struct
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from types import MappingProxyType
 from typing import Any
 
 from backwire_server.engine.graph import Array, Graph
+from backwire_server.parallel.pace import Pace
 from backwire_server.parallel.segment import Kind, Segment
 
 _HEAD = struct.Struct("<QQ")
 _MOST_DESCRIPTORS = 16
+_NUMBERS = count()
+
+
+def fresh_number() -> int:
+    """Returns what stands for a graph among those that this process has parts computed of."""
+    return next(_NUMBERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +65,16 @@ class Places:
 class Work:
     """A batch of so many parts; `placed` puts what one needs into segments, for helpers, and tells where.
 
-    `model` stands for the graph, in all batches of a session.
+    `model` stands for the graph, in all batches of a session; see `fresh_number`. `definition` tells other nodes of the
+    graph, in the form of whoever made it; without one, they compute nothing. `pace` is that of all batches, too.
     """
 
     model: int
     graph: Graph
     count: int
     placed: Callable[[int], tuple[Part, Places]]
+    definition: bytes = b""
+    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True, slots=True)

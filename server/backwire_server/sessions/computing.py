@@ -31,6 +31,7 @@ class Computing:
 
     def __init__(self, spec: SessionSpec, model: Model, limits: Limits, account: Account) -> None:
         self._graph = spec.graph
+        self._definition = spec.outline
         self._seed = spec.seed
         self._data_parallel = spec.data_parallel
         self._helped = spec.executor is Executor.NUMPY
@@ -159,7 +160,7 @@ class Computing:
         most = self.parts(call.data_parallel)
         if most <= 1:
             return None
-        self._team = self._team or Team(self._graph, helped=self._helped)
+        self._team = self._team or Team(self._graph, self._definition, helped=self._helped)
         batch = self._team.cut(call.inputs, call.outputs, most, self.key(number), self._model.compiling(stop))
         if len(batch.parts) == 1:
             return None

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count
 
 import numpy as np
 
@@ -14,9 +13,10 @@ from backwire_server.engine.model import Model
 from backwire_server.engine.stopping import NEVER, Stop
 from backwire_server.parallel import crew, part
 from backwire_server.parallel.crew import Crew
+from backwire_server.parallel.pace import Pace
 from backwire_server.parallel.segment import Kind, Segment, packed_bytes, vector_kinds
 from backwire_server.parallel.split import Split, joined, weighted_mean
-from backwire_server.parallel.task import Part, Places, Result, Work
+from backwire_server.parallel.task import Part, Places, Result, Work, fresh_number
 from backwire_server.sessions.errors import OutOfMemory
 from backwire_server.sessions.parameters import ParameterStore
 from backwire_server.sessions.scope import CallStop
@@ -26,8 +26,6 @@ BLOCK = 32_768
 """The elements of a gradient that are summed at a time, so that they stay in the cache."""
 
 ALONE = Crew(0)
-
-_NUMBERS = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +61,18 @@ class Team:
     Keeps memory between batches: for the gradients of all parts but the first, and for what helpers read.
     """
 
-    def __init__(self, graph: Graph, *, helped: bool = True) -> None:
-        """Has helpers compute, too, unless it is told not to: they have numpy's kernels alone."""
+    def __init__(self, graph: Graph, definition: bytes = b"", *, helped: bool = True) -> None:
+        """Has helpers compute, too, unless it is told not to: they have numpy's kernels alone.
+
+        `definition` is for those on other nodes; see Work.
+        """
         self._helped = helped
+        self._definition = definition
+        self._pace = Pace()
         self._split = Split(graph)
         self._graph = graph
         self._inputs = {item.name: item for item in graph.inputs}
-        self._number = next(_NUMBERS)
+        self._number = fresh_number()
         self._layout = part.layout_of(graph)
         self._gradients: list[tuple[Segment, Mapping[str, Array]]] = []
         self._given: list[Segment] = []
@@ -110,7 +113,7 @@ class Team:
         self._make_room(len(batch.parts), reserve)
         first = room or self._layout.views(self._layout.zeros())
         into = [first, *(arrays for _, arrays in self._gradients)]
-        share = partial(_all_parts, working, sum(batch.sizes) / batch.sizes[0])
+        share = partial(_all_parts, working, sum(batch.sizes) / batch.sizes[0], self._pace)
 
         def local(place: int) -> Result:
             admit = share if place == 0 else _admitted
@@ -120,7 +123,7 @@ class Team:
         placed = partial(self._placed, batch, store, reserve)
         try:
             results = (crew.CREW if self._helped else ALONE).compute(
-                Work(self._number, self._graph, len(batch.parts), placed), local, stop
+                Work(self._number, self._graph, len(batch.parts), placed, self._definition, self._pace), local, stop
             )
         except BaseException:
             self._gradients, self._given = [], []  # helpers may still write there
@@ -195,8 +198,9 @@ def _part(batch: Batch, place: int) -> Part:
     return Part(kinds, batch.outputs, (seed, number + place), float(batch.sizes[place]), batch.scale)
 
 
-def _all_parts(working: Working, times: float, cost: Cost) -> None:
-    """Admits all parts of a batch, the first of which, the largest, takes this."""
+def _all_parts(working: Working, times: float, pace: Pace, cost: Cost) -> None:
+    """Admits all parts of a batch, the first of which, the largest, takes this; has `pace` know what that is."""
+    pace.nbytes = cost.nbytes
     working(replace(cost, flops=round(cost.flops * times), nbytes=round(cost.nbytes * times)))
 
 

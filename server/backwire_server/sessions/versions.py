@@ -135,6 +135,11 @@ class SharedVersion(Version):
         super().__init__(layout, vectors)
         self.segment = segment
 
+    def own(self) -> None:
+        """As that of a Version; other nodes have an older edition then."""
+        super().own()
+        self.segment.edition += 1
+
     def copy(self) -> "SharedVersion":
         """Returns the same values in a segment of their own, which nobody holds."""
         return self.shared()
