@@ -120,7 +120,7 @@ class Cluster:
     Attributes:
         ray: The cluster: `auto`, `local`, or the `HOST:PORT` of its head; None for a server without Ray.
         min_workers: The fewest workers.
-        max_workers: The most workers; None for as many as the nodes have cores for.
+        max_workers: The most workers; None for as many as the nodes have room for.
         worker_cpus: The cores that are set aside for each.
         worker_gpus: The GPUs that are set aside for each.
         worker_memory: The bytes of memory that are set aside for each, and that its sessions may hold; None for none.

@@ -178,7 +178,7 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
             read_count,
             "N",
             "the most workers that Ray runs",
-            unset="as many as the nodes have cores for",
+            unset="as many as the nodes have cores, GPUs and memory for",
         ),
         Option("worker_cpus", read_count, "N", "the cores that Ray sets aside for each worker"),
         Option("worker_gpus", read_count_from_zero, "N", "the GPUs that Ray sets aside for each worker"),

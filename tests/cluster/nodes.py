@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,8 +19,12 @@ from tests.e2e.conftest import PACKAGES, ROOT
 ATTEMPTS = 5
 """How often a node is tried to be started: Ray gives its agents 15 s for it, which a busy machine may take."""
 
+RESOURCES = {"num_cpus": 1, "memory": 1 << 30}
+"""What a node has: room for one worker."""
+
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # it would leave a token in the home directory
+    "JAX_PLATFORMS": "cpu",  # the GPUs of these nodes are not there
     "RAY_enable_worker_prestart": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
@@ -60,9 +64,13 @@ class Nodes:
         """Has all processes of the node end that an actor is on, which is not the head."""
         self._ask("lose", actor)
 
-    def add(self) -> None:
-        """Adds a node."""
-        self._ask("add")
+    def add(self, **resources: int) -> None:
+        """Adds a node, with these resources instead of those of the others, by the names that Ray's tool has."""
+        self._ask("add", resources)
+
+    def variable(self, actor: str, name: str) -> str:
+        """Returns a variable of the environment of an actor."""
+        return str(self._ask("variable", actor, name))
 
     def close(self) -> None:
         """Ends all."""
@@ -72,7 +80,7 @@ class Nodes:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
-    def _ask(self, *command: str) -> Any:
+    def _ask(self, *command: Any) -> Any:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
@@ -127,8 +135,12 @@ class _Cluster:
         with contextlib.suppress(ProcessLookupError):  # else it goes on for a moment without its node
             os.kill(pid, signal.SIGKILL)
 
-    def add(self) -> None:
-        self._add()
+    def add(self, resources: dict[str, int]) -> None:
+        self._add(**resources)
+
+    def variable(self, actor: str, name: str) -> str:
+        found: str = self._within(actor, lambda _: os.environ[name])
+        return found
 
     def close(self) -> None:
         self._ray.shutdown()
@@ -142,13 +154,17 @@ class _Cluster:
 
             return os.getpid(), ray.get_runtime_context().get_node_id()
 
-        found: tuple[int, str] = self._ray.get(self._ray.get_actor(actor).__ray_call__.remote(where), timeout=60)
+        found: tuple[int, str] = self._within(actor, where)
         return found
 
+    def _within(self, actor: str, function: Callable[[Any], Any]) -> Any:
+        return self._ray.get(self._ray.get_actor(actor).__ray_call__.remote(function), timeout=60)
+
     def _add(self, **options: Any) -> None:
+        options = RESOURCES | options
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                self._tool.add_node(num_cpus=1, dashboard_agent_listen_port=0, **options)
+                self._tool.add_node(dashboard_agent_listen_port=0, **options)
                 return
             except Exception as error:
                 sys.stderr.write(f"attempt {attempt} of {ATTEMPTS} to start a node: {error}\n")

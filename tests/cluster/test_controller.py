@@ -142,16 +142,14 @@ def test_a_controller_that_is_started_anew_tells_of_workers_once_it_has_asked_th
     watching: Controller, ray: Ray
 ) -> None:
     threading.Timer(0.2, ray.may_tell.set).start()
-    loads, _ = watching.view("a")
-    assert loads == [ray.load]
+    assert watching.view("a").loads == (ray.load,)
 
 
 def test_a_worker_that_was_about_to_end_is_ended_by_the_next_controller(watching: Controller, ray: Ray) -> None:
     ray.load = Load("w", "w:1", takes_calls=False)
     ray.may_tell.set()
     assert ray.ends.wait(WAIT)
-    loads, _ = watching.view("a")
-    assert loads == [ray.load]
+    assert watching.view("a").loads == (ray.load,)
     ray.may_end.set()
     watching.leave("a")
     assert watching.end()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backwire_server.cluster.load import Load, SessionLoad
-from backwire_server.cluster.placing import FULL, Policy, Scaler, for_new, free_name, to_drain, to_move
+from backwire_server.cluster.placing import FULL, Policy, Scaler, for_new, free_name, places, to_drain, to_move
 
 POLICY = Policy()
 ROOM = 1_000
@@ -136,3 +136,12 @@ def test_the_spread_that_is_let_be_is_the_policys() -> None:
 
 def test_a_new_worker_has_the_first_name_that_is_free() -> None:
     assert free_name("worker-", {"worker-0", "worker-2"}) == "worker-1"
+
+
+def test_there_are_as_many_places_as_each_node_has_of_all_that_a_worker_asks_for() -> None:
+    small, large = {"CPU": 3.0, "memory": 100.0}, {"CPU": 4.0, "GPU": 2.0, "memory": 350.0}
+    assert places([small, large], {"CPU": 1}) == 7
+    assert places([small, large], {"CPU": 2}) == 3, "two halves of nodes are none"
+    assert places([small, large], {"CPU": 1, "memory": 100}) == 4
+    assert places([small, large], {"CPU": 1, "GPU": 1}) == 2
+    assert places([small, large], {"CPU": 5}) == 0

@@ -65,3 +65,22 @@ def test_what_a_worker_tells_after_it_is_forgotten_is_not_heard(roster: Roster) 
     roster.forget("a")
     roster.hear({"a": A, "b": B}, 12.0)
     assert roster.loads == [B]
+
+
+def test_a_worker_is_absent_from_when_it_is_asked_first_until_it_tells_its_load(roster: Roster) -> None:
+    roster.add("c", "actor c")
+    assert roster.absent() == []
+    roster.hear({"a": A, "b": B}, 11.0)
+    roster.hear({"a": A, "b": OSError("it is started anew")}, 12.0)
+    assert (roster.absent(), roster.absent(11.5)) == (["b", "c"], ["c"])
+    roster.hear({"a": A, "b": B, "c": B}, 13.0)
+    assert roster.absent() == []
+
+
+def test_a_worker_that_was_absent_and_is_gone_is_so_no_more(roster: Roster) -> None:
+    roster.add("c", "actor c")
+    roster.hear({"a": A, "b": B}, 11.0)
+    roster.retire("c")
+    assert roster.absent() == ["c"]
+    roster.forget("c")
+    assert roster.absent() == []

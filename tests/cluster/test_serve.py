@@ -11,7 +11,7 @@ pytest.importorskip("ray")
 from ray.exceptions import ActorDiedError, GetTimeoutError
 
 from backwire_server.cluster import actors, serve
-from backwire_server.cluster.load import Load
+from backwire_server.cluster.load import Load, View
 from backwire_server.config import Cluster, Config, Keeping
 
 SETTINGS = Config(listen="127.0.0.1:0", keeping=Keeping(data_dir="/data"), cluster=Cluster(ray="auto"))
@@ -77,7 +77,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Callable[[Controller], list[str]]
 def test_a_gateway_whose_controller_is_lost_before_a_worker_serves_says_what_to_do_and_leaves(
     served: Callable[[Controller], list[str]],
 ) -> None:
-    controller = Controller(view=[([], ""), ActorDiedError()])
+    controller = Controller(view=[View(), ActorDiedError()])
     with pytest.raises(OSError, match=r"lost the controller.*start this gateway again"):
         served(controller)
     assert controller.asked == ["join", "view", "view", "leave"]
@@ -86,7 +86,7 @@ def test_a_gateway_whose_controller_is_lost_before_a_worker_serves_says_what_to_
 def test_a_gateway_asks_again_when_its_controller_does_not_answer_in_time(
     served: Callable[[Controller], list[str]],
 ) -> None:
-    controller = Controller(view=[GetTimeoutError(), ([Load("w", "127.0.0.1:1")], "")])
+    controller = Controller(view=[GetTimeoutError(), View((Load("w", "127.0.0.1:1"),))])
     (address,) = served(controller)
     assert address.startswith("127.0.0.1:")
 

@@ -13,7 +13,7 @@ import ray.util
 from backwire_server import machine
 from backwire_server.cluster import worker
 from backwire_server.cluster.worker import Worker
-from backwire_server.config import Config, Keeping
+from backwire_server.config import Cluster, Config, Keeping
 from backwire_server.machine import Tuning
 from backwire_server.rpc import logs, server
 
@@ -41,3 +41,29 @@ def test_a_worker_groups_sessions_where_it_is_to(tmp_path: Path, monkeypatch: py
     with ExitStack() as stack:
         worker._server(settings, stack)
     assert (told["grouped"], told["devices"]) == (True, 2)
+
+
+def test_the_sessions_of_a_worker_hold_no_more_memory_than_is_set_aside_for_it(tmp_path: Path) -> None:
+    settings = Config(keeping=Keeping(data_dir=str(tmp_path)), cluster=Cluster(ray="auto", worker_memory=1 << 24))
+    made = Worker(settings, "w")
+    assert made.load().most_bytes == 1 << 24
+    made.drain()
+
+
+@pytest.mark.parametrize(("found", "serves"), [(["cpu"], False), (["gpu"], False), (["gpu", "gpu"], True)])
+def test_a_worker_that_computes_by_jax_serves_where_that_finds_the_gpus_that_are_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: list[str], *, serves: bool
+) -> None:
+    jax = pytest.importorskip("jax")
+    monkeypatch.setattr(jax, "local_devices", lambda: [type("Device", (), {"platform": each}) for each in found])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    settings = Config(
+        keeping=Keeping(data_dir=str(tmp_path)),
+        tuning=Tuning(executor="jax"),
+        cluster=Cluster(ray="auto", worker_gpus=2),
+    )
+    if serves:
+        assert Worker(settings, "w").drain()
+    else:
+        with pytest.raises(OSError, match=r"2 GPUs .*CUDA_VISIBLE_DEVICES=4,5.*leave --worker-gpus out"):
+            Worker(settings, "w")

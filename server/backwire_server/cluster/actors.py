@@ -1,12 +1,11 @@
 """The actors of a cluster by their names, as Ray and its dashboard have them. Needs the extra `ray`."""
 
 import logging
-import math
 from typing import Any
 
 import ray
 
-from backwire_server.cluster.placing import Policy
+from backwire_server.cluster.placing import Policy, places
 from backwire_server.cluster.worker import Worker
 from backwire_server.config import Config
 
@@ -79,11 +78,15 @@ def controller(settings: Config, policy: Policy) -> Any:
 
 
 def room(settings: Config) -> int:
-    """Returns for how many workers the nodes have cores and GPUs."""
-    cluster, found = settings.cluster, ray.cluster_resources()
-    by_cores: int = math.floor(found.get("CPU", 0) / cluster.worker_cpus)
-    by_gpus: int = math.floor(found.get("GPU", 0) / cluster.worker_gpus) if cluster.worker_gpus else by_cores
-    return min(by_cores, by_gpus)
+    """Returns for how many workers the nodes have cores, GPUs and memory, in use or not."""
+    return places([node["Resources"] for node in ray.nodes() if node["Alive"]], asked(settings))
+
+
+def asked(settings: Config) -> dict[str, int]:
+    """Returns what a worker asks for, by Ray's names."""
+    cluster = settings.cluster
+    found = {"CPU": cluster.worker_cpus, "GPU": cluster.worker_gpus, "memory": cluster.worker_memory or 0}
+    return {name: amount for name, amount in found.items() if amount}
 
 
 def hosts() -> list[str]:

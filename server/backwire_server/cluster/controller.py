@@ -12,13 +12,16 @@ import ray
 from ray.exceptions import ActorDiedError, RayError
 
 from backwire_server.cluster import actors
-from backwire_server.cluster.load import Load
+from backwire_server.cluster.load import View
 from backwire_server.cluster.placing import Policy, Scaler, free_name, to_drain, to_move
 from backwire_server.cluster.roster import Roster
 from backwire_server.config import Config
 
 ANSWER_SECONDS = 2.0
 """How long a worker may take to tell its load."""
+
+LATE_SECONDS = 30.0
+"""How long a worker may take from when it is asked for until it serves, before that is told."""
 
 MUTE_SECONDS = 30.0
 """After how long a worker that told its load and tells it no more is ended, so that Ray starts it anew."""
@@ -55,7 +58,7 @@ class Controller:
         self._roster = Roster(actors.workers())
         self._signs = threading.Condition()
         self._gateways: dict[str, float] = {}
-        self._problem = ""
+        self._problem = self._waiting = ""
         self._pause_until = self._rest_until = 0.0
         self._ends: dict[str, threading.Thread] = {}
         self._looked, self._ending = threading.Event(), threading.Event()
@@ -72,8 +75,8 @@ class Controller:
             self._note(gateway)
         return ""
 
-    def view(self, gateway: str) -> tuple[list[Load], str]:
-        """Returns the workers that may have calls, without sessions, and what keeps others from being there.
+    def view(self, gateway: str) -> View:
+        """Returns the workers that may have calls, and what keeps others from being there.
 
         Notes that a gateway lives. Where this controller is new, the workers have been asked before it returns: one
         that is not told counts as gone, and its calls in progress end.
@@ -81,7 +84,7 @@ class Controller:
         self._looked.wait(FIRST_SECONDS)
         with self._signs:
             self._note(gateway)
-        return self._roster.known(time.monotonic() - QUIET_SECONDS), self._problem
+        return View(tuple(self._roster.known(time.monotonic() - QUIET_SECONDS)), self._problem, self._waiting)
 
     def leave(self, gateway: str) -> bool:
         """Notes that a gateway ends, and tells whether it was the last.
@@ -149,6 +152,20 @@ class Controller:
         for name, worker in self._roster.mute(now - MUTE_SECONDS).items():
             _LOG.error("%s is mute, and is started anew", name)
             ray.kill(worker, no_restart=False)
+        self._waiting = self._wait_of(now)
+
+    def _wait_of(self, now: float) -> str:
+        """Returns what those wait for that were asked for, once it is known or they are late."""
+        absent = [name for name in self._roster.absent() if name in self._roster.staying]
+        if not absent:
+            return ""
+        asked = ", ".join(f"{name} {amount:,}" for name, amount in actors.asked(self._settings).items())
+        told = f"no room is found for {', '.join(absent)}, each with {asked}"
+        if not actors.room(self._settings):
+            return f"{told}: no node has as much; add one that has, or ask for less"
+        if self._roster.absent(now - LATE_SECONDS):
+            return f"{told}: no node has as much free, or it is slow; see `ray status`"
+        return ""
 
     def _lose(self, name: str, error: Exception) -> None:
         self._problem = str(error)
@@ -191,7 +208,8 @@ class Controller:
     def _drain(self, name: str) -> None:
         worker = self._roster.actor(name)
         try:
-            ray.get(worker.drain.remote(), timeout=self._settings.grace + DRAIN_SECONDS)
+            if name not in self._roster.absent():  # else it has no sessions, and perhaps no process
+                ray.get(worker.drain.remote(), timeout=self._settings.grace + DRAIN_SECONDS)
         except (RayError, TimeoutError) as error:
             _LOG.warning("%s did not end in good order: %s", name, error)
         ray.kill(worker)

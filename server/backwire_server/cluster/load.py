@@ -1,4 +1,4 @@
-"""What the workers of a cluster have to do, as they tell it."""
+"""What the workers of a cluster have to do, as they tell it, and what gateways are told of it."""
 
 from dataclasses import dataclass
 
@@ -52,3 +52,18 @@ class Load:
     def pressure(self) -> float:
         """How full it is, by what it is fullest of: processors or memory."""
         return max(self.busy, self.memory)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The workers of a cluster as a gateway has them.
+
+    Attributes:
+        loads: Those that may have calls, without their sessions.
+        problem: Why a worker could not be made; empty once one serves.
+        waiting: What those wait for that were asked for and do not serve; empty where there are none.
+    """
+
+    loads: tuple[Load, ...] = ()
+    problem: str = ""
+    waiting: str = ""

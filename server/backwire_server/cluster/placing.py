@@ -1,6 +1,7 @@
 """Where sessions go, how many workers there should be, and which session moves: decisions, from loads alone."""
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -86,6 +87,11 @@ def _outcome(full: Load, empty: Load, session: SessionLoad) -> float:
         return max(full.pressure, 1.0)
     here = (full.nbytes - session.nbytes) / full.most_bytes
     return max(full.busy - session.busy, here, empty.busy + session.busy, there)
+
+
+def places(nodes: Iterable[Mapping[str, float]], asked: Mapping[str, float]) -> int:
+    """Returns for how many workers nodes have what each asks for; `nodes` tells how much each has of what."""
+    return sum(min(math.floor(node.get(name, 0) / amount) for name, amount in asked.items()) for node in nodes)
 
 
 def to_drain(loads: Collection[Load]) -> str:

@@ -1,5 +1,6 @@
 """The workers of a cluster as its controller knows them: what each told last, and which of them are about to end."""
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,6 +20,7 @@ class Roster:
         self._heard: dict[str, float] = {}
         self._ending: set[str] = set()
         self._silent: set[str] = set()
+        self._absent: dict[str, float] = {}
 
     @property
     def names(self) -> list[str]:
@@ -51,6 +53,14 @@ class Roster:
                 if name not in self._silent or self._heard[name] >= since
             ]
 
+    def absent(self, since: float = math.inf) -> list[str]:
+        """Returns those that were asked first by then, by the clock of `hear`, and have told nothing yet.
+
+        Those that have told their load once count again when they have ended by themselves, and are started anew.
+        """
+        with self._mutex:
+            return sorted(name for name, asked in self._absent.items() if asked <= since)
+
     def actor(self, name: str) -> Any:
         """Returns a worker; raises KeyError when there is none of this name any more."""
         with self._mutex:
@@ -71,10 +81,13 @@ class Roster:
                 if name not in self._workers or name in self._ending:
                     continue
                 if isinstance(load, Load):
+                    self._absent.pop(name, None)
                     self._loads[name], self._heard[name] = load, now
                 else:  # Ray starts it anew, and says so
                     self._silence(name)
             self._silent = self._loads.keys() - told.keys() - self._ending
+            for name in self._workers.keys() - self._loads.keys():
+                self._absent.setdefault(name, now)
 
     def mute(self, since: float) -> dict[str, Any]:
         """Returns those that told their load once but not since then, of whom nothing is known from now on."""
@@ -99,6 +112,7 @@ class Roster:
         with self._mutex:
             self._workers.pop(name, None)
             self._ending.discard(name)
+            self._absent.pop(name, None)
             self._silence(name)
 
     def _silence(self, name: str) -> None:

@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 from backwire_server.cluster import actors
 from backwire_server.cluster.controller import GATEWAY_SECONDS
 from backwire_server.cluster.gateway import Gateway
-from backwire_server.cluster.load import Load
+from backwire_server.cluster.load import View
 from backwire_server.cluster.placing import Policy
 from backwire_server.cluster.worker import settings_of
 from backwire_server.config import Config
@@ -70,9 +70,9 @@ class Membership:
         if problem:
             raise OSError(problem)
 
-    def view(self) -> tuple[list[Load], str]:
-        """Returns which workers have calls, and why there are no others; raises RayError, TimeoutError."""
-        found: tuple[list[Load], str] = self._ask("view", self._name)
+    def view(self) -> View:
+        """Returns the workers as the controller has them; raises RayError, TimeoutError."""
+        found: View = self._ask("view", self._name)
         return found
 
     def metrics(self) -> dict[str, str]:
@@ -127,27 +127,28 @@ async def _serve(
 
 async def _first(gateway: Gateway, membership: Membership, ending: asyncio.Event) -> None:
     """Waits for the first worker; raises OSError when none comes."""
-    problem = "Ray has no room for it, or its node is slow; see `ray status`"
+    told = ""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(START_SECONDS):
             while not ending.is_set():
-                loads, told = await _view(membership)
-                if any(load.takes_calls for load in loads):
-                    gateway.update(loads)
+                view = await _view(membership)
+                if any(load.takes_calls for load in view.loads):
+                    gateway.update(view.loads)
                     return
-                if told:
-                    raise OSError(f"a worker could not be started: {told}")
+                if view.problem:
+                    raise OSError(f"a worker could not be started: {view.problem}")
+                told = _tell(view.waiting, told)
                 await asyncio.sleep(0.2)
             return
-    raise OSError(f"no worker served within {START_SECONDS:g} s: {problem}")
+    raise OSError(f"no worker served within {START_SECONDS:g} s; {told or 'its node is slow, see `ray status`'}")
 
 
-async def _view(membership: Membership) -> tuple[list[Load], str]:
+async def _view(membership: Membership) -> View:
     """Returns what `Membership.view` does, nothing when there is no answer in time; raises OSError."""
     try:
         return await asyncio.to_thread(membership.view)
     except TimeoutError:
-        return [], ""
+        return View()
     except RayError as error:
         raise OSError(
             f"Ray lost the controller of the workers before one served: {error}; start this gateway again"
@@ -156,10 +157,19 @@ async def _view(membership: Membership) -> tuple[list[Load], str]:
 
 async def _watch(gateway: Gateway, membership: Membership) -> None:
     """Keeps the gateway to what the controller tells; while that is started anew, to what it told last."""
+    told = ""
     while True:
         await asyncio.sleep(0.5)
         try:
-            loads, _ = await asyncio.to_thread(membership.view)
-            gateway.update(loads)
+            view = await asyncio.to_thread(membership.view)
+            gateway.update(view.loads)
+            told = _tell(view.problem or view.waiting, told)
         except (RayError, TimeoutError, OSError) as error:
             _LOG.warning("the workers are not known anew: %s", error)
+
+
+def _tell(problem: str, told: str) -> str:
+    """Logs why there are fewer workers than there should be, if that is not what was told last; returns it."""
+    if problem and problem != told:
+        _LOG.warning("there are fewer workers than there should be: %s", problem)
+    return problem

@@ -53,8 +53,11 @@ class Worker:
         """Listens on a free port of its node's address; raises OSError, ConfigError."""
         import ray
 
+        gpus = settings.cluster.worker_gpus
         settings = settings_of(settings, name, ray.util.get_node_ip_address())
         machine.prepare(settings.tuning, os.environ)
+        if settings.tuning.executor == "jax":
+            _check_gpus(gpus)
         self._name = name
         self._grace = settings.grace
         self._mutex = threading.Lock()
@@ -120,6 +123,18 @@ class Worker:
             SessionLoad(each.session_id, each.nbytes, busy * work[each.session_id] / whole)
             for each in awake
             if each.session_id.startswith(DURABLE_PREFIX)
+        )
+
+
+def _check_gpus(count: int) -> None:
+    """Raises OSError where JAX finds fewer GPUs than Ray has set aside for this process: it would take processors."""
+    from backwire_server.xla.sharding import gpus
+
+    found, visible = gpus() if count else 0, os.getenv("CUDA_VISIBLE_DEVICES")
+    if found < count:
+        raise OSError(
+            f"Ray has set {count} GPUs aside for this worker (CUDA_VISIBLE_DEVICES={visible}), and JAX finds {found}; "
+            "install JAX for them on the nodes, such as by `pip install 'jax[cuda12]'`, or leave --worker-gpus out"
         )
 
 

@@ -26,6 +26,14 @@ class TooFewDevices(Exception):
         self.found = found
 
 
+def gpus() -> int:
+    """Returns how many GPUs JAX computes on in this process; 0 where it computes on processors or cannot start."""
+    try:
+        return sum(device.platform == "gpu" for device in jax.local_devices())
+    except RuntimeError:
+        return 0
+
+
 class Sharding:
     """How the values of a graph lie on devices: batches split along their first axis, all else on each of them.
 
