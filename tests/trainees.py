@@ -48,6 +48,12 @@ class Replica:
         self._process.end()
         self._process = None
 
+    @property
+    def log(self) -> str:
+        """What it has written to standard error since its last start."""
+        assert self._process is not None
+        return "".join(self._process.errors)
+
     def pause(self) -> None:
         """Has it do nothing, as a machine does that stalls; returns when it does."""
         assert self._process is not None

@@ -34,6 +34,7 @@ class Capacity:
         max_concurrent_lookups: The most calls in progress that compute nothing, such as GetSession.
         max_concurrent_computations: How many sessions compute at a time; None for as many as there are cores.
         max_helpers: The most processes that compute parts of batches for sessions; None for one less than cores.
+        peer_helpers: The most parts of batches that other servers which share the directory compute at a time.
         max_request_bytes: The most bytes of requests in progress.
         max_calls_per_second: The most calls, and requests on Pipelines, that begin in a second; None for no limit.
         max_connections: The most connections of clients to a process.
@@ -47,6 +48,7 @@ class Capacity:
     max_concurrent_lookups: int = 16
     max_concurrent_computations: int | None = None
     max_helpers: int | None = None
+    peer_helpers: int = 0
     max_request_bytes: int = 1 << 30
     max_calls_per_second: int | None = None
     max_connections: int = 4_096
@@ -223,6 +225,10 @@ class Config:
         ):
             raise ConfigError(
                 "--peer-ca goes with --shared and --tls-certificate (--ray shares, too); give them, or leave it out"
+            )
+        if self.capacity.peer_helpers and not (keeping.shared or self.cluster.ray):
+            raise ConfigError(
+                "--peer-helpers goes with --shared (--ray shares, too); have servers share a directory, or leave it out"
             )
         if not keeping.shared:
             return

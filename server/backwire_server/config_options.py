@@ -303,6 +303,13 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
             "the most processes that each worker starts to compute parts of batches (`data_parallel`); 0 for none",
             unset="one less than cores",
         ),
+        Option(
+            "peer_helpers",
+            read_count_from_zero,
+            "N",
+            "the most parts of batches that are given at a time to other servers which share the directory, whose "
+            "helpers then compute them, as those here do for them; 0 for none, either way",
+        ),
         Option("max_request_bytes", read_bytes, "BYTES", "the most bytes of requests in progress"),
         Option(
             "max_calls_per_second",

@@ -49,7 +49,7 @@ def test_a_segment_that_nobody_refers_to_is_closed(monkeypatch: pytest.MonkeyPat
 
 
 def test_arrays_outlive_their_segment() -> None:
-    array = Segment(8).array((np.dtype(np.float64), (1,)), 0)
+    array = Segment(8).arrays({"x": (np.dtype(np.float64), (1,))})["x"]
     gc.collect()
     array[...] = 2.5
     assert array.tolist() == [2.5]

@@ -103,6 +103,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "max_concurrent_lookups": ("7", 7),
     "max_concurrent_computations": ("3", 3),
     "max_helpers": ("3", 3),
+    "peer_helpers": ("2", 2),
     "max_request_bytes": ("4GiB", 4 * GiB),
     "max_calls_per_second": ("500", 500),
     "max_connections": ("9", 9),
@@ -123,6 +124,7 @@ TOGETHER: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("tls_certificate", "tls_key", "client_ca"), ("tls_certificate", "tls_key")
 )
 TOGETHER |= {"shared": ("replica", "data_dir"), "ray": ("data_dir",)}
+TOGETHER |= {"peer_helpers": ("shared", "replica", "data_dir")}
 TOGETHER |= {"peer_ca": ("tls_certificate", "tls_key", "shared", "replica", "data_dir")}
 """What must be set beside a setting."""
 
@@ -276,6 +278,7 @@ def test_times_are_written_in_the_usual_ways(text: str, value: float) -> None:
         (["--client-ca", __file__], "--client-ca takes --tls-certificate"),
         (["--peer-ca", __file__, *SHARING], "--peer-ca goes with --shared and --tls-certificate"),
         (["--peer-ca", __file__, "--tls-certificate", __file__, "--tls-key", __file__], "--peer-ca goes with --shared"),
+        (["--peer-helpers", "2"], "--peer-helpers goes with --shared"),
         (["--tokens", "/nowhere/tokens.toml"], "is no file that can be read"),
         (["--tokens", "bw_secret"], "this is what such a file has in it"),
     ],

@@ -13,8 +13,11 @@ from tests.telemetry.test_metrics import facts, samples
 
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.config import Keeping
+from backwire_server.config import Access, Keeping
 from backwire_server.messages.session import session_spec
+from backwire_server.parallel.crew import Crew
+from backwire_server.rpc.connections import Connections
+from backwire_server.rpc.peers import Peers
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.errors import SessionQuarantined, StorageFailed
 from backwire_server.sessions.limits import Limits
@@ -23,7 +26,7 @@ from backwire_server.sessions.session import Session
 from backwire_server.sessions.store import SessionStore
 from backwire_server.storage import failpoints
 from backwire_server.storage.opening import open_vault
-from backwire_server.telemetry.collecting import DiskCollector, SessionCollector, Staff, StaffCollector
+from backwire_server.telemetry.collecting import CrewCollector, DiskCollector, SessionCollector, Staff, StaffCollector
 from backwire_server.telemetry.metrics import Metrics
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/metrics.md"
@@ -176,6 +179,7 @@ def test_every_metric_is_in_the_document_with_its_type_and_labels(keep: Callable
     kept = keep(most=1 << 20)
     kept.session()
     kept.metrics.watch(StaffCollector(lambda: Staff(1, 2, 3)))
+    kept.metrics.watch(CrewCollector(Crew(0, Peers(1, list, b"secret", Connections(Access()), dict))))
     kept.metrics.started("Step")
     kept.metrics.ended(facts(reason="OVERLOADED"))
     found = {}

@@ -12,19 +12,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from backwire_server.engine.stopping import Stop
+from backwire_server.engine.stopping import Stop, Stopped
 from backwire_server.parallel.member import Member
-from backwire_server.parallel.shift import Local, Remote, Shift
+from backwire_server.parallel.shift import WAIT_SECONDS, Local, Remote, Shift
 from backwire_server.parallel.task import Result, Work
 
 RESTART_SECONDS = 5.0
 """How long no helper is started after one that ended before it was ready."""
 
+FAREWELL_SECONDS = 1.0
+"""How long a helper may go on with a part that nobody waits for any more, before it is ended for it."""
+
 _LOG = logging.getLogger("backwire.parallel")
+
+
+class NoneFree(Exception):
+    """No helper is free."""
 
 
 class Elsewhere(Protocol):
     """The other nodes. May be used by several threads at once."""
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """How many bytes were sent there for parts, and received."""
 
     def lend(self, count: int) -> list[Remote]:
         """Returns at most so many, for whoever is alone with them until they are taken back."""
@@ -45,12 +56,13 @@ class Crew:
         kept: How many parts the processes have computed that have the sessions.
         helped: How many parts helpers have computed.
         sent: How many parts other nodes have computed.
+        lent: How many parts helpers have computed for other nodes.
     """
 
     def __init__(self, most: int, elsewhere: Elsewhere | None = None) -> None:
         self.most = most
         self.elsewhere = elsewhere
-        self.kept = self.helped = self.sent = 0
+        self.kept = self.helped = self.sent = self.lent = 0
         self._mutex = threading.Lock()
         self._idle: list[Member] = []
         self._lent = 0
@@ -78,6 +90,30 @@ class Crew:
                 self._count(shift)
                 shift.abandon()
         return [result for _, result in sorted(shift.results.items())]
+
+    def lend(self, work: Work, stop: Stop) -> Result | None:
+        """Has a helper compute the one part of a work for another node; returns None where the engine refuses to.
+
+        Raises NoneFree when no helper is free, and Stopped, after which nothing is written any more: a helper that is
+        not done FAREWELL_SECONDS after it was to stop is ended.
+        """
+        with self._helpers(1) as members:
+            try:
+                if not members or not _is_free(members[0]):
+                    raise NoneFree
+                members[0].give(work, 0)
+                _await_answer(members[0], stop)
+                result = members[0].answer()
+            except (OSError, EOFError, Stopped) as error:
+                member = members.pop()
+                member.end()
+                if isinstance(error, Stopped):
+                    raise
+                self._note_end(member)
+                raise NoneFree from None
+        with self._mutex:
+            self.lent += 1
+        return result
 
     def close(self) -> None:
         """Ends the helpers that compute for nobody, and the connections to other nodes."""
@@ -136,6 +172,22 @@ class Crew:
         if not member.ready:
             _LOG.warning("a process to compute parts of batches ended before it was ready; see what it logged")
             self._not_before = time.monotonic() + RESTART_SECONDS
+
+
+def _is_free(member: Member) -> bool:
+    """Tells whether a helper has nothing to do, and is ready; raises EOFError and OSError where it has ended."""
+    if member.busy and member.hears(0.0):
+        member.answer()
+    return not member.busy
+
+
+def _await_answer(member: Member, stop: Stop) -> None:
+    ending: float | None = None
+    while not member.hears(WAIT_SECONDS):
+        if stop.wanted:
+            ending = ending or time.monotonic() + FAREWELL_SECONDS
+            if time.monotonic() > ending:
+                stop.heed()
 
 
 CREW = Crew(max(0, len(os.sched_getaffinity(0)) - 1))

@@ -1,6 +1,7 @@
 """A helper process, as the one that started it sees it."""
 
 import contextlib
+import selectors
 import socket
 import subprocess
 import sys
@@ -65,6 +66,12 @@ class Member:
         message = Task(part, work.model, graph, numbers, given, dropped, tuple(forgotten))
         task.send(self.connection, message, new)
         self.place, self.busy = place, True
+
+    def hears(self, seconds: float) -> bool:
+        """Tells whether an answer has come, or the end of the process, or does within so many seconds."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.connection, selectors.EVENT_READ)
+            return bool(selector.select(seconds))
 
     def answer(self) -> Result | None:
         """Returns what it has computed; None where the engine refused to. Raises EOFError, OSError."""

@@ -58,16 +58,9 @@ class Segment:
         """Returns the first so many bytes, or all, which can be written to."""
         return memoryview(self._map)[: self.nbytes if nbytes is None else nbytes]
 
-    def array(self, kind: Kind, offset: int) -> Array:
-        """Returns the array that begins at an offset, in C order."""
-        dtype, shape = kind
-        if not math.prod(shape):
-            return np.empty(shape, dtype)
-        return np.frombuffer(self._map, np.uint8, math.prod(shape) * dtype.itemsize, offset).view(dtype).reshape(shape)
-
     def arrays(self, kinds: Mapping[str, Kind]) -> dict[str, Array]:
         """Returns arrays by name that lie one after another from the beginning on, as `packed_bytes` has it."""
-        return {name: self.array(kinds[name], offset) for name, offset in zip(kinds, _offsets(kinds), strict=False)}
+        return unpacked(kinds, self._map)
 
     def vectors(self, layout: FlatLayout) -> Vectors:
         """Returns the vectors of a layout, which lie one after another from the beginning on."""
@@ -83,6 +76,28 @@ def vector_kinds(layout: FlatLayout) -> dict[str, Kind]:
 def packed_bytes(kinds: Mapping[str, Kind]) -> int:
     """Returns the bytes of arrays one after another, each aligned."""
     return [*_offsets(kinds)][-1]
+
+
+def packed(arrays: Mapping[str, Array]) -> memoryview:
+    """Returns the bytes of arrays one after another, each aligned, as `packed_bytes` has it."""
+    kinds: dict[str, Kind] = {name: (array.dtype, array.shape) for name, array in arrays.items()}
+    room = np.zeros(packed_bytes(kinds), np.uint8)
+    for name, array in unpacked(kinds, room).items():
+        np.copyto(array, arrays[name])
+    return room.data
+
+
+def unpacked(kinds: Mapping[str, Kind], room: Any) -> dict[str, Array]:
+    """Returns the arrays by name that lie one after another in bytes."""
+    return {name: _array(room, kinds[name], offset) for name, offset in zip(kinds, _offsets(kinds), strict=False)}
+
+
+def _array(room: Any, kind: Kind, offset: int) -> Array:
+    """Returns the array that begins at an offset, in C order."""
+    dtype, shape = kind
+    if not math.prod(shape):
+        return np.empty(shape, dtype)
+    return np.frombuffer(room, np.uint8, math.prod(shape) * dtype.itemsize, offset).view(dtype).reshape(shape)
 
 
 def _offsets(kinds: Mapping[str, Kind]) -> Iterator[int]:

@@ -21,7 +21,6 @@ class Remote(Protocol):
     """What has parts computed on another node. As a Member it is busy until it is ready; see there.
 
     Attributes:
-        willing: Whether it is worth asking: not when it refused a moment ago.
         tells: Whether how long the part takes that it has tells how long others will.
     """
 
@@ -29,8 +28,11 @@ class Remote(Protocol):
     place: int | None
     busy: bool
     ready: bool
-    willing: bool
     tells: bool
+
+    @property
+    def willing(self) -> bool:
+        """Whether it is worth asking: not when it refused a moment ago."""
 
     @property
     def seconds(self) -> float:

@@ -19,6 +19,7 @@ from backwire_server.rpc.inspecting import Inspection, add_inspection
 from backwire_server.rpc.interceptor import CallInterceptor
 from backwire_server.rpc.listening import FAREWELL_SECONDS, bind, credentials_of, options
 from backwire_server.rpc.methods import SERVICE, handlers
+from backwire_server.rpc.peering import Peering
 from backwire_server.rpc.rates import Rates
 from backwire_server.rpc.servicer import GradientServicer
 from backwire_server.rpc.status import Observer
@@ -30,7 +31,7 @@ from backwire_server.sessions.store import HERE, SessionStore
 from backwire_server.storage.carrier import FileCarrier
 from backwire_server.storage.opening import open_vault
 from backwire_server.storage.shared_vault import SharedVault
-from backwire_server.telemetry.collecting import DiskCollector, SessionCollector
+from backwire_server.telemetry.collecting import CrewCollector, DiskCollector, SessionCollector
 from backwire_server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:  # it needs an extra
@@ -86,6 +87,7 @@ class Server:
         self._store = SessionStore(limits, home, vault, FileCarrier(limits), processors, limits_of, grouped=grouped)
         self.metrics = Metrics()
         self.metrics.watch(SessionCollector(self._store))
+        self.metrics.watch(CrewCollector(CREW))
         if vault is not None:
             self.metrics.watch(DiskCollector(self._store, vault.usage))
         self._health = health.HealthServicer()
@@ -106,6 +108,10 @@ class Server:
         methods = handlers(GradientServicer(self._store, Observer(self._store, self.admission), executor))
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, methods),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        CREW.elsewhere, self._peering = None, None
+        if isinstance(vault, SharedVault) and capacity.peer_helpers:
+            self._peering = Peering(CREW, capacity.peer_helpers, vault, self._store, access)
+            self._peering.add_to(self._server)
         add_inspection(self._server, inspection, reception.identify)
         try:
             self.address = bind(self._server, listen, credentials_of(access))
@@ -148,11 +154,15 @@ class Server:
         deadline = time.monotonic() + grace
         self._health.enter_graceful_shutdown()
         drained = self.admission.drain(grace)
+        if self._peering is not None:
+            self._peering.drain(deadline - time.monotonic())
         self._server.stop(FAREWELL_SECONDS if drained else 0).wait()
         if self._forwarder is not None:
             self._forwarder.close()
         self._store.close(deadline - time.monotonic())
         CREW.close()
+        if self._peering is not None:
+            self._peering.close()
         for pool in (*self._pools.values(), self._others):
             pool.shutdown(wait=False, cancel_futures=True)
         return drained

@@ -97,6 +97,11 @@ class SharedVault:
         """Tells the others where clients reach this server; raises OSError."""
         self._membership.announce(address)
 
+    def peers(self) -> list[str]:
+        """Returns where the other servers are called that live; raises OSError."""
+        found = (self._membership.alive(name) for name in self._membership.names)
+        return [member.address for member in found if member is not None and member.address]
+
     def names(self) -> list[str]:
         """Returns the ids of all sessions, whoever has them open."""
         with storage_errors("the sessions could not be listed"):

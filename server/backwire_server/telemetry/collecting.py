@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from backwire_server.config import version
+from backwire_server.parallel.crew import Crew
 from backwire_server.sessions.store import SessionStore
 from backwire_server.storage.disk import Usage
 
@@ -63,6 +64,26 @@ class SessionCollector(Collector):
         yield _gauge("recovering", "Sessions that are still to be recovered since the start", store.recovering)
         yield _gauge("session_bytes", "Bytes that sessions hold in memory", store.budget.used)
         yield _gauge("session_bytes_limit", "Bytes that sessions may hold in memory", store.budget.limit)
+
+
+class CrewCollector(Collector):
+    """Tells where parts of batches are computed."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the figures of this moment."""
+        crew = self._crew
+        parts = CounterMetricFamily("backwire_parts", "Parts of batches that were computed", labels=["by"])
+        for by, count in (("session", crew.kept), ("helper", crew.helped), ("peer", crew.sent)):
+            parts.add_metric([by], count)
+        yield parts
+        if crew.elsewhere is not None:
+            sent, received = crew.elsewhere.traffic
+            yield _counter("peer_parts", "Parts of batches that helpers have computed for other servers", crew.lent)
+            yield _counter("peer_sent_bytes", "Bytes that were sent to other servers for parts", sent)
+            yield _counter("peer_received_bytes", "Bytes that other servers sent of parts", received)
 
 
 class DiskCollector(Collector):

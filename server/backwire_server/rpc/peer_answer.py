@@ -1,0 +1,65 @@
+"""The answer of another server to a part, while it comes."""
+
+import numpy as np
+
+from backwire_api.v1 import peer_pb2
+from backwire_server.messages.parts import kinds_from_proto, result_from_proto
+from backwire_server.parallel.segment import Segment, packed_bytes, unpacked
+from backwire_server.parallel.task import Result
+
+
+class Arriving:
+    """An answer of which gradients are written where they are to lie. Whoever uses it sees to it that one thread does.
+
+    Attributes:
+        refusal: Why there is none; None where there is.
+        nbytes: How many bytes of arrays have come.
+    """
+
+    def __init__(self, gradients: Segment) -> None:
+        self.refusal: int | None = None
+        self.nbytes = 0
+        self._message: peer_pb2.PartResult | None = None
+        self._gradients: Segment | None = gradients
+        self._first = gradients.nbytes
+        self._outputs = np.zeros(0, np.uint8)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all has come."""
+        return self.refusal is not None or (self._message is not None and self.nbytes == self._total)
+
+    def forget(self) -> None:
+        """Has gradients written nowhere from now on."""
+        self._gradients = None
+
+    def take(self, response: peer_pb2.ComputePartsResponse) -> None:
+        """Takes the next message; raises ValueError for one that should not come."""
+        match response.WhichOneof("kind"):
+            case "refusal":
+                self.refusal = response.refusal.reason
+            case "result":
+                self._message = response.result
+                self._outputs = np.zeros(packed_bytes(kinds_from_proto(response.result.outputs)), np.uint8)
+            case "chunk":
+                self._fill(response.chunk)
+
+    def result(self) -> Result:
+        """Returns what has come, which is whole."""
+        assert self._message is not None
+        outputs = unpacked(kinds_from_proto(self._message.outputs), self._outputs)
+        return result_from_proto(self._message, outputs)
+
+    @property
+    def _total(self) -> int:
+        return self._first + len(self._outputs)
+
+    def _fill(self, chunk: bytes) -> None:
+        start, end = self.nbytes, self.nbytes + len(chunk)
+        if self._message is None or end > (self._first if start < self._first else self._total):
+            raise ValueError(f"{len(chunk):,} bytes came that nobody has a place for")
+        if start >= self._first:
+            self._outputs.data[start - self._first : end - self._first] = chunk
+        elif self._gradients is not None:
+            self._gradients.content()[start:end] = chunk
+        self.nbytes = end

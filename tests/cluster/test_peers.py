@@ -1,0 +1,177 @@
+"""Parts of batches that another replica computes: the bits are those of one server alone, whatever happens to it."""
+
+import contextlib
+import re
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.trainees import Replica
+
+import backwire as bw
+from backwire_api.v1 import peer_pb2, peer_pb2_grpc
+
+SECONDS = 120.0
+PARTS, EXAMPLES, WIDTH = 2, 1_000, 512
+FLAGS = ("--workers", "1", "--shared", "--lease", "1s", "--metrics-listen", "127.0.0.1:0", "--peer-helpers", "2")
+
+
+def network() -> bw.Value:
+    """A network whose parts take longer than what is never sent."""
+    x, y = bw.input("x", ("batch", WIDTH)), bw.input("y", ("batch",), dtype="int64")
+    scale = bw.parameter("scale", np.linspace(0.5, 1.5, WIDTH, dtype=np.float32), frozen=True)
+    h = bw.dropout(bw.relu(bw.dense(x * scale, WIDTH, name="hidden")), 0.25)
+    h = bw.relu(bw.dense(h, WIDTH, name="deeper"))
+    return bw.softmax_cross_entropy(bw.dense(h, 3, name="top"), y)
+
+
+def batch(number: int) -> dict[str, Any]:
+    draw = np.random.default_rng(number)
+    return {"x": draw.normal(size=(EXAMPLES, WIDTH)).astype(np.float32), "y": draw.integers(0, 3, size=EXAMPLES)}
+
+
+def figure(replica: Replica, name: str, **labels: str) -> float:
+    """What a replica tells now in its metrics."""
+    (address,) = re.findall(r"metrics on (\S+?/metrics)", replica.log)
+    with urllib.request.urlopen(f"http://{address}", timeout=SECONDS) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    samples = {(each.name, *each.labels.items()): each.value for family in families for each in family.samples}
+    return float(samples[name, *labels.items()])
+
+
+def _changed(environment: dict[str, str]) -> tuple[str, ...]:
+    """Returns what runs the command that follows with these variables."""
+    return ("env", *(f"{name}={value}" for name, value in environment.items())) if environment else ()
+
+
+class Pair:
+    """Two replicas, of which `a` has no helpers of its own, and a session that `a` trains in parts."""
+
+    def __init__(self, directory: Path, environment: dict[str, str] | None = None) -> None:
+        """Has the other replica start in an environment that differs, if it does."""
+        self.a = Replica(directory, "--replica", "a", *FLAGS, "--max-helpers", "0")
+        self.b = Replica(directory, "--replica", "b", *FLAGS, "--max-helpers", "1", within=_changed(environment or {}))
+        self.done = 0
+
+    @contextmanager
+    def trained(self) -> Iterator[None]:
+        """Has both serve, and the session be there."""
+        with self.b, self.a, bw.connect(self.a.address) as client:
+            self.session = client.create_session(network(), bw.Adam(0.001), seed=5, data_parallel=PARTS)
+            yield
+
+    def train(self, steps: int = 1) -> None:
+        for _ in range(steps):
+            assert self.session.train_step(batch(self.done)).step == self.done + 1
+            self.done += 1
+
+    def train_until(self, reached: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not reached():
+            assert time.monotonic() < deadline
+            self.train()
+
+    def sent(self) -> float:
+        """How many parts the other replica has computed for `a`."""
+        return figure(self.a, "backwire_parts_total", by="peer")
+
+    def train_more_elsewhere(self, parts: int = 3) -> None:
+        """Trains until the other replica has computed more parts."""
+        enough = self.sent() + parts
+        self.train_until(lambda: self.sent() >= enough)
+
+    def check(self) -> None:
+        """Holds the session against the same steps on a server that is alone, which sends parts by hand."""
+        with bw.connect("embedded") as client:
+            alone = client.create_session(network(), bw.Adam(0.001), seed=5)
+            for number in range(self.done):
+                for rows in np.array_split(np.arange(EXAMPLES), PARTS):
+                    part = {name: array[rows] for name, array in batch(number).items()}
+                    alone.forward(part).backward(weight=len(rows))
+                alone.step(normalize="mean")
+            assert self.session.digest() == alone.digest()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    made = Pair(tmp_path)
+    with made.trained():
+        yield made
+
+
+def test_parts_that_another_replica_computes_give_the_same_bits(pair: Pair) -> None:
+    pair.train_more_elsewhere(5)
+    pair.check()
+    assert figure(pair.b, "backwire_peer_parts_total") >= 5
+    assert figure(pair.a, "backwire_parts_total", by="session") >= pair.done
+
+
+def test_a_replica_that_is_killed_leaves_no_trace_and_is_used_again_when_it_is_back(pair: Pair) -> None:
+    pair.train_more_elsewhere()
+    killer = threading.Timer(0.05, pair.b.kill)
+    killer.start()
+    pair.train(10)
+    killer.join()
+    pair.b.start()
+    pair.train_more_elsewhere()
+    pair.check()
+
+
+def test_a_replica_that_stands_still_is_not_waited_for_and_is_used_again_when_it_goes_on(pair: Pair) -> None:
+    pair.train_more_elsewhere()
+    before = pair.sent()
+    pair.b.pause()
+    pair.train(4)
+    assert pair.sent() <= before + 1, "what was on its way may have been done"
+    pair.b.resume()
+    pair.train_more_elsewhere()
+    pair.check()
+
+
+def test_a_replica_that_ends_in_good_order_leaves_no_trace(pair: Pair) -> None:
+    pair.train_more_elsewhere()
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(pair.b.end_in_good_order)
+        pair.train(10)
+        ending.result()
+    pair.check()
+
+
+def test_a_call_that_its_client_gives_up_leaves_no_trace(pair: Pair) -> None:
+    pair.train_more_elsewhere()
+    for _ in range(5):
+        with contextlib.suppress(bw.DeadlineExceededError):
+            pair.session.train_step(batch(pair.done), timeout=0.02)
+        pair.done = pair.session.info().step  # it may have been done all the same
+    pair.train_more_elsewhere()
+    pair.check()
+
+
+def test_a_replica_that_computes_otherwise_is_not_used_and_that_is_said_once(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, {"OPENBLAS_CORETYPE": "Prescott"})
+    said = "computes no parts of batches, which is done here: the bits would not be the same: blas kernel was"
+    with pair.trained():
+        pair.train_until(lambda: said in pair.a.log)
+        pair.train(20)
+        assert pair.sent() == 0
+        assert pair.a.log.count(said) == 1
+        pair.check()
+
+
+@pytest.mark.parametrize("proof", [(), (("backwire-peer", "0" * 64),), (("authorization", "Bearer x"),)])
+def test_a_stranger_is_refused(pair: Pair, proof: tuple[tuple[str, str], ...]) -> None:
+    with grpc.insecure_channel(pair.b.address) as channel:
+        stub = peer_pb2_grpc.PeerServiceStub(channel)
+        greeting = peer_pb2.ComputePartsRequest(greeting=peer_pb2.PeerGreeting())
+        with pytest.raises(grpc.RpcError, match="servers that share the data directory") as refused:
+            list(stub.ComputeParts(iter([greeting]), metadata=proof, timeout=SECONDS))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED

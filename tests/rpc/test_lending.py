@@ -1,0 +1,230 @@
+"""Parts of batches that another server computes, here in the same process: what is sent, refused, and ended."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from tests.access.conftest import Authority
+
+import backwire as bw
+from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_server.config import Access, Capacity
+from backwire_server.engine.stopping import Stop, Stopped
+from backwire_server.messages.parts import graph_of_definition, order_of, part_of
+from backwire_server.parallel import crew, pace
+from backwire_server.parallel.crew import CREW, Crew, NoneFree
+from backwire_server.parallel.part import frozen_kinds, layout_of
+from backwire_server.parallel.segment import Segment, packed_bytes, vector_kinds
+from backwire_server.parallel.task import Part, Places, Work, fresh_number
+from backwire_server.rpc.connections import Connections
+from backwire_server.rpc.lending import Lending
+from backwire_server.rpc.listening import credentials_of
+from backwire_server.rpc.peers import Peers
+from backwire_server.rpc.server import Server
+from backwire_server.sessions.budget import Budget
+from backwire_server.sessions.limits import Limits
+
+SECONDS = 60.0
+SECRET = b"the secret of a directory"
+PARTS, EXAMPLES = 3, 11
+
+
+def batch(number: int) -> dict[str, Any]:
+    draw = np.random.default_rng(number)
+    return {"x": draw.normal(size=(EXAMPLES, 4)).astype(np.float32), "y": draw.integers(0, 3, size=EXAMPLES)}
+
+
+def network() -> bw.Graph:
+    x, y = bw.input("x", ("batch", 4)), bw.input("y", ("batch",), dtype="int64")
+    scale = bw.parameter("scale", np.linspace(0.5, 1.5, 4, dtype=np.float32), frozen=True)
+    logits = bw.dense(bw.dropout(bw.tanh(bw.dense(x * scale, 6, name="in"))), 3, name="out")
+    return bw.graph(loss=bw.softmax_cross_entropy(logits, y), outputs={"logits": logits})
+
+
+@dataclass
+class Lender:
+    """A server that lends the helpers of a crew within a budget."""
+
+    crew: Crew
+    budget: Budget
+    lending: Lending
+    address: str
+
+
+@contextmanager
+def lending(most: int = 1, nbytes: int = 1 << 30, access: Access | None = None, **environment: str) -> Iterator[Lender]:
+    crew, budget = Crew(most), Budget(nbytes)
+    made = Lending(crew, SECRET, Limits(), budget.account, lambda: environment)
+    server = grpc.server(ThreadPoolExecutor(1))
+    made.add_to(server)
+    if access is None:
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    else:
+        credentials = credentials_of(access)
+        assert credentials is not None
+        address = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
+    server.start()
+    try:
+        yield Lender(crew, budget, made, address)
+    finally:
+        server.stop(0).wait()
+        crew.close()
+        made.close()
+
+
+@pytest.fixture
+def trainee(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., bw.Session]]:
+    """Makes a session whose parts go to a server, however short they are."""
+    monkeypatch.setattr(pace, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(pace.Pace, "pays", lambda _self, waiting, _hands: waiting > 1)
+    monkeypatch.setattr(pace, "PATIENCE_SECONDS", SECONDS)
+    with ExitStack() as stack:
+        server = Server("127.0.0.1:0", Limits(), Capacity())
+        stack.callback(server.stop, SECONDS)
+        client = stack.enter_context(bw.connect(server.address))
+
+        def make(address: str, access: Access | None = None, secret: bytes = SECRET) -> bw.Session:
+            connections = Connections(access or Access())
+            peers = Peers(2, lambda: [address], secret, connections, dict)
+            stack.callback(connections.close)
+            stack.callback(peers.close)
+            monkeypatch.setattr(CREW, "elsewhere", peers)
+            monkeypatch.setattr(CREW, "most", 0)
+            return client.create_session(network(), bw.Adam(0.05), seed=7, data_parallel=PARTS)
+
+        yield make
+
+
+def train_until(session: bw.Session, reached: Callable[[], bool]) -> int:
+    """Trains until something is so, and returns how many steps that took."""
+    deadline, steps = time.monotonic() + SECONDS, 0
+    while not reached():
+        assert time.monotonic() < deadline
+        session.train_step(batch(steps), outputs=["logits"])
+        steps += 1
+    return steps
+
+
+def check(session: bw.Session, steps: int) -> None:
+    """Holds a session against one whose batches nobody else computes."""
+    with bw.connect("embedded") as client:
+        alone = client.create_session(network(), bw.Adam(0.05), seed=7, data_parallel=PARTS)
+        for number in range(steps):
+            expected = alone.train_step(batch(number), outputs=["logits"])
+        assert alone.digest() == session.digest()
+        assert alone.train_step(batch(99)).loss == session.train_step(batch(99)).loss
+        assert expected.outputs["logits"].shape == (EXAMPLES, 3)
+
+
+def test_parts_of_servers_that_encrypt_have_the_same_bits(trainee: Callable[..., bw.Session], tmp_path: Path) -> None:
+    authority = Authority("ours")
+    pair, ca = authority.issue("replicas", host="localhost"), tmp_path / "ca.crt"
+    paths = tmp_path / "tls.crt", tmp_path / "tls.key"
+    for path, content in zip((*paths, ca), (pair.certificate, pair.key, authority.certificate), strict=True):
+        path.write_bytes(content)
+    access = Access(str(paths[0]), str(paths[1]), client_ca=str(ca), peer_ca=str(ca))
+    with lending(access=access) as lender:
+        session = trainee(lender.address, access)
+        steps = train_until(session, lambda: lender.crew.lent >= 5)
+        assert CREW.elsewhere is not None
+        sent, received = CREW.elsewhere.traffic
+        assert sent > received > 0, "inputs and the graph are sent, too"
+        check(session, steps)
+
+
+def test_a_server_without_memory_or_helpers_computes_nothing_and_steps_go_on(
+    trainee: Callable[..., bw.Session],
+) -> None:
+    for most, nbytes in ((0, 1 << 30), (1, 100)):
+        with lending(most, nbytes) as lender:
+            session = trainee(lender.address)
+            for number in range(20):
+                session.train_step(batch(number))
+            assert lender.crew.lent == 0
+            check(session, 20)
+
+
+def test_memory_of_others_counts_while_their_stream_is_open(trainee: Callable[..., bw.Session]) -> None:
+    with lending() as lender:
+        session = trainee(lender.address)
+        train_until(session, lambda: lender.crew.lent >= 2)
+        assert lender.budget.used > 0
+        assert CREW.elsewhere is not None
+        CREW.elsewhere.close()
+        deadline = time.monotonic() + SECONDS
+        while lender.budget.used:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_server_with_another_secret_is_refused_and_that_is_said_once(
+    trainee: Callable[..., bw.Session], caplog: pytest.LogCaptureFixture
+) -> None:
+    with lending() as lender:
+        session = trainee(lender.address, secret=b"another")
+        train_until(session, lambda: "servers that share the data directory" in caplog.text)
+        for number in range(20):
+            session.train_step(batch(number))
+        assert caplog.text.count("servers that share the data directory") == 1
+        assert lender.crew.lent == 0
+
+
+def test_a_server_that_ends_takes_no_more_parts(trainee: Callable[..., bw.Session]) -> None:
+    with lending() as lender:
+        session = trainee(lender.address)
+        steps = train_until(session, lambda: lender.crew.lent >= 2)
+        lender.lending.drain(SECONDS)
+        lent = lender.crew.lent
+        for number in range(steps, steps + 20):
+            session.train_step(batch(number))
+        assert lender.crew.lent == lent
+        check(session, steps + 20)
+
+
+def test_a_helper_that_goes_on_for_nobody_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "FAREWELL_SECONDS", 0.1)
+    made, stop, work = Crew(1), Stop(), one_part()
+    try:
+        deadline = time.monotonic() + SECONDS
+        while made.lent < 1:
+            assert time.monotonic() < deadline
+            try:
+                assert made.lend(work, stop) is not None
+            except NoneFree:
+                time.sleep(0.05)
+        (pid,) = made.pids
+        os.kill(pid, signal.SIGSTOP)
+        stop.wanted = True
+        with pytest.raises(Stopped):
+            made.lend(work, stop)
+        assert made.pids == []
+        assert not Path(f"/proc/{pid}").exists()
+    finally:
+        made.close()
+
+
+def test_all_that_a_part_says_is_told() -> None:
+    part = Part({"x": (np.dtype(np.float32), (3, 4)), "n": (np.dtype(np.int64), ())}, ("y",), (2**64 - 1, 7), 3.0, 0.5)
+    assert part_of(order_of(part)) == part
+    assert {each.name for each in fields(Part)} == {"inputs", "outputs", "key", "weight", "scale"}
+
+
+def one_part() -> Work:
+    asked = pb.CreateSessionRequest(graph=network().proto)
+    graph = graph_of_definition(asked.SerializeToString(), Limits())
+    vectors, inputs = packed_bytes(vector_kinds(layout_of(graph))), batch(0)
+    kinds = {name: (array.dtype, array.shape) for name, array in inputs.items()}
+    places = Places(
+        Segment(vectors), Segment(packed_bytes(frozen_kinds(graph))), Segment(packed_bytes(kinds)), Segment(vectors)
+    )
+    part = Part(kinds, (), (7, 0), 1.0)
+    return Work(fresh_number(), graph, 1, lambda _: (part, places))
