@@ -29,6 +29,7 @@ class Figure:
 
 
 _STEPS, _DISK, _DURABLE = "--only engine,remote", "--only hibernation", "--only durability"
+_PASSING = "FileSession.checkpoint"
 
 MEASURED = {
     "step S": Figure(0.962, "ms", "step of S, remote, pipelined", _STEPS),
@@ -51,6 +52,9 @@ MEASURED = {
     "swap calls": Figure(
         49, "calls", "file operations to read a session and write another, of 39", "strace of a server"
     ),
+    "passing S": Figure(5.5, "ms", "processor time of a passing checkpoint of S", _PASSING),
+    "passing M": Figure(16.6, "ms", "processor time of a passing checkpoint of M", _PASSING),
+    "passing calls": Figure(20, "calls", "file operations of a passing checkpoint", "strace of a server"),
 }
 """Times are of one core of the machine of docs/performance.md. Sources that begin with `--only` are of `make bench`."""
 
@@ -97,6 +101,7 @@ class Costs:
         replay: Seconds of a step that is done again.
         wake: Seconds in which a session is read from disk.
         write: Seconds in which one is written to disk and leaves memory.
+        passing: Seconds that a passing checkpoint takes of a core.
         batch: Bytes that a step adds to the journal, and to the network.
         state: Bytes of a checkpoint.
         awake: Bytes of a session in memory.
@@ -104,6 +109,7 @@ class Costs:
         entry: Seconds that one more session on disk adds to the start of a server, a number.
         name: Bytes of a directory of sessions for each of them, a number.
         swap_calls: Operations on files in which a session is read and another written, a number.
+        passing_calls: Operations on files of a passing checkpoint, a number.
         call: Seconds of a call that computes nothing, a number.
     """
 
@@ -117,6 +123,7 @@ class Costs:
         self.replay = self.step * value["replay"]
         self.wake = wake / 1e3
         self.write = (swap - wake) / 1e3
+        self.passing = _line(parameters[1:], value["passing S"], value["passing M"]) / 1e3
         self.batch = np.array([_batch_bytes(kind) for kind in KINDS], float)
         self.state = parameters[1:] * _STATE_BYTES
         self.awake = value["awake"] * KiB * parameters[1:] / parameters[1]
@@ -124,12 +131,13 @@ class Costs:
         self.entry = value["entry"] / 1e3
         self.name = value["name"]
         self.swap_calls = value["swap calls"]
+        self.passing_calls = value["passing calls"]
         self.call = value["call"] / 1e6
 
 
-def _line(parameters: Array, tiny: float, small: float) -> Array:
-    """Returns what KINDS take when all beyond `tiny` is in proportion to the parameters; S is the second of them."""
-    line: Array = tiny + (small - tiny) * (parameters[1:] - parameters[0]) / (parameters[1] - parameters[0])
+def _line(parameters: Array, first: float, second: float) -> Array:
+    """Returns what KINDS take when all beyond the first of these takes is in proportion to the parameters."""
+    line: Array = first + (second - first) * (parameters[-3:] - parameters[0]) / (parameters[1] - parameters[0])
     return line
 
 

@@ -9,6 +9,7 @@ need nothing: they are read when they are called, wherever that is.
 from dataclasses import dataclass
 
 import numpy as np
+from tests.capacity.checkpoints import before, newest
 from tests.capacity.costs import Array, Costs
 from tests.capacity.fleet import Fleet, Setting
 from tests.capacity.placement import Policy
@@ -99,11 +100,12 @@ def queue(arrivals: Array, seconds: Array) -> Array:
 def _work(kinds: Array, costs: Costs, setting: Setting, rng: np.random.Generator) -> tuple[Array, Array]:
     """Returns the bytes that sessions are read from, and the seconds in which they are opened and replayed.
 
-    The journal since the last checkpoint has anything between nothing and what leads to the next.
+    The journal since the last checkpoint has anything between nothing and what leads to the next, and what of its
+    segment is before that anything up to a whole one.
     """
-    due = np.maximum(setting.checkpoint_bytes, costs.state[kinds])
-    journal = rng.random(len(kinds)) * due
-    return costs.state[kinds] + journal, costs.wake[kinds] + journal / costs.batch[kinds] * costs.replay[kinds]
+    journal = rng.random(len(kinds)) * newest(costs, setting)[kinds]
+    read = journal + rng.random(len(kinds)) * before(costs, setting)[kinds]
+    return costs.state[kinds] + read, costs.wake[kinds] + journal / costs.batch[kinds] * costs.replay[kinds]
 
 
 def _placed_again(

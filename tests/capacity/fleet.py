@@ -25,6 +25,7 @@ class Setting:
         persistent: The share of active sessions that were active when sessions were placed; the others are new.
         asleep_for: How long a session sleeps on average, if it is not active, before a call wakes it.
         checkpoint_bytes: The journal that leads to a checkpoint, `--checkpoint-bytes`.
+        passing: Whether servers make passing checkpoints, as those do that share a directory.
         lease: After which time without a sign of life a node counts as dead.
         beats: The signs of life of a node in that time; as often at most it reads that of another it is asked for.
         asked: For how many others a node is asked at a time, by first calls of clients and by those that do not follow.
@@ -48,6 +49,7 @@ class Setting:
     persistent: float = 0.5
     asleep_for: float = 3_600
     checkpoint_bytes: float = 128 << 20
+    passing: bool = True
     lease: float = 1.0
     beats: int = 5
     asked: int = 4

@@ -10,6 +10,7 @@ from tests.capacity.scale import Outcome, simulate
 NODES = 100
 REMEDIES: dict[str, Callable[[Setting], Setting]] = {
     "as assumed": lambda each: each,
+    "no passing checkpoints": lambda each: replace(each, passing=False),
     "`--lease 0.5`": lambda each: replace(each, lease=0.5),
     "`--checkpoint-bytes 16MiB`": lambda each: replace(each, checkpoint_bytes=16 << 20),
     "both": lambda each: replace(each, lease=0.5, checkpoint_bytes=16 << 20),

@@ -116,6 +116,7 @@ def _sizes(outcomes: Sequence[Outcome]) -> str:
         "fencing: operations/s": [_number(each.traffic.operations["fence"]) for each in outcomes],
         "signs of life, written: operations/s": [_number(each.traffic.operations["beat"]) for each in outcomes],
         "signs of life, read: operations/s": [_number(each.traffic.operations["watch"]) for each in outcomes],
+        "passing checkpoints: operations/s": [_number(each.traffic.operations["pass"]) for each in outcomes],
         "waking and hibernating: operations/s": [_number(each.traffic.operations["sleep"]) for each in outcomes],
         "files": [_number(each.traffic.files) for each in outcomes],
         "kept on disk, GB": [_number(each.traffic.kept / GB) for each in outcomes],

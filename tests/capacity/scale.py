@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from tests.capacity.checkpoints import busy
 from tests.capacity.costs import Array, Costs, MiB
 from tests.capacity.failure import Recovery, Storage, cells, load_of, lose
 from tests.capacity.fleet import Fleet, Setting, draw
@@ -73,7 +74,7 @@ def simulate(nodes: int, costs: Costs, setting: Setting, seed: int) -> Outcome:
         nodes=nodes,
         sessions=len(ids),
         active=int(fleet.active.sum()),
-        cores=float(fleet.demand.sum()),
+        cores=float(busy(fleet, costs, setting).sum()),
         balances={name: _balance(fleet, placed, costs, setting, nodes) for name, placed in places.items()},
         memory=memory,
         traffic=asked,
@@ -150,7 +151,7 @@ def _uses(
 ) -> dict[str, float]:
     written = fleet.demand / costs.step[fleet.kinds] * costs.batch[fleet.kinds]
     uses = {
-        "processors": load_of(placed, fleet.demand, nodes).max() / setting.cores,
+        "processors": load_of(placed, busy(fleet, costs, setting), nodes).max() / setting.cores,
         "memory": memory / setting.memory,
         "network": load_of(placed, written, nodes).max() * asked.bandwidth / asked.journal / setting.network,
         "storage bytes": asked.bandwidth / setting.server_bandwidth,

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
-import numpy as np
+from tests.capacity.checkpoints import lasting, newest
 from tests.capacity.costs import Costs
 from tests.capacity.fleet import Fleet, Setting
 
 FILES = 6
 """Of a session that has two checkpoints, with a segment each, its definition and its manifest: docs/storage.md."""
+
+FILES_PASSING = 3
+"""Of one that trains: its passing checkpoint, and two segments more that begin with one."""
 
 DIRECTORIES = 2
 """Of a session: its own, and the one within whose name tells the owner."""
@@ -22,7 +25,8 @@ class Traffic:
     """Bytes and operations a second, by what they are for; and files, directories and bytes that are kept.
 
     `operations` has `fence` (whose session it is, seen after each journal write), `beat` (signs of life, written),
-    `watch` (those of others that a node is asked for, read) and `sleep` (sessions that wake, hibernate and move).
+    `watch` (those of others that a node is asked for, read), `pass` (passing checkpoints) and `sleep` (sessions that
+    wake, hibernate and move).
     """
 
     journal: float
@@ -44,20 +48,24 @@ def traffic(fleet: Fleet, costs: Costs, setting: Setting, nodes: int) -> Traffic
     sessions, kinds = len(fleet.kinds), fleet.kinds
     steps = fleet.demand / costs.step[kinds]
     journal = steps * costs.batch[kinds]
-    due = np.maximum(setting.checkpoint_bytes, costs.state[kinds])
+    due, made = lasting(costs, setting)[kinds], journal / newest(costs, setting)[kinds]
+    passing = float((made - journal / due).sum())
     wakes = (sessions - int(fleet.active.sum())) / setting.asleep_for
     beats = nodes * setting.beats / setting.lease
     return Traffic(
         journal=float(journal.sum()),
-        checkpoints=float((journal / due * costs.state[kinds]).sum() + wakes * costs.state[kinds].mean()),
+        checkpoints=float((made * costs.state[kinds]).sum() + wakes * costs.state[kinds].mean()),
         operations={
             "fence": FENCING * float(steps.sum()),
             "beat": beats * BEATING,
             "watch": beats * min(setting.asked, nodes - 1),
+            "pass": passing * costs.passing_calls,
             "sleep": wakes * (costs.swap_calls + TAKING),
         },
-        files=sessions * FILES,
+        files=sessions * FILES + int(fleet.active.sum()) * FILES_PASSING * setting.passing,
         directories=sessions * DIRECTORIES,
         names=sessions * costs.name,
-        kept=float(2 * costs.state[kinds].sum() + (1.5 * due * fleet.active).sum()),
+        kept=float(
+            2 * costs.state[kinds].sum() + ((1.5 * due + setting.passing * costs.state[kinds]) * fleet.active).sum()
+        ),
     )
