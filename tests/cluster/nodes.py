@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,10 @@ from typing import Any
 from tests.e2e.conftest import PACKAGES, ROOT
 
 ATTEMPTS = 5
-"""How often a node is tried to be started: Ray gives its agents 15 s for it, which a busy machine may take."""
+"""How often a node is tried to be started: Ray gives its agents 15 s for it, which a busy machine may take.
+
+An actor is asked so often, too: on such a machine it may be taken for mute.
+"""
 
 RESOURCES = {"num_cpus": 1, "memory": 1 << 30}
 """What a node has: room for one worker."""
@@ -158,7 +162,12 @@ class _Cluster:
         return found
 
     def _within(self, actor: str, function: Callable[[Any], Any]) -> Any:
-        return self._ray.get(self._ray.get_actor(actor).__ray_call__.remote(function), timeout=60)
+        for _ in range(ATTEMPTS):
+            try:
+                return self._ray.get(self._ray.get_actor(actor).__ray_call__.remote(function), timeout=60)
+            except self._ray.exceptions.ActorUnavailableError:  # Ray starts it anew
+                time.sleep(1)
+        raise RuntimeError(f"{actor} does not come back")
 
     def _add(self, **options: Any) -> None:
         options = RESOURCES | options
