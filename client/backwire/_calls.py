@@ -25,6 +25,7 @@ def forward(
     *,
     outputs: Sequence[str] | None,
     forward_id: str | None,
+    data_parallel: int | None,
     request_id: str | None,
     read: Callable[[Answer], T],
 ) -> TensorCall[T]:
@@ -37,6 +38,7 @@ def forward(
         mode=mode,
         outputs=outputs,
         forward_id=forward_id,
+        data_parallel=data_parallel,
         request_id=unique or "",
         lease=session._lease,
     )

@@ -148,7 +148,7 @@ class Client:
             optimizer: How steps update the parameters; None for a session that only computes gradients.
             seed: What parameters and Dropout masks are drawn from; the same graph, seed and calls give the same
                 numbers.
-            data_parallel: In how many parts each TrainStep computes its batch, on as many processors as far as the
+            data_parallel: In how many parts batches are computed in training, on as many processors as far as the
                 server has them. The loss must be a mean over the batch, whose name inputs have as their first axis, and
                 examples must not meet on the way to it. The gradient is the weighted mean of the parts', so the bits
                 depend on this number, but not on which part is done how fast.

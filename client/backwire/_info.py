@@ -133,7 +133,7 @@ class SessionInfo:
         lease: The writer lease; None when everybody may write.
         max_staleness: How many steps may be between a pass and its Backward; None for any number.
         executor: What computes it.
-        data_parallel: In how many parts the batches of TrainSteps are computed.
+        data_parallel: In how many parts batches are computed in training.
         precision: What products of its float32 values are computed in.
     """
 

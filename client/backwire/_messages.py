@@ -103,6 +103,7 @@ def forward(
     mode: Mode,
     outputs: Sequence[str] | None,
     forward_id: str | None,
+    data_parallel: int | None,
     request_id: str,
     lease: int,
 ) -> Framed[service_pb2.ForwardRequest]:
@@ -112,6 +113,7 @@ def forward(
         mode=_chosen("mode", mode, _MODES),
         outputs=_output_names(session, outputs),
         forward_id=forward_id or "",
+        data_parallel=data_parallel or 0,
         request_id=request_id,
         lease=lease if mode == "train" else 0,
     )

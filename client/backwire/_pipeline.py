@@ -75,6 +75,7 @@ class Pipeline:
         *,
         outputs: Sequence[str] | None = None,
         forward_id: str | None = None,
+        data_parallel: int | None = None,
         request_id: str | None = None,
         depends: Depends = "implied",
     ) -> ForwardFuture:
@@ -86,6 +87,7 @@ class Pipeline:
             mode,
             outputs=outputs,
             forward_id=name,
+            data_parallel=data_parallel,
             request_id=request_id,
             read=self._session._forward_result,
         )

@@ -41,6 +41,7 @@ class Session(FittedSession):
         *,
         outputs: Sequence[str] | None = None,
         forward_id: str | None = None,
+        data_parallel: int | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Forward:
@@ -53,6 +54,8 @@ class Session(FittedSession):
             outputs: The names of the outputs to return; None for all. In eval mode only the inputs that these depend on
                 are needed.
             forward_id: A name for the pass; by default the server chooses one.
+            data_parallel: In how many parts this batch is computed, and its Backward; by default in as many as the
+                session says. Has no effect in eval mode.
             request_id: See the class.
             timeout: See the class.
 
@@ -69,6 +72,7 @@ class Session(FittedSession):
             mode,
             outputs=outputs,
             forward_id=forward_id,
+            data_parallel=data_parallel,
             request_id=request_id,
             read=self._forward_result,
         )

@@ -78,19 +78,53 @@ def test_helpers_and_servers_that_are_killed_leave_no_trace(start_server: Any, t
         assert session.digest() == undisturbed.digest()
 
 
+def test_helpers_and_servers_that_are_killed_between_forward_and_backward_leave_no_trace(
+    start_server: Any, tmp_path: Path
+) -> None:
+    flags = ("--data-dir", str(tmp_path), "--max-helpers", "2")
+    server = start_server(*flags)
+    address = server.wait_until_ready()
+    with bw.connect(address) as client:
+        session = client.create_session(network(), bw.Adam(0.01), seed=5, data_parallel=PARTS)
+        done, doomed = 0, list[int]()
+        for _ in range(2):
+            done = train_until(session, done, partial(_replaced, server.process.pid, doomed))
+            made = session.forward(batch(done))
+            doomed = helpers_of(server.process.pid)
+            for pid in doomed:
+                os.kill(pid, signal.SIGKILL)
+            made.backward()
+            session.step()
+            done += 1
+        made = session.forward(batch(done))
+        server.process.kill()
+        server.process.wait()
+        start_server("--listen", address, *flags).wait_until_ready()
+        made.backward()
+        session.step()
+        with bw.connect("embedded") as elsewhere:
+            undisturbed = elsewhere.create_session(network(), bw.Adam(0.01), seed=5, data_parallel=PARTS)
+            for number in range(done + 1):
+                undisturbed.train_step(batch(number))
+            assert session.digest() == undisturbed.digest()
+
+
 def test_sessions_that_jax_computes_have_parts_too(server_address: str) -> None:
     pytest.importorskip("jax")
     with bw.connect(server_address) as client:
         made = [
-            client.create_session(network(), bw.Adam(0.01), executor="jax", data_parallel=parts) for parts in (PARTS, 1)
+            client.create_session(network(), bw.Adam(0.01), executor="jax", data_parallel=parts)
+            for parts in (PARTS, 1, PARTS)
         ]
         for number in range(3):
             made[0].train_step(batch(number))
+            made[2].forward(batch(number)).backward()
+            made[2].step()
             for each in np.array_split(np.arange(17), PARTS):
                 part = {name: array[each] for name, array in batch(number).items()}
                 made[1].forward(part).backward(weight=len(each))
             made[1].step(normalize="mean")
-        assert made[0].digest() == made[1].digest()
+        assert made[0].digest() == made[1].digest() == made[2].digest()
 
 
 def _replaced(pid: int, doomed: list[int]) -> bool:

@@ -22,7 +22,7 @@ from backwire_server.messages.session import session_spec
 from backwire_server.parallel import crew
 from backwire_server.parallel.crew import Crew
 from backwire_server.parallel.segment import Segment
-from backwire_server.sessions import errors, team
+from backwire_server.sessions import errors, sources
 from backwire_server.sessions.accumulator import Normalization
 from backwire_server.sessions.calls import BackwardCall, ForwardCall, SetCall, StepOptions, TrainCall, TrainResult
 from backwire_server.sessions.limits import Limits
@@ -183,7 +183,7 @@ def test_memory_that_the_system_does_not_give_is_told_and_changes_nothing(
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(team, "Segment", refuse)
+        patch.setattr(sources, "Segment", refuse)
         with pytest.raises(errors.OutOfMemory, match="Too many open files"):
             step(session, 0)
     assert session.digest(UNBOUNDED) == before

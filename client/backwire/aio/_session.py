@@ -39,6 +39,7 @@ class Session(FittedSession):
         *,
         outputs: Sequence[str] | None = None,
         forward_id: str | None = None,
+        data_parallel: int | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Forward:
@@ -49,6 +50,7 @@ class Session(FittedSession):
             mode,
             outputs=outputs,
             forward_id=forward_id,
+            data_parallel=data_parallel,
             request_id=request_id,
             read=self._forward_result,
         )

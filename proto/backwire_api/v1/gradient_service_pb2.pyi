@@ -309,16 +309,20 @@ class CreateSessionRequest(google.protobuf.message.Message):
     with `--executor`. A server that lacks what it needs refuses it with EXECUTOR_UNAVAILABLE.
     """
     data_parallel: builtins.int
-    """In how many parts the batches of TrainSteps are computed, at most 256: as many processors then work on one step. 0
-    and 1 are for one. A graph whose batches cannot be cut is refused with NOT_SPLITTABLE, which names the input or node.
+    """In how many parts batches are computed in training, at most 256: as many processors then work on one call. 0 and 1
+    are for one. A graph whose batches cannot be cut is refused with NOT_SPLITTABLE, which names the input or node.
     The batch is the symbol that inputs have as their first axis, the same in all; an input that has it as another axis
     is cut along that. The loss must be a mean over the batch, or a linear function of such means, and examples must not
-    meet on the way to it. Where that depends on sizes that only a batch tells, TrainStep refuses it.
+    meet on the way to it. Where that depends on sizes that only a batch tells, TrainStep and Forward
+    refuse it.
 
     The parts are cut along the batch, as equal as can be, the first ones larger. The gradient is the mean of theirs,
     weighted by their numbers of examples and summed in their order: the bits of a Forward and a Backward for each part,
     whose `weight` is its number of examples, before a Step with GRADIENT_NORMALIZATION_MEAN. They depend on the number
-    of parts, and not on which processes compute them, or how fast. Loss and outputs are those of the whole batch.
+    of parts, and not on which processes compute them, or how fast. Loss and outputs are those of the whole batch; an
+    output that its parts do not give is refused with NOT_SPLITTABLE. Forward in train mode and its Backward have the
+    bits of TrainStep; each part counts as a pass. A gradient of an output that has the batch as an axis is cut along
+    it, and the gradients of the parts are added up then. Forward in eval mode is computed at once.
     """
     precision: Global___Precision.ValueType
     """What products of float32 values are computed in. Unspecified means float32.
@@ -639,6 +643,7 @@ class ForwardRequest(google.protobuf.message.Message):
     FORWARD_ID_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     LEASE_FIELD_NUMBER: builtins.int
+    DATA_PARALLEL_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """The session's id."""
     mode: Global___Mode.ValueType
@@ -651,6 +656,10 @@ class ForwardRequest(google.protobuf.message.Message):
     """See the top of this file. Has no effect in eval mode, which changes nothing."""
     lease: builtins.int
     """See the top of this file. Has no effect in eval mode."""
+    data_parallel: builtins.int
+    """In how many parts to compute this batch, and its Backward; 0 for as many as CreateSessionRequest.data_parallel says.
+    Has no effect in eval mode.
+    """
     @property
     def inputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, backwire_api.v1.tensor_pb2.Tensor]:
         """A tensor for every input of the graph that the requested values depend on. A missing one is refused with
@@ -673,8 +682,9 @@ class ForwardRequest(google.protobuf.message.Message):
         forward_id: builtins.str = ...,
         request_id: builtins.str = ...,
         lease: builtins.int = ...,
+        data_parallel: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["forward_id", b"forward_id", "inputs", b"inputs", "lease", b"lease", "mode", b"mode", "outputs", b"outputs", "request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data_parallel", b"data_parallel", "forward_id", b"forward_id", "inputs", b"inputs", "lease", b"lease", "mode", b"mode", "outputs", b"outputs", "request_id", b"request_id", "session_id", b"session_id"]) -> None: ...
 
 Global___ForwardRequest: typing_extensions.TypeAlias = ForwardRequest
 

@@ -8,25 +8,15 @@ import numpy as np
 
 from backwire_server.engine.builder import RANDOM_KEY
 from backwire_server.engine.cost import Admit, admit_all
-from backwire_server.engine.differentiate import is_float
-from backwire_server.engine.dims import show
-from backwire_server.engine.errors import (
-    DtypeMismatch,
-    GraphError,
-    MissingInput,
-    NotDifferentiable,
-    ShapeMismatch,
-    UnknownInput,
-    UnknownOutput,
-)
+from backwire_server.engine.errors import GraphError
 from backwire_server.engine.frame import Workspace
 from backwire_server.engine.frames import FramePool
 from backwire_server.engine.graph import LOSS, Array, Graph
-from backwire_server.engine.narrow import SINGLE
 from backwire_server.engine.plan import Plan, update_name
 from backwire_server.engine.plan_cache import CACHED_PLANS, Place, PlanCache
 from backwire_server.engine.precision import needs_scale
 from backwire_server.engine.runner import Lease, Pool
+from backwire_server.engine.seeds import check_seeds, check_wrt, scaled
 from backwire_server.engine.stopping import NEVER, Allowance, Stop
 
 WARM_PLANS = 4  # of these the memory is kept: training and evaluation, and the last batch of each, which is smaller
@@ -162,15 +152,8 @@ class Model:
         multiplied by while gradients are computed, and divided by at the end.
         """
         seeds = dict(output_gradients or {})
-        for name in wrt:
-            if name not in self._inputs:
-                raise UnknownInput(f"the graph has no input {name!r}; {self._known_inputs()}", field="wrt")
-            if not is_float(self._inputs[name].type.dtype):
-                dtype = self._inputs[name].type.dtype.name
-                raise NotDifferentiable(
-                    f"input {name!r} is {dtype}; only floating-point inputs have gradients", field="wrt"
-                )
-        self._check_seeds(forward.plan, seeds)
+        check_wrt(self._inputs, wrt)
+        check_seeds(self.graph, seeds, forward.plan.output_type)
         if needs_scale(self.graph.precision):
             seeds = scaled(forward.plan, seeds, scale)
         way = tuple(sorted(seeds)), (*self.trainable, *dict.fromkeys(wrt))
@@ -232,41 +215,6 @@ class Model:
         while len(self._plans) > (CACHED_PLANS if nbytes <= SPECIAL_BYTES else WARM_PLANS):
             (_, elements), _ = self._plans.popitem(last=False)
             nbytes -= sum(len(data) for _, data in elements)
-
-    def _check_seeds(self, plan: Plan, seeds: Mapping[str, Array]) -> None:
-        if not seeds and self.graph.loss is None:
-            raise UnknownOutput("the graph has no loss; give the gradients of outputs", field="output_gradients")
-        for name, seed in seeds.items():
-            path = f"output_gradients[{name}]"
-            if (name not in self.graph.outputs) if name != LOSS else self.graph.loss is None:
-                known = ", ".join(sorted(self.graph.outputs)) or "none"
-                raise UnknownOutput(f"the graph has no output {name!r}; its outputs are: {known}", field=path)
-            type_ = plan.output_type(name)
-            if type_ is None:
-                raise MissingInput(f"output {name!r} depends on an input that the pass was not given", field=path)
-            if not is_float(type_.dtype):
-                raise NotDifferentiable(f"output {name!r} is {type_.dtype.name} and has no gradient", field=path)
-            if seed.dtype != type_.dtype:
-                raise DtypeMismatch(
-                    f"the gradient of output {name!r} is {seed.dtype.name}; the output is {type_}", field=path
-                )
-            if seed.shape != type_.shape:
-                raise ShapeMismatch(
-                    f"the gradient of output {name!r} has shape {show(seed.shape)}; the output is {type_}", field=path
-                )
-
-    def _known_inputs(self) -> str:
-        return f"its inputs are: {', '.join(self._inputs) or 'none'}"
-
-
-def scaled(plan: Plan, seeds: Mapping[str, Array], scale: float) -> dict[str, Array]:
-    """Returns the gradients of outputs times the scale, which is that of the loss where there are none."""
-    if seeds:
-        with np.errstate(over="ignore"):  # a scale may be beyond float16, where the product with it is not
-            return {name: (seed * SINGLE.type(scale)).astype(seed.dtype) for name, seed in seeds.items()}
-    type_ = plan.output_type(LOSS)
-    assert type_ is not None
-    return {LOSS: np.full(type_.shape, scale, type_.dtype)}
 
 
 def _divided(array: Array, scale: float, out: Array | None) -> Array:

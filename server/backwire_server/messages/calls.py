@@ -54,8 +54,9 @@ def is_training(request: pb.ForwardRequest) -> bool:
 
 def forward_call(request: pb.ForwardRequest, inputs: RawTensors = NOTHING) -> ForwardCall:
     """Returns what Forward is asked for; no outputs means all."""
-    forward_id = checked_id(request.forward_id, "forward_id")
-    return ForwardCall(arrays_from_proto(inputs, "inputs"), tuple(request.outputs) or None, forward_id)
+    forward_id, parts = checked_id(request.forward_id, "forward_id"), request.data_parallel
+    outputs = tuple(request.outputs) or None
+    return ForwardCall(arrays_from_proto(inputs, "inputs"), outputs, forward_id, data_parallel=parts)
 
 
 def forward_response(result: ForwardResult) -> pb.ForwardResponse:

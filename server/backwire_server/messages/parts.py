@@ -17,7 +17,7 @@ from backwire_server.sessions.limits import Limits
 
 
 def order_of(part: Part) -> peer_pb2.PartOrder:
-    """Returns the order of a part, without what concerns the graph and its parameters."""
+    """Returns the order of a part of a TrainStep, without what concerns the graph and its parameters."""
     seed, number = part.key
     inputs = kinds_to_proto(part.inputs)
     order = peer_pb2.PartOrder(inputs=inputs, outputs=part.outputs, seed=seed, number=number)
@@ -33,6 +33,7 @@ def part_of(order: peer_pb2.PartOrder) -> Part:
 
 def result_to_proto(result: Result) -> peer_pb2.PartResult:
     """Returns what a part gave, without elements."""
+    assert result.loss is not None
     kinds = {name: (array.dtype, array.shape) for name, array in result.outputs.items()}
     return peer_pb2.PartResult(loss=result.loss, outputs=kinds_to_proto(kinds), parameters=result.parameters)
 

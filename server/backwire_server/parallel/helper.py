@@ -66,9 +66,9 @@ class Helper:
         known = self._known[work.model]
         trainable, frozen, inputs, gradients = (self._segments[number] for number in work.segments)
         parameters = {**known.vectors(trainable), **known.frozen(frozen)}
-        given = inputs.arrays(work.part.inputs)
+        given, seeds = part.given(work.part, inputs)
         try:
-            return part.compute(known.model, work.part, given, parameters, known.vectors(gradients))
+            return part.compute(known.model, work.part, given, seeds, parameters, known.vectors(gradients))
         except EngineError:
             return None
 

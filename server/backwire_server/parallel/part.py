@@ -9,7 +9,7 @@ from backwire_server.engine.graph import Array, Graph, Parameter
 from backwire_server.engine.model import Model
 from backwire_server.engine.stopping import NEVER, Stop
 from backwire_server.optim import FlatLayout
-from backwire_server.parallel.segment import Kind
+from backwire_server.parallel.segment import Kind, Segment, packed_bytes
 from backwire_server.parallel.task import Part, Result
 
 
@@ -17,23 +17,38 @@ def compute(
     model: Model,
     part: Part,
     inputs: Mapping[str, Array],
+    seeds: Mapping[str, Array],
     parameters: Mapping[str, Array],
     into: Mapping[str, Array],
     stop: Stop = NEVER,
     admit: Admit = admit_all,
 ) -> Result:
-    """Leaves the gradients of the part's loss in `into`, weighted, and returns what else there is.
+    """Leaves the gradients of parameters in `into`, weighted, and returns what else is asked for.
 
     Raises what `Model.forward` and `Model.backward` raise.
     """
     found = model.forward(inputs, parameters, training=True, outputs=part.outputs, key=part.key, stop=stop, admit=admit)
-    gradients = model.backward(found, into=into, stop=stop, admit=admit, scale=part.scale).parameters
+    outputs = found.outputs if part.tells else {}
+    if not part.differentiates:
+        return Result(found.loss, outputs, ())
+    gradients = model.backward(found, seeds, part.wrt, into, stop, admit, part.scale)
+    weighted = dict(gradients.inputs)
     if part.weight != 1:
         with np.errstate(all="ignore"):
-            for array in gradients.values():
+            for array in gradients.parameters.values():
                 np.multiply(array, part.weight, out=array)
-    assert found.loss is not None
-    return Result(found.loss, found.outputs, tuple(gradients))
+            weighted = {name: np.multiply(array, part.weight, dtype=array.dtype) for name, array in weighted.items()}
+    return Result(found.loss, outputs, tuple(gradients.parameters), weighted)
+
+
+def given(part: Part, segment: Segment) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Returns the inputs and the seeds of a part, which lie in a segment: the latter behind the former."""
+    return segment.arrays(part.inputs), segment.arrays(part.seeds, packed_bytes(part.inputs))
+
+
+def given_bytes(part: Part) -> int:
+    """Returns the bytes of the segment that inputs and seeds of a part lie in."""
+    return packed_bytes(part.inputs) + packed_bytes(part.seeds)
 
 
 def layout_of(graph: Graph) -> FlatLayout:

@@ -58,9 +58,9 @@ class Segment:
         """Returns the first so many bytes, or all, which can be written to."""
         return memoryview(self._map)[: self.nbytes if nbytes is None else nbytes]
 
-    def arrays(self, kinds: Mapping[str, Kind]) -> dict[str, Array]:
-        """Returns arrays by name that lie one after another from the beginning on, as `packed_bytes` has it."""
-        return unpacked(kinds, self._map)
+    def arrays(self, kinds: Mapping[str, Kind], start: int = 0) -> dict[str, Array]:
+        """Returns arrays by name that lie one after another from an offset on, as `packed_bytes` has it."""
+        return unpacked(kinds, self._map, start)
 
     def vectors(self, layout: FlatLayout) -> Vectors:
         """Returns the vectors of a layout, which lie one after another from the beginning on."""
@@ -87,9 +87,10 @@ def packed(arrays: Mapping[str, Array]) -> memoryview:
     return room.data
 
 
-def unpacked(kinds: Mapping[str, Kind], room: Any) -> dict[str, Array]:
-    """Returns the arrays by name that lie one after another in bytes."""
-    return {name: _array(room, kinds[name], offset) for name, offset in zip(kinds, _offsets(kinds), strict=False)}
+def unpacked(kinds: Mapping[str, Kind], room: Any, start: int = 0) -> dict[str, Array]:
+    """Returns the arrays by name that lie one after another in bytes from an offset on."""
+    offsets = zip(kinds, _offsets(kinds), strict=False)
+    return {name: _array(room, kinds[name], start + offset) for name, offset in offsets}
 
 
 def _array(room: Any, kind: Kind, offset: int) -> Array:

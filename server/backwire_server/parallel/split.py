@@ -65,18 +65,31 @@ class Split:
         """Returns how many examples these inputs have."""
         return next((inputs[name].shape[axis] for name, axis in self._axes.items() if name in inputs), 1)
 
-    def joints(self, inputs: Mapping[str, Array], outputs: Sequence[str], stop: Stop = NEVER) -> dict[str, int | None]:
+    def axis(self, name: str) -> int | None:
+        """Returns which axis of an input is the batch, None for one that has no such axis."""
+        return self._axes.get(name)
+
+    def joints(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], stop: Stop = NEVER, field: str = "outputs"
+    ) -> dict[str, int | None]:
         """Returns along which axis each output of parts is put together, None where it is averaged; see `joined`.
 
-        Raises NotSplittable where the loss or an output of parts is not that of the batch, and Stopped when that is
-        wanted.
+        Raises NotSplittable, with that field, where the loss or an output of parts is not that of the batch, and
+        Stopped when that is wanted.
         """
         found = self._found
         targets = {name: value for name, value in self._targets(outputs).items() if value in found.states}
         if any(isinstance(found.states[value], Open) for value in targets.values()):
             found = self._settle(inputs, stop)
         self._check_loss(found)
-        return {name: self._joint(name, found, targets[name]) for name in outputs if name in targets}
+        return {name: self._joint(name, found, targets[name], field) for name in outputs if name in targets}
+
+    def types(self, inputs: Mapping[str, Array], stop: Stop = NEVER) -> dict[str, TensorType]:
+        """Returns the type of each output that follows from these inputs, and of the loss; raises as `joints` does."""
+        found, size = self._settle(inputs, stop), self.size(inputs)
+        targets = self._targets(tuple(self._graph.outputs)).items()
+        types = [(name, found.types.get(value), found.states.get(value)) for name, value in targets]
+        return {name: _resized(type_, state, size) for name, type_, state in types if type_ is not None}
 
     def _targets(self, outputs: Sequence[str]) -> dict[str, str]:
         """Returns the values of the loss and of those outputs that there are; the engine tells of others."""
@@ -131,7 +144,7 @@ class Split:
                 field="graph.loss",
             )
 
-    def _joint(self, name: str, found: Followed, value: str) -> int | None:
+    def _joint(self, name: str, found: Followed, value: str, field: str) -> int | None:
         state, type_ = found.states[value], found.types[value]
         if isinstance(state, Rows) and state.outer == 1:
             return state.axis
@@ -139,9 +152,18 @@ class Split:
             return None
         raise NotSplittable(
             f"output {name!r} is {type_ or 'of no known type'}, which cannot be put together from parts of a batch"
-            f"{_because(state)}; ask for it with Forward, or give it {self._batch} as an axis",
-            field="outputs",
+            f"{_because(state)}; use data_parallel=1, or give it {self._batch} as an axis",
+            field=field,
         )
+
+
+def _resized(type_: TensorType, state: State, size: int) -> TensorType:
+    """Returns the type that a value has for so many examples, which it has for as many as were probed last."""
+    if not isinstance(state, Rows):
+        return type_
+    shape = [int(dim) for dim in type_.shape]
+    shape[state.axis] = shape[state.axis] // PROBES[-1] * size
+    return TensorType(type_.dtype, tuple(shape))
 
 
 def joined(axis: int | None, parts: Sequence[Array], sizes: Sequence[int]) -> Array:

@@ -31,26 +31,34 @@ def fresh_number() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a batch, of which to differentiate the loss.
+    """A part of a batch, to be differentiated.
 
     Attributes:
         inputs: The kinds of the inputs by name.
-        outputs: Which outputs to return.
+        outputs: Which outputs to compute; None for all.
         key: What random numbers are drawn from; see `Model.forward`.
         weight: What gradients are multiplied by.
         scale: What the loss is multiplied by on the way to them; see `Model.backward`.
+        seeds: The kinds of the gradients of outputs by name; none for the loss, which is differentiated then.
+        wrt: The inputs whose gradients to return.
+        tells: Whether to return outputs; their values count as computed in any case.
+        differentiates: Whether there are to be gradients at all.
     """
 
     inputs: Mapping[str, Kind]
-    outputs: tuple[str, ...]
+    outputs: tuple[str, ...] | None
     key: tuple[int, int]
     weight: float
     scale: float = 1.0
+    seeds: Mapping[str, Kind] = field(default_factory=dict)
+    wrt: tuple[str, ...] = ()
+    tells: bool = True
+    differentiates: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The segments of a part: of trainable and frozen parameters, of inputs, and those for gradients."""
+    """The segments of a part: of trainable and frozen parameters, of inputs and seeds, and those for gradients."""
 
     trainable: Segment
     frozen: Segment
@@ -99,11 +107,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a part gave: its loss, its outputs, and which parameters have gradients."""
+    """What a part gave: its loss, its outputs, which parameters have gradients, and the weighted ones of inputs."""
 
-    loss: float
+    loss: float | None
     outputs: Mapping[str, Array]
     parameters: tuple[str, ...]
+    inputs: Mapping[str, Array] = field(default_factory=dict)
 
 
 class _Pickler(pickle.Pickler):

@@ -15,13 +15,15 @@ OVERHEAD_BYTES = 256  # what keeping any answer costs, roughly
 class ForwardCall:
     """Inputs by name; the outputs to return, None for all; a name for the pass, empty to have one chosen.
 
-    `chunked` tells that the answer may be larger than a message, here and in other calls.
+    `chunked` tells that the answer may be larger than a message, here and in other calls. `data_parallel` is in how
+    many parts a pass in training is computed, 0 for as many as the session says.
     """
 
     inputs: Mapping[str, Array]
     outputs: Sequence[str] | None = None
     forward_id: str = ""
     chunked: bool = False
+    data_parallel: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from backwire_server.engine.check import GradientCheck, Sampling, check_gradients
-from backwire_server.engine.model import Model, Pass
+from backwire_server.engine.model import Gradients, Model, Pass
 from backwire_server.engine.profile import Profile, profile
 from backwire_server.sessions.answering import check_answer
+from backwire_server.sessions.batches import Batch, Whole
 from backwire_server.sessions.budget import Account
-from backwire_server.sessions.calls import ForwardCall, TrainCall
+from backwire_server.sessions.calls import BackwardCall, ForwardCall, TrainCall, held_bytes
 from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import ParameterStore
+from backwire_server.sessions.passes import KeptPass
 from backwire_server.sessions.scope import CallStop
+from backwire_server.sessions.sources import Current, Kept, Reserve, Source
 from backwire_server.sessions.spec import SessionSpec, check_data_parallel
-from backwire_server.sessions.team import Team, Whole
+from backwire_server.sessions.team import Team
 from backwire_server.sessions.versions import Array
 from backwire_server.sessions.working import Working
 
@@ -64,20 +67,40 @@ class Computing:
         """Returns what admits the computations of a call."""
         return Working(self.limits, self.account, stop)
 
-    def forward(self, call: ForwardCall, values: Arrays, number: int, stop: CallStop, *, training: bool) -> Pass:
-        """Returns the pass of this number, whose outputs fit into an answer."""
-        with self.working(stop) as admit:
-            found = self._model.forward(
-                call.inputs,
-                values,
-                training=training,
-                outputs=call.outputs,
-                key=self.key(number),
-                stop=stop,
-                admit=admit,
-            )
-        check_answer(found.outputs, self.limits, chunked=call.chunked)
-        return found
+    def evaluate(self, call: ForwardCall, values: Arrays, number: int, stop: CallStop) -> Pass:
+        """Returns what a batch gives in eval mode."""
+        return self._pass(call, values, number, stop, training=False)
+
+    def forward(self, call: ForwardCall, store: ParameterStore, number: int, stop: CallStop) -> Whole:
+        """Returns loss and outputs of a batch in training, whose passes are of this number and the next."""
+        batch = self._cut(call, self.parts(call.data_parallel), number, stop)
+        if batch is None:
+            kept = self._pass(call, store.arrays, number, stop, training=True)
+            return Whole(kept.loss, kept.outputs, updates=kept.updates, kept=kept)
+        return self._in_parts(replace(batch, differentiates=False), Current(store), {}, stop, call)
+
+    def backward(self, call: BackwardCall, kept: KeptPass, room: Arrays, scale: float, stop: CallStop) -> Gradients:
+        """Returns the gradients of a pass, those of parameters in `room` if that is any.
+
+        One that was made in parts is made again in as many, each of which is differentiated where it is made.
+        """
+        if kept.value is not None:
+            with self.working(stop) as admit:
+                found = self._model.backward(kept.value, call.output_gradients, call.wrt, room, stop, admit, scale)
+            inputs = {name: kept.version.detached(array) for name, array in found.inputs.items()}
+        else:
+            whole = self._backward_in_parts(call, kept, room, scale, stop)
+            found, inputs = Gradients(dict(whole.gradients), {}), dict(whole.inputs)
+        check_answer(inputs, self.limits, chunked=call.chunked)
+        return Gradients(found.parameters, inputs)
+
+    def remade(self, call: ForwardCall, values: Arrays, number: int) -> tuple[Pass | None, int]:
+        """Returns what is kept of a pass that was made before, as `forward` had it, and the bytes of that."""
+        most = self.parts(call.data_parallel)
+        if most > 1 and self._team_of().count(call.inputs, most) > 1:
+            return None, held_bytes(call.inputs.values())
+        found = self._model.forward(call.inputs, values, training=True, outputs=call.outputs, key=self.key(number))
+        return found, found.nbytes
 
     def gradients(
         self,
@@ -87,14 +110,21 @@ class Computing:
         room: Arrays,
         scale: float,
         stop: CallStop,
-        reserve: Callable[[int], None],
+        reserve: Reserve,
     ) -> Whole:
         """Returns what a batch gives, whose passes are of this number and the next; gradients may lie in `room`.
 
         `scale` is what the loss is multiplied by meanwhile. `reserve` is told the bytes of a pass, and may raise.
         """
-        found = self._in_parts(call, store, number, room, scale, stop)
-        return found or self._at_once(call, store, number, room, scale, stop, reserve)
+        asked = ForwardCall(call.inputs, call.outputs, chunked=call.chunked)
+        batch = self._cut(asked, self.parts(call.data_parallel), number, stop)
+        if batch is not None:
+            return self._in_parts(replace(batch, scale=scale), Current(store), room, stop, asked)
+        found = self._pass(asked, store.arrays, number, stop, training=True)
+        reserve(found.nbytes)
+        with self.working(stop) as admit:
+            gradients = self._model.backward(found, into=room, stop=stop, admit=admit, scale=scale).parameters
+        return Whole(found.loss, found.outputs, gradients, found.updates)
 
     def profile(self, inputs: Arrays, values: Arrays, number: int, passes: int, stop: CallStop) -> Profile:
         """Measures so many passes, each as the one of this number would be."""
@@ -135,37 +165,45 @@ class Computing:
                 make=type(self._model),
             )
 
-    def _at_once(
-        self,
-        call: TrainCall,
-        store: ParameterStore,
-        number: int,
-        room: Arrays,
-        scale: float,
-        stop: CallStop,
-        reserve: Callable[[int], None],
-    ) -> Whole:
-        asked = ForwardCall(call.inputs, call.outputs, chunked=call.chunked)
-        found = self.forward(asked, store.arrays, number, stop, training=True)
-        reserve(found.nbytes)
+    def _pass(self, call: ForwardCall, values: Arrays, number: int, stop: CallStop, *, training: bool) -> Pass:
         with self.working(stop) as admit:
-            gradients = self._model.backward(found, into=room, stop=stop, admit=admit, scale=scale).parameters
-        assert found.loss is not None
-        return Whole(found.loss, found.outputs, gradients, found.updates)
+            found = self._model.forward(
+                call.inputs,
+                values,
+                training=training,
+                outputs=call.outputs,
+                key=self.key(number),
+                stop=stop,
+                admit=admit,
+            )
+        check_answer(found.outputs, self.limits, chunked=call.chunked)
+        return found
 
-    def _in_parts(
-        self, call: TrainCall, store: ParameterStore, number: int, room: Arrays, scale: float, stop: CallStop
-    ) -> Whole | None:
-        """Returns what the batch gives when it is computed in parts; None where it has only one."""
-        most = self.parts(call.data_parallel)
+    def _backward_in_parts(
+        self, call: BackwardCall, kept: KeptPass, room: Arrays, scale: float, stop: CallStop
+    ) -> Whole:
+        origin = kept.origin
+        batch = self._cut(origin.call, self.parts(origin.call.data_parallel), origin.number, stop)
+        assert batch is not None
+        given, stopping = origin.call.inputs, self._model.compiling(stop)
+        batch = self._team_of().differentiating(batch, given, call.output_gradients, call.wrt, stopping)
+        source = Kept(origin.parameters, kept.version)
+        return self._in_parts(replace(batch, scale=scale), source, room, stop, origin.call)
+
+    def _cut(self, call: ForwardCall, most: int, number: int, stop: CallStop) -> Batch | None:
+        """Returns the batch in at most so many parts; None where it has only one."""
         if most <= 1:
             return None
+        team = self._team_of()
+        batch = team.cut(call.inputs, call.outputs, most, self.key(number), self._model.compiling(stop))
+        return batch if len(batch.parts) > 1 else None
+
+    def _team_of(self) -> Team:
         self._team = self._team or Team(self._graph, self._definition, helped=self._helped)
-        batch = self._team.cut(call.inputs, call.outputs, most, self.key(number), self._model.compiling(stop))
-        if len(batch.parts) == 1:
-            return None
-        batch = replace(batch, scale=scale)
+        return self._team
+
+    def _in_parts(self, batch: Batch, source: Source, room: Arrays, stop: CallStop, call: ForwardCall) -> Whole:
         with self.working(stop) as working:
-            found = self._team.compute(batch, self._model, store, room, working, stop, self.account.reserve)
+            found = self._team_of().compute(batch, self._model, source, room, working, stop, self.account.reserve)
         check_answer(found.outputs, self.limits, chunked=call.chunked)
         return found

@@ -35,9 +35,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class KeptPass:
-    """A live pass: what the engine needs, what it came from, its own bytes, and when it was made."""
+    """A live pass: what the engine needs, what it came from, its own bytes, and when it was made.
 
-    value: Pass
+    The value is None for one that was made in parts: its Backward makes it again.
+    """
+
+    value: Pass | None
     origin: Origin
     version: Version
     buffers: Mapping[int, int]
@@ -110,7 +113,7 @@ class PassTable:
                 quota="max_pass_bytes",
             )
 
-    def add(self, name: str, value: Pass, origin: Origin, parameters: ParameterStore, nbytes: int) -> None:
+    def add(self, name: str, value: Pass | None, origin: Origin, parameters: ParameterStore, nbytes: int) -> None:
         """Keeps a pass that was made with these parameters, and drops the oldest as far as limits demand."""
         version, buffers = parameters.current, parameters.buffers
         version.hold()

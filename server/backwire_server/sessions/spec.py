@@ -24,7 +24,7 @@ class SessionSpec:
     """A graph, where the first value of each parameter comes from, optimizer if any, seed, and what computes it.
 
     `max_staleness` is how many steps may be between a pass and its Backward; None for any number. `data_parallel` is in
-    how many parts the batches of TrainSteps are computed; 0 and 1 for at once. One that is `grouped` may be computed
+    how many parts batches are computed in training; 0 and 1 for at once. One that is `grouped` may be computed
     together with others, which the server decides; nobody keeps that.
     `definition` is all of this in the form of whoever made it, for whoever keeps it, and `outline` the same without
     first values that take room; they mean nothing here.

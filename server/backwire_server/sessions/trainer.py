@@ -12,11 +12,10 @@ from typing import Any
 
 from backwire_server import optim
 from backwire_server.engine.check import GradientCheck, Sampling
-from backwire_server.engine.model import Model, Pass
+from backwire_server.engine.model import Model
 from backwire_server.engine.precision import needs_scale
 from backwire_server.engine.profile import Profile
 from backwire_server.sessions.accumulator import Accumulator, ContributionsMissing, check_weight
-from backwire_server.sessions.answering import check_answer
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.calls import (
     BackwardCall,
@@ -33,6 +32,7 @@ from backwire_server.sessions.calls import (
     TrainCall,
     TrainResult,
     ZeroCall,
+    held_bytes,
 )
 from backwire_server.sessions.computing import Computing
 from backwire_server.sessions.errors import (
@@ -66,7 +66,7 @@ class Trainer:
 
     Attributes:
         step: The number of steps applied.
-        forwards: The number of passes made in training, which is the number of the next.
+        forwards: The number of passes made in training, each part of a batch one, which is the number of the next.
         graph: What is trained.
         layout: Where the trainable parameters lie.
         memory: What the optimizer remembers.
@@ -125,20 +125,20 @@ class Trainer:
         """Computes outputs and loss without a trace."""
         if call.forward_id:
             raise InvalidRequest("a pass in eval mode has no forward_id; leave it empty", field="forward_id")
-        found = self._forward(call, stop, training=False)
+        found = self._computing.evaluate(call, self.parameters.arrays, self.forwards, stop)
         return ForwardResult("", found.outputs, found.loss, self.step)
 
     def forward(self, call: ForwardCall, ready: Ready, stop: CallStop = NEVER) -> ForwardResult:
         """Computes outputs and loss, and keeps the pass."""
         self.passes.check_name(call.forward_id)
-        found = self._forward(call, stop, training=True)
-        nbytes = found.nbytes
+        found = self._computing.forward(call, self.parameters, self.forwards, stop)
+        nbytes = held_bytes(call.inputs.values()) if found.kept is None else found.kept.nbytes
         self._reserve_pass(nbytes)
         ready()
         name = call.forward_id or self.passes.fresh_name(self.forwards)
         origin = Origin(call, self.forwards, self.step, self.parameters.arrays)
-        self.passes.add(name, found, origin, self.parameters, nbytes)
-        self._finish_passes(1, found.updates)
+        self.passes.add(name, found.kept, origin, self.parameters, nbytes)
+        self._finish_passes(found.passes, found.updates)
         return ForwardResult(name, found.outputs, found.loss, self.step)
 
     def backward(self, call: BackwardCall, ready: Ready, stop: CallStop = NEVER) -> BackwardResult:
@@ -149,17 +149,13 @@ class Trainer:
         if not call.output_gradients:
             self._require_loss("give output_gradients")
         room = self.accumulator.room(call.weight)
-        with self._computing.working(stop) as admit:
-            scale = factor_of(self.scaling)
-            found = self._model.backward(kept.value, call.output_gradients, call.wrt, room, stop, admit, scale)
-        gradients = {name: kept.version.detached(array) for name, array in found.inputs.items()}
-        check_answer(gradients, self._computing.limits, chunked=call.chunked)
+        found = self._computing.backward(call, kept, room, factor_of(self.scaling), stop)
         self.accumulator.check(call.weight)
         ready()
         self.accumulator.add(found.parameters, call.weight)
         if not call.retain:
             self.passes.use_up(call.forward_id)
-        return BackwardResult(gradients, self.accumulator.contributions)
+        return BackwardResult(found.inputs, self.accumulator.contributions)
 
     def apply(self, options: StepOptions, ready: Ready) -> StepResult:
         """Applies the accumulated gradients, and clears them."""
@@ -179,6 +175,7 @@ class Trainer:
             self.accumulator.add(found.gradients, call.weight)
             result = self._apply(call.options, ready)
         self._finish_passes(found.passes, found.updates)
+        assert found.loss is not None
         return TrainResult(self._told(result, call.options), found.loss, found.outputs)
 
     def set_parameters(self, call: SetCall, ready: Ready) -> CountResult:
@@ -192,11 +189,9 @@ class Trainer:
     def remake(self, image: PassImage, parameters: ParameterStore) -> None:
         """Makes a pass again, which keeps its name; `parameters` are those that it was made with."""
         call = image.call
-        found = self._model.forward(
-            call.inputs, parameters.arrays, training=True, outputs=call.outputs, key=self._computing.key(image.number)
-        )
+        value, nbytes = self._computing.remade(call, parameters.arrays, image.number)
         origin = Origin(call, image.number, image.step, parameters.arrays)
-        self.passes.add(image.name, found, origin, parameters, found.nbytes)
+        self.passes.add(image.name, value, origin, parameters, nbytes)
 
     def held_to(self, limits: Limits, account: Account) -> None:
         """Replaces what limits it and who pays for its memory; passes that are too many now are dropped."""
@@ -266,9 +261,6 @@ class Trainer:
     def _told(self, result: StepResult, options: StepOptions) -> StepResult:
         """Returns the result of a step that is complete, with the digest if it is wanted."""
         return replace(result, digest=state_of(self).digest()) if options.digest else result
-
-    def _forward(self, call: ForwardCall, stop: CallStop, *, training: bool) -> Pass:
-        return self._computing.forward(call, self.parameters.arrays, self.forwards, stop, training=training)
 
     def _reserve_pass(self, nbytes: int) -> None:
         self.passes.check_size(nbytes)

@@ -85,13 +85,14 @@ def decode_mutation(data: bytes) -> tuple[int, Mutation]:
 
 def forward_to_proto(call: ForwardCall, message: pb.ForwardRequest) -> None:
     """Writes a Forward in train mode to a message, but for its inputs."""
-    message.mode, message.forward_id = pb.MODE_TRAIN, call.forward_id
+    message.mode, message.forward_id, message.data_parallel = pb.MODE_TRAIN, call.forward_id, call.data_parallel
     message.outputs.extend(call.outputs or ())
 
 
 def forward_from_proto(message: pb.ForwardRequest, inputs: Arrays) -> ForwardCall:
     """Returns a Forward that was accepted, from what `forward_to_proto` wrote."""
-    return ForwardCall(inputs, tuple(message.outputs) or None, message.forward_id, chunked=True)
+    outputs, parts = tuple(message.outputs) or None, message.data_parallel
+    return ForwardCall(inputs, outputs, message.forward_id, chunked=True, data_parallel=parts)
 
 
 def lease_to_proto(lease: LeaseCall | LeaseResult, message: pb.Lease) -> None:

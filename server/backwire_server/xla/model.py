@@ -9,11 +9,12 @@ import numpy as np
 from backwire_server.engine.builder import RANDOM_KEY
 from backwire_server.engine.cost import Admit, Cost
 from backwire_server.engine.graph import LOSS, Array, Graph
-from backwire_server.engine.model import Model, scaled
+from backwire_server.engine.model import Model
 from backwire_server.engine.plan import Plan, seed_name
 from backwire_server.engine.plan_cache import PlanCache
 from backwire_server.engine.precision import needs_scale
 from backwire_server.engine.runner import Pool
+from backwire_server.engine.seeds import scaled
 from backwire_server.engine.stopping import Stop
 from backwire_server.xla.cohort import Cohort, cohort_of
 from backwire_server.xla.group_step import GroupStep
