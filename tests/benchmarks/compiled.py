@@ -9,6 +9,7 @@ from tests.benchmarks.conductor import Kind, Unavailable, Worker, interleave, wo
 from tests.benchmarks.steps import check
 
 OWN, PEER = Kind("engine:jax", "session with executor jax"), Kind("jax", "jax.jit by hand", is_peer=True)
+CHECKED = Kind("jax:checked", "jax.jit by hand, batch sent, gradients checked", is_peer=True)
 MODELS = ("S", "M", "L")
 LEAST = 0.95
 """The time of a step by hand relative to one of a session."""
@@ -17,7 +18,7 @@ LEAST = 0.95
 def measure(peer_python: str, *, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """Returns the milliseconds of a step by both on one thread, and the time by hand relative to that of a session."""
     rows: list[figures.Row] = []
-    with workers([OWN, PEER], peer_python) as contenders:
+    with workers([OWN, PEER, CHECKED], peer_python) as contenders:
         for model in MODELS[:2] if quick else MODELS:
             say(f"compiled steps of {model}")
             rows += _rows(model, contenders, quick=quick)
@@ -26,8 +27,9 @@ def measure(peer_python: str, *, quick: bool, say: Callable[[str], None]) -> dic
 
 def _rows(model: str, contenders: Sequence[Worker], *, quick: bool) -> list[figures.Row]:
     try:
-        own, peer = (worker.setup(model) for worker in contenders)
-        check(own, peer)
+        first, *others = (worker.setup(model) for worker in contenders)
+        for other in others:
+            check(first, other)
     except Unavailable as error:
         return [figures.unavailable(f"{model}: steps", error)]
     times, failures = interleave(contenders, rounds=7 if quick else 21, burst=0.05 if quick else 0.1)
@@ -35,10 +37,13 @@ def _rows(model: str, contenders: Sequence[Worker], *, quick: bool) -> list[figu
         return [figures.unavailable(f"{model}: {name}", reason) for name, reason in failures.items()]
     rows = [
         figures.row(f"{model}: {kind.label}", 1000 * statistics.median(times[kind.name].wall), "ms")
-        for kind in (OWN, PEER)
+        for kind in (OWN, PEER, CHECKED)
     ]
+    own, peer, checked = (times[kind.name] for kind in (OWN, PEER, CHECKED))
     return [
         *rows,
-        figures.row(f"{model}: by hand / session", times[PEER.name].ratio(times[OWN.name]), "x", least=LEAST),
-        figures.row(f"{model}: the same, processor time", times[PEER.name].ratio(times[OWN.name], "cpu"), "x"),
+        figures.row(f"{model}: by hand / session", peer.ratio(own), "x", least=LEAST),
+        figures.row(f"{model}: the same, processor time", peer.ratio(own, "cpu"), "x"),
+        figures.row(f"{model}: by hand, checked / session", checked.ratio(own), "x"),
+        figures.row(f"{model}: the same, processor time, checked", checked.ratio(own, "cpu"), "x"),
     ]

@@ -66,7 +66,7 @@ def test_steps_use_the_memory_of_two_states_in_turns(pair: Any) -> None:
     for _ in range(6):
         perform(session, TRAIN)
         with session.my_turn(UNBOUNDED) as keeper:
-            places.append(keeper.content.trainer.parameters.current.elsewhere["w1"].unsafe_buffer_pointer())
+            places.append(keeper.content.trainer.parameters.current.elsewhere[0].unsafe_buffer_pointer())
     assert places[2:4] == places[4:6]
     assert len(set(places[2:])) == 2
 

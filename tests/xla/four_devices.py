@@ -21,7 +21,7 @@ from backwire_server.engine.stopping import NEVER
 from backwire_server.optim import FlatLayout
 from backwire_server.xla.model import XlaModel
 from backwire_server.xla.optimizing import TracedOptimizer
-from backwire_server.xla.stepping import room_for, uploaded
+from backwire_server.xla.stepping import DeviceState, room_for, uploaded
 
 Array = NDArray[Any]
 
@@ -64,7 +64,8 @@ def steps(devices: int, rows: int, *, ahead: bool = False) -> dict[str, Any]:
     model, layout = XlaModel(GRAPH, devices=devices), FlatLayout({"w": (np.dtype("f4"), (6, 5))})
     traced = TracedOptimizer.of(ADAM, layout)
     assert traced is not None
-    state = uploaded(VALUES, traced.spread(optim.init(ADAM, layout)), model.sharding)
+    memory = traced.spread(optim.init(ADAM, layout))
+    state = DeviceState(uploaded(traced.ordered(VALUES), model.sharding), uploaded(memory, model.sharding))
     spare, losses = room_for(state), []
     for step in range(1, 4):
         found = model.train_step(
@@ -83,7 +84,7 @@ def steps(devices: int, rows: int, *, ahead: bool = False) -> dict[str, Any]:
         assert found is not None
         state, spare = found.state, state
         losses.append(found.loss)
-    w = state.parameters["w"]
+    (w,) = state.parameters
     copies = [np.asarray(shard.data).tobytes().hex() for shard in w.addressable_shards]
     return {"losses": losses, "w": np.asarray(w).tolist(), "bits": copies, "devices": len(_where(w))}
 

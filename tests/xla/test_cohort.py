@@ -19,12 +19,12 @@ def enter(cohort: Cohort, value: float) -> Slot:
     return cohort.enter(*state(value))
 
 
-def state(value: float) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
-    return {"w": np.full((2, 3), float(value))}, {"w": {"mean": np.full((2, 3), -float(value))}}
+def state(value: float) -> tuple[tuple[Array], tuple[Array]]:
+    return (np.full((2, 3), float(value)),), (np.full((2, 3), -float(value)),)
 
 
 def value(slot: Slot) -> float:
-    parameter, mean = np.asarray(slot.parameters()["w"]), np.asarray(slot.memory()["w"]["mean"])
+    parameter, mean = np.asarray(slot.parameters()[0]), np.asarray(slot.memory()[0])
     assert (parameter.dtype.name, parameter.shape) == ("float64", (2, 3))
     np.testing.assert_array_equal(mean, -parameter)
     assert len(set(parameter.ravel())) == 1
@@ -88,5 +88,5 @@ def test_what_fails_before_the_device_begins_loses_nothing() -> None:
     cohort = Cohort()
     slots = [enter(cohort, at) for at in range(2)]
     with pytest.raises((TypeError, ValueError)):
-        slots[0].write({"w": np.ones(5)}, {"w": {"mean": np.ones(5)}})
+        slots[0].write((np.ones(5),), (np.ones(5),))
     assert [value(slot) for slot in slots] == [0, 1]

@@ -49,14 +49,15 @@ def check(optimizer: Optimizer) -> None:
     vectors, state = LAYOUT.pack(values), optim.init(optimizer, LAYOUT)
     traced = TracedOptimizer.of(optimizer, LAYOUT)
     assert traced is not None
+    parameters: Any = traced.ordered(values)
     memory: Any = traced.spread(optim.init(optimizer, LAYOUT))
     with numerics():
         apply = jax.jit(traced.apply)
         for step in range(1, STEPS + 1):
             gradients = {name: draw.normal(size=slot.shape) for name, slot in LAYOUT.slots.items()}
             optim.apply(optimizer, LAYOUT, vectors, LAYOUT.pack(gradients), state, step=step)
-            values, memory = apply(values, gradients, memory, traced.figures(step, optimizer.rate(step)))
-    for dtype, vector in packed(LAYOUT, values).items():
+            parameters, memory = apply(parameters, gradients, memory, traced.figures(step, optimizer.rate(step)))
+    for dtype, vector in packed(LAYOUT, parameters).items():
         np.testing.assert_allclose(vector, vectors[dtype], rtol=1e-12)
         for name, kept in traced.gathered(memory)[dtype].items():
             np.testing.assert_allclose(kept, state[dtype][name], rtol=1e-12)

@@ -80,5 +80,6 @@ class Account:
 
     def settle(self, nbytes: int) -> None:
         """States what the session holds now. Zero closes the account."""
-        self._budget.take(nbytes - self._held, self._tenant, checked=False)
-        self._held = nbytes
+        if nbytes != self._held:
+            self._budget.take(nbytes - self._held, self._tenant, checked=False)
+            self._held = nbytes

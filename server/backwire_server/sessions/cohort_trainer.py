@@ -106,7 +106,7 @@ class CohortTrainer(DeviceTrainer, Joining):
         """Returns the slot, with the current state in it; what others hold of that is fetched before it changes."""
         parameters, memory, slot = self.parameters.current, self.memory.current, self._slot
         if slot is None or slot.lost or parameters.elsewhere is not slot or memory.elsewhere is not slot:
-            state = parameters.arrays, traced.spread(memory.state)
+            state = traced.ordered(parameters.arrays), traced.spread(memory.state)
             if slot is None or slot.lost:
                 slot = self._model.cohort(traced).enter(*state)
             else:

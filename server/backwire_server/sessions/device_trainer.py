@@ -97,15 +97,16 @@ class DeviceTrainer(Trainer):
         """Returns the current state on the device, which has it from now on."""
         parameters, memory = self.parameters.current, self.memory.current
         if parameters.elsewhere is None or memory.elsewhere is None:
-            found = uploaded(parameters.arrays, traced.spread(memory.state), self._model.sharding)
-            parameters.elsewhere, memory.elsewhere = found.parameters, found.memory
+            sharding = self._model.sharding
+            parameters.elsewhere = uploaded(traced.ordered(parameters.arrays), sharding)
+            memory.elsewhere = uploaded(traced.spread(memory.state), sharding)
         return DeviceState(parameters.elsewhere, memory.elsewhere)
 
     def _frozen_on_device(self) -> Mapping[str, Any]:
         stale = {name: each for name, each in self.parameters.frozen.items() if self._source_of(name) is not each}
         if stale:
-            found = uploaded(stale, {}, self._model.sharding).parameters
-            self._frozen.update({name: (array, found[name]) for name, array in stale.items()})
+            found = uploaded(tuple(stale.values()), self._model.sharding)
+            self._frozen.update({name: (stale[name], array) for name, array in zip(stale, found, strict=True)})
         return {name: there for name, (_, there) in self._frozen.items()}
 
     def _source_of(self, name: str) -> Array | None:

@@ -66,6 +66,9 @@ class PassTable:
     def __contains__(self, name: str) -> bool:
         return name in self._live
 
+    def __len__(self) -> int:
+        return len(self._live)
+
     @property
     def births(self) -> tuple[tuple[str, float], ...]:
         """The name of each live pass and when it was made, oldest first."""
@@ -154,9 +157,10 @@ class PassTable:
             count += 1
         return names[:count]
 
-    def make_room(self, names: Iterable[str]) -> None:
+    def make_room(self, names: Collection[str]) -> None:
         """Drops passes because of their bytes."""
-        self._drop(names, TOO_LARGE.format(nbytes=self.limits.max_pass_bytes))
+        if names:
+            self._drop(names, TOO_LARGE.format(nbytes=self.limits.max_pass_bytes))
 
     def holders(self, names: Iterable[str], version: Version) -> int:
         """How many of the named passes hold this version."""

@@ -109,7 +109,8 @@ class Trainer:
     @property
     def nbytes(self) -> int:
         """The bytes that the state and the live passes hold."""
-        return self._state_bytes + self._computing.nbytes + self.passes.nbytes(self.parameters.buffers)
+        passes = self.passes.nbytes(self.parameters.buffers) if self.passes else 0
+        return self._state_bytes + self._computing.nbytes + passes
 
     def perform(self, call: Mutating, ready: Ready, stop: CallStop = NEVER) -> Any:
         """Does what a mutating call of any kind asks for that changes the state, and returns its answer."""
@@ -285,7 +286,7 @@ class Trainer:
 
     def _make_way(self, changing: Collection[str]) -> list[str]:
         """Returns which passes must go when these parameters change: those that stay keep the old values alive."""
-        doomed = self.passes.surplus(self.parameters.staying(changing))
+        doomed = self.passes.surplus(self.parameters.staying(changing)) if self.passes else []
         current, memory = self.parameters.current, self.memory.current
         if current.holders > self.passes.holders(doomed, current):
             self._computing.account.reserve(current.nbytes)

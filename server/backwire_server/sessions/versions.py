@@ -13,6 +13,9 @@ from backwire_server.parallel.segment import Segment, packed_bytes, vector_kinds
 
 Array = NDArray[Any]
 
+_RELEASED = threading.Condition(threading.Lock())
+"""Told when readers let go, in threads of their own; one for all values, since each step makes new ones."""
+
 
 def owner(array: Array) -> Array:
     """Returns the array that a view was made from, or the array itself."""
@@ -24,14 +27,13 @@ def owner(array: Array) -> Array:
 class Shared:
     """Values of one moment, counted by those who hold them. While one does, nothing writes to them."""
 
-    __slots__ = ("_brief", "_co_owners", "_holders", "_released", "nbytes")
+    __slots__ = ("_brief", "_co_owners", "_holders", "nbytes")
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
         self._holders = 0
         self._brief = 0
         self._co_owners = 0
-        self._released = threading.Condition(threading.Lock())  # readers let go in threads of their own
 
     @property
     def holders(self) -> int:
@@ -40,34 +42,34 @@ class Shared:
 
     def hold(self, *, briefly: bool = False) -> None:
         """Keeps the values as they are until `release`. Who holds them briefly is waited for rather than copied for."""
-        with self._released:
+        with _RELEASED:
             self._holders += 1
             self._brief += briefly
 
     def release(self, *, briefly: bool = False) -> None:
         """Ends one `hold`, of the same kind."""
-        with self._released:
+        with _RELEASED:
             self._holders -= 1
             self._brief -= briefly
-            self._released.notify_all()
+            _RELEASED.notify_all()
 
     def share(self) -> None:
         """Adds another owner, for whom these are the current values, too."""
-        with self._released:
+        with _RELEASED:
             self._holders += 1
             self._co_owners += 1
 
     def leave(self) -> None:
         """Takes an owner away, unless it is the only one."""
-        with self._released:
+        with _RELEASED:
             if self._co_owners:
                 self._holders -= 1
                 self._co_owners -= 1
 
     def settle(self) -> None:
         """Waits for those who hold the values briefly."""
-        with self._released:
-            self._released.wait_for(lambda: not self._brief)
+        with _RELEASED:
+            _RELEASED.wait_for(lambda: not self._brief)
 
 
 class Version(Shared):

@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 
 from backwire_server.engine.plan_cache import PlanCache
 from backwire_server.optim import Optimizer
-from backwire_server.xla.optimizing import Arrays, Memory, TracedOptimizer
+from backwire_server.xla.optimizing import Arrays, TracedOptimizer
 from backwire_server.xla.registry import numerics
 from backwire_server.xla.stepping import DeviceState
 
@@ -47,15 +47,15 @@ class Slot:
         """Whether its state was lost, and reading it raises StateLost."""
         return self.index == GONE
 
-    def write(self, parameters: Arrays, memory: Mapping[str, Arrays]) -> None:
+    def write(self, parameters: Arrays, memory: Arrays) -> None:
         """Replaces the state, by copies of arrays of numpy."""
-        self.cohort.write(self, _row(parameters, memory))
+        self.cohort.write(self, DeviceState(parameters, memory))
 
     def parameters(self) -> Arrays:
         """Returns copies of the parameters of this moment."""
         return self.cohort.read(self).parameters
 
-    def memory(self) -> Memory:
+    def memory(self) -> Arrays:
         """Returns copies of what the optimizer remembers at this moment."""
         return self.cohort.read(self).memory
 
@@ -80,9 +80,9 @@ class Cohort:
         """How many slots there are, in use or not."""
         return len(self._slots)
 
-    def enter(self, parameters: Arrays, memory: Mapping[str, Arrays]) -> Slot:
+    def enter(self, parameters: Arrays, memory: Arrays) -> Slot:
         """Returns a slot with copies of this state, given as arrays of numpy."""
-        row = _row(parameters, memory)
+        row = DeviceState(parameters, memory)
         with self._mutex:
             self._tidy()
             slot = Slot(self, self._free_place(row))
@@ -188,10 +188,6 @@ def _place(slot: Slot) -> int:
 def pays(nbytes: int) -> bool:
     """Whether states of so many bytes are faster computed together than one by one, on the device that there is."""
     return nbytes <= SMALL_BYTES or jax.default_backend() != "cpu"
-
-
-def _row(parameters: Arrays, memory: Mapping[str, Arrays]) -> DeviceState:
-    return DeviceState(dict(parameters), {name: dict(each) for name, each in memory.items()})
 
 
 def _read(state: DeviceState, places: Any) -> Any:

@@ -34,12 +34,14 @@ class Member(NamedTuple):
 class Group:
     """The steps of several models, computed; the states are as before until `keep`."""
 
-    def __init__(self, cohort: Cohort, members: Sequence[Member], checks: Sequence[Check], found: Any) -> None:
-        """Waits until they are computed."""
+    def __init__(
+        self, cohort: Cohort, members: Sequence[Member], checks: Sequence[Check], names: Sequence[str], found: Any
+    ) -> None:
+        """Waits until they are computed; the outputs have these names."""
         self._cohort, self._members, self._checks = cohort, members, checks
         self._after, told, outputs, _, wrong, elements = found
         self._told = np.asarray(told)
-        self._outputs = {name: np.asarray(array) for name, array in outputs.items()}
+        self._outputs = dict(zip(names, map(np.asarray, outputs), strict=True))
         self._wrong = np.asarray(wrong)
         self._elements = elements
 
@@ -81,10 +83,10 @@ class GroupStep(CompiledStep):
         states = cohort.states([member.slot for member in members])
         with numerics():
             found = self._together(states, given, constants, figures)
-        return Group(cohort, members, self._checks, found)
+        return Group(cohort, members, self._checks, self._outputs, found)
 
     def _stacked(self, states: DeviceState, given: Sequence[Any], constants: Sequence[Any], figures: Any) -> Any:
         def step(state: DeviceState, given: Sequence[Any], figures: Any) -> Any:
-            return self._traced(state, state, given, constants, figures)
+            return self._traced(state, given, constants, figures)
 
         return jax.vmap(step)(states, given, figures)

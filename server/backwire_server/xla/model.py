@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from backwire_server.engine.builder import RANDOM_KEY
-from backwire_server.engine.cost import Admit, Cost
+from backwire_server.engine.cost import Admit
 from backwire_server.engine.graph import LOSS, Array, Graph
 from backwire_server.engine.model import Model
 from backwire_server.engine.plan import Plan, seed_name
@@ -47,6 +47,7 @@ class XlaModel(Model):
         """As of Model; raises TooFewDevices where JAX does not find as many."""
         super().__init__(graph, **given)
         self.sharding = Sharding.over(self.graph, devices)
+        self._last: tuple[Plan, TracedOptimizer, CompiledStep] | None = None
 
     def train_step(
         self,
@@ -69,13 +70,13 @@ class XlaModel(Model):
         `staged` are those of the inputs that `stage` sent ahead.
         """
         place = self._shared.admit(inputs, outputs, training=True)
-        feeds = {**inputs, **state.parameters, **frozen, RANDOM_KEY: np.array(key, np.uint64)}
+        parameters = dict(zip(optimizer.names, state.parameters, strict=True))
+        feeds = {**inputs, **parameters, **frozen, RANDOM_KEY: np.array(key, np.uint64)}
         plan = self._plan(feeds, place, stop)
         if needs_scale(self.graph.precision):
             feeds[seed_name(LOSS)] = scaled(plan, {}, scale)[LOSS]
-        admit(plan.cost)
         step = self._compiled_step(plan, optimizer, place[1])
-        admit(Cost(0, step.backward_bytes))
+        admit(step.cost)
         if stop.wanted:
             stop.heed()
         return step.run(state, spare, {**feeds, **staged}, figures)
@@ -107,10 +108,9 @@ class XlaModel(Model):
         plan = self._plan(feeds, place, stop)
         if place in self._specialised:
             return None
-        admit(plan.cost)
         key = optimizer.key, GroupStep
         found = _kept(plan, key, lambda: GroupStep(plan, optimizer, place[1]))
-        admit(Cost(0, found.backward_bytes))
+        admit(found.cost)
         return found
 
     def cohort(self, optimizer: TracedOptimizer) -> Cohort:
@@ -118,9 +118,13 @@ class XlaModel(Model):
         return cohort_of(self._shared, optimizer)
 
     def _compiled_step(self, plan: Plan, optimizer: TracedOptimizer, outputs: Sequence[str]) -> CompiledStep:
+        if self._last is not None and self._last[0] is plan and self._last[1] is optimizer:
+            return self._last[2]
         updates = tuple(self.graph.updates)
         key = (optimizer.key, self.sharding and self.sharding.count)
-        return _kept(plan, key, lambda: CompiledStep(plan, optimizer, outputs, updates, self.sharding))
+        found = _kept(plan, key, lambda: CompiledStep(plan, optimizer, outputs, updates, self.sharding))
+        self._last = plan, optimizer, found
+        return found
 
     def _new_pool(self, plan: Plan) -> Pool:
         return DevicePool(plan.program, self.sharding)

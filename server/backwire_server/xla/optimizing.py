@@ -1,6 +1,6 @@
 """An optimizer's step as a function that JAX can trace, over each parameter by itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -13,8 +13,8 @@ from backwire_server.optim.groups import treatment
 from backwire_server.optim.optimizer import AVERAGE
 from backwire_server.xla.rules import Figures, Formula, State, formula_of
 
-Arrays = Mapping[str, Any]
-Memory = dict[str, State]
+Arrays = Sequence[Any]
+Named = Mapping[str, Any]
 
 
 class _Way(NamedTuple):
@@ -29,10 +29,12 @@ class _Way(NamedTuple):
 class TracedOptimizer:
     """The step of an optimizer; `figures` are computed before each, the rest is traced once.
 
-    What is remembered is kept by parameter and then by the rule's name for it.
+    Parameters are in the order of the layout; what is remembered is in that order, too, and for each parameter in that
+    of the rule's names for it.
 
     Attributes:
         key: The same for optimizers whose steps are traced to the same.
+        names: The parameters, in order.
     """
 
     def __init__(self, optimizer: Optimizer, layout: FlatLayout, ways: Mapping[str, _Way]) -> None:
@@ -42,6 +44,8 @@ class TracedOptimizer:
         self.key = replace(optimizer, learning_rate=0.0, schedule=None)
         self._ways = ways
         self._distinct = tuple(dict.fromkeys(ways.values()))
+        self.names = tuple(layout.slots)
+        self._remembered = [(name, each) for name in self.names for each in self._kept_of(name)]
 
     @classmethod
     def of(cls, optimizer: Optimizer, layout: FlatLayout) -> Self | None:
@@ -59,43 +63,49 @@ class TracedOptimizer:
         """Returns the numbers that the step with this number and learning rate is made with."""
         decay = self._optimizer.average_decay
         share = 1.0 if decay is None or step == 1 else 1 - decay
-        return np.array([share, *(each for way in self._distinct for each in _figures(way, step, rate))])
+        return np.array([share, *[each for way in self._distinct for each in _figures(way, step, rate)]])
 
-    def apply(self, parameters: Arrays, gradients: Arrays, memory: Memory, figures: Array) -> tuple[Arrays, Memory]:
+    def apply(
+        self, parameters: Arrays, gradients: Named, memory: Arrays, figures: Array
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Returns new parameters and what is to be remembered of them; a gradient that is absent is zeros."""
-        found, kept = dict(parameters), {name: dict(state) for name, state in memory.items()}
+        found = dict(zip(self.names, parameters, strict=True))
+        kept: dict[str, State] = {name: {} for name in self.names}
+        for (name, each), array in zip(self._remembered, memory, strict=True):
+            kept[name][each] = array
         numbers, place = {}, 1
         for way in self._distinct:
             count = len(_figures(way, 1, 0.0))
             numbers[way], place = figures[place : place + count], place + count
-        slopes = {name: gradients.get(name, jnp.zeros_like(parameters[name])) for name in self._ways}
+        slopes = {name: gradients.get(name, jnp.zeros_like(found[name])) for name in self._ways}
         for name, slope in _limited(self._optimizer.clipping, slopes).items():
-            way, value = self._ways[name], parameters[name]
+            way, value = self._ways[name], found[name]
             own = numbers[way].astype(value.dtype)
-            found[name], new = way.formula.update(way.rule, value, slope, memory[name], *own)
+            found[name], new = way.formula.update(way.rule, value, slope, kept[name], *own)
             kept[name].update(new)
         if self._optimizer.average_decay is not None:
             for name, value in found.items():
-                mean = memory[name][AVERAGE]
+                mean = kept[name][AVERAGE]
                 kept[name][AVERAGE] = mean + (value - mean) * figures[0].astype(value.dtype)
-        return found, kept
+        return tuple(found.values()), tuple(kept[name][each] for name, each in self._remembered)
 
-    def spread(self, state: OptimizerState) -> dict[str, dict[str, Any]]:
-        """Returns views of what is remembered, by parameter and then by name."""
-        return {
-            name: {each: slot.view(state[slot.dtype][each]) for each in self._names(name)}
-            for name, slot in self._layout.slots.items()
-        }
+    def ordered(self, parameters: Named) -> tuple[Any, ...]:
+        """Returns parameters in their order."""
+        return tuple([parameters[name] for name in self.names])
 
-    def gathered(self, memory: Mapping[str, Arrays]) -> OptimizerState:
+    def spread(self, state: OptimizerState) -> tuple[Any, ...]:
+        """Returns views of what is remembered."""
+        slots = self._layout.slots
+        return tuple(slots[name].view(state[slots[name].dtype][each]) for name, each in self._remembered)
+
+    def gathered(self, memory: Arrays) -> OptimizerState:
         """Returns what is remembered in vectors of its own, as the optimizer has it elsewhere."""
         state = init(self._optimizer, self._layout)
-        for name, arrays in self.spread(state).items():
-            for each, array in arrays.items():
-                array[...] = np.asarray(memory[name][each])
+        for view, array in zip(self.spread(state), memory, strict=True):
+            view[...] = np.asarray(array)
         return state
 
-    def _names(self, name: str) -> tuple[str, ...]:
+    def _kept_of(self, name: str) -> tuple[str, ...]:
         own = self._ways[name].names if name in self._ways else ()
         return own if self._optimizer.average_decay is None else (*own, AVERAGE)
 
@@ -105,11 +115,11 @@ def _figures(way: _Way, step: int, rate: float) -> Figures:
 
 
 def packed(layout: FlatLayout, tensors: Arrays) -> Vectors:
-    """Returns tensors of a device as vectors of numpy."""
-    return layout.pack({name: np.asarray(tensors[name]) for name in layout.slots})
+    """Returns tensors of a device, in the order of the layout, as vectors of numpy."""
+    return layout.pack(dict(zip(layout.slots, map(np.asarray, tensors), strict=True)))
 
 
-def square_of(gradients: Arrays) -> Array:
+def square_of(gradients: Named) -> Array:
     """Returns the square of the norm of all gradients; not finite also where only the squares leave the range."""
     parts = [jnp.vdot(each, each).astype(jnp.float64) for each in gradients.values()]
     return sum(parts, jnp.zeros((), jnp.float64))

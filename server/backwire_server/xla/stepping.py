@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from backwire_server.engine.cost import Cost
 from backwire_server.engine.graph import LOSS, Array
 from backwire_server.engine.plan import Plan, seed_name, update_name
 from backwire_server.engine.program import Program
-from backwire_server.xla.optimizing import Memory, TracedOptimizer, square_of
+from backwire_server.xla.optimizing import Arrays, TracedOptimizer, square_of
 from backwire_server.xla.registry import numerics
 from backwire_server.xla.sharding import Sharding
 from backwire_server.xla.tracing import Check, Traced, arguments, heed, trace
@@ -20,10 +21,13 @@ SMALLEST_SQUARE = 1e-30
 
 
 class DeviceState(NamedTuple):
-    """What a step changes, on the device: trainable parameters by name, and what the optimizer remembers of each."""
+    """What a step changes, on the device: trainable parameters, and what the optimizer remembers.
 
-    parameters: Mapping[str, Any]
-    memory: Memory
+    They are in the order of the optimizer, see `TracedOptimizer`: JAX takes a mapping apart anew in each call.
+    """
+
+    parameters: Arrays
+    memory: Arrays
 
 
 class Stepped(NamedTuple):
@@ -41,7 +45,7 @@ class CompiledStep:
 
     Attributes:
         feeds: The names of what it is given besides the state.
-        backward_bytes: About the memory that the backward part computes in.
+        cost: What a step takes, about.
     """
 
     def __init__(
@@ -63,10 +67,11 @@ class CompiledStep:
         names = dict.fromkeys(name for each in programs for name in arguments(each) if name not in inner)
         self.feeds = tuple(name for name in names if name not in known)
         self._constants = [(name, known[name]) for name in names if name in known]
-        self.backward_bytes = backward.program.schedule.peak_bytes
+        self.cost = Cost(plan.cost.flops, max(plan.cost.nbytes, backward.program.schedule.peak_bytes))
         self._checks: Sequence[Check] = ()
         lying = {} if sharding is None else self._lying(sharding)
-        self._function = jax.jit(self._traced, donate_argnums=1, keep_unused=True, **lying)
+        self._function = jax.jit(self._stepped, donate_argnums=1, keep_unused=True, **lying)
+        self._faults = jax.jit(self._judged, keep_unused=True)
 
     def run(self, state: DeviceState, spare: DeviceState, feeds: Mapping[str, Any], figures: Array) -> Stepped | None:
         """Returns what the step computed; `state` is left as it is, and the memory of `spare` is used up.
@@ -74,29 +79,33 @@ class CompiledStep:
         None when the norm of the gradients is not sure to be right, so that the step must be done in another way.
         Raises InvalidValue naming a node.
         """
-        given = [feeds[name] for name in self.feeds]
+        given = (state, [feeds[name] for name in self.feeds], [array for _, array in self._constants], figures)
         with numerics():
-            after, told, outputs, updates, wrong, elements = self._function(
-                state, spare, given, [array for _, array in self._constants], figures
-            )
+            after, told, outputs, updates = self._function(given[0], spare, *given[1:])
         loss, square, refused = np.asarray(told).tolist()
         if refused:
-            heed(self._checks, wrong, elements)
+            with numerics():
+                heed(self._checks, *self._faults(*given))
         if not SMALLEST_SQUARE < square < np.inf:
             return None
-        found = {name: np.asarray(array) for name, array in outputs.items()}
-        return Stepped(after, square**0.5, loss, found, {name: np.asarray(array) for name, array in updates.items()})
+        found = dict(zip(self._outputs, map(np.asarray, outputs), strict=True))
+        return Stepped(after, square**0.5, loss, found, dict(zip(self._updates, map(np.asarray, updates), strict=True)))
 
     def _lying(self, sharding: Sharding) -> dict[str, Any]:
         """Returns where arguments and results lie, as `jax.jit` wants it: each device has all but batches."""
         types, each = {**self._backward.program.types, **self._plan.program.types}, sharding.everywhere
         feeds = sharding.of(self.feeds, types, each)
-        return {"in_shardings": (each, each, feeds, each, each), "out_shardings": (each, each, None, each, each, each)}
+        return {"in_shardings": (each, each, feeds, each, each), "out_shardings": (each, each, None, each)}
 
-    def _traced(
-        self, state: DeviceState, _: DeviceState, given: Sequence[Any], constants: Sequence[Any], figures: Any
-    ) -> Any:
-        feeds = {**dict(zip(self.feeds, given, strict=True)), **state.parameters}
+    def _stepped(self, state: DeviceState, _: DeviceState, *given: Any) -> Any:
+        return self._traced(state, *given)[:4]
+
+    def _judged(self, *given: Any) -> Any:
+        return self._traced(*given)[4:]
+
+    def _traced(self, state: DeviceState, given: Sequence[Any], constants: Sequence[Any], figures: Any) -> Any:
+        parameters = dict(zip(self._optimizer.names, state.parameters, strict=True))
+        feeds = {**dict(zip(self.feeds, given, strict=True)), **parameters}
         feeds |= {name: value for (name, _), value in zip(self._constants, constants, strict=True)}
         forward = trace(self._plan.program, feeds)
         back = trace(self._backward.program, forward.values | feeds)
@@ -106,8 +115,8 @@ class CompiledStep:
         values = _values(self._plan.names, self._plan.program, forward)
         wrong = jnp.concatenate([forward.wrong, back.wrong])
         told = jnp.stack([values[LOSS].reshape(()), square_of(gradients), wrong.any()], dtype=jnp.float64)
-        outputs = {name: values[name] for name in self._outputs}
-        updates = {name: values[update_name(name)] for name in self._updates}
+        outputs = [values[name] for name in self._outputs]
+        updates = [values[update_name(name)] for name in self._updates]
         return after, told, outputs, updates, wrong, (*forward.elements, *back.elements)
 
 
@@ -122,24 +131,21 @@ def _unscaled(gradients: dict[str, Any], seed: Any) -> dict[str, Any]:
     return {name: each / seed.reshape(()).astype(each.dtype) for name, each in gradients.items()}
 
 
-def uploaded(
-    parameters: Mapping[str, Array], memory: Mapping[str, Mapping[str, Array]], sharding: Sharding | None
-) -> DeviceState:
+def uploaded(arrays: Arrays, sharding: Sharding | None) -> tuple[Any, ...]:
     """Returns copies on the device, or on each."""
     copied = _COPIED if sharding is None else jax.jit(_copy, out_shardings=sharding.everywhere)
     with numerics():
-        found = copied((dict(parameters), {name: dict(each) for name, each in memory.items()}))
-        return DeviceState(*jax.block_until_ready(found))
+        return tuple(jax.block_until_ready(copied(list(arrays))))
 
 
 def room_for(state: DeviceState) -> DeviceState:
     """Returns memory like that of a state, with anything in it."""
     with numerics():
-        return DeviceState(*jax.tree.map(jnp.zeros_like, (state.parameters, state.memory)))
+        return DeviceState(*(tuple(map(jnp.zeros_like, each)) for each in state))
 
 
-def _copy(tree: Any) -> Any:
-    return jax.tree.map(jnp.copy, tree)
+def _copy(arrays: Arrays) -> Arrays:
+    return [jnp.copy(each) for each in arrays]
 
 
 _COPIED = jax.jit(_copy)
