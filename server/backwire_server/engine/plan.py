@@ -12,6 +12,7 @@ from backwire_server.engine.differentiate import differentiate, is_float
 from backwire_server.engine.dims import may_equal
 from backwire_server.engine.errors import DtypeMismatch, GraphError, ShapeMismatch
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
+from backwire_server.engine.narrow import is_narrow
 from backwire_server.engine.precision import needs_scale
 from backwire_server.engine.program import Program
 from backwire_server.engine.replay import replay
@@ -148,7 +149,15 @@ class Plan:
             found = self._differentiate(*self.usual, self._forward_values, stop=stop)
             self._usual_flops = found.program.flops
             outside = self._forward_values - self._leaves
-            self.residuals = tuple(name for name in found.program.feeds if name in outside)
+            wanted = [name for name in found.program.feeds if name in outside]
+            again = self._rounded({*wanted, *self._leaves})
+            self.residuals = tuple(name for name in wanted if name not in again)
+
+    def _rounded(self, at_hand: set[str]) -> set[str]:
+        """Returns the values of two bytes that casting another of these gives: that takes less than to keep them."""
+        types, casts = self._builder.types, [node for node in self._builder.nodes if node.op.name == "Cast"]
+        made = {node.outputs[0] for node in casts if node.inputs[0] in at_hand}
+        return {name for name in made if (type_ := types[name]) is not None and is_narrow(type_.dtype)}
 
     def _usual(self, trainable: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
         """Returns seeds and leaves: loss by parameters, else all outputs by parameters and inputs, if there are any."""
