@@ -27,7 +27,7 @@ def create_session(
     max_staleness: int | None,
     executor: Executor | None,
     data_parallel: int,
-    precision: Precision,
+    precision: Precision | None,
 ) -> Call[SessionInfo]:
     """Returns the call of `Client.create_session`."""
     unique = _messages.new_request_id(request_id)

@@ -135,7 +135,7 @@ class Client:
         *,
         max_staleness: int | None = None,
         data_parallel: int = 1,
-        precision: Precision = "float32",
+        precision: Precision | None = None,
         durability: Durability | None = None,
         executor: Executor | None = None,
         request_id: str | None = None,
@@ -154,7 +154,8 @@ class Client:
                 depend on this number, but not on which part is done how fast.
             precision: What products of float32 values are computed in. With `"bfloat16"`, those of layers, convolutions
                 and attention take operands of 8 bits of precision, and parameters stay float32. With `"float16"` they
-                have 11, and the loss is scaled: a step whose gradients overflow is skipped, as its result says.
+                have 11, and the loss is scaled: a step whose gradients overflow is skipped, as its result says. None
+                leaves it to the server's `--precision`.
             max_staleness: The most steps that may be applied between a pass and its Backward, which raises
                 StalePassError past that; None for any number.
             durability: What an acknowledged mutation outlives: `"memory"` nothing, `"journal"` the server's process,

@@ -66,7 +66,7 @@ def create_session(
     max_staleness: int | None = None,
     executor: Executor | None = None,
     data_parallel: int = 1,
-    precision: Precision = "float32",
+    precision: Precision | None = None,
 ) -> service_pb2.CreateSessionRequest:
     """Returns the request; raises InvalidRequestError for a seed not of 64 bits, and for names that are not known."""
     if not 0 <= seed < 2**64:
@@ -78,10 +78,11 @@ def create_session(
         durability=durability_number(durability),
         max_staleness=max_staleness,
         data_parallel=data_parallel,
-        precision=_chosen("precision", precision, PRECISIONS),
     )
     if executor is not None:
         request.executor = _chosen("executor", executor, EXECUTORS)
+    if precision is not None:
+        request.precision = _chosen("precision", precision, PRECISIONS)
     if optimizer is not None:
         if not isinstance(optimizer, Optimizer):
             raise InvalidRequestError(f"optimizer={optimizer!r} is no optimizer; use one such as bw.Adam(1e-3)")

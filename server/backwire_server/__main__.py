@@ -85,6 +85,7 @@ def _serve(settings: Config, stop: threading.Event, descriptor: int | None) -> b
             Executor(settings.tuning.executor),
             devices=settings.tuning.jax_devices,
             grouped=settings.tuning.group_sessions,
+            precision=settings.tuning.precision,
         )
         with serving(settings, server.metrics.exposition):
             _announce(server.address)

@@ -8,6 +8,7 @@ from backwire_server.config_values import (
     DURABILITIES,
     EXECUTORS,
     LOG_LEVELS,
+    PRECISIONS,
     read_address,
     read_bytes,
     read_cluster,
@@ -22,6 +23,7 @@ from backwire_server.config_values import (
     read_log_level,
     read_optional_seconds,
     read_port,
+    read_precision,
     read_replica,
     read_seconds,
     read_url,
@@ -146,6 +148,12 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
             read_executor,
             "NAME",
             f"what computes sessions that name none: {' or '.join(EXECUTORS)}, which takes the extra `jax`",
+        ),
+        Option(
+            "precision",
+            read_precision,
+            "NAME",
+            f"what sessions that name none compute products in: {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}",
         ),
         Option(
             "jax_devices",

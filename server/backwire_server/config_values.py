@@ -8,6 +8,7 @@ from backwire_server.sessions.replicas import is_replica
 LOG_LEVELS = ("debug", "info", "warning", "error")
 DURABILITIES = ("memory", "journal", "fsync")
 EXECUTORS = ("numpy", "jax")
+PRECISIONS = ("float32", "bfloat16", "float16")
 LONGEST_SOCKET_PATH = 107  # bytes; the kernel takes no more
 
 UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
@@ -87,6 +88,13 @@ def read_executor(text: str) -> str:
     """Reads the name of an executor."""
     if text.lower() not in EXECUTORS:
         raise ConfigError(f"{text!r} is no executor; use one of {', '.join(EXECUTORS)}")
+    return text.lower()
+
+
+def read_precision(text: str) -> str:
+    """Reads the name of a precision of products."""
+    if text.lower() not in PRECISIONS:
+        raise ConfigError(f"{text!r} is no precision; use one of {', '.join(PRECISIONS)}")
     return text.lower()
 
 

@@ -31,6 +31,7 @@ class Tuning:
         tune_blas: Whether OpenBLAS is told which kernels fit the CPU.
         tune_allocator: Whether freed memory is kept for the next large message.
         executor: What computes the sessions that name no executor: `numpy` or `jax`.
+        precision: What products of float32 values are computed in, in the sessions that name none.
         jax_devices: Over how many devices the sessions that compute by JAX split their batches.
         group_sessions: Whether steps of sessions on JAX that wait at the same time are computed together.
     """
@@ -39,6 +40,7 @@ class Tuning:
     tune_blas: bool = True
     tune_allocator: bool = True
     executor: str = "numpy"
+    precision: str = "float32"
     jax_devices: int = 1
     group_sessions: bool = False
 

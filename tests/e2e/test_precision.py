@@ -178,3 +178,14 @@ def test_gradients_are_those_of_torch_autocast_within_rounding(server_address: s
     for name, tensor in theirs.items():
         gradient = tensor.grad.numpy()
         assert np.linalg.norm(found[name] - gradient) <= 4 * UNIT * np.linalg.norm(gradient)
+
+
+def test_a_server_has_a_precision_for_sessions_that_name_none(start_server: Callable[..., Any]) -> None:
+    server = start_server("--precision", "bfloat16", "--workers", "2")
+    with bw.connect(server.wait_until_ready()) as client:
+        sessions = [client.create_session(network(), bw.Adam(0.01), precision=each) for each in (None, "float32", None)]
+        for session in sessions:
+            train(session, 1)
+        assert [session.info().precision for session in sessions] == ["bfloat16", "float32", "bfloat16"]
+        assert sessions[0].digest() == sessions[2].digest() != sessions[1].digest()
+        assert sessions[0].fork().info().precision == "bfloat16"

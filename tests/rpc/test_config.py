@@ -60,6 +60,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "worker_port": ("50052", 50052),
     "compute_threads": ("2", 2),
     "executor": ("jax", "jax"),
+    "precision": ("BFLOAT16", "bfloat16"),
     "jax_devices": ("4", 4),
     "group_sessions": ("yes", True),
     "tune_blas": ("no", False),

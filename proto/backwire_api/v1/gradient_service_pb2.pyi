@@ -101,7 +101,7 @@ class _Precision:
 class _PrecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Precision.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
-    """Means float32."""
+    """Means what the server was told, float32 where it was told nothing."""
     PRECISION_FLOAT32: _Precision.ValueType  # 1
     """float32: nothing is rounded besides."""
     PRECISION_BFLOAT16: _Precision.ValueType  # 2
@@ -119,7 +119,7 @@ class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
     """What products of float32 values are computed in; see CreateSessionRequest."""
 
 PRECISION_UNSPECIFIED: Precision.ValueType  # 0
-"""Means float32."""
+"""Means what the server was told, float32 where it was told nothing."""
 PRECISION_FLOAT32: Precision.ValueType  # 1
 """float32: nothing is rounded besides."""
 PRECISION_BFLOAT16: Precision.ValueType  # 2
@@ -325,7 +325,8 @@ class CreateSessionRequest(google.protobuf.message.Message):
     it, and the gradients of the parts are added up then. Forward in eval mode is computed at once.
     """
     precision: Global___Precision.ValueType
-    """What products of float32 values are computed in. Unspecified means float32.
+    """What products of float32 values are computed in. Unspecified means what the server was told with `--precision`,
+    float32 where it was told nothing.
 
     With another, the operators MatMul, Gemm, Conv, ConvTranspose, Einsum, Attention, FlexAttention, RNN, GRU and LSTM
     round the operands of their products to it, add in float32, round the sums, and have them in float32 again; so do

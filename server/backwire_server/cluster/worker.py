@@ -161,4 +161,5 @@ def _server(settings: Config, stack: contextlib.ExitStack) -> "Server":
         executor=Executor(settings.tuning.executor),
         devices=settings.tuning.jax_devices,
         grouped=settings.tuning.group_sessions,
+        precision=settings.tuning.precision,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
+import numpy as np
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from backwire_server.access.keyring import Keyring
@@ -68,14 +69,15 @@ class Server:
         devices: int = 1,
         *,
         grouped: bool = False,
+        precision: str = "float32",
     ) -> None:
         """Binds `HOST:PORT` or `unix:PATH`; raises OSError when that is not possible.
 
         `encrypted` is another `HOST:PORT`, for a server with a certificate that listens on a unix socket besides.
         `home` is what its sessions tell of where they are. With a data directory, which the process must have for
         itself, it has the sessions in there that are its own. Calls are traced where there is a tracer. The executor
-        is that of sessions which name none; those that compute by JAX split their batches over so many devices, and are
-        `grouped`, or not, see SessionMaker.
+        and the precision are those of sessions which name none; those that compute by JAX split their batches over so
+        many devices, and are `grouped`, or not, see SessionMaker.
         """
         keyring = Keyring(Path(access.tokens), tenants) if access.tokens else None
         limits_of = keyring.limits_of if keyring else lambda _: tenants
@@ -105,7 +107,8 @@ class Server:
         self._server = grpc.server(
             self._others, interceptors=[interceptor], options=[*options(limits, capacity), *inspection.options]
         )
-        methods = handlers(GradientServicer(self._store, Observer(self._store, self.admission), executor))
+        observer = Observer(self._store, self.admission)
+        methods = handlers(GradientServicer(self._store, observer, executor, np.dtype(precision)))
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, methods),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         CREW.elsewhere, self._peering = None, None

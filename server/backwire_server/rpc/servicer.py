@@ -10,6 +10,8 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.wire import Framed
 from backwire_server.access import permissions
 from backwire_server.engine.catalog import catalog
+from backwire_server.engine.graph import DType
+from backwire_server.engine.narrow import SINGLE
 from backwire_server.messages import calls as convert
 from backwire_server.messages import inspection as inspect
 from backwire_server.messages.durability import (
@@ -22,6 +24,7 @@ from backwire_server.messages.durability import (
 )
 from backwire_server.messages.executors import executor_to_proto
 from backwire_server.messages.imports import receive
+from backwire_server.messages.precisions import precision_to_proto
 from backwire_server.messages.request_keys import key_of
 from backwire_server.messages.session import session_spec, session_to_proto
 from backwire_server.rpc.pipeline import PipelineStream
@@ -40,16 +43,20 @@ class GradientServicer:
     Methods raise the errors of the domain; the interceptor tells them to the client. Each gets the scope of its call.
     """
 
-    def __init__(self, store: SessionStore, observer: Observer, executor: Executor = Executor.NUMPY) -> None:
-        """Sessions that name no executor get this one."""
+    def __init__(
+        self, store: SessionStore, observer: Observer, executor: Executor = Executor.NUMPY, precision: DType = SINGLE
+    ) -> None:
+        """Sessions that name no executor get this one, and so those that name no precision."""
         self._store = store
         self._executor = executor_to_proto(executor)
+        self._precision = precision_to_proto(precision)
         self._observer = observer
 
     def CreateSession(self, request: pb.CreateSessionRequest, scope: RpcScope) -> pb.CreateSessionResponse:
         """As in the contract."""
         key, durability = key_of(request), durability_of(request.durability)
         request.executor = request.executor or self._executor
+        request.precision = request.precision or self._precision
         info = self._store.create(scope, session_spec(request, self._store.limits), key, durability)
         return pb.CreateSessionResponse(session=session_to_proto(info))
 

@@ -69,6 +69,7 @@ def _server(assignment: Assignment, tracer: "Tracer | None") -> "Server":
         tracer=tracer,
         executor=Executor(assignment.tuning.executor),
         grouped=assignment.tuning.group_sessions,
+        precision=assignment.tuning.precision,
         encrypted=assignment.encrypted,
         devices=assignment.tuning.jax_devices,
     )
