@@ -46,10 +46,14 @@ def create_session(
 
 
 def describe(
-    graph: Graph | Value, input_shapes: Mapping[str, Sequence[int]] | None, optimizer: Optimizer | None
+    graph: Graph | Value,
+    input_shapes: Mapping[str, Sequence[int]] | None,
+    optimizer: Optimizer | None = None,
+    precision: Precision | None = None,
 ) -> Call[GraphDescription]:
     """Returns the call of `Client.describe`."""
-    request = _inspection.describe_request(as_graph(graph), input_shapes or {}, optimizer)
+    number = _messages.precision_number(precision)
+    request = _inspection.describe_request(as_graph(graph), input_shapes or {}, optimizer, number)
     return Call("DescribeGraph", request, _inspection.graph_description)
 
 

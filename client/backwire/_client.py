@@ -192,6 +192,7 @@ class Client:
         input_shapes: Mapping[str, Sequence[int]] | None = None,
         optimizer: Optimizer | None = None,
         *,
+        precision: Precision | None = None,
         timeout: float | None = None,
     ) -> GraphDescription:
         """Asks what a session of a graph would compute, hold and send, without making one.
@@ -201,6 +202,7 @@ class Client:
             input_shapes: The shapes of inputs. An input may be left out whose shape is fixed, or whose symbols the
                 other shapes give a size.
             optimizer: How steps would update the parameters; it decides `state_bytes`.
+            precision: As in `create_session`; it decides what a pass takes.
             timeout: As in `create_session`.
 
         Raises:
@@ -214,7 +216,7 @@ class Client:
             >>> found.parameter_count, found.forward.request
             (7850, 100352)
         """
-        return self._transport.send(_calls_client.describe(graph, input_shapes, optimizer), timeout)
+        return self._transport.send(_calls_client.describe(graph, input_shapes, optimizer, precision), timeout)
 
     def ops(self, *, timeout: float | None = None) -> dict[str, OpInfo]:
         """Asks which operators the server has, by name and sorted by it; `bw.op` puts them into a graph."""

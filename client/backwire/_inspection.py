@@ -185,13 +185,17 @@ class GradientCheck:
 
 
 def describe_request(
-    graph: Graph, input_shapes: Mapping[str, Sequence[int]], optimizer: Optimizer | None
+    graph: Graph,
+    input_shapes: Mapping[str, Sequence[int]],
+    optimizer: Optimizer | None,
+    precision: service_pb2.Precision.ValueType,
 ) -> service_pb2.DescribeGraphRequest:
     """Returns the request."""
     return service_pb2.DescribeGraphRequest(
         graph=graph.proto,
         input_shapes=tensor_shapes(input_shapes),
         optimizer=None if optimizer is None else optimizer.to_proto(),
+        precision=precision,
     )
 
 

@@ -78,11 +78,10 @@ def create_session(
         durability=durability_number(durability),
         max_staleness=max_staleness,
         data_parallel=data_parallel,
+        precision=precision_number(precision),
     )
     if executor is not None:
         request.executor = _chosen("executor", executor, EXECUTORS)
-    if precision is not None:
-        request.precision = _chosen("precision", precision, PRECISIONS)
     if optimizer is not None:
         if not isinstance(optimizer, Optimizer):
             raise InvalidRequestError(f"optimizer={optimizer!r} is no optimizer; use one such as bw.Adam(1e-3)")
@@ -95,6 +94,13 @@ def durability_number(durability: Durability | None) -> service_pb2.Durability.V
     if durability is None:
         return service_pb2.DURABILITY_UNSPECIFIED
     return _chosen("durability", durability, DURABILITIES)
+
+
+def precision_number(precision: Precision | None) -> service_pb2.Precision.ValueType:
+    """Returns the number of a precision, that of none for None; raises InvalidRequestError for one that is unknown."""
+    if precision is None:
+        return service_pb2.PRECISION_UNSPECIFIED
+    return _chosen("precision", precision, PRECISIONS)
 
 
 def forward(

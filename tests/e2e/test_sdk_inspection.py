@@ -39,6 +39,19 @@ def test_a_graph_is_described_before_it_is_trained(client: bw.Client) -> None:
     assert client.describe(bw.graph(outputs={"y": bw.input("x", (2,)) * 2})).train_step is None
 
 
+def test_a_graph_is_described_in_the_precision_that_its_session_would_have(client: bw.Client) -> None:
+    x = bw.input("x", ("batch", 12))
+    graph = bw.mean(bw.dense(bw.layer_norm(x, name="norm"), 8, name="top"))
+    wide, narrow = (client.describe(graph, {"x": (32, 12)}, precision=each) for each in (None, "bfloat16"))
+    assert wide.pass_bytes != narrow.pass_bytes
+    with client.create_session(graph, precision="bfloat16") as session:
+        found = session.describe(shapes={"x": (32, 12)}).description
+        assert found is not None
+        assert (found.pass_bytes, found.peak_bytes) == (narrow.pass_bytes, narrow.peak_bytes)
+    with pytest.raises(bw.InvalidRequestError, match="precision='half' is unknown"):
+        client.describe(graph, precision="half")  # type: ignore[arg-type]
+
+
 def test_shapes_that_do_not_fit_raise_shape_error(client: bw.Client) -> None:
     with pytest.raises(bw.ShapeError) as raised:
         client.describe(classifier(), {"x": (32, 13)})

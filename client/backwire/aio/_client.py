@@ -86,7 +86,7 @@ class Client:
         *,
         max_staleness: int | None = None,
         data_parallel: int = 1,
-        precision: Precision = "float32",
+        precision: Precision | None = None,
         durability: Durability | None = None,
         executor: Executor | None = None,
         request_id: str | None = None,
@@ -114,10 +114,11 @@ class Client:
         input_shapes: Mapping[str, Sequence[int]] | None = None,
         optimizer: Optimizer | None = None,
         *,
+        precision: Precision | None = None,
         timeout: float | None = None,
     ) -> GraphDescription:
         """Does what `backwire.Client.describe` does."""
-        return await self._transport.send(_calls_client.describe(graph, input_shapes, optimizer), timeout)
+        return await self._transport.send(_calls_client.describe(graph, input_shapes, optimizer, precision), timeout)
 
     async def ops(self, *, timeout: float | None = None) -> dict[str, OpInfo]:
         """Does what `backwire.Client.ops` does."""

@@ -41,7 +41,7 @@ class Passes:
         """
         key = tuple(sorted(shapes.items()))
         if key not in self._types:
-            found = self._session._transport.send(_calls_client.describe(self._graph, shapes, None), None)
+            found = self._session._transport.send(_calls_client.describe(self._graph, shapes), None)
             loss = found.values.get(self._graph.proto.loss)
             values = {**found.outputs, **({LOSS: loss} if loss is not None else {})}
             self._types[key] = tuple(

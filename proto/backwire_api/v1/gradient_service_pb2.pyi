@@ -1997,6 +1997,9 @@ class DescribeGraphRequest(google.protobuf.message.Message):
     GRAPH_FIELD_NUMBER: builtins.int
     OPTIMIZER_FIELD_NUMBER: builtins.int
     INPUT_SHAPES_FIELD_NUMBER: builtins.int
+    PRECISION_FIELD_NUMBER: builtins.int
+    precision: Global___Precision.ValueType
+    """What products of float32 values would be computed in, as in CreateSessionRequest; it decides what a pass takes."""
     @property
     def graph(self) -> backwire_api.v1.graph_pb2.Graph:
         """The graph."""
@@ -2020,9 +2023,10 @@ class DescribeGraphRequest(google.protobuf.message.Message):
         graph: backwire_api.v1.graph_pb2.Graph | None = ...,
         optimizer: backwire_api.v1.optimizer_pb2.Optimizer | None = ...,
         input_shapes: collections.abc.Mapping[builtins.str, Global___TensorShape] | None = ...,
+        precision: Global___Precision.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["graph", b"graph", "optimizer", b"optimizer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["graph", b"graph", "input_shapes", b"input_shapes", "optimizer", b"optimizer"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["graph", b"graph", "input_shapes", b"input_shapes", "optimizer", b"optimizer", "precision", b"precision"]) -> None: ...
 
 Global___DescribeGraphRequest: typing_extensions.TypeAlias = DescribeGraphRequest
 

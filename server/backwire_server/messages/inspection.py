@@ -1,6 +1,7 @@
 """What is asked and answered about graphs, operators and gradients."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from backwire_server.engine.registry import REQUIRED
 from backwire_server.messages.calls import RawTensors, arrays_from_proto
 from backwire_server.messages.graph import graph_from_proto
 from backwire_server.messages.optimizer import optimizer_from_proto
+from backwire_server.messages.precisions import precision_of
 from backwire_server.sessions.calls import CheckCall, DescribeCall
 from backwire_server.sessions.describing import MadeSession, SessionDescription
 from backwire_server.sessions.errors import InvalidTensor
@@ -37,6 +39,7 @@ def graph_to_describe(
     """
     graph, sources = graph_from_proto(request.graph, limits)
     optimizer = optimizer_from_proto(request.optimizer) if request.HasField("optimizer") else None
+    graph = replace(graph, precision=precision_of(request.precision))
     return SessionSpec(graph, sources, optimizer), _shapes(request.input_shapes)
 
 

@@ -164,6 +164,7 @@ class GradientServicer:
     def DescribeGraph(self, request: pb.DescribeGraphRequest, scope: RpcScope) -> pb.DescribeGraphResponse:
         """As in the contract."""
         limits = self._store.limits
+        request.precision = request.precision or self._precision
         spec, shapes = inspect.graph_to_describe(request, limits)
         with self._store.processors.turn(scope):
             return inspect.description_to_proto(describe_session(scope, spec, shapes, limits))
