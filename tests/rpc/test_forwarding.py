@@ -1,6 +1,5 @@
 """A call that comes to the wrong one of the servers over a directory is passed on to the right one, and only once."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,37 +11,26 @@ import numpy as np
 import pytest
 from tests.access.conftest import Authority
 from tests.rpc.conftest import TIMEOUT, Api
+from tests.rpc.replicas import Held, Until, X, cut_off, open_lane, started
 
 from backwire_api import tensors
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.config import Access, Capacity, Keeping
+from backwire_server.config import Access
 from backwire_server.rpc import connections
-from backwire_server.rpc.forwarding import FORWARDED_KEY
-from backwire_server.rpc.server import Server
+from backwire_server.rpc.passing import FORWARDED_KEY
 from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
-from backwire_server.sessions.info import Home
-from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.trainer import Trainer
 
-LEASE = 3_600.0
-OPEN = Access()
-X = {"x": tensors.encode(np.asarray([1.0, -2.0, 4.0]))}
 
-
-def started(directory: Path, name: str, access: Access = OPEN, listen: str = "127.0.0.1:0") -> Server:
-    directory.mkdir(exist_ok=True)
-    keeping = Keeping(str(directory), shared=True, lease=LEASE)
-    limits = Limits(max_message_bytes=8 << 20)
-    return Server(listen, limits, Capacity(), Home(replica=name), keeping, access)
-
-
-@pytest.fixture
-def replicas(tmp_path: Path) -> Iterator[tuple[Api, Api]]:
-    """Clients, which follow nobody, of two servers over a directory."""
+@pytest.fixture(params=["by gRPC", "on lanes"])
+def replicas(request: pytest.FixtureRequest, tmp_path: Path, until: Until) -> Iterator[tuple[Api, Api]]:
+    """Clients, which follow nobody, of two servers over a directory: the second has a lane to the first, or none."""
     found = Api(started(tmp_path, "a")), Api(started(tmp_path, "b"))
+    if request.param == "on lanes":
+        open_lane(found[1], found[0], until)
     yield found
     for api in found:
         api.channel.close()
@@ -105,22 +93,8 @@ def test_a_call_of_a_client_that_follows_or_that_was_passed_on_is_refused_with_t
     assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "WRONG_REPLICA")
 
 
-class Held:
-    """Holds each TrainStep, when it is about to compute, until it is to stop."""
-
-    def __init__(self, until: Callable[[Callable[[], Any]], None]) -> None:
-        self.begun, self.stopped = threading.Event(), threading.Event()
-        self._until = until
-
-    def train(self, owner: Trainer, call: TrainCall, ready: Callable[[], None], stop: CallStop) -> object:
-        self.begun.set()
-        self._until(lambda: stop.wanted)
-        self.stopped.set()
-        return Trainer.train(owner, call, ready, stop)
-
-
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch, until: Callable[[Callable[[], Any]], None]) -> Held:
+def held(monkeypatch: pytest.MonkeyPatch, until: Until) -> Held:
     found = Held(until)
     monkeypatch.setitem(trainer._COMPUTING, TrainCall, found.train)
     return found
@@ -156,7 +130,7 @@ def test_an_owner_that_is_gone_is_told_as_a_reason_to_call_again(replicas: tuple
     owner, other = replicas
     session = owner.create()
     assert other.train(session).result.step == 1
-    owner.server._server.stop(None).wait()  # as if it were killed: it has not let go
+    cut_off(owner.server)
     told = refused(lambda: other.train(session))
     assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_WORKER")
     assert told.retry_after is not None
@@ -231,7 +205,7 @@ def test_a_pipeline_ends_when_a_server_is_gone_that_has_one_of_its_sessions(
 ) -> None:
     owner, other = replicas
     first, second = other.create(), owner.create()
-    owner.server._server.stop(None).wait()
+    cut_off(owner.server)
     asked = [train(1, first), train(2, second), train(3, first)]
     answers: list[pb.PipelineResponse] = []
     told = refused(lambda: answers.extend(other.stub.Pipeline(iter(asked), timeout=TIMEOUT)))

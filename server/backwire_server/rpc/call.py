@@ -60,6 +60,7 @@ class Call:
         request_id: The beginning of the id of the mutation, once that was read.
         response_bytes: How many bytes it was answered so far.
         span: Its span, once it was begun; None where calls are not traced.
+        besides: What the metadata of its answer have besides where the time went.
     """
 
     def __init__(self, method: str, context: grpc.ServicerContext, reception: Reception, quota: str) -> None:
@@ -69,6 +70,7 @@ class Call:
         self.request_id = ""
         self.response_bytes = 0
         self.span: CallSpan | None = None
+        self.besides: tuple[tuple[str, str], ...] = ()
         self._tenant = ""  # as long as nobody knows who calls
         self._ticket: Ticket | None = None
         self._quota = quota
@@ -127,7 +129,7 @@ class Call:
 
     def tell_time(self) -> None:
         """Has the client told where the time went; to be called before the last part of the answer."""
-        self.scope.context.set_trailing_metadata((("server-timing", self.scope.spent.header()),))
+        self.scope.context.set_trailing_metadata((("server-timing", self.scope.spent.header()), *self.besides))
 
     def _over(self) -> None:
         self.scope.end()

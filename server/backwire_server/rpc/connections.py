@@ -12,6 +12,7 @@ from grpc.experimental import ChannelOptions
 from backwire_server.access.credentials import PeerCertificates
 from backwire_server.access.files import Stamp
 from backwire_server.config import Access
+from backwire_server.rpc.lanes import Lanes
 from backwire_server.rpc.methods import SERVICE
 
 MOST = 64
@@ -44,6 +45,7 @@ class Connection:
 
     Attributes:
         channel: What calls go through.
+        lanes: The lanes beside it; None where the connection is encrypted, or does not go by TCP.
         calls: How many there are at this moment.
     """
 
@@ -54,6 +56,7 @@ class Connection:
             if certificates is None
             else grpc.secure_channel(address, certificates.credentials(), _OPTIONS)
         )
+        self.lanes = Lanes(address) if certificates is None and not address.startswith("unix:") else None
         self.calls = 0
         self._ways: dict[str, Any] = {}
 
@@ -64,6 +67,12 @@ class Connection:
             kind = self.channel.stream_stream if method in UPLOADS else self.channel.unary_stream
             found = self._ways[method] = kind(f"/{SERVICE.full_name}/{method}")
         return found
+
+    def close(self) -> None:
+        """Ends it, and calls in progress with it."""
+        self.channel.close()
+        if self.lanes is not None:
+            self.lanes.close()
 
 
 class Connections:
@@ -95,7 +104,7 @@ class Connections:
             found.calls += 1
             idle = self._spare()
         if idle is not None:
-            idle.channel.close()
+            idle.close()
         try:
             yield found
         finally:
@@ -106,7 +115,7 @@ class Connections:
         """Ends them, and calls in progress with them."""
         with self._mutex:
             for each in self._connections.values():
-                each.channel.close()
+                each.close()
 
     def _spare(self) -> Connection | None:
         if len(self._connections) <= MOST:

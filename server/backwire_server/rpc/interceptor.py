@@ -57,6 +57,11 @@ class CallInterceptor(grpc.ServerInterceptor):
             self._wrapped[method] = self._wrap(method.removeprefix(self._prefix), handler)
         return self._wrapped[method]
 
+    def behaviour(self, method: str, handler: Any) -> Callable[[Messages, Any], bytes]:
+        """Returns what does calls of a unary method that do not come by gRPC, from their messages and context."""
+        found: Callable[[Messages, Any], bytes] = self._wrap(method, handler).stream_unary
+        return found
+
     def _wrap(self, method: str, handler: Any) -> Any:
         quota = quota_of(
             method, client_streaming=handler.request_streaming, server_streaming=handler.response_streaming

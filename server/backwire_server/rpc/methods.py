@@ -11,6 +11,9 @@ from backwire_api.v1 import gradient_service_pb2
 
 SERVICE = gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"]
 
+UNARY = {method.name for method in SERVICE.methods if not (method.client_streaming or method.server_streaming)}
+"""The methods whose calls are of one message and have one for an answer."""
+
 _KINDS = {
     (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,

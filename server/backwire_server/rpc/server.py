@@ -18,8 +18,9 @@ from backwire_server.rpc.call import Reception, let_in
 from backwire_server.rpc.forwarding import Forwarder
 from backwire_server.rpc.inspecting import Inspection, add_inspection
 from backwire_server.rpc.interceptor import CallInterceptor
+from backwire_server.rpc.lane_server import lanes_of
 from backwire_server.rpc.listening import FAREWELL_SECONDS, bind, credentials_of, options
-from backwire_server.rpc.methods import SERVICE, handlers
+from backwire_server.rpc.methods import SERVICE, UNARY, handlers
 from backwire_server.rpc.peering import Peering
 from backwire_server.rpc.rates import Rates
 from backwire_server.rpc.servicer import GradientServicer
@@ -102,7 +103,9 @@ class Server:
         identify = keyring.identify if keyring else let_in
         reception = Reception(self.admission, self.metrics, identify, rates, limits, tracer)
         shared = isinstance(vault, SharedVault)
-        self._forwarder = Forwarder(home.replica, self._store.elsewhere, access) if shared else None
+        self._lanes = lanes_of(listen, access, limits) if shared else None
+        lanes = self._lanes.told if self._lanes is not None else ""
+        self._forwarder = Forwarder(home.replica, self._store.elsewhere, access, lanes) if shared else None
         interceptor = CallInterceptor(SERVICE.full_name, reception, self._pools, self._forwarder)
         self._server = grpc.server(
             self._others, interceptors=[interceptor], options=[*options(limits, capacity), *inspection.options]
@@ -122,10 +125,14 @@ class Server:
                 bind(self._server, encrypted, credentials_of(access))
         except OSError:
             self._store.close()
+            if self._lanes is not None:
+                self._lanes.close()
             raise
         if isinstance(vault, SharedVault):
             vault.announce(keeping.advertise or self.address)
         self._server.start()
+        if self._lanes is not None:
+            self._lanes.serve({name: interceptor.behaviour(name, methods[name]) for name in UNARY})
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._store.when_recovered(lambda: self._set_health(health_pb2.HealthCheckResponse.SERVING))
 
@@ -160,6 +167,8 @@ class Server:
         if self._peering is not None:
             self._peering.drain(deadline - time.monotonic())
         self._server.stop(FAREWELL_SECONDS if drained else 0).wait()
+        if self._lanes is not None:
+            self._lanes.close()
         if self._forwarder is not None:
             self._forwarder.close()
         self._store.close(deadline - time.monotonic())

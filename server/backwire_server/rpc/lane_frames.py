@@ -1,0 +1,121 @@
+"""What goes over a lane, in both directions: a head, which says what it is about, and the bytes of a message.
+
+Before them are their sizes: of the head in 4 bytes, of the message in 8, little-endian. A head is JSON.
+"""
+
+import json
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any
+
+MOST_HEAD_BYTES = 1 << 18
+"""How large a head may be: gRPC's own metadata, which is most of one, is held to much less."""
+
+KEY_BYTES = 16
+"""How long the key is that who opens a lane sends first."""
+
+ACCEPTED = b"\x01"
+"""What the key is answered."""
+
+_SIZES = struct.Struct("<IQ")
+_TIMEVAL = struct.Struct("@ll")
+_KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2}
+
+Head = dict[str, Any]
+Metadata = tuple[tuple[str, str | bytes], ...]
+Look = Callable[[], None]
+"""Is called when nothing moved for as long as the connection waits at a time; raises LaneBroken to wait no longer."""
+
+
+class LaneBroken(Exception):
+    """The other side is gone, or sends what makes no sense; what was not answered may have been done or not."""
+
+
+def prepare(connection: socket.socket, seconds: float) -> None:
+    """Has a connection send at once, notice when the machine at its other end vanishes, and wait as `wait_at_most`."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    wait_at_most(connection, seconds)
+
+
+def wait_at_most(connection: socket.socket, seconds: float) -> None:
+    """Has the kernel wait so long at a time: so a message of any size is received at once, into bytes as they stay."""
+    connection.settimeout(None)
+    span = _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1e6))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, span)
+
+
+def break_off() -> None:
+    """As `Look`: waits no longer."""
+    raise LaneBroken
+
+
+def send(connection: socket.socket, head: Head, message: bytes, look: Look = break_off) -> None:
+    """Sends a head and a message; raises LaneBroken."""
+    data = json.dumps(head).encode()
+    parts = [memoryview(_SIZES.pack(len(data), len(message)) + data), memoryview(message)]
+    while parts:
+        try:
+            sent = connection.sendmsg(parts)
+        except BlockingIOError:
+            look()
+            continue
+        except OSError:
+            raise LaneBroken from None
+        while parts and sent >= len(parts[0]):
+            sent -= len(parts.pop(0))
+        if parts:
+            parts[0] = parts[0][sent:]
+
+
+def receive_head(connection: socket.socket, look: Look = break_off) -> tuple[Head, int]:
+    """Returns the next head, and how many bytes the message after it has; raises LaneBroken."""
+    size, nbytes = _SIZES.unpack(receive(connection, _SIZES.size, look))
+    if size > MOST_HEAD_BYTES:
+        raise LaneBroken
+    try:
+        head = json.loads(receive(connection, size, look))
+    except ValueError:
+        raise LaneBroken from None
+    if not isinstance(head, dict):
+        raise LaneBroken
+    return head, nbytes
+
+
+def receive(connection: socket.socket, nbytes: int, look: Look = break_off) -> bytes:
+    """Returns the next bytes; raises LaneBroken."""
+    parts = []
+    while nbytes:
+        try:
+            part = connection.recv(nbytes, socket.MSG_WAITALL)
+        except BlockingIOError:
+            look()
+            continue
+        except OSError:
+            raise LaneBroken from None
+        if not part:
+            raise LaneBroken
+        parts.append(part)
+        nbytes -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def drop(connection: socket.socket, nbytes: int) -> None:
+    """Reads bytes that nobody wants; raises LaneBroken."""
+    while nbytes:
+        nbytes -= len(receive(connection, min(nbytes, 1 << 16)))
+
+
+def told_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[str, str]]:
+    """Returns metadata as a head has it: bytes, which keys that end in -bin have, as characters."""
+    return [(key, value.decode("latin-1") if isinstance(value, bytes) else value) for key, value in metadata]
+
+
+def metadata_of(told: Iterable[tuple[str, str]]) -> Metadata:
+    """Returns metadata that a head has."""
+    return tuple((key, value.encode("latin-1") if key.endswith("-bin") else value) for key, value in told)

@@ -1,0 +1,75 @@
+"""Servers that share a directory, and lanes between them."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tests.rpc.conftest import Api
+
+from backwire_api import tensors
+from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_server.config import Access, Capacity, Keeping
+from backwire_server.rpc.lanes import Lanes
+from backwire_server.rpc.server import Server
+from backwire_server.sessions.calls import TrainCall
+from backwire_server.sessions.info import Home
+from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.scope import CallStop
+from backwire_server.sessions.trainer import Trainer
+
+LEASE = 3_600.0
+OPEN = Access()
+X = {"x": tensors.encode(np.asarray([1.0, -2.0, 4.0]))}
+SOME = Limits(max_message_bytes=8 << 20)
+
+Until = Callable[[Callable[[], Any]], None]
+
+
+def started(
+    directory: Path, name: str, access: Access = OPEN, listen: str = "127.0.0.1:0", limits: Limits = SOME
+) -> Server:
+    directory.mkdir(exist_ok=True)
+    keeping = Keeping(str(directory), shared=True, lease=LEASE)
+    return Server(listen, limits, Capacity(), Home(replica=name), keeping, access)
+
+
+def cut_off(server: Server) -> None:
+    """Ends all that leads to a server, as if it were killed: it has not let go of its sessions."""
+    server._server.stop(None).wait()
+    if server._lanes is not None:
+        server._lanes.close()
+
+
+def lanes_between(other: Api, owner: Api) -> Lanes | None:
+    """Returns the lanes of a server to another."""
+    assert other.server._forwarder is not None
+    with other.server._forwarder._connections.to(owner.server.address) as connection:
+        return connection.lanes
+
+
+def open_lane(other: Api, owner: Api, until: Until) -> Lanes:
+    """Passes a call on, and another, until there is a lane for the next."""
+    session = owner.create()
+    other.train(session)
+    lanes = lanes_between(other, owner)
+    assert lanes is not None
+    other.train(session)
+    until(lambda: lanes._idle)
+    owner.stub.DeleteSession(pb.DeleteSessionRequest(session_id=session))
+    return lanes
+
+
+class Held:
+    """Holds each TrainStep, when it is about to compute, until it is to stop."""
+
+    def __init__(self, until: Until) -> None:
+        self.begun, self.stopped = threading.Event(), threading.Event()
+        self._until = until
+
+    def train(self, owner: Trainer, call: TrainCall, ready: Callable[[], None], stop: CallStop) -> object:
+        self.begun.set()
+        self._until(lambda: stop.wanted)
+        self.stopped.set()
+        return Trainer.train(owner, call, ready, stop)
