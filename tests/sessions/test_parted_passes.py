@@ -13,7 +13,7 @@ from tests.storage.durable import ALWAYS, Disk
 
 import backwire as bw
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.engine.errors import NotSplittable, ShapeMismatch, UnknownOutput
+from backwire_server.engine.errors import MissingInput, NotSplittable, ShapeMismatch, UnknownOutput
 from backwire_server.engine.stopping import Stop
 from backwire_server.messages.session import session_spec
 from backwire_server.parallel import crew
@@ -241,6 +241,25 @@ def test_a_pass_has_the_parts_of_its_forward_and_keeps_them(make_session: Any) -
         assert calls.digest(UNBOUNDED) == steps.digest(UNBOUNDED)
     made = make_session(sides(PARTS)).forward(UNBOUNDED, ForwardCall(given(), data_parallel=1))
     assert made.outputs["high"].dtype == np.int32
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("parts", [0, PARTS])
+def test_gradients_of_a_graph_without_a_loss_and_by_inputs_that_were_not_given(make_session: Any, parts: int) -> None:
+    x, z = bw.input("x", ("batch", 4)), bw.input("z", ("batch", 2))
+    y = bw.dense(x, 2, name="top")
+    graph = bw.graph(outputs={"y": y, "product": y * z}).proto
+    asked = pb.CreateSessionRequest(graph=graph, optimizer=bw.SGD(0.1).to_proto(), data_parallel=parts)
+    session = make_session(session_spec(asked, Limits()))
+    made = session.forward(UNBOUNDED, ForwardCall({"x": given()["x"]}, ("y",)))
+    assert made.loss is None
+    for missing in ({"wrt": ("z",)}, {"wrt": ("x",), "output_gradients": {"product": SEEDS["y"]}}):
+        with pytest.raises(MissingInput, match="not given"):
+            backward(session, made.forward_id, **{"output_gradients": {"y": SEEDS["y"]}, **missing})
+    found = backward(session, made.forward_id, output_gradients={"y": SEEDS["y"]}, wrt=("x",)).input_gradients["x"]
+    with session.parameters(UNBOUNDED) as values:
+        weight = dict(values)["top/weight"].copy()
+    np.testing.assert_allclose(found, SEEDS["y"] @ weight.T, rtol=1e-5)
 
 
 def test_other_nodes_are_asked_for_parts_of_steps_alone(make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:

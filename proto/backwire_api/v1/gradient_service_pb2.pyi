@@ -798,7 +798,8 @@ class BackwardRequest(google.protobuf.message.Message):
     @property
     def wrt(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The inputs of the graph whose gradients to return. An input that is not floating-point is refused with
-        NOT_DIFFERENTIABLE; one that the outputs do not depend on has a gradient of zeros.
+        NOT_DIFFERENTIABLE, one that the pass was not given with MISSING_INPUT; one that the outputs do not depend on has a
+        gradient of zeros.
         """
 
     def __init__(

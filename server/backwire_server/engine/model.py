@@ -152,7 +152,7 @@ class Model:
         multiplied by while gradients are computed, and divided by at the end.
         """
         seeds = dict(output_gradients or {})
-        check_wrt(self._inputs, wrt)
+        check_wrt(self._inputs, wrt, forward.feeds)
         check_seeds(self.graph, seeds, forward.plan.output_type)
         if needs_scale(self.graph.precision):
             seeds = scaled(forward.plan, seeds, scale)

@@ -1,6 +1,6 @@
 """The gradients of outputs that a backward pass begins with, and the inputs whose gradients it is to give."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from backwire_server.engine.narrow import SINGLE
 from backwire_server.engine.plan import Plan
 
 
-def check_wrt(inputs: Mapping[str, Input], names: Sequence[str]) -> None:
-    """Raises UnknownInput or NotDifferentiable for a name that is not that of an input that has a gradient."""
+def check_wrt(inputs: Mapping[str, Input], names: Sequence[str], given: Container[str]) -> None:
+    """Raises UnknownInput, NotDifferentiable or MissingInput for what is no input that a pass has a gradient by."""
     for name in names:
         if name not in inputs:
             known = ", ".join(inputs) or "none"
@@ -29,6 +29,10 @@ def check_wrt(inputs: Mapping[str, Input], names: Sequence[str]) -> None:
             dtype = inputs[name].type.dtype.name
             raise NotDifferentiable(
                 f"input {name!r} is {dtype}; only floating-point inputs have gradients", field="wrt"
+            )
+        if name not in given:
+            raise MissingInput(
+                f"input {name!r} was not given to the pass; send it with Forward, or leave it out of wrt", field="wrt"
             )
 
 

@@ -93,7 +93,7 @@ class Team:
 
         Raises EngineError where that cannot be, for parts or for a whole batch as well, and Stopped.
         """
-        check_wrt(self._inputs, wrt)
+        check_wrt(self._inputs, wrt, inputs)
         joints: dict[str, int | None] = {}
         for name in seeds:
             joints |= self._split.joints(inputs, (name,), stop, field=f"output_gradients[{name}]")
