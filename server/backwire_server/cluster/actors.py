@@ -31,8 +31,8 @@ def connect(address: str) -> None:
         )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise OSError(
-            f"no Ray cluster can be used at {address}: {error}; start one with `ray start --head`, give this process the "
-            "RAY_AUTH_ and RAY_TLS_ variables that it has, or say --ray local"
+            f"no Ray cluster can be used at {address}: {error}; start one with `ray start --head`, give this process "
+            "the RAY_AUTH_ and RAY_TLS_ variables that it has, or say --ray local"
         ) from None
 
 
