@@ -20,9 +20,10 @@ from backwire_api.v1 import peer_pb2
 from backwire_server.engine.stopping import Stop, Stopped
 from backwire_server.parallel.crew import Crew
 from backwire_server.rpc.errors import status_of
-from backwire_server.rpc.peer_guest import Guest, Requests, Responses
+from backwire_server.rpc.peer_guest import Guest
+from backwire_server.rpc.peer_wire import Chunk, Request, Requests, Responses, read_request, write_response
 from backwire_server.sessions.budget import Account
-from backwire_server.sessions.errors import Overloaded, ShuttingDown, Unauthenticated
+from backwire_server.sessions.errors import InvalidRequest, Overloaded, ShuttingDown, Unauthenticated
 from backwire_server.sessions.limits import Limits
 from backwire_server.storage.environment import differences
 
@@ -71,11 +72,7 @@ class Lending:
 
         behaviour: Any = compute_parts
         behaviour.experimental_thread_pool = self._pool
-        handler = grpc.stream_stream_rpc_method_handler(
-            behaviour,
-            peer_pb2.ComputePartsRequest.FromString,
-            peer_pb2.ComputePartsResponse.SerializeToString,
-        )
+        handler = grpc.stream_stream_rpc_method_handler(behaviour, read_request, write_response)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
 
     def compute_parts(self, requests: Requests, context: grpc.ServicerContext) -> Responses:
@@ -116,12 +113,12 @@ class Lending:
             yield peer_pb2.ComputePartsResponse(ready=peer_pb2.PeerReady())
             for request in requests:
                 with self._busy(context):
-                    yield from guest.answer(request.part, requests, stop)
+                    yield from guest.answer(_order(request), requests, stop)
         finally:
             guest.leave()
 
-    def _greet(self, request: peer_pb2.ComputePartsRequest | None) -> None:
-        told = {} if request is None else request.greeting.environment
+    def _greet(self, request: Request | None) -> None:
+        told = {} if request is None or isinstance(request, Chunk) else request.greeting.environment
         found = differences(told, self._environment())
         if found:
             raise _Unlike(f"the bits would not be the same: {found}")
@@ -167,6 +164,12 @@ class Lending:
                 self._changed.notify_all()
                 if self._closing:
                     context.cancel()
+
+
+def _order(request: Request) -> peer_pb2.PartOrder:
+    if isinstance(request, Chunk):
+        raise InvalidRequest("a chunk comes before the part that it is for; send the part first", field="chunk")
+    return request.part
 
 
 class _Unlike(Exception):

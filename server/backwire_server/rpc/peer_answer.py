@@ -6,6 +6,7 @@ from backwire_api.v1 import peer_pb2
 from backwire_server.messages.parts import kinds_from_proto, result_from_proto
 from backwire_server.parallel.segment import Segment, packed_bytes, unpacked
 from backwire_server.parallel.task import Result
+from backwire_server.rpc.peer_wire import Chunk, Response
 
 
 class Arriving:
@@ -33,16 +34,15 @@ class Arriving:
         """Has gradients written nowhere from now on."""
         self._gradients = None
 
-    def take(self, response: peer_pb2.ComputePartsResponse) -> None:
+    def take(self, response: Response) -> None:
         """Takes the next message; raises ValueError for one that should not come."""
-        match response.WhichOneof("kind"):
-            case "refusal":
-                self.refusal = response.refusal.reason
-            case "result":
-                self._message = response.result
-                self._outputs = np.zeros(packed_bytes(kinds_from_proto(response.result.outputs)), np.uint8)
-            case "chunk":
-                self._fill(response.chunk)
+        if isinstance(response, Chunk):
+            self._fill(response.data)
+        elif response.HasField("refusal"):
+            self.refusal = response.refusal.reason
+        else:
+            self._message = response.result
+            self._outputs = np.zeros(packed_bytes(kinds_from_proto(response.result.outputs)), np.uint8)
 
     def result(self) -> Result:
         """Returns what has come, which is whole."""
@@ -54,7 +54,7 @@ class Arriving:
     def _total(self) -> int:
         return self._first + len(self._outputs)
 
-    def _fill(self, chunk: bytes) -> None:
+    def _fill(self, chunk: memoryview) -> None:
         start, end = self.nbytes, self.nbytes + len(chunk)
         if self._message is None or end > (self._first if start < self._first else self._total):
             raise ValueError(f"{len(chunk):,} bytes came that nobody has a place for")

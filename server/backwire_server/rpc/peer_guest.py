@@ -1,7 +1,6 @@
 """A server that has parts computed here: the graphs and parameters that it has sent, and the part that it sends."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from backwire_api.v1 import peer_pb2
@@ -14,15 +13,10 @@ from backwire_server.parallel.member import MOST_MODELS
 from backwire_server.parallel.part import frozen_kinds, layout_of
 from backwire_server.parallel.segment import Segment, packed, packed_bytes, vector_kinds
 from backwire_server.parallel.task import Part, Places, Result, Work, fresh_number
+from backwire_server.rpc.peer_wire import Chunk, Requests, Responses, chunks
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.errors import InvalidRequest, OutOfMemory
 from backwire_server.sessions.limits import Limits
-
-CHUNK_BYTES = 2 << 20
-"""The most bytes in a message between servers."""
-
-Requests = Iterator[peer_pb2.ComputePartsRequest]
-Responses = Iterator[peer_pb2.ComputePartsResponse]
 
 Reason = peer_pb2.PartRefusalReason
 
@@ -69,7 +63,7 @@ class Guest:
             return
         yield peer_pb2.ComputePartsResponse(result=result_to_proto(result))
         for data in (places.gradients.content(), packed(result.outputs)):
-            yield from (peer_pb2.ComputePartsResponse(chunk=chunk) for chunk in chunks(data))
+            yield from chunks(data)
 
     def leave(self) -> None:
         """Gives up all memory."""
@@ -129,12 +123,6 @@ class Guest:
         self._account.settle(0)
 
 
-def chunks(data: memoryview) -> Iterator[bytes]:
-    """Yields bytes in pieces that fit into messages."""
-    for start in range(0, len(data), CHUNK_BYTES):
-        yield bytes(data[start : start + CHUNK_BYTES])
-
-
 def _check(given: int, wanted: int, field: str) -> None:
     if given != wanted:
         raise InvalidRequest(f"{given:,} bytes are to come where {wanted:,} are needed; send all of them", field=field)
@@ -144,11 +132,11 @@ def _chunk_bytes(order: peer_pb2.PartOrder, part: Part) -> int:
     return order.trainable_bytes + order.frozen_bytes + packed_bytes(part.inputs)
 
 
-def _received(requests: Requests) -> bytes:
+def _received(requests: Requests) -> memoryview:
     request = next(requests, None)
-    if request is None or request.WhichOneof("kind") != "chunk":
+    if not isinstance(request, Chunk):
         raise InvalidRequest("the chunks of the part before are not complete; send all of them", field="chunk")
-    return request.chunk
+    return request.data
 
 
 def _fill(requests: Requests, target: memoryview) -> None:

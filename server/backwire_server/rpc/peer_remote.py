@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
@@ -20,7 +20,7 @@ from backwire_server.parallel.segment import packed_bytes
 from backwire_server.parallel.task import Places, Result, Work
 from backwire_server.rpc.connections import Connections
 from backwire_server.rpc.peer_answer import Arriving
-from backwire_server.rpc.peer_guest import chunks
+from backwire_server.rpc.peer_wire import Chunk, Requests, Response, chunks, read_response, write_request
 
 PATH = "/backwire_api.v1.PeerService/ComputeParts"
 
@@ -68,7 +68,7 @@ class PeerRemote:
         self._arriving: Arriving | None = None
         self._told, self._carried = told, carried
         self._call: Any = None
-        self._requests: queue.SimpleQueue[Iterator[peer_pb2.ComputePartsRequest] | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[Requests | None] = queue.SimpleQueue()
         greeting = peer_pb2.PeerGreeting(environment=environment)
         self._requests.put(iter([peer_pb2.ComputePartsRequest(greeting=greeting)]))
         terms = connections, metadata
@@ -172,11 +172,7 @@ class PeerRemote:
         problem: Exception | None = None
         try:
             with connections.to(self.address) as connection:
-                method = connection.channel.stream_stream(
-                    PATH,
-                    peer_pb2.ComputePartsRequest.SerializeToString,
-                    peer_pb2.ComputePartsResponse.FromString,
-                )
+                method = connection.channel.stream_stream(PATH, write_request, read_response)
                 call = method(self._outgoing(), metadata=metadata)
                 with self._mutex:
                     self._call = call
@@ -193,17 +189,17 @@ class PeerRemote:
             self._bell.close()
             self._told(self, None if here else problem)
 
-    def _outgoing(self) -> Iterator[peer_pb2.ComputePartsRequest]:
+    def _outgoing(self) -> Requests:
         """Yields the messages, in a thread of gRPC's."""
         with contextlib.suppress(queue.Empty):
             while (messages := self._requests.get(timeout=IDLE_SECONDS)) is not None:
                 yield from messages
 
-    def _take(self, response: peer_pb2.ComputePartsResponse) -> None:
+    def _take(self, response: Response) -> None:
         """Takes a message of an answer; raises ValueError for one that should not come."""
         received = 0
         with self._mutex:
-            if response.WhichOneof("kind") != "ready":
+            if isinstance(response, Chunk) or not response.HasField("ready"):
                 if self._arriving is None:
                     raise ValueError("an answer came to nothing that was asked")
                 self._arriving.take(response)
@@ -216,8 +212,8 @@ class PeerRemote:
             self._bell.send(b".")
 
 
-def _messages(order: peer_pb2.PartOrder, lent: list[memoryview]) -> Iterator[peer_pb2.ComputePartsRequest]:
+def _messages(order: peer_pb2.PartOrder, lent: list[memoryview]) -> Requests:
     """Yields the messages of a part, which are made while they are sent."""
     yield peer_pb2.ComputePartsRequest(part=order)
     for content in lent:
-        yield from (peer_pb2.ComputePartsRequest(chunk=chunk) for chunk in chunks(content))
+        yield from chunks(content)
