@@ -19,7 +19,6 @@ ACCEPTED = b"\x01"
 """What the key is answered."""
 
 _SIZES = struct.Struct("<IQ")
-_TIMEVAL = struct.Struct("@ll")
 _KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2}
 
 Head = dict[str, Any]
@@ -33,21 +32,13 @@ class LaneBroken(Exception):
 
 
 def prepare(connection: socket.socket, seconds: float) -> None:
-    """Has a connection send at once, notice when the machine at its other end vanishes, and wait as `wait_at_most`."""
+    """Has a connection send at once, notice when the machine at its other end vanishes, and wait so long at a time."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
         if hasattr(socket, name):
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    wait_at_most(connection, seconds)
-
-
-def wait_at_most(connection: socket.socket, seconds: float) -> None:
-    """Has the kernel wait so long at a time: so a message of any size is received at once, into bytes as they stay."""
-    connection.settimeout(None)
-    span = _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1e6))
-    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-        connection.setsockopt(socket.SOL_SOCKET, option, span)
+    connection.settimeout(seconds)
 
 
 def break_off() -> None:
@@ -62,7 +53,7 @@ def send(connection: socket.socket, head: Head, message: bytes, look: Look = bre
     while parts:
         try:
             sent = connection.sendmsg(parts)
-        except BlockingIOError:
+        except TimeoutError:
             look()
             continue
         except OSError:
@@ -89,20 +80,20 @@ def receive_head(connection: socket.socket, look: Look = break_off) -> tuple[Hea
 
 def receive(connection: socket.socket, nbytes: int, look: Look = break_off) -> bytes:
     """Returns the next bytes; raises LaneBroken."""
-    parts = []
-    while nbytes:
-        try:
-            part = connection.recv(nbytes, socket.MSG_WAITALL)
-        except BlockingIOError:
+    buffer = bytearray(nbytes)
+    room = memoryview(buffer)
+    while room:
+        try:  # what is there already, while the rest is on its way: waiting for all (MSG_WAITALL) takes longer
+            count = connection.recv_into(room)
+        except TimeoutError:
             look()
             continue
         except OSError:
             raise LaneBroken from None
-        if not part:
+        if not count:
             raise LaneBroken
-        parts.append(part)
-        nbytes -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        room = room[count:]
+    return bytes(buffer)
 
 
 def drop(connection: socket.socket, nbytes: int) -> None:

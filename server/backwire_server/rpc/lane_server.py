@@ -120,7 +120,7 @@ class LaneServer:
         try:
             frames.prepare(connection, HELLO_SECONDS)
             if hmac.compare_digest(frames.receive(connection, len(self._key)), self._key):
-                frames.wait_at_most(connection, IDLE_SECONDS)
+                connection.settimeout(IDLE_SECONDS)
                 connection.sendall(frames.ACCEPTED)
                 while True:
                     self._do_next(lane)

@@ -62,7 +62,7 @@ class Lane:
             self._connection.sendall(key)
             if frames.receive(self._connection, len(frames.ACCEPTED)) != frames.ACCEPTED:
                 raise LaneBroken
-            frames.wait_at_most(self._connection, LOOK_SECONDS)
+            self._connection.settimeout(LOOK_SECONDS)
         except BaseException:
             self._connection.close()
             raise
