@@ -16,8 +16,8 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Access, Keeping
 from backwire_server.messages.session import session_spec
 from backwire_server.parallel.crew import Crew
-from backwire_server.rpc.connections import Connections
-from backwire_server.rpc.peers import Peers
+from backwire_server.rpc.replicas.connections import Connections
+from backwire_server.rpc.replicas.peers import Peers
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.errors import SessionQuarantined, StorageFailed
 from backwire_server.sessions.limits import Limits

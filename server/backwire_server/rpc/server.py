@@ -15,14 +15,14 @@ from backwire_server.machine import usable_cores
 from backwire_server.parallel.crew import CREW
 from backwire_server.rpc.admission import CALLS, LOOKUPS, PIPELINES, STREAMS, Admission
 from backwire_server.rpc.call import Reception, let_in
-from backwire_server.rpc.forwarding import Forwarder
 from backwire_server.rpc.inspecting import Inspection, add_inspection
 from backwire_server.rpc.interceptor import CallInterceptor
-from backwire_server.rpc.lane_server import lanes_of
 from backwire_server.rpc.listening import FAREWELL_SECONDS, bind, credentials_of, options
 from backwire_server.rpc.methods import SERVICE, UNARY, handlers
-from backwire_server.rpc.peering import Peering
 from backwire_server.rpc.rates import Rates
+from backwire_server.rpc.replicas.forwarding import Forwarder
+from backwire_server.rpc.replicas.lane_server import lanes_of
+from backwire_server.rpc.replicas.peering import Peering
 from backwire_server.rpc.servicer import GradientServicer
 from backwire_server.rpc.status import Observer
 from backwire_server.sessions.executors import DEVICES, Executor

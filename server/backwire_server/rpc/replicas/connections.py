@@ -12,8 +12,8 @@ from grpc.experimental import ChannelOptions
 from backwire_server.access.credentials import PeerCertificates
 from backwire_server.access.files import Stamp
 from backwire_server.config import Access
-from backwire_server.rpc.lanes import Lanes
 from backwire_server.rpc.methods import SERVICE
+from backwire_server.rpc.replicas.lanes import Lanes
 
 MOST = 64
 """To how many servers connections are kept that no call uses: servers that start anew may have other addresses."""

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from tests.access.conftest import Authority
 from tests.rpc.conftest import TIMEOUT, Api
-from tests.rpc.replicas import Held, Until, X, cut_off, open_lane, started
+from tests.rpc.replicas.serving import Held, Until, X, cut_off, open_lane, started
 
 from backwire_api import tensors
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Access
-from backwire_server.rpc import connections
-from backwire_server.rpc.passing import FORWARDED_KEY
+from backwire_server.rpc.replicas import connections
+from backwire_server.rpc.replicas.passing import FORWARDED_KEY
 from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.scope import CallStop

@@ -20,8 +20,8 @@ from backwire_api.v1 import peer_pb2
 from backwire_server.engine.stopping import Stop, Stopped
 from backwire_server.parallel.crew import Crew
 from backwire_server.rpc.errors import status_of
-from backwire_server.rpc.peer_guest import Guest
-from backwire_server.rpc.peer_wire import Chunk, Request, Requests, Responses, read_request, write_response
+from backwire_server.rpc.replicas.peer_guest import Guest
+from backwire_server.rpc.replicas.peer_wire import Chunk, Request, Requests, Responses, read_request, write_response
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.errors import InvalidRequest, Overloaded, ShuttingDown, Unauthenticated
 from backwire_server.sessions.limits import Limits

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from backwire_server.rpc import lane_frames as frames
-from backwire_server.rpc.lane_frames import Head, LaneBroken, Metadata
+from backwire_server.rpc.replicas import lane_frames as frames
+from backwire_server.rpc.replicas.lane_frames import Head, LaneBroken, Metadata
 
 LANES_KEY = "backwire-lanes"
 """In the metadata of an answer to a server: the port on which the other has lanes, and the key that opens them."""

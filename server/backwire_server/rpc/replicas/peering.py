@@ -5,9 +5,9 @@ from typing import Any
 
 from backwire_server.config import Access, version
 from backwire_server.parallel.crew import Crew
-from backwire_server.rpc.connections import Connections
-from backwire_server.rpc.lending import Lending
-from backwire_server.rpc.peers import Peers
+from backwire_server.rpc.replicas.connections import Connections
+from backwire_server.rpc.replicas.lending import Lending
+from backwire_server.rpc.replicas.peers import Peers
 from backwire_server.sessions.store import SessionStore
 from backwire_server.storage.environment import JAX, environment
 from backwire_server.storage.shared_vault import SharedVault

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import grpc
 
 from backwire_server.parallel.shift import Remote
-from backwire_server.rpc.connections import Connections
-from backwire_server.rpc.lending import PEER_KEY, proof_of
-from backwire_server.rpc.peer_remote import PeerRemote
+from backwire_server.rpc.replicas.connections import Connections
+from backwire_server.rpc.replicas.lending import PEER_KEY, proof_of
+from backwire_server.rpc.replicas.peer_remote import PeerRemote
 
 LOOK_SECONDS = 1.0
 """Between looks at which servers there are."""

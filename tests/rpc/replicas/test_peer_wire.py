@@ -4,7 +4,7 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from backwire_api.v1 import peer_pb2
-from backwire_server.rpc.peer_wire import (
+from backwire_server.rpc.replicas.peer_wire import (
     CHUNK_BYTES,
     Chunk,
     chunks,

@@ -17,9 +17,9 @@ from typing import Any
 import grpc
 
 from backwire_server.config import Access
-from backwire_server.rpc import lane_frames as frames
-from backwire_server.rpc.lane_context import Aborted, LaneContext
-from backwire_server.rpc.lane_frames import LaneBroken
+from backwire_server.rpc.replicas import lane_frames as frames
+from backwire_server.rpc.replicas.lane_context import Aborted, LaneContext
+from backwire_server.rpc.replicas.lane_frames import LaneBroken
 from backwire_server.sessions.errors import CallTooLarge
 from backwire_server.sessions.limits import Limits
 

@@ -11,7 +11,7 @@ from tests.rpc.conftest import Api
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Access, Capacity, Keeping
-from backwire_server.rpc.lanes import Lanes
+from backwire_server.rpc.replicas.lanes import Lanes
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.info import Home

@@ -11,7 +11,7 @@ from backwire_api.v1 import tensor_pb2
 from backwire_server.config import Capacity
 from backwire_server.messages import fields
 from backwire_server.rpc.admission import PIPELINES, Admission
-from backwire_server.rpc.branches import MOST_BYTES_ON_THE_WAY, Branches
+from backwire_server.rpc.replicas.branches import MOST_BYTES_ON_THE_WAY, Branches
 from backwire_server.sessions.errors import CallTooLarge, NoWorker
 
 

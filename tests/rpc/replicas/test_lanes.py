@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from tests.access.conftest import Authority
 from tests.rpc.conftest import TIMEOUT, Api
-from tests.rpc.replicas import SOME, Held, Until, X, lanes_between, open_lane, started
+from tests.rpc.replicas.serving import SOME, Held, Until, X, lanes_between, open_lane, started
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Access
-from backwire_server.rpc import lane_frames, lane_server, lanes
-from backwire_server.rpc.lane_frames import LaneBroken
-from backwire_server.rpc.lanes import LANES_KEY, Lane
-from backwire_server.rpc.passing import Passing
+from backwire_server.rpc.replicas import lane_frames, lane_server, lanes
+from backwire_server.rpc.replicas.lane_frames import LaneBroken
+from backwire_server.rpc.replicas.lanes import LANES_KEY, Lane
+from backwire_server.rpc.replicas.passing import Passing
 from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.limits import Limits

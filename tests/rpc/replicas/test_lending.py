@@ -25,10 +25,10 @@ from backwire_server.parallel.crew import CREW, Crew, NoneFree
 from backwire_server.parallel.part import frozen_kinds, layout_of
 from backwire_server.parallel.segment import Segment, packed_bytes, vector_kinds
 from backwire_server.parallel.task import Part, Places, Work, fresh_number
-from backwire_server.rpc.connections import Connections
-from backwire_server.rpc.lending import Lending
 from backwire_server.rpc.listening import credentials_of
-from backwire_server.rpc.peers import Peers
+from backwire_server.rpc.replicas.connections import Connections
+from backwire_server.rpc.replicas.lending import Lending
+from backwire_server.rpc.replicas.peers import Peers
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.limits import Limits

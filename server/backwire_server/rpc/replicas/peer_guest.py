@@ -13,7 +13,7 @@ from backwire_server.parallel.member import MOST_MODELS
 from backwire_server.parallel.part import frozen_kinds, layout_of
 from backwire_server.parallel.segment import Segment, packed, packed_bytes, vector_kinds
 from backwire_server.parallel.task import Part, Places, Result, Work, fresh_number
-from backwire_server.rpc.peer_wire import Chunk, Requests, Responses, chunks
+from backwire_server.rpc.replicas.peer_wire import Chunk, Requests, Responses, chunks
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.errors import InvalidRequest, OutOfMemory
 from backwire_server.sessions.limits import Limits

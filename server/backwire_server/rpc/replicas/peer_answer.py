@@ -6,7 +6,7 @@ from backwire_api.v1 import peer_pb2
 from backwire_server.messages.parts import kinds_from_proto, result_from_proto
 from backwire_server.parallel.segment import Segment, packed_bytes, unpacked
 from backwire_server.parallel.task import Result
-from backwire_server.rpc.peer_wire import Chunk, Response
+from backwire_server.rpc.replicas.peer_wire import Chunk, Response
 
 
 class Arriving:

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from backwire_server.rpc import lane_frames as frames
-from backwire_server.rpc.lane_frames import Head, Metadata
+from backwire_server.rpc.replicas import lane_frames as frames
+from backwire_server.rpc.replicas.lane_frames import Head, Metadata
 
 STATUS_DETAILS = "grpc-status-details-bin"
 

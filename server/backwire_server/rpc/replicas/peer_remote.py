@@ -18,9 +18,9 @@ from backwire_server.parallel.member import MOST_MODELS
 from backwire_server.parallel.part import frozen_kinds
 from backwire_server.parallel.segment import packed_bytes
 from backwire_server.parallel.task import Places, Result, Work
-from backwire_server.rpc.connections import Connections
-from backwire_server.rpc.peer_answer import Arriving
-from backwire_server.rpc.peer_wire import Chunk, Requests, Response, chunks, read_response, write_request
+from backwire_server.rpc.replicas.connections import Connections
+from backwire_server.rpc.replicas.peer_answer import Arriving
+from backwire_server.rpc.replicas.peer_wire import Chunk, Requests, Response, chunks, read_response, write_request
 
 PATH = "/backwire_api.v1.PeerService/ComputeParts"
 

@@ -11,13 +11,13 @@ from backwire_api.metadata import FOLLOWS_KEY
 from backwire_server.config import Access
 from backwire_server.messages import fields
 from backwire_server.rpc.admission import Ticket
-from backwire_server.rpc.branches import Branches
 from backwire_server.rpc.call import Call
-from backwire_server.rpc.connections import Connections
-from backwire_server.rpc.lane_frames import LaneBroken, Metadata
-from backwire_server.rpc.lanes import LANES_KEY
 from backwire_server.rpc.methods import SERVICE, UNARY
-from backwire_server.rpc.passing import FORWARDED_KEY, Passing, Tell
+from backwire_server.rpc.replicas.branches import Branches
+from backwire_server.rpc.replicas.connections import Connections
+from backwire_server.rpc.replicas.lane_frames import LaneBroken, Metadata
+from backwire_server.rpc.replicas.lanes import LANES_KEY
+from backwire_server.rpc.replicas.passing import FORWARDED_KEY, Passing, Tell
 from backwire_server.sessions.caller import Caller
 
 Messages = Iterator[bytes]

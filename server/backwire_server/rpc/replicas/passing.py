@@ -10,10 +10,10 @@ from grpc_status import rpc_status
 from backwire_api.reasons import DOMAIN, Reason
 from backwire_server.rpc.admission import Ticket
 from backwire_server.rpc.call import Call
-from backwire_server.rpc.connections import UPLOADS, Connection
 from backwire_server.rpc.errors import Refused
-from backwire_server.rpc.lane_frames import LaneBroken, Look, Metadata, told_metadata
-from backwire_server.rpc.lanes import LANES_KEY, Lane
+from backwire_server.rpc.replicas.connections import UPLOADS, Connection
+from backwire_server.rpc.replicas.lane_frames import LaneBroken, Look, Metadata, told_metadata
+from backwire_server.rpc.replicas.lanes import LANES_KEY, Lane
 from backwire_server.sessions.errors import DeadlineExceeded, NoWorker
 
 Messages = Iterator[bytes]
