@@ -72,7 +72,9 @@ options = st.builds(
     st.booleans(),
 )
 outputs = st.lists(texts, max_size=3).map(tuple)
-forward_calls = st.builds(ForwardCall, named, outputs.map(lambda names: names or None), ids, st.just(True))
+forward_calls = st.builds(
+    ForwardCall, named, outputs.map(lambda names: names or None), ids, st.just(True), st.integers(1, 256)
+)
 lease_calls = st.builds(LeaseCall, counts, ids, SECONDS)
 mutating_calls = st.one_of(
     forward_calls,

@@ -30,7 +30,7 @@ OLD = {"w": W * 4, "c": C}
 
 
 def full() -> Image:
-    call = ForwardCall({"x": np.arange(3, dtype=ml_dtypes.bfloat16)}, ("y",), "p", chunked=True)
+    call = ForwardCall({"x": np.arange(3, dtype=ml_dtypes.bfloat16)}, ("y",), "p", chunked=True, data_parallel=2)
     passes = [PassImage("p", call, 3, 1, OLD), PassImage("q", call, 4, 2, STATE.parameters)]
     passes += [PassImage("r", call, 4, 2, OLD)]
     answers = [RequestImage(RequestKey("a", b"1"), ForwardResult("p", {"y": W}, 0.5, 2))]

@@ -116,7 +116,9 @@ class JournalRecord(google.protobuf.message.Message):
 
     @property
     def forward(self) -> backwire_api.v1.gradient_service_pb2.ForwardRequest:
-        """A Forward in train mode."""
+        """A Forward in train mode. It is computed in as many parts as its `data_parallel` says, 0 and 1 for at once, whatever
+        the session says.
+        """
 
     @property
     def backward(self) -> backwire_api.v1.gradient_service_pb2.BackwardRequest:
@@ -274,7 +276,7 @@ class PassRecord(google.protobuf.message.Message):
     """How many steps had been applied when it was made."""
     @property
     def forward(self) -> backwire_api.v1.gradient_service_pb2.ForwardRequest:
-        """What it was asked for with. The inputs of the k-th pass, from 1 on, are the tensors `passes/<k>/<input>`."""
+        """What it was asked for with, as in a JournalRecord. The inputs of the k-th pass, from 1 on, are the tensors `passes/<k>/<input>`."""
 
     def __init__(
         self,

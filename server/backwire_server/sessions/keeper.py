@@ -199,6 +199,7 @@ class Keeper:
     def perform(self, call: Mutating, key: RequestKey | None, scope: CallScope) -> Answered:
         """Does a mutation: computes, writes it to the journal, then changes the state. All of it, or nothing."""
         content, files = self.content, self._files
+        call = content.trainer.explicit(call)
         dropped = content.trainer.passes.dropped
         written = False
 

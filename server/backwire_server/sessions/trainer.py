@@ -122,6 +122,12 @@ class Trainer:
         self.settled = self.step > before
         return answer
 
+    def explicit(self, call: Mutating) -> Mutating:
+        """Returns the call with what it leaves to the session said in it, for the journal: the parts of a Forward."""
+        if isinstance(call, ForwardCall) and (parts := self._computing.parts(call.data_parallel)) > 1:
+            return replace(call, data_parallel=parts)
+        return call
+
     def evaluate(self, call: ForwardCall, stop: CallStop = NEVER) -> ForwardResult:
         """Computes outputs and loss without a trace."""
         if call.forward_id:

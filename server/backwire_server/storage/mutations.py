@@ -84,14 +84,18 @@ def decode_mutation(data: bytes) -> tuple[int, Mutation]:
 
 
 def forward_to_proto(call: ForwardCall, message: pb.ForwardRequest) -> None:
-    """Writes a Forward in train mode to a message, but for its inputs."""
+    """Writes a Forward in train mode, as `Trainer.explicit` has it, to a message, but for its inputs."""
     message.mode, message.forward_id, message.data_parallel = pb.MODE_TRAIN, call.forward_id, call.data_parallel
     message.outputs.extend(call.outputs or ())
 
 
 def forward_from_proto(message: pb.ForwardRequest, inputs: Arrays) -> ForwardCall:
-    """Returns a Forward that was accepted, from what `forward_to_proto` wrote."""
-    outputs, parts = tuple(message.outputs) or None, message.data_parallel
+    """Returns a Forward that was accepted, from what `forward_to_proto` wrote.
+
+    One without a number of parts has one, also where the session has more for each batch: it is of a version whose
+    Forward was always computed at once.
+    """
+    outputs, parts = tuple(message.outputs) or None, message.data_parallel or 1
     return ForwardCall(inputs, outputs, message.forward_id, chunked=True, data_parallel=parts)
 
 
