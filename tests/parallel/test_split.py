@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 from tests.benchmarks import backwire_models, values
 from tests.parallel.graphs import engine_form, engine_graph
 
@@ -49,6 +50,12 @@ def test_outputs_are_put_together_along_their_batch_axis_or_are_weighted_means()
     np.testing.assert_array_equal(joined(0, parts, [2, 1]), [[1, 1], [1, 1], [0, 0]])
     np.testing.assert_array_equal(joined(1, [part.T for part in parts], [2, 1]), [[1, 1, 0], [1, 1, 0]])
     assert joined(None, [np.array(1.0), np.array(4.0)], [2, 1]) == 2.0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, bfloat16])
+def test_means_of_numbers_of_two_bytes_are_formed_in_float32(dtype: type[Any]) -> None:
+    mean = joined(None, [np.full(1, value, dtype) for value in (400.0, 400.0, 406.0)], [300, 300, 300])
+    assert (mean.dtype, mean.tolist()) == (dtype, [402.0])
 
 
 def twice(y: bw.Value) -> bw.Value:

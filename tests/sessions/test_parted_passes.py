@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 from tests.sessions.test_data_parallel import EXAMPLES, SECONDS, batch, by_hand, network, step, trained
 from tests.storage.durable import ALWAYS, Disk
 
@@ -129,6 +130,18 @@ def test_gradients_of_inputs_and_parameters_are_those_of_the_whole_batch(
     for name, once in found[0].items():
         assert once.any() or not seeded or "loss" not in seeded
         np.testing.assert_allclose(found[1][name], once, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("dtype", [np.float16, bfloat16])
+def test_gradients_of_inputs_of_two_bytes_are_put_together_in_float32(make_session: Any, dtype: type[Any]) -> None:
+    x, scale = bw.input("x", ("batch", 2)), bw.input("scale", (2,), dtype=np.dtype(dtype).name)
+    weight = bw.parameter("weight", np.ones(2, np.float32))
+    graph = bw.graph(loss=bw.mean(bw.sum(x * weight * bw.cast(scale, "float32"), axis=1))).proto
+    session = make_session(session_spec(pb.CreateSessionRequest(graph=graph, data_parallel=PARTS), Limits()))
+    inputs = {"x": np.full((EXAMPLES, 2), 40_000, np.float32), "scale": np.ones(2, dtype)}
+    found = backward(session, session.forward(UNBOUNDED, ForwardCall(inputs)).forward_id, wrt=("scale",))
+    np.testing.assert_array_equal(found.input_gradients["scale"], np.full(2, 40_000, dtype))
 
 
 @pytest.mark.usefixtures("alone")

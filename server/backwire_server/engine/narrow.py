@@ -20,6 +20,11 @@ def is_narrow(dtype: np.dtype[Any]) -> bool:
     return dtype in (BFLOAT16, HALF)
 
 
+def wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Returns what numbers of a type are added and multiplied in."""
+    return SINGLE if is_narrow(dtype) else dtype
+
+
 def single(x: NDArray[Any]) -> NDArray[Any]:
     """Returns a copy in float32 of an array of such numbers, and any other array as it is."""
     return x.astype(SINGLE) if is_narrow(x.dtype) else x

@@ -23,7 +23,7 @@ def compute(
     stop: Stop = NEVER,
     admit: Admit = admit_all,
 ) -> Result:
-    """Leaves the gradients of parameters in `into`, weighted, and returns what else is asked for.
+    """Leaves the gradients of parameters in `into`, weighted, and returns what else is asked for, as it is.
 
     Raises what `Model.forward` and `Model.backward` raise.
     """
@@ -32,13 +32,11 @@ def compute(
     if not part.differentiates:
         return Result(found.loss, outputs, ())
     gradients = model.backward(found, seeds, part.wrt, into, stop, admit, part.scale)
-    weighted = dict(gradients.inputs)
     if part.weight != 1:
         with np.errstate(all="ignore"):
             for array in gradients.parameters.values():
                 np.multiply(array, part.weight, out=array)
-            weighted = {name: np.multiply(array, part.weight, dtype=array.dtype) for name, array in weighted.items()}
-    return Result(found.loss, outputs, tuple(gradients.parameters), weighted)
+    return Result(found.loss, outputs, tuple(gradients.parameters), gradients.inputs)
 
 
 def given(part: Part, segment: Segment) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -14,6 +14,7 @@ from backwire_server.engine.batches import batch_axes, batch_of
 from backwire_server.engine.batching import Followed, follow
 from backwire_server.engine.errors import GraphError, InvalidAttribute, NotSplittable, ShapeMismatch
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
+from backwire_server.engine.narrow import single
 from backwire_server.engine.stopping import NEVER, Stop
 
 MOST_PARTS = 256
@@ -174,9 +175,9 @@ def joined(axis: int | None, parts: Sequence[Array], sizes: Sequence[int]) -> Ar
 def weighted_mean(parts: Sequence[Array], sizes: Sequence[int]) -> Array:
     """Returns the mean of arrays of one shape, weighted by sizes, summed in their order."""
     with np.errstate(all="ignore"):
-        total = parts[0] * float(sizes[0])
+        total = single(parts[0]) * float(sizes[0])
         for part, size in zip(parts[1:], sizes[1:], strict=True):
-            total += part * float(size)
+            total += single(part) * float(size)
         return np.asarray(total / float(sum(sizes)), parts[0].dtype)
 
 

@@ -107,7 +107,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a part gave: its loss, its outputs, which parameters have gradients, and the weighted ones of inputs."""
+    """What a part gave: its loss, its outputs, which parameters have gradients, and those of inputs, not weighted."""
 
     loss: float | None
     outputs: Mapping[str, Array]

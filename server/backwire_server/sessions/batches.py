@@ -7,6 +7,7 @@ import numpy as np
 
 from backwire_server.engine.graph import Array
 from backwire_server.engine.model import Pass
+from backwire_server.engine.narrow import wide
 from backwire_server.parallel.split import joined, weighted_mean
 from backwire_server.parallel.task import Part, Result
 
@@ -71,7 +72,7 @@ class Batch:
             _kinds(self.parts[place]),
             self.outputs,
             (seed, number + place),
-            1.0 if self.summed else float(self.sizes[place]),
+            self._weight(place),
             self.scale,
             _kinds(self.seeds[place]) if self.seeds else {},
             tuple(self.wrt),
@@ -122,9 +123,14 @@ class Batch:
         return np.ascontiguousarray(seed[(slice(None),) * axis + (slice(rows[0] * times, rows[1] * times),)])
 
     def _of_input(self, axis: int | None, parts: Sequence[Array]) -> Array:
+        dtype, weights = parts[0].dtype, [self._weight(place) for place in range(len(parts))]
         with np.errstate(all="ignore"):
-            whole = sum(parts[1:], parts[0]) if axis is None else np.concatenate(parts, axis)
-            return np.divide(whole, self.divisor, dtype=whole.dtype)
+            each = [np.multiply(part, weight, dtype=wide(dtype)) for part, weight in zip(parts, weights, strict=True)]
+            whole = sum(each[1:], each[0]) if axis is None else np.concatenate(each, axis)
+            return np.divide(whole, self.divisor, dtype=whole.dtype).astype(dtype, copy=False)
+
+    def _weight(self, place: int) -> float:
+        return 1.0 if self.summed else float(self.sizes[place])
 
 
 def _kinds(arrays: Mapping[str, Array]) -> dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]]:
