@@ -55,7 +55,7 @@ def test_outputs_are_put_together_along_their_batch_axis_or_are_weighted_means()
 @pytest.mark.parametrize("dtype", [np.float16, bfloat16])
 def test_means_of_numbers_of_two_bytes_are_formed_in_float32(dtype: type[Any]) -> None:
     mean = joined(None, [np.full(1, value, dtype) for value in (400.0, 400.0, 406.0)], [300, 300, 300])
-    assert (mean.dtype, mean.tolist()) == (dtype, [402.0])
+    assert (mean.dtype, mean.tolist()) == (np.dtype(dtype), [402.0])
 
 
 def twice(y: bw.Value) -> bw.Value:
