@@ -29,6 +29,7 @@ def _machine() -> Mapping[str, str]:
     return {
         "machine": platform.machine(),
         "cpu": cpu().get("model name", "unknown"),
+        "cpu features": _features(),
         "numpy": np.__version__,
         "blas": f"{blas.get('name', 'unknown')} {blas.get('version', 'unknown')}",
         "blas kernel": os.environ.get(KERNEL_VARIABLE, "chosen by itself"),
@@ -53,6 +54,13 @@ def _blas() -> Mapping[str, Any]:
     config: Any = np.show_config(mode="dicts")
     found: Mapping[str, Any] = config.get("Build Dependencies", {}).get("blas", {})
     return found
+
+
+def _features() -> str:
+    """Returns what numpy uses of the processor; one model name may stand for many, as in virtual machines."""
+    config: Any = np.show_config(mode="dicts")
+    found: list[str] = config.get("SIMD Extensions", {}).get("found", [])
+    return " ".join(found) or NONE
 
 
 @cache

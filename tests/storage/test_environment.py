@@ -1,0 +1,29 @@
+"""What the bits of a computation depend on is told from what they do not."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from backwire_server.storage.environment import differences, environment
+
+TELL = (
+    "import json\nfrom backwire_server.storage.environment import environment\nprint(json.dumps(dict(environment())))"
+)
+
+
+def test_numpy_without_the_newest_kernels_is_another_environment_on_the_same_processor() -> None:
+    found = environment()["cpu features"].split()
+    if found == ["none"]:
+        pytest.skip("numpy has no kernels for this processor besides those for all")
+    without = {**os.environ, "NPY_DISABLE_CPU_FEATURES": " ".join(found)}
+    told = subprocess.run([sys.executable, "-c", TELL], env=without, capture_output=True, text=True, check=True)
+    other = json.loads(told.stdout)
+    assert other["cpu"] == environment()["cpu"]
+    assert "cpu features was none and is" in differences(other, environment())
+
+
+def test_nothing_differs_from_itself() -> None:
+    assert differences(environment(), environment()) == ""
