@@ -11,7 +11,7 @@ from tests.rpc.conftest import Api
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Access, Capacity, Keeping
-from backwire_server.rpc.replicas.lanes import Lanes
+from backwire_server.rpc.replicas.lanes import Lane, Lanes
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.info import Home
@@ -47,6 +47,13 @@ def lanes_between(other: Api, owner: Api) -> Lanes | None:
     assert other.server._forwarder is not None
     with other.server._forwarder._connections.to(owner.server.address) as connection:
         return connection.lanes
+
+
+def lane_to(owner: Api, key: str = "") -> Lane:
+    """Returns a new lane to a server, by its key unless another is given."""
+    assert owner.server._lanes is not None
+    port, right = owner.server._lanes.told.split(":")
+    return Lane("127.0.0.1", int(port), bytes.fromhex(key or right))
 
 
 def open_lane(other: Api, owner: Api, until: Until) -> Lanes:

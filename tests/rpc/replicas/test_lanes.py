@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from tests.access.conftest import Authority
 from tests.rpc.conftest import TIMEOUT, Api
-from tests.rpc.replicas.serving import SOME, Held, Until, X, lanes_between, open_lane, started
+from tests.rpc.replicas.serving import SOME, Held, Until, X, lane_to, lanes_between, open_lane, started
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Access
 from backwire_server.rpc.replicas import lane_frames, lane_server, lanes
 from backwire_server.rpc.replicas.lane_frames import LaneBroken
-from backwire_server.rpc.replicas.lanes import LANES_KEY, Lane
+from backwire_server.rpc.replicas.lanes import LANES_KEY
 from backwire_server.rpc.replicas.passing import Passing
 from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
@@ -43,12 +43,6 @@ def held(monkeypatch: pytest.MonkeyPatch, until: Until) -> Held:
     found = Held(until)
     monkeypatch.setitem(trainer._COMPUTING, TrainCall, found.train)
     return found
-
-
-def lane_to(owner: Api, key: str = "") -> Lane:
-    assert owner.server._lanes is not None
-    port, right = owner.server._lanes.told.split(":")
-    return Lane("127.0.0.1", int(port), bytes.fromhex(key or right))
 
 
 def test_unary_calls_go_by_a_lane_one_after_another(replicas: tuple[Api, Api]) -> None:
@@ -107,8 +101,9 @@ def test_a_call_on_a_lane_that_is_cancelled_is_not_computed_on(replicas: tuple[A
     assert held.stopped.wait(TIMEOUT)
 
 
-def test_a_call_on_a_lane_that_no_living_server_answers_ends(
-    replicas: tuple[Api, Api], refused: Any, held: Held, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("heir", ["", "127.0.0.1:9"])
+def test_a_call_on_a_lane_ends_when_the_server_lives_no_more_or_another_has_the_session(
+    replicas: tuple[Api, Api], refused: Any, held: Held, monkeypatch: pytest.MonkeyPatch, heir: str
 ) -> None:
     owner, other = replicas
     session = owner.create()
@@ -118,7 +113,7 @@ def test_a_call_on_a_lane_that_no_living_server_answers_ends(
     found._idle.pop().close()
     found.give(lane_to(owner))
     answers = iter([owner.server.address, owner.server.address])  # that it lives, twice, and then not any more
-    monkeypatch.setattr(other.server._forwarder, "_elsewhere", lambda *_: next(answers, ""))
+    monkeypatch.setattr(other.server._forwarder, "_elsewhere", lambda *_: next(answers, heir))
     told = refused(lambda: other.train(session))
     assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_WORKER")
     assert held.stopped.wait(TIMEOUT), "the owner notices that nobody waits"

@@ -116,7 +116,7 @@ class Forwarder:
         """Yields the answer to a unary call, which goes by a lane where one is free."""
 
         def look() -> None:
-            if not self._elsewhere(session_id, caller):
+            if self._elsewhere(session_id, caller) != address:
                 raise LaneBroken
 
         with self._connections.to(address) as connection:

@@ -12,6 +12,9 @@ from typing import Any
 MOST_HEAD_BYTES = 1 << 18
 """How large a head may be: gRPC's own metadata, which is most of one, is held to much less."""
 
+MOST_MESSAGE_BYTES = (1 << 31) - 1
+"""How large a message may be: no message of the contract is larger."""
+
 KEY_BYTES = 16
 """How long the key is that who opens a lane sends first."""
 
@@ -19,7 +22,12 @@ ACCEPTED = b"\x01"
 """What the key is answered."""
 
 _SIZES = struct.Struct("<IQ")
-_KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2}
+_LIFE = {
+    "TCP_KEEPIDLE": 20,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 2,
+    "TCP_USER_TIMEOUT": 30_000,  # milliseconds; the others find nothing while something sent is not acknowledged
+}
 
 Head = dict[str, Any]
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -35,7 +43,7 @@ def prepare(connection: socket.socket, seconds: float) -> None:
     """Has a connection send at once, notice when the machine at its other end vanishes, and wait so long at a time."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE.items():
+    for name, value in _LIFE.items():
         if hasattr(socket, name):
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     connection.settimeout(seconds)
@@ -67,7 +75,7 @@ def send(connection: socket.socket, head: Head, message: bytes, look: Look = bre
 def receive_head(connection: socket.socket, look: Look = break_off) -> tuple[Head, int]:
     """Returns the next head, and how many bytes the message after it has; raises LaneBroken."""
     size, nbytes = _SIZES.unpack(receive(connection, _SIZES.size, look))
-    if size > MOST_HEAD_BYTES:
+    if size > MOST_HEAD_BYTES or nbytes > MOST_MESSAGE_BYTES:
         raise LaneBroken
     try:
         head = json.loads(receive(connection, size, look))

@@ -5,12 +5,14 @@ by their metadata, admitted and counted alike. Another thread sees who goes away
 """
 
 import contextlib
+import errno
 import hmac
 import logging
 import secrets
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -36,6 +38,14 @@ HELLO_SECONDS = 10.0
 IDLE_SECONDS = 300.0
 """After how long without a byte a lane is closed."""
 
+LOOK_SECONDS = 1.0
+"""How often it is looked for calls whose deadline has passed."""
+
+SCARCE_SECONDS = 0.1
+"""How long no lane is accepted once the system has had no descriptor, or no memory, for one."""
+
+_SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
 
 class CallerGone(grpc.RpcError):
     """The server that passed the call on is gone, or has cancelled it."""
@@ -52,7 +62,8 @@ class LaneServer:
         """Listens on a free port of the host of `HOST:PORT`; raises OSError."""
         host = listen.rpartition(":")[0].strip("[]")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), family=family)
+        both = host == "::" and socket.has_dualstack_ipv6()  # as gRPC does
+        self._listener = socket.create_server((host, 0), family=family, dualstack_ipv6=both)
         self._listener.setblocking(False)
         self._key = secrets.token_bytes(frames.KEY_BYTES)
         self.told = f"{self._listener.getsockname()[1]}:{self._key.hex()}"
@@ -86,11 +97,18 @@ class LaneServer:
 
     def _watch(self) -> None:
         while not self._closed:
-            ready = {descriptor for descriptor, _ in self._epoll.poll()}
+            ready = {descriptor for descriptor, _ in self._epoll.poll(LOOK_SECONDS if self._lanes else None)}
             for descriptor in ready - {self._listener.fileno()}:  # before others can have these numbers
                 self._hang_up(descriptor)
             if self._listener.fileno() in ready:
                 self._accept()
+            self._end_late()
+
+    def _end_late(self) -> None:
+        with self._mutex:
+            lanes = list(self._lanes.values())
+        for lane in lanes:
+            lane.end_late()
 
     def _hang_up(self, descriptor: int) -> None:
         with self._mutex:
@@ -104,7 +122,9 @@ class LaneServer:
     def _accept(self) -> None:
         try:
             connection, address = self._listener.accept()
-        except OSError:  # who came is gone again
+        except OSError as error:  # who came is gone again, or waits until there is room
+            if error.errno in _SCARCE:
+                time.sleep(SCARCE_SECONDS)
             return
         with self._mutex:
             if self._closed or len(self._lanes) >= MOST_LANES:
@@ -113,13 +133,18 @@ class LaneServer:
             version = 6 if connection.family == socket.AF_INET6 else 4
             lane = self._lanes[connection.fileno()] = _Lane(connection, f"ipv{version}:{address[0]}:{address[1]}")
             self._epoll.register(connection, select.EPOLLRDHUP)
-        threading.Thread(target=self._run, args=(lane,), name="backwire-lane", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(lane,), name="backwire-lane", daemon=True).start()
+        except RuntimeError as error:
+            _LOG.warning("a lane is refused, so that calls come by gRPC: %s", error)
+            self._close(lane)
 
     def _run(self, lane: "_Lane") -> None:
         connection = lane.connection
         try:
             frames.prepare(connection, HELLO_SECONDS)
-            if hmac.compare_digest(frames.receive(connection, len(self._key)), self._key):
+            hello = connection.recv(len(self._key))  # all at once, as it is sent: nobody is waited for byte by byte
+            if hmac.compare_digest(hello, self._key):
                 connection.settimeout(IDLE_SECONDS)
                 connection.sendall(frames.ACCEPTED)
                 while True:
@@ -127,10 +152,13 @@ class LaneServer:
         except (LaneBroken, OSError):
             pass
         finally:
-            with self._mutex:
-                if self._lanes.pop(connection.fileno(), None) is not None:
-                    self._epoll.unregister(connection)
-                connection.close()
+            self._close(lane)
+
+    def _close(self, lane: "_Lane") -> None:
+        with self._mutex:
+            if self._lanes.pop(lane.connection.fileno(), None) is not None:
+                self._epoll.unregister(lane.connection)
+            lane.connection.close()
 
     def _do_next(self, lane: "_Lane") -> None:
         head, nbytes = frames.receive_head(lane.connection)
@@ -142,10 +170,10 @@ class LaneServer:
         message = _Message(lane.connection, nbytes, self._most)
         lane.begin(context)
         try:
-            answer = behaviour(message, context)
-        except Aborted:
-            answer = context.status
-        try:
+            try:
+                answer = behaviour(message, context)
+            except Aborted:
+                answer = context.status
             told = frames.told_metadata(context.trailing)
             frames.send(lane.connection, {"trailing": told, "failed": bool(context.status)}, answer)
         finally:
@@ -187,6 +215,12 @@ class _Lane:
         self._gone = True
         context = self._context
         if context is not None:
+            context.end()
+
+    def end_late(self) -> None:
+        """Ends the call if its deadline has passed, as gRPC does."""
+        context = self._context
+        if context is not None and context.time_remaining() <= 0:
             context.end()
 
     def break_off(self) -> None:

@@ -27,7 +27,7 @@ SPARE_SECONDS = 60.0
 """After how long a lane is closed that no call used, when another is given back."""
 
 LOOK_SECONDS = 5.0
-"""How often it is looked whether a server that does not answer lives."""
+"""How often it is looked whether a server that does not answer lives, and has the session still."""
 
 
 @dataclass(frozen=True, slots=True)

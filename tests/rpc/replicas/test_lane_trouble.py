@@ -1,0 +1,171 @@
+"""What goes wrong with lanes: sockets, threads, deadlines and sizes, at either end."""
+
+import errno
+import json
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.rpc.conftest import TIMEOUT, Api
+from tests.rpc.replicas.serving import Held, Until, X, lane_to, started
+
+from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_server.rpc.replicas import lane_frames, lane_server, lanes
+from backwire_server.rpc.replicas.lane_context import LaneContext
+from backwire_server.rpc.replicas.lane_frames import LaneBroken
+from backwire_server.rpc.replicas.lane_server import LaneServer
+from backwire_server.rpc.replicas.passing import FORWARDED_KEY
+from backwire_server.sessions import trainer
+from backwire_server.sessions.calls import TrainCall
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Iterator[Api]:
+    made = Api(started(tmp_path, "a"))
+    yield made
+    made.channel.close()
+    made.server.stop(5.0)
+
+
+def lanes_of(owner: Api) -> LaneServer:
+    assert owner.server._lanes is not None
+    return owner.server._lanes
+
+
+def told(owner: Api) -> tuple[int, bytes]:
+    port, key = lanes_of(owner).told.split(":")
+    return int(port), bytes.fromhex(key)
+
+
+def head(timeout: float | None = None) -> dict[str, Any]:
+    return {"method": "TrainStep", "timeout": timeout, "metadata": [[FORWARDED_KEY, "b"]]}
+
+
+def stalled() -> None:
+    raise AssertionError("the lane stands, and nothing comes")
+
+
+def serves(owner: Api, lane: lanes.Lane) -> bool:
+    """Tells whether a call on a lane is done."""
+    request = pb.TrainStepRequest(session_id=owner.create(), inputs=X).SerializeToString()
+    return not lane.exchange(head(), request, lane_frames.break_off).failed
+
+
+def test_a_call_whose_deadline_has_passed_is_ended_though_its_lane_stands(
+    owner: Api, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    held = Held(until)
+    monkeypatch.setitem(trainer._COMPUTING, TrainCall, held.train)
+    lane = lane_to(owner)
+    request = pb.TrainStepRequest(session_id=owner.create(), inputs=X).SerializeToString()
+    assert lane.exchange(head(0.5), request, lambda: None).failed
+    assert held.stopped.is_set()
+    lane.close()
+
+
+def test_a_lane_waits_where_there_are_no_descriptors_and_is_accepted_later(
+    owner: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, rested, enough = lanes_of(owner), threading.Event(), threading.Event()
+    listener = server._listener
+
+    class Full:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(listener, name)
+
+        def accept(self) -> Any:
+            if enough.is_set():
+                return listener.accept()
+            raise OSError(errno.EMFILE, "too many open files")
+
+    def rest(_: float) -> None:
+        rested.set()
+        enough.wait(TIMEOUT)
+
+    monkeypatch.setattr(lane_server, "time", SimpleNamespace(sleep=rest))
+    monkeypatch.setattr(server, "_listener", Full())
+    port, key = told(owner)
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
+        connection.sendall(key)
+        assert rested.wait(TIMEOUT)
+        enough.set()
+        assert connection.recv(1) == lane_frames.ACCEPTED
+
+
+def test_a_lane_that_has_no_thread_is_refused_and_the_next_is_not(owner: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises((LaneBroken, OSError)):
+            lane_to(owner)
+    lane = lane_to(owner)
+    assert serves(owner, lane)
+    lane.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_call_that_ends_as_nobody_foresaw_is_over(owner: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts: list[LaneContext] = []
+
+    def fail(_: Iterator[bytes], context: LaneContext) -> bytes:
+        contexts.append(context)
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(lanes_of(owner), "_behaviours", {"TrainStep": fail})
+    lane = lane_to(owner)
+    with pytest.raises(LaneBroken):
+        lane.exchange(head(), b"", lambda: None)
+    assert not contexts[0].is_active()
+    lane.close()
+
+
+def test_nobody_is_waited_for_who_sends_the_key_byte_by_byte(owner: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_server, "HELLO_SECONDS", 3_600.0)
+    port, key = told(owner)
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
+        connection.sendall(key[:1])
+        assert connection.recv(1) == b""
+
+
+def test_a_message_that_is_larger_than_any_ends_its_lane(owner: Api) -> None:
+    data = json.dumps(head()).encode()
+    lane = lane_to(owner)
+    lane._connection.sendall(struct.pack("<IQ", len(data), 1 << 63) + data)
+    lane._connection.settimeout(TIMEOUT)
+    with pytest.raises(LaneBroken):
+        lane_frames.receive(lane._connection, 1, stalled)
+    lane.close()
+
+
+def test_a_connection_whose_other_end_takes_nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(lane_frames._LIFE, "TCP_USER_TIMEOUT", 500)
+    looks = iter(range(round(TIMEOUT / 0.1)))
+
+    def look() -> None:
+        next(looks)
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as connection,
+    ):
+        lane_frames.prepare(connection, 0.1)
+        with pytest.raises(LaneBroken):
+            lane_frames.send(connection, head(), bytes(64 << 20), look)
+
+
+def test_a_server_on_all_addresses_has_its_lanes_there_too(tmp_path: Path) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    owner = Api(started(tmp_path, "a", listen="[::]:0"))
+    lane = lane_to(owner)
+    assert serves(owner, lane)
+    lane.close()
+    owner.channel.close()
+    owner.server.stop(5.0)
