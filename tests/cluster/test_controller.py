@@ -71,9 +71,10 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
 
 
 @pytest.fixture
-def watching(ray: Ray) -> Iterator[Controller]:
+def watching(ray: Ray, monkeypatch: pytest.MonkeyPatch) -> Iterator[Controller]:
     made = Controller(SETTINGS, POLICY)
     yield made
+    monkeypatch.setattr(controller, "GATEWAY_SECONDS", 0.0)
     ray.may_tell.set()
     ray.may_end.set()
     made.leave("a")
@@ -117,6 +118,18 @@ def test_a_gateway_that_leaves_another_behind_is_told_so_as_soon_as_that_one_ask
     assert not watching.leave("a")
     asking.join()
     assert watching.leave("b")
+
+
+def test_a_controller_that_was_started_anew_waits_for_gateways_that_it_has_not_heard_of_yet(
+    watching: Controller, ray: Ray
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        leaving = pool.submit(watching.leave, "gone")
+        seen = pool.submit(watching.view, "a")
+        assert not leaving.result(WAIT), "the other asks, though the workers have not been asked yet"
+        ray.may_tell.set()
+        seen.result(WAIT)
+    assert watching.leave("a")
 
 
 def test_of_gateways_that_leave_at_once_one_is_the_last(watching: Controller) -> None:

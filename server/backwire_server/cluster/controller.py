@@ -81,22 +81,24 @@ class Controller:
         Notes that a gateway lives. Where this controller is new, the workers have been asked before it returns: one
         that is not told counts as gone, and its calls in progress end.
         """
-        self._looked.wait(FIRST_SECONDS)
         with self._signs:
             self._note(gateway)
+        self._looked.wait(FIRST_SECONDS)
         return View(tuple(self._roster.known(time.monotonic() - QUIET_SECONDS)), self._problem, self._waiting)
 
     def leave(self, gateway: str) -> bool:
         """Notes that a gateway ends, and tells whether it was the last.
 
-        Waits for a sign of the others, if there were any: those that give none for GATEWAY_SECONDS are gone.
+        Waits for a sign of the others, if there were any: those that give none for GATEWAY_SECONDS are gone. A gateway
+        that is not known is one of before this controller was started anew, and so others may be.
         """
         with self._signs:
-            self._gateways.pop(gateway, None)
+            known = self._gateways.pop(gateway, None) is not None
             self._signs.notify_all()
             others = dict(self._gateways)
-            if others:
-                patience = max(others.values()) + GATEWAY_SECONDS - time.monotonic()
+            if others or not known:
+                now = time.monotonic()
+                patience = max(others.values(), default=now) + GATEWAY_SECONDS - now
                 if self._signs.wait_for(lambda: self._gateways != others, patience):
                     return False
             self._gateways.clear()

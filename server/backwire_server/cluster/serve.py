@@ -86,7 +86,7 @@ class Membership:
     def leave(self, grace: float) -> None:
         """Ends the workers in good order, where no other gateway is there any more."""
         try:
-            last = self._ask("leave", self._name, within=GATEWAY_SECONDS + ANSWER_SECONDS)
+            last = self._ask("leave", self._name, within=2 * GATEWAY_SECONDS)
             if last and ray.get(self._controller.end.remote(), timeout=grace + END_SECONDS):
                 ray.kill(self._controller)
         except (RayError, TimeoutError) as error:
