@@ -22,21 +22,34 @@ from backwire_api.v1 import peer_pb2, peer_pb2_grpc
 
 SECONDS = 120.0
 PARTS, EXAMPLES, WIDTH = 2, 1_000, 512
+MANY = 6_000  # of which a Forward alone takes long enough
 FLAGS = ("--workers", "1", "--shared", "--lease", "1s", "--metrics-listen", "127.0.0.1:0", "--peer-helpers", "2")
 
 
-def network() -> bw.Value:
+def network() -> bw.Graph:
     """A network whose parts take longer than what is never sent."""
     x, y = bw.input("x", ("batch", WIDTH)), bw.input("y", ("batch",), dtype="int64")
     scale = bw.parameter("scale", np.linspace(0.5, 1.5, WIDTH, dtype=np.float32), frozen=True)
     h = bw.dropout(bw.relu(bw.dense(x * scale, WIDTH, name="hidden")), 0.25)
     h = bw.relu(bw.dense(h, WIDTH, name="deeper"))
-    return bw.softmax_cross_entropy(bw.dense(h, 3, name="top"), y)
+    logits = bw.dense(h, 3, name="top")
+    return bw.graph(loss=bw.softmax_cross_entropy(logits, y), outputs={"logits": logits})
 
 
-def batch(number: int) -> dict[str, Any]:
+def batch(number: int, examples: int = EXAMPLES) -> dict[str, Any]:
     draw = np.random.default_rng(number)
-    return {"x": draw.normal(size=(EXAMPLES, WIDTH)).astype(np.float32), "y": draw.integers(0, 3, size=EXAMPLES)}
+    return {"x": draw.normal(size=(examples, WIDTH)).astype(np.float32), "y": draw.integers(0, 3, size=examples)}
+
+
+def in_calls(session: bw.Session, number: int, between: Callable[[], object] = lambda: None) -> dict[str, Any]:
+    """Steps by calls of their own, and does something between Forward and Backward; returns what the calls gave."""
+    made = session.forward(batch(number, MANY))
+    between()
+    seed = np.random.default_rng(number).normal(size=(MANY, 3)).astype(np.float32)
+    by_loss = made.backward(wrt=("x",), retain=True)["x"]
+    by_logits = made.backward({"logits": seed}, wrt=("x",))["x"]
+    session.step()
+    return {"loss": made.loss, "logits": made.outputs["logits"], "by loss": by_loss, "by logits": by_logits}
 
 
 def figure(replica: Replica, name: str, **labels: str) -> float:
@@ -113,6 +126,44 @@ def test_parts_that_another_replica_computes_give_the_same_bits(pair: Pair) -> N
     pair.check()
     assert figure(pair.b, "backwire_peer_parts_total") >= 5
     assert figure(pair.a, "backwire_parts_total", by="session") >= pair.done
+
+
+def test_forward_and_backward_of_their_own_go_there_and_give_the_same_bits(pair: Pair) -> None:
+    counts = list[float]()
+
+    def count() -> None:
+        counts.append(pair.sent())
+
+    with bw.connect("embedded") as client:
+        alone = client.create_session(network(), bw.Adam(0.001), seed=5, data_parallel=PARTS)
+        deadline, number, elsewhere = time.monotonic() + SECONDS, 0, np.zeros(2)
+        while min(elsewhere) < 3:
+            assert time.monotonic() < deadline
+            counts.clear()
+            count()
+            found = in_calls(pair.session, number, count)
+            count()
+            expected = in_calls(alone, number)
+            elsewhere, number = elsewhere + np.diff(counts), number + 1
+            for name in expected:
+                np.testing.assert_array_equal(found[name], expected[name], name)
+        assert pair.session.digest() == alone.digest()
+
+
+def test_a_replica_that_is_killed_between_forward_and_backward_leaves_no_trace(pair: Pair) -> None:
+    with bw.connect("embedded") as client:
+        alone = client.create_session(network(), bw.Adam(0.001), seed=5, data_parallel=PARTS)
+        deadline, number, enough = time.monotonic() + SECONDS, 0, pair.sent() + 3
+        while pair.sent() < enough:
+            assert time.monotonic() < deadline
+            in_calls(pair.session, number)
+            number += 1
+        found = in_calls(pair.session, number, pair.b.kill)
+        for each in range(number + 1):
+            expected = in_calls(alone, each)
+        for name in expected:
+            np.testing.assert_array_equal(found[name], expected[name], name)
+        assert pair.session.digest() == alone.digest()
 
 
 def test_a_replica_that_is_killed_leaves_no_trace_and_is_used_again_when_it_is_back(pair: Pair) -> None:

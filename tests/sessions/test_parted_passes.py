@@ -275,19 +275,27 @@ def test_gradients_of_a_graph_without_a_loss_and_by_inputs_that_were_not_given(m
     np.testing.assert_allclose(found, SEEDS["y"] @ weight.T, rtol=1e-5)
 
 
-def test_other_nodes_are_asked_for_parts_of_steps_alone(make_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    definitions = list[bytes]()
+def test_parts_of_all_calls_may_go_to_other_nodes_by_the_pace_of_each_kind_of_call(
+    make_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[Work]()
 
     class Asked(Crew):
         def compute(self, work: Work, local: Local, stop: Stop) -> list[Result]:
-            definitions.append(work.definition)
+            asked.append(work)
             return super().compute(work, local, stop)
 
     monkeypatch.setattr(crew, "CREW", Asked(0))
     session = make_session(network(PARTS))
-    in_calls(session, 0)
-    step(session, 1)
-    assert [bool(each) for each in definitions] == [False, False, True]
+    for number in range(2):
+        in_calls(session, number)
+        step(session, number)
+    assert all(work.definition for work in asked)
+    forwards, backwards, steps = (asked[kind].pace for kind in range(3))
+    assert len({id(pace) for pace in (forwards, backwards, steps)}) == 3
+    assert [id(work.pace) for work in asked] == 2 * [id(pace) for pace in (forwards, backwards, steps)]
+    assert 0 < forwards.nbytes <= backwards.nbytes, "a Backward in parts makes the pass, too"
+    assert steps.nbytes > 0
 
 
 @pytest.mark.parametrize("parts", [-1, 257])

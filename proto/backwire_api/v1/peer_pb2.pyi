@@ -121,8 +121,8 @@ Global___PeerGreeting: typing_extensions.TypeAlias = PeerGreeting
 
 @typing.final
 class PartOrder(google.protobuf.message.Message):
-    """A part of a batch, of which to differentiate the loss. Its chunks follow: the definition, the trainable parameters,
-    the frozen ones, the inputs, each in full or not at all; no chunk has bytes of two of them.
+    """A part of a batch: a pass to compute, and to differentiate or not. Its chunks follow: the definition, the trainable
+    parameters, the frozen ones, the inputs and seeds, each in full or not at all; no chunk has bytes of two of them.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -139,6 +139,11 @@ class PartOrder(google.protobuf.message.Message):
     WEIGHT_FIELD_NUMBER: builtins.int
     SCALE_FIELD_NUMBER: builtins.int
     WORKING_BYTES_FIELD_NUMBER: builtins.int
+    ALL_OUTPUTS_FIELD_NUMBER: builtins.int
+    SEEDS_FIELD_NUMBER: builtins.int
+    WRT_FIELD_NUMBER: builtins.int
+    TELLS_FIELD_NUMBER: builtins.int
+    DIFFERENTIATES_FIELD_NUMBER: builtins.int
     model: builtins.int
     """What stands for the graph on this stream."""
     fingerprint: builtins.bytes
@@ -161,13 +166,29 @@ class PartOrder(google.protobuf.message.Message):
     """What the loss is multiplied by on the way to gradients."""
     working_bytes: builtins.int
     """The bytes of memory that it takes to compute the part."""
+    all_outputs: builtins.bool
+    """Whether to compute all outputs, of which `outputs` names none then."""
+    tells: builtins.bool
+    """Whether to return outputs, which are computed in any case."""
+    differentiates: builtins.bool
+    """Whether to return gradients."""
     @property
     def inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ArrayKind]:
         """The inputs, whose bytes lie one after another in this order, each aligned to 64 bytes."""
 
     @property
     def outputs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Which outputs to return."""
+        """Which outputs to compute."""
+
+    @property
+    def seeds(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ArrayKind]:
+        """The gradients of outputs that differentiation begins with, whose bytes lie behind those of the inputs, likewise; none
+        to differentiate the loss.
+        """
+
+    @property
+    def wrt(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The inputs whose gradients to return."""
 
     def __init__(
         self,
@@ -184,8 +205,13 @@ class PartOrder(google.protobuf.message.Message):
         weight: builtins.float = ...,
         scale: builtins.float = ...,
         working_bytes: builtins.int = ...,
+        all_outputs: builtins.bool = ...,
+        seeds: collections.abc.Iterable[Global___ArrayKind] | None = ...,
+        wrt: collections.abc.Iterable[builtins.str] | None = ...,
+        tells: builtins.bool = ...,
+        differentiates: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["definition_bytes", b"definition_bytes", "fingerprint", b"fingerprint", "frozen_bytes", b"frozen_bytes", "inputs", b"inputs", "model", b"model", "number", b"number", "outputs", b"outputs", "scale", b"scale", "seed", b"seed", "trainable_bytes", b"trainable_bytes", "weight", b"weight", "working_bytes", b"working_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["all_outputs", b"all_outputs", "definition_bytes", b"definition_bytes", "differentiates", b"differentiates", "fingerprint", b"fingerprint", "frozen_bytes", b"frozen_bytes", "inputs", b"inputs", "model", b"model", "number", b"number", "outputs", b"outputs", "scale", b"scale", "seed", b"seed", "seeds", b"seeds", "tells", b"tells", "trainable_bytes", b"trainable_bytes", "weight", b"weight", "working_bytes", b"working_bytes", "wrt", b"wrt"]) -> None: ...
 
 Global___PartOrder: typing_extensions.TypeAlias = PartOrder
 
@@ -269,8 +295,8 @@ Global___PeerReady: typing_extensions.TypeAlias = PeerReady
 
 @typing.final
 class PartResult(google.protobuf.message.Message):
-    """What a part gave. Its chunks follow: the gradients of the trainable parameters, as these lie in memory, and the outputs,
-    as inputs do; no chunk has bytes of both.
+    """What a part gave. Its chunks follow: the gradients of the trainable parameters, as these lie in memory, where there were
+    to be gradients, and the outputs and the gradients of inputs, as inputs do; no chunk has bytes of two of them.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -278,24 +304,32 @@ class PartResult(google.protobuf.message.Message):
     LOSS_FIELD_NUMBER: builtins.int
     OUTPUTS_FIELD_NUMBER: builtins.int
     PARAMETERS_FIELD_NUMBER: builtins.int
+    INPUTS_FIELD_NUMBER: builtins.int
     loss: builtins.float
-    """The loss."""
+    """The loss; absent where the graph has none."""
     @property
     def outputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ArrayKind]:
-        """The outputs."""
+        """The outputs; none where they were not to be returned."""
 
     @property
     def parameters(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Which trainable parameters have gradients; the bytes of others mean nothing."""
 
+    @property
+    def inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ArrayKind]:
+        """The gradients of the inputs that were asked for, not multiplied by the weight. Each is like its input."""
+
     def __init__(
         self,
         *,
-        loss: builtins.float = ...,
+        loss: builtins.float | None = ...,
         outputs: collections.abc.Iterable[Global___ArrayKind] | None = ...,
         parameters: collections.abc.Iterable[builtins.str] | None = ...,
+        inputs: collections.abc.Iterable[Global___ArrayKind] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["loss", b"loss", "outputs", b"outputs", "parameters", b"parameters"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_loss", b"_loss", "loss", b"loss"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_loss", b"_loss", "inputs", b"inputs", "loss", b"loss", "outputs", b"outputs", "parameters", b"parameters"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_loss", b"_loss"]) -> typing.Literal["loss"] | None: ...
 
 Global___PartResult: typing_extensions.TypeAlias = PartResult
 

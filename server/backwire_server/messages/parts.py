@@ -17,30 +17,53 @@ from backwire_server.sessions.limits import Limits
 
 
 def order_of(part: Part) -> peer_pb2.PartOrder:
-    """Returns the order of a part of a TrainStep, without what concerns the graph and its parameters."""
+    """Returns the order of a part, without what concerns the graph and its parameters."""
     seed, number = part.key
-    inputs = kinds_to_proto(part.inputs)
-    order = peer_pb2.PartOrder(inputs=inputs, outputs=part.outputs, seed=seed, number=number)
-    order.weight, order.scale = part.weight, part.scale
-    return order
+    return peer_pb2.PartOrder(
+        inputs=kinds_to_proto(part.inputs),
+        outputs=part.outputs or (),
+        all_outputs=part.outputs is None,
+        seed=seed,
+        number=number,
+        weight=part.weight,
+        scale=part.scale,
+        seeds=kinds_to_proto(part.seeds),
+        wrt=part.wrt,
+        tells=part.tells,
+        differentiates=part.differentiates,
+    )
 
 
 def part_of(order: peer_pb2.PartOrder) -> Part:
     """Returns the part that an order is for; raises TensorError."""
-    key = order.seed, order.number
-    return Part(kinds_from_proto(order.inputs), tuple(order.outputs), key, order.weight, order.scale)
+    return Part(
+        kinds_from_proto(order.inputs),
+        None if order.all_outputs else tuple(order.outputs),
+        (order.seed, order.number),
+        order.weight,
+        order.scale,
+        kinds_from_proto(order.seeds),
+        tuple(order.wrt),
+        order.tells,
+        order.differentiates,
+    )
 
 
 def result_to_proto(result: Result) -> peer_pb2.PartResult:
     """Returns what a part gave, without elements."""
-    assert result.loss is not None
-    kinds = {name: (array.dtype, array.shape) for name, array in result.outputs.items()}
-    return peer_pb2.PartResult(loss=result.loss, outputs=kinds_to_proto(kinds), parameters=result.parameters)
+    outputs, inputs = (
+        kinds_to_proto({name: (array.dtype, array.shape) for name, array in arrays.items()})
+        for arrays in (result.outputs, result.inputs)
+    )
+    return peer_pb2.PartResult(loss=result.loss, outputs=outputs, parameters=result.parameters, inputs=inputs)
 
 
-def result_from_proto(message: peer_pb2.PartResult, outputs: Mapping[str, Array]) -> Result:
-    """Returns what a part gave, of which the outputs are these."""
-    return Result(message.loss, outputs, tuple(message.parameters))
+def result_from_proto(
+    message: peer_pb2.PartResult, outputs: Mapping[str, Array], inputs: Mapping[str, Array]
+) -> Result:
+    """Returns what a part gave, of which these are the outputs and the gradients of inputs."""
+    loss = message.loss if message.HasField("loss") else None
+    return Result(loss, outputs, tuple(message.parameters), inputs)
 
 
 def kinds_to_proto(kinds: Mapping[str, Kind]) -> list[peer_pb2.ArrayKind]:

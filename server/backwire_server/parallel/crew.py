@@ -69,6 +69,11 @@ class Crew:
         self._not_before = 0.0
 
     @property
+    def is_alone(self) -> bool:
+        """Whether nobody else computes parts, here or on other nodes."""
+        return not self.most and self.elsewhere is None
+
+    @property
     def pids(self) -> list[int]:
         """The numbers of the helper processes that compute for nobody now."""
         with self._mutex:

@@ -11,12 +11,12 @@ FORGETTING = 0.99
 
 
 class Pace:
-    """The times of parts of one graph. For one thread at a time.
+    """The times of parts of one graph of which the same is asked. For one thread at a time.
 
     Attributes:
         here: The seconds that a part takes in this process: the lesser of the last two, 0 as long as it is not known.
         there: The seconds until another node has answered, on average; 0 as long as it is not known.
-        nbytes: The bytes that a part takes to compute in.
+        nbytes: The bytes that the largest part of a batch takes to compute in.
     """
 
     __slots__ = ("_last", "here", "nbytes", "there")

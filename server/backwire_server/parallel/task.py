@@ -74,7 +74,8 @@ class Work:
     """A batch of so many parts; `placed` puts what one needs into segments, for helpers, and tells where.
 
     `model` stands for the graph, in all batches of a session; see `fresh_number`. `definition` tells other nodes of the
-    graph, in the form of whoever made it; without one, they compute nothing. `pace` is that of all batches, too.
+    graph, in the form of whoever made it; without one, they compute nothing. `pace` is that of all batches of which the
+    same is asked.
     """
 
     model: int

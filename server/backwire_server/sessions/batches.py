@@ -56,9 +56,9 @@ class Batch:
     summed: bool = False
 
     @property
-    def is_step(self) -> bool:
-        """Whether all is asked for that a step takes, and nothing else."""
-        return self.tells and self.differentiates
+    def purpose(self) -> tuple[bool, bool]:
+        """What tells the parts of a Forward, a Backward and a TrainStep from each other, which take different times."""
+        return self.tells, self.differentiates
 
     @property
     def divisor(self) -> float:

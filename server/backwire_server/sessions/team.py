@@ -1,5 +1,6 @@
 """Batches of a session in parts, computed here and by helper processes at the same time."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -42,7 +43,7 @@ class Team:
         """
         self._helped = helped
         self._definition = definition
-        self._pace = Pace()
+        self._paces: defaultdict[tuple[bool, bool], Pace] = defaultdict(Pace)
         self._split = Split(graph)
         self._graph = graph
         self._inputs = {item.name: item for item in graph.inputs}
@@ -115,24 +116,28 @@ class Team:
 
         Raises what the engine raises for one of the parts, what `working` and `reserve` raise, and Stopped.
         """
-        if not batch.differentiates and self._helped and crew.CREW.most:
-            source.segment(reserve)  # before a pass holds them where helpers cannot read them
+        if not batch.differentiates and self._helped and not crew.CREW.is_alone:
+            source.segment(reserve)  # before a pass holds them where nobody else can read them
         self._make_room(len(batch.parts), reserve)
         first = room or (self._layout.views(self._layout.zeros()) if batch.differentiates else {})
         into = [first, *(arrays for _, arrays in self._gradients)]
-        share = partial(_all_parts, working, sum(batch.sizes) / batch.sizes[0], self._pace)
+        pace = self._paces[batch.purpose]
+        taken: list[int] = []
+        share = partial(_all_parts, working, sum(batch.sizes) / batch.sizes[0], taken)
 
         def local(place: int) -> Result:
             admit = share if place == 0 else _admitted
             seeds = batch.seeds[place] if batch.seeds else {}
             asked, inputs = batch.part(place), batch.parts[place]
-            return part.compute(model, asked, inputs, seeds, source.arrays, into[place], stop, admit)
+            found = part.compute(model, asked, inputs, seeds, source.arrays, into[place], stop, admit)
+            if place == 0:
+                pace.nbytes = max(taken, default=0)
+            return found
 
         placed = partial(self._placed, batch, source, reserve)
-        definition = self._definition if batch.is_step else b""  # other nodes are asked for nothing else
         try:
             results = (crew.CREW if self._helped else ALONE).compute(
-                Work(self._number, self._graph, len(batch.parts), placed, definition, self._pace), local, stop
+                Work(self._number, self._graph, len(batch.parts), placed, self._definition, pace), local, stop
             )
         except BaseException:
             self._gradients, self._given = [], []  # helpers may still write there
@@ -179,9 +184,9 @@ class Team:
         return segment
 
 
-def _all_parts(working: Working, times: float, pace: Pace, cost: Cost) -> None:
-    """Admits all parts of a batch, the first of which, the largest, takes this; has `pace` know what that is."""
-    pace.nbytes = cost.nbytes
+def _all_parts(working: Working, times: float, taken: list[int], cost: Cost) -> None:
+    """Admits all parts of a batch, the first of which, the largest, takes this; adds its bytes to those `taken`."""
+    taken.append(cost.nbytes)
     working(replace(cost, flops=round(cost.flops * times), nbytes=round(cost.nbytes * times)))
 
 

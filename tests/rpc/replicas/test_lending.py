@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,59 @@ def test_parts_of_servers_that_encrypt_have_the_same_bits(trainee: Callable[...,
         check(session, steps)
 
 
+def in_calls(session: bw.Session, number: int, lent: Callable[[], int] = lambda: 0) -> tuple[list[int], dict[str, Any]]:
+    """Steps by calls of their own; returns what was computed elsewhere for each of them, and what they gave."""
+    counts = [lent()]
+    made = session.forward(batch(number), data_parallel=PARTS)
+    counts.append(lent())
+    first = made.backward(wrt=("x",), retain=True)
+    counts.append(lent())
+    session.step()
+    seed = np.random.default_rng(number).normal(size=(EXAMPLES, 3)).astype(np.float32)
+    later = made.backward({"logits": seed}, wrt=("x",))
+    counts.append(lent())
+    session.step()
+    given = {"loss": made.loss, "logits": made.outputs["logits"], "first": first["x"], "later": later["x"]}
+    return list(np.diff(counts)), given
+
+
+def test_parts_of_calls_of_their_own_have_the_same_bits(trainee: Callable[..., bw.Session]) -> None:
+    with lending() as lender, bw.connect("embedded") as client:
+        session = trainee(lender.address)
+        alone = client.create_session(network(), bw.Adam(0.05), seed=7, data_parallel=PARTS)
+        deadline, elsewhere, number = time.monotonic() + SECONDS, np.zeros(3, int), 0
+        while min(elsewhere) < 5:
+            assert time.monotonic() < deadline
+            counts, given = in_calls(session, number, lambda: lender.crew.lent)
+            elsewhere, number = elsewhere + counts, number + 1
+            for name, expected in in_calls(alone, number - 1)[1].items():
+                np.testing.assert_array_equal(given[name], expected, name)
+        assert session.digest() == alone.digest()
+
+
+def test_a_forward_sends_no_gradients_and_its_backward_no_parameters_again(
+    trainee: Callable[..., bw.Session],
+) -> None:
+    with lending() as lender:
+        session = trainee(lender.address)
+        peers = CREW.elsewhere
+        assert peers is not None
+        vectors = sum(array.nbytes for name, array in session.parameters().items() if name != "scale")
+        train_until(session, lambda: lender.crew.lent >= 2)
+        deadline = time.monotonic() + SECONDS
+        sent = received = vectors
+        while sent >= vectors or received >= vectors:
+            assert time.monotonic() < deadline
+            before, lent = peers.traffic, lender.crew.lent
+            made = session.forward(batch(0), outputs=["logits"])
+            if lender.crew.lent > lent:
+                received = min(received, peers.traffic[1] - before[1])
+            before, lent = peers.traffic, lender.crew.lent
+            made.backward()
+            if lender.crew.lent > lent:
+                sent = min(sent, peers.traffic[0] - before[0])
+
+
 def test_a_server_without_memory_or_helpers_computes_nothing_and_steps_go_on(
     trainee: Callable[..., bw.Session],
 ) -> None:
@@ -213,11 +266,23 @@ def test_a_helper_that_goes_on_for_nobody_is_ended(monkeypatch: pytest.MonkeyPat
 
 
 def test_all_that_a_part_says_is_told() -> None:
-    part = Part({"x": (np.dtype(np.float32), (3, 4)), "n": (np.dtype(np.int64), ())}, ("y",), (2**64 - 1, 7), 3.0, 0.5)
-    assert part_of(order_of(part)) == part
-    told = {"inputs", "outputs", "key", "weight", "scale"}
-    of_other_calls = {"seeds", "wrt", "tells", "differentiates"}  # which other nodes are not asked for
-    assert {each.name for each in fields(Part)} == told | of_other_calls
+    x, n = (np.dtype(np.float32), (3, 4)), (np.dtype(np.int64), ())
+    step = Part({"x": x, "n": n}, ("y",), (2**64 - 1, 7), 3.0)
+    told: dict[str, Any] = {
+        "inputs": {"z": x},
+        "outputs": None,
+        "key": (5, 8),
+        "weight": 2.0,
+        "scale": 0.5,
+        "seeds": {"y": x},
+        "wrt": ("x",),
+        "tells": False,
+        "differentiates": False,
+    }
+    assert {each.name for each in fields(Part)} == told.keys()
+    for part in (step, *(replace(step, **{name: value}) for name, value in told.items())):
+        assert part_of(order_of(part)) == part
+    assert part_of(order_of(replace(step, outputs=()))).outputs == ()
 
 
 def one_part() -> Work:

@@ -10,7 +10,7 @@ from backwire_server.engine.stopping import Stop
 from backwire_server.messages.parts import graph_of_definition, part_of, result_to_proto
 from backwire_server.parallel.crew import Crew, NoneFree
 from backwire_server.parallel.member import MOST_MODELS
-from backwire_server.parallel.part import frozen_kinds, layout_of
+from backwire_server.parallel.part import frozen_kinds, given_bytes, layout_of
 from backwire_server.parallel.segment import Segment, packed, packed_bytes, vector_kinds
 from backwire_server.parallel.task import Part, Places, Result, Work, fresh_number
 from backwire_server.rpc.replicas.peer_wire import Chunk, Requests, Responses, chunks
@@ -52,7 +52,7 @@ class Guest:
             return
         _fill(requests, places.trainable.content(order.trainable_bytes))
         _fill(requests, places.frozen.content(order.frozen_bytes))
-        _fill(requests, places.inputs.content(packed_bytes(part.inputs)))
+        _fill(requests, places.inputs.content(given_bytes(part)))
         try:
             result = self._computed(order, Work(known.number, known.graph, 1, lambda _: (part, places)), stop)
         except (NoneFree, OutOfMemory):
@@ -62,7 +62,8 @@ class Guest:
             yield _refusal(Reason.PART_REFUSAL_REASON_FAILED)
             return
         yield peer_pb2.ComputePartsResponse(result=result_to_proto(result))
-        for data in (places.gradients.content(), packed(result.outputs)):
+        gradients = places.gradients.content() if part.differentiates else memoryview(b"")
+        for data in (gradients, packed(result.outputs), packed(result.inputs)):
             yield from chunks(data)
 
     def leave(self) -> None:
@@ -99,7 +100,7 @@ class Guest:
 
     def _room(self, order: peer_pb2.PartOrder, part: Part, graph: Graph) -> Places:
         """Returns where what the part needs lies, or will; raises OutOfMemory, and InvalidRequest for wrong sizes."""
-        inputs = packed_bytes(part.inputs)
+        inputs = given_bytes(part)
         if self._places is None or self._model != order.model:
             self._give_up_room()
             vectors, frozen = packed_bytes(vector_kinds(layout_of(graph))), packed_bytes(frozen_kinds(graph))
@@ -129,7 +130,7 @@ def _check(given: int, wanted: int, field: str) -> None:
 
 
 def _chunk_bytes(order: peer_pb2.PartOrder, part: Part) -> int:
-    return order.trainable_bytes + order.frozen_bytes + packed_bytes(part.inputs)
+    return order.trainable_bytes + order.frozen_bytes + given_bytes(part)
 
 
 def _received(requests: Requests) -> memoryview:

@@ -15,7 +15,7 @@ from backwire_api.v1 import peer_pb2
 from backwire_server.engine.fingerprint import fingerprint
 from backwire_server.messages.parts import order_of
 from backwire_server.parallel.member import MOST_MODELS
-from backwire_server.parallel.part import frozen_kinds
+from backwire_server.parallel.part import frozen_kinds, given_bytes
 from backwire_server.parallel.segment import packed_bytes
 from backwire_server.parallel.task import Places, Result, Work
 from backwire_server.rpc.replicas.connections import Connections
@@ -90,11 +90,11 @@ class PeerRemote:
         order = order_of(part)
         order.model, order.working_bytes = work.model, work.pace.nbytes
         lent = [*self._definition(order, work), *self._parameters(order, work, places)]
-        lent.append(places.inputs.content(packed_bytes(part.inputs)))
+        lent.append(places.inputs.content(given_bytes(part)))
         with self._mutex:
             if self.ended:
                 raise BrokenPipeError(f"the stream to {self.address} has ended")
-            self._arriving = Arriving(places.gradients)
+            self._arriving = Arriving(part, places.gradients)
         self._carried(sum(map(len, lent)), 0)
         self._requests.put(_messages(order, lent))
         self.place, self.busy, self._since = place, True, time.monotonic()
