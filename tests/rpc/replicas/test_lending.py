@@ -17,6 +17,7 @@ from tests.access.conftest import Authority
 
 import backwire as bw
 from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_api.v1 import peer_pb2, peer_pb2_grpc, tensor_pb2
 from backwire_server.config import Access, Capacity
 from backwire_server.engine.stopping import Stop, Stopped
 from backwire_server.messages.parts import graph_of_definition, order_of, part_of
@@ -26,8 +27,9 @@ from backwire_server.parallel.part import frozen_kinds, layout_of
 from backwire_server.parallel.segment import Segment, packed_bytes, vector_kinds
 from backwire_server.parallel.task import Part, Places, Work, fresh_number
 from backwire_server.rpc.listening import credentials_of
+from backwire_server.rpc.replicas import peers
 from backwire_server.rpc.replicas.connections import Connections
-from backwire_server.rpc.replicas.lending import Lending
+from backwire_server.rpc.replicas.lending import PEER_KEY, Lending, proof_of
 from backwire_server.rpc.replicas.peers import Peers
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.budget import Budget
@@ -36,6 +38,9 @@ from backwire_server.sessions.limits import Limits
 SECONDS = 60.0
 SECRET = b"the secret of a directory"
 PARTS, EXAMPLES = 3, 11
+READY = peer_pb2.ComputePartsResponse(ready=peer_pb2.PeerReady())
+BUSY = peer_pb2.ComputePartsResponse(refusal=peer_pb2.PartRefusal(reason=peer_pb2.PART_REFUSAL_REASON_BUSY))
+HUGE = peer_pb2.ArrayKind(name="logits", dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[1 << 60])
 
 
 def batch(number: int) -> dict[str, Any]:
@@ -94,10 +99,10 @@ def trainee(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., bw.Sessio
 
         def make(address: str, access: Access | None = None, secret: bytes = SECRET) -> bw.Session:
             connections = Connections(access or Access())
-            peers = Peers(2, lambda: [address], secret, connections, dict)
+            elsewhere = Peers(2, lambda: [address], secret, connections, dict)
             stack.callback(connections.close)
-            stack.callback(peers.close)
-            monkeypatch.setattr(CREW, "elsewhere", peers)
+            stack.callback(elsewhere.close)
+            monkeypatch.setattr(CREW, "elsewhere", elsewhere)
             monkeypatch.setattr(CREW, "most", 0)
             return client.create_session(network(), bw.Adam(0.05), seed=7, data_parallel=PARTS)
 
@@ -241,6 +246,93 @@ def test_a_server_that_ends_takes_no_more_parts(trainee: Callable[..., bw.Sessio
             session.train_step(batch(number))
         assert lender.crew.lent == lent
         check(session, steps + 20)
+
+
+@contextmanager
+def answering(*answers: peer_pb2.ComputePartsResponse) -> Iterator[tuple[list[int], str]]:
+    """A server that greets, and answers each part with the same messages; gives their numbers as they come."""
+    asked: list[int] = []
+
+    class Service(peer_pb2_grpc.PeerServiceServicer):
+        def ComputeParts(self, requests: Any, _: grpc.ServicerContext) -> Iterator[peer_pb2.ComputePartsResponse]:
+            for request in requests:
+                if request.HasField("greeting"):
+                    yield READY
+                if request.HasField("part"):
+                    asked.append(request.part.number)
+                    yield from answers
+
+    server = grpc.server(ThreadPoolExecutor(4))
+    peer_pb2_grpc.add_PeerServiceServicer_to_server(Service(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield asked, f"127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        (READY,),
+        (BUSY, BUSY),
+        (peer_pb2.ComputePartsResponse(result=peer_pb2.PartResult()),),
+        (peer_pb2.ComputePartsResponse(result=peer_pb2.PartResult(outputs=[HUGE])),),
+        (peer_pb2.ComputePartsResponse(chunk=b"nothing that was asked for"),),
+    ],
+)
+def test_a_server_that_answers_nonsense_leaves_no_trace(
+    trainee: Callable[..., bw.Session], answers: tuple[peer_pb2.ComputePartsResponse, ...]
+) -> None:
+    with answering(*answers) as (asked, address):
+        session = trainee(address)
+        steps = train_until(session, lambda: bool(asked))
+        for number in range(steps, steps + 5):
+            session.train_step(batch(number), outputs=["logits"])
+        check(session, steps + 5)
+
+
+def test_steps_go_on_where_there_are_no_descriptors_for_streams(
+    trainee: Callable[..., bw.Session], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("too many open files")
+
+    with lending() as lender:
+        session = trainee(lender.address)
+        with monkeypatch.context() as patch:
+            patch.setattr(peers, "PeerRemote", refuse)
+            for number in range(3):
+                session.train_step(batch(number))
+        assert caplog.text.count("which is done here: too many open files") == 1
+        check(session, 3)
+
+
+@pytest.mark.parametrize("field", ["definition_bytes", "trainable_bytes", "frozen_bytes", "working_bytes"])
+def test_sizes_that_are_none_are_refused(field: str) -> None:
+    order = peer_pb2.PartOrder()
+    setattr(order, field, -1)
+    greeting = peer_pb2.ComputePartsRequest(greeting=peer_pb2.PeerGreeting())
+    asked = iter([greeting, peer_pb2.ComputePartsRequest(part=order)])
+    proof = ((PEER_KEY, proof_of(SECRET)),)
+    with lending() as lender, grpc.insecure_channel(lender.address) as channel:
+        stub = peer_pb2_grpc.PeerServiceStub(channel)
+        with pytest.raises(grpc.RpcError, match="-1 bytes are no size") as refused:
+            list(stub.ComputeParts(asked, metadata=proof, timeout=SECONDS))
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_what_is_known_of_servers_that_are_gone_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "LOOK_SECONDS", 0.0)
+    there = ["127.0.0.1:1"]
+    found = Peers(1, lambda: there, SECRET, Connections(Access()), dict)
+    found._say(there[0], "it is full", SECONDS)
+    assert found.lend(1) == []
+    there[0] = "127.0.0.1:2"
+    found._look()
+    assert not found._rest
+    assert not found._said
 
 
 def test_a_helper_that_goes_on_for_nobody_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,8 @@ class Arriving:
         self._outputs = kinds_from_proto(message.outputs)
         if self._outputs and not self._part.tells:
             raise ValueError(f"outputs came that were not asked for: {', '.join(self._outputs)}")
+        if self._part.tells and not {*self._outputs} >= {*(self._part.outputs or ())}:
+            raise ValueError(f"only these outputs came: {', '.join(self._outputs) or 'none'}")
         if kinds_from_proto(message.inputs) != self._inputs:
             raise ValueError(f"gradients of other inputs came than of {', '.join(self._inputs) or 'none'}")
         self._message = message

@@ -41,11 +41,12 @@ class Guest:
 
     def answer(self, order: peer_pb2.PartOrder, requests: Requests, stop: Stop) -> Responses:
         """Yields the answer to an order, whose chunks come next; raises what is wrong with it, and Stopped."""
+        _check_sizes(order)
         known = self._known_graph(order, requests)
         part = part_of(order)
         try:
             places = self._room(order, part, known.graph)
-        except OutOfMemory:
+        except (OutOfMemory, OSError):  # the latter where the system gives none that processes share
             _skip(requests, _chunk_bytes(order, part))
             self._give_up_room()
             yield _refusal(Reason.PART_REFUSAL_REASON_MEMORY)
@@ -122,6 +123,12 @@ class Guest:
     def _give_up_room(self) -> None:
         self._places = self._model = None
         self._account.settle(0)
+
+
+def _check_sizes(order: peer_pb2.PartOrder) -> None:
+    for field in ("definition_bytes", "trainable_bytes", "frozen_bytes", "working_bytes"):
+        if (nbytes := getattr(order, field)) < 0:
+            raise InvalidRequest(f"{nbytes:,} bytes are no size; send 0 or more", field=f"part.{field}")
 
 
 def _check(given: int, wanted: int, field: str) -> None:

@@ -61,7 +61,7 @@ class PeerRemote:
         self.busy, self.ready, self.ended, self.tells = True, False, False, False
         self._since = time.monotonic()
         self._rests_until = 0.0
-        self._rung = False
+        self._rung = self._greeted = False
         self._models: OrderedDict[int, None] = OrderedDict()
         self._there: dict[str, tuple[int, ...]] = {}
         self._mutex = threading.Lock()
@@ -180,7 +180,7 @@ class PeerRemote:
                         call.cancel()
                 for response in call:
                     self._take(response)
-        except (grpc.RpcError, OSError, ValueError) as error:  # the last is that of a channel that was closed
+        except (grpc.RpcError, OSError, ValueError, MemoryError) as error:  # the third is that of a closed channel, too
             problem = error
         finally:
             with self._mutex:
@@ -199,9 +199,12 @@ class PeerRemote:
         """Takes a message of an answer; raises ValueError for one that should not come."""
         received = 0
         with self._mutex:
-            if isinstance(response, Chunk) or not response.HasField("ready"):
-                if self._arriving is None:
-                    raise ValueError("an answer came to nothing that was asked")
+            is_ready = not isinstance(response, Chunk) and response.HasField("ready")
+            awaited = self._arriving is not None and not self._arriving.whole
+            if is_ready is self._greeted or not (is_ready or awaited):
+                raise ValueError("an answer came to nothing that was asked")
+            self._greeted = True
+            if self._arriving is not None:
                 self._arriving.take(response)
                 if not self._arriving.whole:
                     return

@@ -67,6 +67,7 @@ class Peers:
         self._forget_ended()
         self._end_hung()
         addresses = self._look()
+        failed: tuple[str, str] | None = None
         with self._mutex:
             stuck = [remote for remote in self._idle if remote.busy and remote.seconds > STUCK_SECONDS]
             able = sorted((each for each in self._idle if each not in stuck), key=lambda each: not each.willing)
@@ -75,11 +76,15 @@ class Peers:
                 address = self._least_used(addresses, {remote.address for remote in stuck})
                 if address is None:
                     break
-                made = PeerRemote(
-                    address, self._connections, self._metadata, self._environment(), self._note_end, self._note_bytes
-                )
+                try:
+                    made = self._made(address)
+                except (OSError, RuntimeError) as error:  # there are no descriptors left, or no threads
+                    failed = address, str(error)
+                    break
                 self._all.append(made)
                 lent.append(made)
+        if failed is not None:
+            self._say(*failed, LEAST_REST)
         return [*lent]
 
     def take_back(self, remotes: list[Remote]) -> None:
@@ -99,6 +104,10 @@ class Peers:
         for remote in ending:
             remote.end()
 
+    def _made(self, address: str) -> PeerRemote:
+        environment = self._environment()
+        return PeerRemote(address, self._connections, self._metadata, environment, self._note_end, self._note_bytes)
+
     def _look(self) -> Sequence[str]:
         """Returns the addresses of the other servers, of a moment ago."""
         now = time.monotonic()
@@ -109,7 +118,15 @@ class Peers:
             except OSError as error:
                 _LOG.warning("the servers that could compute parts of batches are not known: %s", error)
                 self._found = ()
+            else:
+                self._forget_gone(self._found)
         return self._found
+
+    def _forget_gone(self, found: Collection[str]) -> None:
+        """Keeps what is known of servers that there are: those that start anew may have other addresses each time."""
+        with self._mutex:
+            self._rest = {address: until for address, until in self._rest.items() if address in found}
+            self._said = {address: why for address, why in self._said.items() if address in found}
 
     def _least_used(self, addresses: Sequence[str], stuck: Collection[str]) -> str | None:
         now = time.monotonic()
