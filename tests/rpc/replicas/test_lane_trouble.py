@@ -10,11 +10,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
+from google.rpc import status_pb2
+from tests.access.conftest import entry, new_token, write
+from tests.graphs import dot_graph
 from tests.rpc.conftest import TIMEOUT, Api
 from tests.rpc.replicas.serving import Held, Until, X, lane_to, started
 
 from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_server.config import Access
 from backwire_server.rpc.replicas import lane_frames, lane_server, lanes
 from backwire_server.rpc.replicas.lane_context import LaneContext
 from backwire_server.rpc.replicas.lane_frames import LaneBroken
@@ -66,6 +71,25 @@ def test_a_call_whose_deadline_has_passed_is_ended_though_its_lane_stands(
     assert lane.exchange(head(0.5), request, lambda: None).failed
     assert held.stopped.is_set()
     lane.close()
+
+
+def test_a_call_on_a_lane_is_known_by_its_token_alone(tmp_path: Path) -> None:
+    names = {"none": "", "wrong": new_token(), "reads": new_token(), "writes": new_token()}
+    entries = [entry(names["reads"], scope='"read"'), entry(names["writes"], scope='"write"')]
+    tokens = write(tmp_path / "tokens.toml", entries)
+    owner = Api(started(tmp_path / "data", "a", Access(tokens=str(tokens))))
+    lane, codes = lane_to(owner), {}
+    request = pb.CreateSessionRequest(graph=dot_graph()).SerializeToString()
+    for who, token in names.items():
+        metadata = [[FORWARDED_KEY, "b"], *([["authorization", f"Bearer {token}"]] if token else [])]
+        asked = {"method": "CreateSession", "timeout": None, "metadata": metadata}
+        answer = lane.exchange(asked, request, lane_frames.break_off)
+        codes[who] = status_pb2.Status.FromString(answer.message).code if answer.failed else 0
+    unauthenticated, denied = grpc.StatusCode.UNAUTHENTICATED.value[0], grpc.StatusCode.PERMISSION_DENIED.value[0]
+    assert codes == {"none": unauthenticated, "wrong": unauthenticated, "reads": denied, "writes": 0}
+    lane.close()
+    owner.channel.close()
+    owner.server.stop(5.0)
 
 
 def test_a_lane_waits_where_there_are_no_descriptors_and_is_accepted_later(
