@@ -48,7 +48,8 @@ class PeerServiceServicer(object):
 
     def ComputeParts(self, request_iterator, context):
         """Computes parts of batches, one after another. The metadata `backwire-peer` has the proof that the caller can read
-        the directory; without it the answer is UNAUTHENTICATED. A greeting comes first, and is answered by `ready`, or with
+        the directory; without it the answer is UNAUTHENTICATED. The initial metadata of the answer prove the same of who
+        answers, by what `backwire-peer-nonce` of the call has; without that, nothing else is sent. A greeting comes first, and is answered by `ready`, or with
         FAILED_PRECONDITION where the bits would not be those that the caller computes. Then a part comes with the chunks of
         what it needs, and is answered before the next may come.
         """

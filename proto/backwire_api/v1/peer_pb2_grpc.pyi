@@ -65,7 +65,8 @@ class PeerServiceStub(typing.Generic[_PeerServiceComputePartsType]):
 
     ComputeParts: _PeerServiceComputePartsType
     """Computes parts of batches, one after another. The metadata `backwire-peer` has the proof that the caller can read
-    the directory; without it the answer is UNAUTHENTICATED. A greeting comes first, and is answered by `ready`, or with
+    the directory; without it the answer is UNAUTHENTICATED. The initial metadata of the answer prove the same of who
+    answers, by what `backwire-peer-nonce` of the call has; without that, nothing else is sent. A greeting comes first, and is answered by `ready`, or with
     FAILED_PRECONDITION where the bits would not be those that the caller computes. Then a part comes with the chunks of
     what it needs, and is answered before the next may come.
     """
@@ -87,7 +88,8 @@ class PeerServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[backwire_api.v1.peer_pb2.ComputePartsResponse], collections.abc.AsyncIterator[backwire_api.v1.peer_pb2.ComputePartsResponse]]:
         """Computes parts of batches, one after another. The metadata `backwire-peer` has the proof that the caller can read
-        the directory; without it the answer is UNAUTHENTICATED. A greeting comes first, and is answered by `ready`, or with
+        the directory; without it the answer is UNAUTHENTICATED. The initial metadata of the answer prove the same of who
+        answers, by what `backwire-peer-nonce` of the call has; without that, nothing else is sent. A greeting comes first, and is answered by `ready`, or with
         FAILED_PRECONDITION where the bits would not be those that the caller computes. Then a part comes with the chunks of
         what it needs, and is answered before the next may come.
         """

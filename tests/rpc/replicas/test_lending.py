@@ -29,7 +29,7 @@ from backwire_server.parallel.task import Part, Places, Work, fresh_number
 from backwire_server.rpc.listening import credentials_of
 from backwire_server.rpc.replicas import peers
 from backwire_server.rpc.replicas.connections import Connections
-from backwire_server.rpc.replicas.lending import PEER_KEY, Lending, proof_of
+from backwire_server.rpc.replicas.lending import NONCE_KEY, PEER_KEY, Lending, answer_of, proof_of
 from backwire_server.rpc.replicas.peers import Peers
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.budget import Budget
@@ -249,12 +249,14 @@ def test_a_server_that_ends_takes_no_more_parts(trainee: Callable[..., bw.Sessio
 
 
 @contextmanager
-def answering(*answers: peer_pb2.ComputePartsResponse) -> Iterator[tuple[list[int], str]]:
+def answering(*answers: peer_pb2.ComputePartsResponse, secret: bytes = SECRET) -> Iterator[tuple[list[int], str]]:
     """A server that greets, and answers each part with the same messages; gives their numbers as they come."""
     asked: list[int] = []
 
     class Service(peer_pb2_grpc.PeerServiceServicer):
-        def ComputeParts(self, requests: Any, _: grpc.ServicerContext) -> Iterator[peer_pb2.ComputePartsResponse]:
+        def ComputeParts(self, requests: Any, context: grpc.ServicerContext) -> Iterator[peer_pb2.ComputePartsResponse]:
+            nonce = dict(context.invocation_metadata())[NONCE_KEY]
+            context.send_initial_metadata(((PEER_KEY, answer_of(secret, str(nonce))),))
             for request in requests:
                 if request.HasField("greeting"):
                     yield READY
@@ -293,6 +295,18 @@ def test_a_server_that_answers_nonsense_leaves_no_trace(
         check(session, steps + 5)
 
 
+def test_a_server_that_does_not_prove_that_it_shares_the_directory_is_sent_nothing(
+    trainee: Callable[..., bw.Session], caplog: pytest.LogCaptureFixture
+) -> None:
+    with answering(BUSY, secret=b"another") as (asked, address):
+        session = trainee(address)
+        steps = train_until(session, lambda: "it does not prove that it shares the data directory" in caplog.text)
+        for number in range(steps, steps + 5):
+            session.train_step(batch(number))
+        assert not asked
+        check(session, steps + 5)
+
+
 def test_steps_go_on_where_there_are_no_descriptors_for_streams(
     trainee: Callable[..., bw.Session], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -321,18 +335,6 @@ def test_sizes_that_are_none_are_refused(field: str) -> None:
         with pytest.raises(grpc.RpcError, match="-1 bytes are no size") as refused:
             list(stub.ComputeParts(asked, metadata=proof, timeout=SECONDS))
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-
-
-def test_what_is_known_of_servers_that_are_gone_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "LOOK_SECONDS", 0.0)
-    there = ["127.0.0.1:1"]
-    found = Peers(1, lambda: there, SECRET, Connections(Access()), dict)
-    found._say(there[0], "it is full", SECONDS)
-    assert found.lend(1) == []
-    there[0] = "127.0.0.1:2"
-    found._look()
-    assert not found._rest
-    assert not found._said
 
 
 def test_a_helper_that_goes_on_for_nobody_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,10 @@ SERVICE = peer_pb2.DESCRIPTOR.services_by_name["PeerService"].full_name
 METHOD = "ComputeParts"
 
 PEER_KEY = "backwire-peer"
-"""In the metadata of a call: the proof that it comes from a server that shares the directory."""
+"""In the metadata of a call, and of its answer: the proof that it comes from a server that shares the directory."""
+
+NONCE_KEY = "backwire-peer-nonce"
+"""In the metadata of a call: what the proof in the answer is for, another each time."""
 
 STREAMS = 4
 """How many streams there may be for each helper: those of several servers, most of which have nothing to compute."""
@@ -42,6 +45,11 @@ SPARE_THREADS = 4  # for refusals
 def proof_of(secret: bytes) -> str:
     """Returns what shows that whoever sends it can read the secret of the directory."""
     return hmac.new(secret, b"backwire PeerService", hashlib.sha256).hexdigest()
+
+
+def answer_of(secret: bytes, nonce: str) -> str:
+    """Returns what shows to whoever sent the nonce that whoever answers can read the secret of the directory."""
+    return hmac.new(secret, f"backwire PeerService answers {nonce}".encode(), hashlib.sha256).hexdigest()
 
 
 class Lending:
@@ -57,7 +65,7 @@ class Lending:
     ) -> None:
         """Lends helpers of the crew to callers who prove to know the secret and compute with the same `environment`."""
         self._crew, self._limits, self._account, self._environment = crew, limits, account, environment
-        self._proof = proof_of(secret)
+        self._secret, self._proof = secret, proof_of(secret)
         self._most = STREAMS * crew.most
         self._pool = ThreadPoolExecutor(self._most + SPARE_THREADS, "backwire-peer")
         self._changed = threading.Condition()
@@ -108,6 +116,8 @@ class Lending:
         stop = Stop()
         if not context.add_callback(lambda: setattr(stop, "wanted", True)):
             return
+        nonce = dict(context.invocation_metadata() or ()).get(NONCE_KEY, "")
+        context.send_initial_metadata(((PEER_KEY, answer_of(self._secret, str(nonce))),))
         guest = Guest(self._crew, self._limits, self._account())
         try:
             yield peer_pb2.ComputePartsResponse(ready=peer_pb2.PeerReady())

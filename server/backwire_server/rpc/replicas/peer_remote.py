@@ -1,12 +1,14 @@
 """A stream to another server that computes parts of batches, one at a time."""
 
 import contextlib
+import hmac
 import queue
+import secrets
 import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
@@ -19,6 +21,7 @@ from backwire_server.parallel.part import frozen_kinds, given_bytes
 from backwire_server.parallel.segment import packed_bytes
 from backwire_server.parallel.task import Places, Result, Work
 from backwire_server.rpc.replicas.connections import Connections
+from backwire_server.rpc.replicas.lending import NONCE_KEY, PEER_KEY, answer_of, proof_of
 from backwire_server.rpc.replicas.peer_answer import Arriving
 from backwire_server.rpc.replicas.peer_wire import Chunk, Requests, Response, chunks, read_response, write_request
 
@@ -29,8 +32,6 @@ IDLE_SECONDS = 60.0
 
 REST_SECONDS = 0.5
 """How long a server is not asked that had nothing free."""
-
-Metadata = tuple[tuple[str, str], ...]
 
 
 class PeerRemote:
@@ -45,7 +46,7 @@ class PeerRemote:
         self,
         address: str,
         connections: Connections,
-        metadata: Metadata,
+        secret: bytes,
         environment: Mapping[str, str],
         told: Callable[["PeerRemote", Exception | None], None],
         carried: Callable[[int, int], None],
@@ -71,7 +72,7 @@ class PeerRemote:
         self._requests: queue.SimpleQueue[Requests | None] = queue.SimpleQueue()
         greeting = peer_pb2.PeerGreeting(environment=environment)
         self._requests.put(iter([peer_pb2.ComputePartsRequest(greeting=greeting)]))
-        terms = connections, metadata
+        terms = connections, secret
         threading.Thread(target=self._converse, args=terms, name="backwire-peer", daemon=True).start()
 
     @property
@@ -168,7 +169,9 @@ class PeerRemote:
         self._there[name] = edition
         return known != edition
 
-    def _converse(self, connections: Connections, metadata: Metadata) -> None:
+    def _converse(self, connections: Connections, secret: bytes) -> None:
+        nonce = secrets.token_hex(16)
+        metadata = ((PEER_KEY, proof_of(secret)), (NONCE_KEY, nonce))
         problem: Exception | None = None
         try:
             with connections.to(self.address) as connection:
@@ -179,6 +182,8 @@ class PeerRemote:
                     if self.ended:
                         call.cancel()
                 for response in call:
+                    if not self._greeted:
+                        _check_proof(call.initial_metadata(), answer_of(secret, nonce))
                     self._take(response)
         except (grpc.RpcError, OSError, ValueError, MemoryError) as error:  # the third is that of a closed channel, too
             problem = error
@@ -213,6 +218,13 @@ class PeerRemote:
         self._rung = True
         with contextlib.suppress(OSError):  # it was ended meanwhile
             self._bell.send(b".")
+
+
+def _check_proof(metadata: Iterable[tuple[str, str | bytes]], wanted: str) -> None:
+    """Raises ValueError for the metadata of who cannot read the secret: another process may have got the port."""
+    given = str(dict(metadata).get(PEER_KEY, ""))
+    if not hmac.compare_digest(given.encode(), wanted.encode()):
+        raise ValueError("it does not prove that it shares the data directory; see that it is a replica of this one")
 
 
 def _messages(order: peer_pb2.PartOrder, lent: list[memoryview]) -> Requests:

@@ -10,7 +10,6 @@ import grpc
 
 from backwire_server.parallel.shift import Remote
 from backwire_server.rpc.replicas.connections import Connections
-from backwire_server.rpc.replicas.lending import PEER_KEY, proof_of
 from backwire_server.rpc.replicas.peer_remote import PeerRemote
 
 LOOK_SECONDS = 1.0
@@ -47,7 +46,7 @@ class Peers:
         They must know the same secret, and compute with the same `environment`.
         """
         self._most, self._addresses, self._connections, self._environment = most, addresses, connections, environment
-        self._metadata = ((PEER_KEY, proof_of(secret)),)
+        self._secret = secret
         self._mutex = threading.Lock()
         self._all: list[PeerRemote] = []
         self._idle: list[PeerRemote] = []
@@ -106,7 +105,7 @@ class Peers:
 
     def _made(self, address: str) -> PeerRemote:
         environment = self._environment()
-        return PeerRemote(address, self._connections, self._metadata, environment, self._note_end, self._note_bytes)
+        return PeerRemote(address, self._connections, self._secret, environment, self._note_end, self._note_bytes)
 
     def _look(self) -> Sequence[str]:
         """Returns the addresses of the other servers, of a moment ago."""
