@@ -12,9 +12,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.workers.conftest import Served
 
 
+def told(server: Served) -> re.Match[str] | None:
+    """Where the server says that it tells its figures, once that is read."""
+    return re.search(r"metrics on (\S+?/metrics)", "".join(server.errors))
+
+
 def figures(server: Served) -> dict[tuple[str, str], float]:
     """All figures that have no label but the worker, by name and worker."""
-    url = re.search(r"metrics on (\S+?/metrics)", "".join(server.errors))
+    url = told(server)
     assert url is not None
     with urllib.request.urlopen(f"http://{url[1]}", timeout=20) as answer:
         families = list(text_string_to_metric_families(answer.read().decode()))
@@ -27,8 +32,10 @@ def figures(server: Served) -> dict[tuple[str, str], float]:
 
 
 @pytest.fixture
-def watched(start: Callable[..., Served]) -> Served:
-    return start("--metrics-listen", "127.0.0.1:0")
+def watched(start: Callable[..., Served], until: Callable[[Callable[[], Any]], Any]) -> Served:
+    server = start("--metrics-listen", "127.0.0.1:0")
+    until(lambda: told(server))
+    return server
 
 
 def test_each_process_tells_its_share_and_what_it_runs(watched: Served) -> None:
