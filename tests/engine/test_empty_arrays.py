@@ -65,6 +65,8 @@ K: Array = np.ones((4, 2, 3, 3))
 BATCHES = [
     ("Conv", case(E4, K, group=2), (0, 4, 3, 3)),
     ("ConvTranspose", case(E4, K, group=2), (0, 4, 7, 7)),
+    ("ReduceSum", case(np.ones((3, 0, 4)), np.array([0]), keepdims=0), (0, 4)),
+    ("Add", case(np.ones((0, 4)), np.ones((3, 0, 4))), (3, 0, 4)),
     ("MaxPool", case(E4, kernel_shape=(2, 2), n_outputs=2), (0, 4, 4, 4)),
     ("GroupNormalization", case(E4, np.ones(4), np.ones(4), num_groups=2), (0, 4, 5, 5)),
     ("GridSample", case(E4, np.zeros((0, 2, 3, 2))), (0, 4, 2, 3)),

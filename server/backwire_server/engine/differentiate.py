@@ -80,7 +80,7 @@ def sum_to(value: Value, type_: TensorType) -> Value:
         if axes := [*range(extra), *stretched]:
             value = O.ReduceSum(value, axes, keepdims=1)
         if extra:
-            value = O.Reshape(value, list(value.shape[extra:]))
+            value = O.Reshape(value, list(value.shape[extra:]), allowzero=1)
     return value if value.shape == shape else O.Expand(value, list(shape))
 
 

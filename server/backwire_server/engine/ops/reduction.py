@@ -48,7 +48,10 @@ def _reduction_type(kinds: str) -> Rule:
 
 def _restored(value: Value, x: Value, axes: Value | None, keepdims: int, noop_with_empty_axes: int) -> Value:
     """Returns a reduction's result, or its gradient, with the reduced axes as size 1 again."""
-    return value if keepdims else O.Reshape(value, list(_kept_shape(x, reduced_axes(x, axes, noop_with_empty_axes))))
+    if keepdims:
+        return value
+    shape = _kept_shape(x, reduced_axes(x, axes, noop_with_empty_axes))
+    return O.Reshape(value, list(shape), allowzero=1)
 
 
 def _reduction(
