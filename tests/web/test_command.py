@@ -33,7 +33,7 @@ def run() -> Iterator[Run]:
 
     def run(*arguments: str, token: str = "") -> subprocess.Popen[str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BACKWIRE_")}
-        command = [sys.executable, "-m", "backwire", "web", *arguments]
+        command = ["env", "--default-signal=INT", sys.executable, "-m", "backwire", "web", *arguments]
         environment = {**inherited, "PYTHONPATH": PACKAGES, "BACKWIRE_TOKEN": token}
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment))
         return started[-1]

@@ -116,9 +116,14 @@ class Result:
     inputs: Mapping[str, Array] = field(default_factory=dict)
 
 
+def _proxy(values: dict[Any, Any]) -> Any:
+    """Returns a mapping that cannot be changed: its type itself has no name by which it could be pickled."""
+    return MappingProxyType(values)
+
+
 class _Pickler(pickle.Pickler):
     dispatch_table = copyreg.dispatch_table.copy()
-    dispatch_table[MappingProxyType] = lambda proxy: (MappingProxyType, (dict(proxy),))
+    dispatch_table[MappingProxyType] = lambda proxy: (_proxy, (dict(proxy),))
 
 
 def send(connection: socket.socket, message: Any, segments: Sequence[Segment] = ()) -> None:
