@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from backwire_server import optim
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
+from backwire_server.parallel import crew
+from backwire_server.parallel.crew import Crew
 from backwire_server.sessions.errors import Cancelled, DeadlineExceeded
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.scope import UNBOUNDED, Unbounded
@@ -151,3 +153,18 @@ def gradients() -> Callable[[Session], dict[str, Array]]:
             return {name: array.copy() for name, array in snapshot}
 
     return read
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No helper processes."""
+    monkeypatch.setattr(crew, "CREW", Crew(0))
+
+
+@pytest.fixture
+def helpers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
+    """Two helper processes, however many processors there are."""
+    made = Crew(2)
+    monkeypatch.setattr(crew, "CREW", made)
+    yield made
+    made.close()

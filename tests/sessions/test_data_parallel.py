@@ -5,7 +5,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -66,21 +65,6 @@ def by_hand(session: Session, number: int, parts: int) -> None:
         made = session.forward(UNBOUNDED, ForwardCall(part))
         session.backward(UNBOUNDED, BackwardCall(made.forward_id, weight=float(len(each))))
     session.step(UNBOUNDED, StepOptions(normalization=Normalization.MEAN))
-
-
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No helper processes."""
-    monkeypatch.setattr(crew, "CREW", Crew(0))
-
-
-@pytest.fixture
-def helpers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
-    """Two helper processes, however many processors there are."""
-    made = Crew(2)
-    monkeypatch.setattr(crew, "CREW", made)
-    yield made
-    made.close()
 
 
 def kill(pids: list[int]) -> None:

@@ -1,7 +1,6 @@
 """Forward and Backward of a session in parts give what TrainStep gives, and micro-batches by hand, to the bit."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,21 +28,6 @@ from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
 
 PARTS = 3
-
-
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No helper processes."""
-    monkeypatch.setattr(crew, "CREW", Crew(0))
-
-
-@pytest.fixture
-def helpers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
-    """Two helper processes."""
-    made = Crew(2)
-    monkeypatch.setattr(crew, "CREW", made)
-    yield made
-    made.close()
 
 
 def forward(session: Session, number: int, **call: Any) -> str:

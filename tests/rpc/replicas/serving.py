@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
+from tests.access.conftest import Authority
 from tests.rpc.conftest import Api
 
 from backwire_api import tensors
@@ -33,6 +35,17 @@ def started(
     directory.mkdir(exist_ok=True)
     keeping = Keeping(str(directory), shared=True, lease=LEASE)
     return Server(listen, limits, Capacity(), Home(replica=name), keeping, access)
+
+
+def encrypting(directory: Path) -> tuple[Access, grpc.ChannelCredentials]:
+    """Who may come in where an authority of the servers' own vouches for all, and what a client comes in with."""
+    authority = Authority("ours")
+    pair, ca = authority.issue("replicas", host="localhost"), directory / "ca.crt"
+    paths = directory / "tls.crt", directory / "tls.key"
+    for path, content in zip((*paths, ca), (pair.certificate, pair.key, authority.certificate), strict=True):
+        path.write_bytes(content)
+    access = Access(str(paths[0]), str(paths[1]), client_ca=str(ca), peer_ca=str(ca))
+    return access, grpc.ssl_channel_credentials(authority.certificate, pair.key, pair.certificate)
 
 
 def cut_off(server: Server) -> None:

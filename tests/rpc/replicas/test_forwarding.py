@@ -9,14 +9,12 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from tests.access.conftest import Authority
 from tests.rpc.conftest import TIMEOUT, Api
-from tests.rpc.replicas.serving import Held, Until, X, cut_off, open_lane, started
+from tests.rpc.replicas.serving import Held, Until, X, cut_off, encrypting, open_lane, started
 
 from backwire_api import tensors
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.config import Access
 from backwire_server.rpc.replicas import connections
 from backwire_server.rpc.replicas.passing import FORWARDED_KEY
 from backwire_server.sessions import trainer
@@ -255,13 +253,7 @@ def test_a_pipeline_without_a_request_ends(replicas: tuple[Api, Api]) -> None:
 
 
 def test_servers_that_encrypt_know_each_other_by_their_authority(tmp_path: Path) -> None:
-    authority = Authority("ours")
-    pair, ca = authority.issue("replicas", host="localhost"), tmp_path / "ca.crt"
-    paths = tmp_path / "tls.crt", tmp_path / "tls.key"
-    for path, content in zip((*paths, ca), (pair.certificate, pair.key, authority.certificate), strict=True):
-        path.write_bytes(content)
-    access = Access(str(paths[0]), str(paths[1]), client_ca=str(ca), peer_ca=str(ca))
-    credentials = grpc.ssl_channel_credentials(authority.certificate, pair.key, pair.certificate)
+    access, credentials = encrypting(tmp_path)
     with ExitStack() as stack:
         apis = []
         for name in "ab":

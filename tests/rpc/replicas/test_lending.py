@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from tests.access.conftest import Authority
+from tests.rpc.replicas.serving import encrypting
 
 import backwire as bw
 from backwire_api.v1 import gradient_service_pb2 as pb
@@ -131,12 +131,7 @@ def check(session: bw.Session, steps: int) -> None:
 
 
 def test_parts_of_servers_that_encrypt_have_the_same_bits(trainee: Callable[..., bw.Session], tmp_path: Path) -> None:
-    authority = Authority("ours")
-    pair, ca = authority.issue("replicas", host="localhost"), tmp_path / "ca.crt"
-    paths = tmp_path / "tls.crt", tmp_path / "tls.key"
-    for path, content in zip((*paths, ca), (pair.certificate, pair.key, authority.certificate), strict=True):
-        path.write_bytes(content)
-    access = Access(str(paths[0]), str(paths[1]), client_ca=str(ca), peer_ca=str(ca))
+    access, _ = encrypting(tmp_path)
     with lending(access=access) as lender:
         session = trainee(lender.address, access)
         steps = train_until(session, lambda: lender.crew.lent >= 5)

@@ -16,12 +16,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import grpc
-
 from backwire_server.config import Access
 from backwire_server.rpc.replicas import lane_frames as frames
 from backwire_server.rpc.replicas.lane_context import Aborted, LaneContext
 from backwire_server.rpc.replicas.lane_frames import LaneBroken
+from backwire_server.rpc.replicas.passing import CallerGone
 from backwire_server.sessions.errors import CallTooLarge
 from backwire_server.sessions.limits import Limits
 
@@ -45,10 +44,6 @@ SCARCE_SECONDS = 0.1
 """How long no lane is accepted once the system has had no descriptor, or no memory, for one."""
 
 _SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-
-
-class CallerGone(grpc.RpcError):
-    """The server that passed the call on is gone, or has cancelled it."""
 
 
 class LaneServer:

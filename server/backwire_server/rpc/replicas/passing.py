@@ -26,7 +26,7 @@ PIPELINE = "Pipeline"
 
 
 class CallerGone(grpc.RpcError):
-    """The client of a call that was passed on is gone, or another call had its place."""
+    """Who sent a call, a client or the server that passed it on, is gone; or another call had its place."""
 
 
 class Passing:
