@@ -102,10 +102,11 @@ class Server:
         rates = Rates(limits_of, capacity.max_calls_per_second)
         identify = keyring.identify if keyring else let_in
         reception = Reception(self.admission, self.metrics, identify, rates, limits, tracer)
-        shared = isinstance(vault, SharedVault)
-        self._lanes = lanes_of(listen, access, limits) if shared else None
-        lanes = self._lanes.told if self._lanes is not None else ""
-        self._forwarder = Forwarder(home.replica, self._store.elsewhere, access, lanes) if shared else None
+        self._lanes, self._forwarder = None, None
+        if isinstance(vault, SharedVault):
+            self._lanes = lanes_of(listen, access, limits, vault.secret)
+            told = self._lanes.told if self._lanes is not None else ""
+            self._forwarder = Forwarder(home.replica, self._store.elsewhere, access, vault.secret, told)
         interceptor = CallInterceptor(SERVICE.full_name, reception, self._pools, self._forwarder)
         self._server = grpc.server(
             self._others, interceptors=[interceptor], options=[*options(limits, capacity), *inspection.options]

@@ -62,11 +62,21 @@ def lanes_between(other: Api, owner: Api) -> Lanes | None:
         return connection.lanes
 
 
-def lane_to(owner: Api, key: str = "") -> Lane:
-    """Returns a new lane to a server, by its key unless another is given."""
+def lane_to(owner: Api, secret: bytes | None = None) -> Lane:
+    """Returns a new lane to a server, by the secret of its directory unless another is given."""
+    return Lane("127.0.0.1", lane_port(owner), secret or secret_of(owner))
+
+
+def lane_port(owner: Api) -> int:
+    """Returns the port on which a server has lanes."""
     assert owner.server._lanes is not None
-    port, right = owner.server._lanes.told.split(":")
-    return Lane("127.0.0.1", int(port), bytes.fromhex(key or right))
+    return int(owner.server._lanes.told)
+
+
+def secret_of(owner: Api) -> bytes:
+    """Returns the secret of the directory of a server."""
+    assert owner.server._lanes is not None
+    return owner.server._lanes._secret
 
 
 def open_lane(other: Api, owner: Api, until: Until) -> Lanes:

@@ -16,11 +16,11 @@ from google.rpc import status_pb2
 from tests.access.conftest import entry, new_token, write
 from tests.graphs import dot_graph
 from tests.rpc.conftest import TIMEOUT, Api
-from tests.rpc.replicas.serving import Held, Until, X, lane_to, started
+from tests.rpc.replicas.serving import Held, Until, X, lane_port, lane_to, secret_of, started
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Access
-from backwire_server.rpc.replicas import lane_frames, lane_server, lanes
+from backwire_server.rpc.replicas import lane_frames, lane_greeting, lane_server, lanes
 from backwire_server.rpc.replicas.lane_context import LaneContext
 from backwire_server.rpc.replicas.lane_frames import LaneBroken
 from backwire_server.rpc.replicas.lane_server import LaneServer
@@ -40,11 +40,6 @@ def owner(tmp_path: Path) -> Iterator[Api]:
 def lanes_of(owner: Api) -> LaneServer:
     assert owner.server._lanes is not None
     return owner.server._lanes
-
-
-def told(owner: Api) -> tuple[int, bytes]:
-    port, key = lanes_of(owner).told.split(":")
-    return int(port), bytes.fromhex(key)
 
 
 def head(timeout: float | None = None) -> dict[str, Any]:
@@ -113,12 +108,10 @@ def test_a_lane_waits_where_there_are_no_descriptors_and_is_accepted_later(
 
     monkeypatch.setattr(lane_server, "time", SimpleNamespace(sleep=rest))
     monkeypatch.setattr(server, "_listener", Full())
-    port, key = told(owner)
-    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
-        connection.sendall(key)
+    with socket.create_connection(("127.0.0.1", lane_port(owner)), TIMEOUT) as connection:
         assert rested.wait(TIMEOUT)
         enough.set()
-        assert connection.recv(1) == lane_frames.ACCEPTED
+        lane_greeting.open_lane(connection, secret_of(owner))
 
 
 def test_a_lane_that_has_no_thread_is_refused_and_the_next_is_not(owner: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,14 +141,6 @@ def test_a_call_that_ends_as_nobody_foresaw_is_over(owner: Api, monkeypatch: pyt
         lane.exchange(head(), b"", lambda: None)
     assert not contexts[0].is_active()
     lane.close()
-
-
-def test_nobody_is_waited_for_who_sends_the_key_byte_by_byte(owner: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_server, "HELLO_SECONDS", 3_600.0)
-    port, key = told(owner)
-    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
-        connection.sendall(key[:1])
-        assert connection.recv(1) == b""
 
 
 def test_a_message_that_is_larger_than_any_ends_its_lane(owner: Api) -> None:

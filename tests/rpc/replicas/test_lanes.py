@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from tests.access.conftest import Authority
 from tests.rpc.conftest import TIMEOUT, Api
-from tests.rpc.replicas.serving import SOME, Held, Until, X, lane_to, lanes_between, open_lane, started
+from tests.rpc.replicas.serving import SOME, Held, Until, X, lane_port, lane_to, lanes_between, open_lane, started
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Access
-from backwire_server.rpc.replicas import lane_frames, lane_server, lanes
+from backwire_server.rpc.replicas import lane_server, lanes
 from backwire_server.rpc.replicas.lane_frames import LaneBroken
 from backwire_server.rpc.replicas.lanes import LANES_KEY
 from backwire_server.rpc.replicas.passing import Passing
@@ -161,12 +161,6 @@ def test_calls_go_by_grpc_where_no_lane_can_be_opened(tmp_path: Path, until: Unt
         api.server.stop(5.0)
 
 
-def test_who_has_not_the_key_gets_no_lane(replicas: tuple[Api, Api]) -> None:
-    owner, _ = replicas
-    with pytest.raises((LaneBroken, OSError)):
-        lane_to(owner, key="00" * lane_frames.KEY_BYTES)
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -228,7 +222,7 @@ def test_a_server_that_shuts_down_ends_its_lanes(tmp_path: Path, until: Until) -
     owner, other = Api(started(tmp_path, "a")), Api(started(tmp_path, "b"))
     found = open_lane(other, owner, until)
     assert owner.server._lanes is not None
-    port = int(owner.server._lanes.told.partition(":")[0])
+    port = lane_port(owner)
     assert owner.server.stop(5.0)
     until(lambda: not found._idle[0].stands)
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):

@@ -45,18 +45,23 @@ class Connection:
 
     Attributes:
         channel: What calls go through.
-        lanes: The lanes beside it; None where the connection is encrypted, or does not go by TCP.
+        lanes: The lanes beside it; None where the connection is encrypted, does not go by TCP, or is to have none.
         calls: How many there are at this moment.
     """
 
-    def __init__(self, address: str, certificates: PeerCertificates | None) -> None:
-        """Connects when the first call wants to; raises OSError for certificates that cannot be read."""
+    def __init__(self, address: str, certificates: PeerCertificates | None, secret: bytes | None) -> None:
+        """Connects when the first call wants to; raises OSError for certificates that cannot be read.
+
+        Lanes are opened by the secret of the directory.
+        """
         self.channel = (
             grpc.insecure_channel(address, _OPTIONS)
             if certificates is None
             else grpc.secure_channel(address, certificates.credentials(), _OPTIONS)
         )
-        self.lanes = Lanes(address) if certificates is None and not address.startswith("unix:") else None
+        self.lanes: Lanes | None = None
+        if secret is not None and certificates is None and not address.startswith("unix:"):
+            self.lanes = Lanes(address, secret)
         self.calls = 0
         self._ways: dict[str, Any] = {}
 
@@ -78,8 +83,12 @@ class Connection:
 class Connections:
     """Those to all other servers. May be used by several threads at once."""
 
-    def __init__(self, access: Access) -> None:
-        """Connects as `access` has it: to servers that encrypt where this one does."""
+    def __init__(self, access: Access, secret: bytes | None = None) -> None:
+        """Connects as `access` has it: to servers that encrypt where this one does.
+
+        By the secret of the directory they have lanes; without, they have none.
+        """
+        self._secret = secret
         self._certificates = PeerCertificates.of(access.tls_certificate, access.tls_key, access.peer_ca)
         self._mutex = threading.Lock()
         self._connections: OrderedDict[tuple[str, Stamp], Connection] = OrderedDict()
@@ -99,7 +108,7 @@ class Connections:
         with self._mutex:
             found = self._connections.get(key)
             if found is None:
-                found = self._connections[key] = Connection(address, certificates)
+                found = self._connections[key] = Connection(address, certificates, self._secret)
             self._connections.move_to_end(key)
             found.calls += 1
             idle = self._spare()

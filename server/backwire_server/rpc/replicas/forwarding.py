@@ -39,14 +39,22 @@ def here(_call: Call, _ticket: Ticket, messages: Messages) -> tuple[Messages, Me
 class Forwarder:
     """The ways to the other servers. May be used by several threads at once."""
 
-    def __init__(self, replica: str, elsewhere: Callable[[str, Caller], str], access: Access, lanes: str = "") -> None:
+    def __init__(
+        self,
+        replica: str,
+        elsewhere: Callable[[str, Caller], str],
+        access: Access,
+        secret: bytes | None = None,
+        lanes: str = "",
+    ) -> None:
         """Passes on calls for sessions for which `elsewhere` tells an address; connects as `access` has it.
 
-        `lanes` is what other servers are told of those of this one, empty where it has none.
+        Lanes to others are opened by the secret of the directory, and none without; `lanes` is what others are told of
+        those of this server, empty where it has none.
         """
         self._replica = replica
         self._elsewhere = elsewhere
-        self._connections = Connections(access)
+        self._connections = Connections(access, secret)
         self._lanes = ((LANES_KEY, lanes),) if lanes else ()
 
     def route(self, call: Call, ticket: Ticket, messages: Messages) -> tuple[Messages, Messages | None]:

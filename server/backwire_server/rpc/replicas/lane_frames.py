@@ -3,6 +3,7 @@
 Before them are their sizes: of the head in 4 bytes, of the message in 8, little-endian. A head is JSON.
 """
 
+import contextlib
 import json
 import socket
 import struct
@@ -14,12 +15,6 @@ MOST_HEAD_BYTES = 1 << 18
 
 MOST_MESSAGE_BYTES = (1 << 31) - 1
 """How large a message may be: no message of the contract is larger."""
-
-KEY_BYTES = 16
-"""How long the key is that who opens a lane sends first."""
-
-ACCEPTED = b"\x01"
-"""What the key is answered."""
 
 _SIZES = struct.Struct("<IQ")
 _LIFE = {
@@ -52,6 +47,12 @@ def prepare(connection: socket.socket, seconds: float) -> None:
 def break_off() -> None:
     """As `Look`: waits no longer."""
     raise LaneBroken
+
+
+def shut(connection: socket.socket) -> None:
+    """Ends a connection for both sides, while other threads use it, too."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # that of an SSLSocket changes what others use
 
 
 def send(connection: socket.socket, head: Head, message: bytes, look: Look = break_off) -> None:

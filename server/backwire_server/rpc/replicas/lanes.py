@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from backwire_server.rpc.replicas import lane_frames as frames
 from backwire_server.rpc.replicas.lane_frames import Head, LaneBroken, Metadata
+from backwire_server.rpc.replicas.lane_greeting import open_lane
 
 LANES_KEY = "backwire-lanes"
-"""In the metadata of an answer to a server: the port on which the other has lanes, and the key that opens them."""
+"""In the metadata of an answer to a server: the port on which the other has lanes."""
 
 CONNECT_SECONDS = 2.0
 RETRY_SECONDS = 60.0
@@ -47,8 +48,8 @@ class Lane:
         used: When the last call ended.
     """
 
-    def __init__(self, host: str, port: int, key: bytes) -> None:
-        """Connects; raises OSError and LaneBroken."""
+    def __init__(self, host: str, port: int, secret: bytes) -> None:
+        """Connects to who knows the secret of the directory, too; raises OSError and LaneBroken."""
         self._connection = socket.create_connection((host, port), CONNECT_SECONDS)
         self._poll = select.poll()
         self._poll.register(self._connection, select.POLLIN)
@@ -59,9 +60,7 @@ class Lane:
         self.used = time.monotonic()
         try:
             frames.prepare(self._connection, CONNECT_SECONDS)
-            self._connection.sendall(key)
-            if frames.receive(self._connection, len(frames.ACCEPTED)) != frames.ACCEPTED:
-                raise LaneBroken
+            open_lane(self._connection, secret)
             self._connection.settimeout(LOOK_SECONDS)
         except BaseException:
             self._connection.close()
@@ -82,8 +81,7 @@ class Lane:
         def cancel() -> None:
             with self._mutex:
                 if self._busy and number == self._call:
-                    with contextlib.suppress(OSError):
-                        self._connection.shutdown(socket.SHUT_RDWR)
+                    frames.shut(self._connection)
 
         return cancel
 
@@ -112,8 +110,9 @@ class Lane:
 class Lanes:
     """The lanes to one server. May be used by several threads at once."""
 
-    def __init__(self, address: str) -> None:
-        """They lead to the host of an address; there are none before `learn`."""
+    def __init__(self, address: str, secret: bytes) -> None:
+        """They lead to the host of an address, to who knows the secret, too; there are none before `learn`."""
+        self._secret = secret
         self._host = address.rpartition(":")[0].strip("[]")
         self._told = ""
         self._mutex = threading.Lock()
@@ -163,11 +162,8 @@ class Lanes:
 
     def _open(self, told: str) -> None:
         lane = None
-        try:
-            port, key = told.split(":")
-            lane = Lane(self._host, int(port), bytes.fromhex(key))
-        except (OSError, ValueError, LaneBroken):  # no way there, as through a firewall
-            pass
+        with contextlib.suppress(OSError, ValueError, OverflowError, LaneBroken):  # no way there, as through a firewall
+            lane = Lane(self._host, int(told), self._secret)
         with self._mutex:
             self._opening = False
             if lane is None and told == self._told:

@@ -1,0 +1,37 @@
+"""The first bytes on a lane: each side proves to the other that it shares the data directory.
+
+Who opens it sends a nonce, is answered with the nonce and the proof of the other, sends its own proof, and is told by a
+byte that the lane is open. Whoever listens on a port that another server had, or connects without the secret, learns
+nothing of use.
+"""
+
+import socket
+
+from backwire_server.rpc.replicas import lane_frames as frames
+from backwire_server.rpc.replicas.lane_frames import LaneBroken
+from backwire_server.rpc.replicas.proving import NONCE_BYTES, PROOF_BYTES, Meeting, agree, fresh_nonce
+
+PURPOSE = "lane"
+
+OPENED = b"\x01"
+"""What says that a lane is open."""
+
+
+def open_lane(connection: socket.socket, secret: bytes) -> None:
+    """Greets as who has connected; raises LaneBroken for one that does not know the secret, or refuses, and OSError."""
+    caller = fresh_nonce()
+    connection.sendall(caller)
+    meeting = Meeting(secret, PURPOSE, caller, frames.receive(connection, NONCE_BYTES))
+    if not agree(frames.receive(connection, PROOF_BYTES), meeting.proof_of_called):
+        raise LaneBroken
+    connection.sendall(meeting.proof_of_caller)
+    if frames.receive(connection, len(OPENED)) != OPENED:
+        raise LaneBroken
+
+
+def admit(connection: socket.socket, secret: bytes) -> None:
+    """Greets as who has listened, up to where the lane may be open; raises LaneBroken, as `open_lane`, and OSError."""
+    meeting = Meeting(secret, PURPOSE, frames.receive(connection, NONCE_BYTES), fresh_nonce())
+    connection.sendall(meeting.called + meeting.proof_of_called)
+    if not agree(frames.receive(connection, PROOF_BYTES), meeting.proof_of_caller):
+        raise LaneBroken
