@@ -10,6 +10,7 @@ from typing import Self
 
 import grpc
 
+from backwire_server.access.encryption import lenient
 from backwire_server.access.files import Stamp, stamp, warn_if_exposed
 from backwire_server.config_values import ConfigError
 
@@ -116,3 +117,10 @@ class PeerCertificates:
         """Returns credentials for a connection; raises OSError for a file that cannot be read."""
         roots = None if self.authorities is None else self.authorities.read_bytes()
         return grpc.ssl_channel_credentials(roots, self.key.read_bytes(), self.certificate.read_bytes())
+
+    def context(self) -> ssl.SSLContext:
+        """Returns what does the same for connections that are no gRPC; raises OSError for files that cannot be used."""
+        context = ssl.create_default_context(cafile=self.authorities)
+        context.load_cert_chain(self.certificate, self.key, password="")
+        lenient(context)
+        return context

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,9 +11,8 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from backwire_server.access.files import stamp
+from backwire_server.access.encryption import Encryption
 from backwire_server.config import Access, Config
-from backwire_server.config_values import ConfigError
 
 PATH = "/metrics"
 PATIENCE = 10.0
@@ -54,7 +52,7 @@ class MetricsEndpoint:
         host, _, port = listen.rpartition(":")
         secure = None
         if access.tls_certificate is not None and access.tls_key is not None:
-            secure = _Secure(Path(access.tls_certificate), Path(access.tls_key))
+            secure = Encryption("metrics", Path(access.tls_certificate), Path(access.tls_key))
         try:
             self._server = _Server((host.strip("[]"), int(port)), _handler(expose), secure, patience)
         except OSError as error:
@@ -68,38 +66,6 @@ class MetricsEndpoint:
         self._server.server_close()
 
 
-class _Secure:
-    """Encrypts connections by a certificate, taken up again when it changes."""
-
-    def __init__(self, certificate: Path, key: Path) -> None:
-        self._certificate, self._key = certificate, key
-        self._paths = [certificate, key]
-        self._lock = threading.Lock()
-        self._stamp = stamp(self._paths)
-        self._context = self._load()
-
-    def wrap(self, request: socket.socket) -> ssl.SSLSocket:
-        """Returns the connection, encrypted; raises OSError when the client does not agree."""
-        with self._lock:
-            found = stamp(self._paths)
-            if found != self._stamp:
-                self._stamp = found
-                try:
-                    self._context = self._load()
-                except ConfigError as error:
-                    _LOG.error("the certificate for metrics stays as it was: %s", error)
-            context = self._context
-        return context.wrap_socket(request, server_side=True)
-
-    def _load(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(self._certificate, self._key, password="")
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"metrics cannot be encrypted with {self._certificate}: {error}") from None
-        return context
-
-
 class _Server(ThreadingHTTPServer):
     """Has a thread for each of a few clients, none of which can keep it for longer than its time."""
 
@@ -109,7 +75,7 @@ class _Server(ThreadingHTTPServer):
         self,
         address: tuple[str, int],
         handler: type[BaseHTTPRequestHandler],
-        secure: _Secure | None,
+        secure: Encryption | None,
         patience: float,
     ) -> None:
         self._room = threading.Semaphore(MOST_CLIENTS)

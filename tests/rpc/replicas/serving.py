@@ -1,5 +1,6 @@
 """Servers that share a directory, and lanes between them."""
 
+import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -62,9 +63,10 @@ def lanes_between(other: Api, owner: Api) -> Lanes | None:
         return connection.lanes
 
 
-def lane_to(owner: Api, secret: bytes | None = None) -> Lane:
+def lane_to(owner: Api, secret: bytes | None = None, encryption: ssl.SSLContext | None = None) -> Lane:
     """Returns a new lane to a server, by the secret of its directory unless another is given."""
-    return Lane("127.0.0.1", lane_port(owner), secret or secret_of(owner))
+    host = owner.server.address.rpartition(":")[0].replace("[::]", "127.0.0.1")
+    return Lane(host, lane_port(owner), secret or secret_of(owner), encryption)
 
 
 def lane_port(owner: Api) -> int:

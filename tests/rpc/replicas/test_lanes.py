@@ -8,12 +8,10 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from tests.access.conftest import Authority
 from tests.rpc.conftest import TIMEOUT, Api
 from tests.rpc.replicas.serving import SOME, Held, Until, X, lane_port, lane_to, lanes_between, open_lane, started
 
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.config import Access
 from backwire_server.rpc.replicas import lane_server, lanes
 from backwire_server.rpc.replicas.lane_frames import LaneBroken
 from backwire_server.rpc.replicas.lanes import LANES_KEY
@@ -205,17 +203,6 @@ def test_lanes_that_no_call_used_for_long_are_closed(
     monkeypatch.setattr(lanes, "SPARE_SECONDS", 0.0)
     other.train(session)
     assert len(found._idle) == 1
-
-
-def test_a_server_that_encrypts_has_no_lanes(tmp_path: Path) -> None:
-    authority = Authority("ours")
-    pair = authority.issue("replicas", host="localhost")
-    paths = tmp_path / "tls.crt", tmp_path / "tls.key"
-    for path, content in zip(paths, (pair.certificate, pair.key), strict=True):
-        path.write_bytes(content)
-    server = started(tmp_path / "data", "a", Access(str(paths[0]), str(paths[1])), "localhost:0")
-    assert server._lanes is None
-    server.stop(5.0)
 
 
 def test_a_server_that_shuts_down_ends_its_lanes(tmp_path: Path, until: Until) -> None:

@@ -45,7 +45,7 @@ class Connection:
 
     Attributes:
         channel: What calls go through.
-        lanes: The lanes beside it; None where the connection is encrypted, does not go by TCP, or is to have none.
+        lanes: The lanes beside it; None where the connection does not go by TCP, or is to have none.
         calls: How many there are at this moment.
     """
 
@@ -60,8 +60,8 @@ class Connection:
             else grpc.secure_channel(address, certificates.credentials(), _OPTIONS)
         )
         self.lanes: Lanes | None = None
-        if secret is not None and certificates is None and not address.startswith("unix:"):
-            self.lanes = Lanes(address, secret)
+        if secret is not None and not address.startswith("unix:"):
+            self.lanes = Lanes(address, secret, certificates)
         self.calls = 0
         self._ways: dict[str, Any] = {}
 

@@ -6,6 +6,7 @@ Before them are their sizes: of the head in 4 bytes, of the message in 8, little
 import contextlib
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -59,9 +60,10 @@ def send(connection: socket.socket, head: Head, message: bytes, look: Look = bre
     """Sends a head and a message; raises LaneBroken."""
     data = json.dumps(head).encode()
     parts = [memoryview(_SIZES.pack(len(data), len(message)) + data), memoryview(message)]
+    encrypts = isinstance(connection, ssl.SSLSocket)  # which sends what lies in one place
     while parts:
         try:
-            sent = connection.sendmsg(parts)
+            sent = connection.send(parts[0]) if encrypts else connection.sendmsg(parts)
         except TimeoutError:
             look()
             continue

@@ -9,11 +9,15 @@ import errno
 import logging
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
+from backwire_server.access.encryption import Encryption
 from backwire_server.config import Access
+from backwire_server.config_values import ConfigError
 from backwire_server.rpc.replicas import lane_frames as frames
 from backwire_server.rpc.replicas import lane_greeting as greeting
 from backwire_server.rpc.replicas.lane_calls import Behaviour, ServedLane
@@ -50,11 +54,14 @@ class LaneServer:
         told: The port, as other servers are told it.
     """
 
-    def __init__(self, listen: str, max_message_bytes: int, secret: bytes) -> None:
+    def __init__(
+        self, listen: str, max_message_bytes: int, secret: bytes, encryption: Encryption | None = None
+    ) -> None:
         """Listens on a free port of the host of `HOST:PORT`; raises OSError.
 
-        Lanes are for servers that know the secret of the data directory.
+        Lanes are for servers that know the secret of the data directory, and encrypted where there is `encryption`.
         """
+        self._encryption = encryption
         host = listen.rpartition(":")[0].strip("[]")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         both = host == "::" and socket.has_dualstack_ipv6()  # as gRPC does
@@ -122,6 +129,12 @@ class LaneServer:
                 time.sleep(SCARCE_SECONDS)
             return
         version = 6 if connection.family == socket.AF_INET6 else 4
+        try:
+            if self._encryption is not None:
+                connection = self._encryption.wrap(connection, greet=False)
+        except OSError:
+            connection.close()
+            return
         lane = ServedLane(connection, f"ipv{version}:{address[0]}:{address[1]}")
         with self._mutex:
             if self._closed:
@@ -141,6 +154,8 @@ class LaneServer:
     def _run(self, lane: ServedLane) -> None:
         try:
             frames.prepare(lane.connection, PROOF_SECONDS)
+            if isinstance(lane.connection, ssl.SSLSocket):
+                lane.connection.do_handshake()
             greeting.admit(lane.connection, self._secret)
             self._prove(lane)
             lane.connection.settimeout(IDLE_SECONDS)
@@ -167,11 +182,18 @@ class LaneServer:
 
 
 def lanes_of(listen: str, access: Access, limits: Limits, secret: bytes) -> LaneServer | None:
-    """Returns the lanes of a server over TCP that does not encrypt; None for others, and where they cannot be had."""
-    if listen.startswith("unix:") or access.tls_certificate is not None or not hasattr(select, "epoll"):
+    """Returns the lanes of a server over TCP, which encrypts them if it encrypts; None where there can be none."""
+    if listen.startswith("unix:") or not hasattr(select, "epoll"):
         return None
     try:
-        return LaneServer(listen, limits.max_message_bytes, secret)
-    except OSError as error:
+        return LaneServer(listen, limits.max_message_bytes, secret, _encryption(access))
+    except (OSError, ConfigError) as error:
         _LOG.warning("there are no lanes on %s, so that calls are forwarded by gRPC: %s", listen, error)
         return None
+
+
+def _encryption(access: Access) -> Encryption | None:
+    if access.tls_certificate is None or access.tls_key is None:
+        return None
+    authorities = None if access.client_ca is None else Path(access.client_ca)
+    return Encryption("lanes", Path(access.tls_certificate), Path(access.tls_key), authorities)

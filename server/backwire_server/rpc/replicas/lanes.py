@@ -8,11 +8,13 @@ none can be had, it goes by gRPC.
 import contextlib
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from backwire_server.access.credentials import PeerCertificates
 from backwire_server.rpc.replicas import lane_frames as frames
 from backwire_server.rpc.replicas.lane_frames import Head, LaneBroken, Metadata
 from backwire_server.rpc.replicas.lane_greeting import open_lane
@@ -48,11 +50,12 @@ class Lane:
         used: When the last call ended.
     """
 
-    def __init__(self, host: str, port: int, secret: bytes) -> None:
-        """Connects to who knows the secret of the directory, too; raises OSError and LaneBroken."""
+    def __init__(self, host: str, port: int, secret: bytes, encryption: ssl.SSLContext | None = None) -> None:
+        """Connects to who knows the secret of the directory, too; raises OSError and LaneBroken.
+
+        With `encryption` it encrypts, and the other side must show that it is the host.
+        """
         self._connection = socket.create_connection((host, port), CONNECT_SECONDS)
-        self._poll = select.poll()
-        self._poll.register(self._connection, select.POLLIN)
         self._mutex = threading.Lock()
         self._call = 0
         self._busy = False
@@ -60,11 +63,15 @@ class Lane:
         self.used = time.monotonic()
         try:
             frames.prepare(self._connection, CONNECT_SECONDS)
+            if encryption is not None:
+                self._connection = encryption.wrap_socket(self._connection, server_hostname=host)
             open_lane(self._connection, secret)
             self._connection.settimeout(LOOK_SECONDS)
         except BaseException:
             self._connection.close()
             raise
+        self._poll = select.poll()
+        self._poll.register(self._connection, select.POLLIN)
 
     @property
     def stands(self) -> bool:
@@ -110,8 +117,12 @@ class Lane:
 class Lanes:
     """The lanes to one server. May be used by several threads at once."""
 
-    def __init__(self, address: str, secret: bytes) -> None:
-        """They lead to the host of an address, to who knows the secret, too; there are none before `learn`."""
+    def __init__(self, address: str, secret: bytes, certificates: PeerCertificates | None = None) -> None:
+        """They lead to the host of an address, to who knows the secret, too; there are none before `learn`.
+
+        They encrypt where there are certificates.
+        """
+        self._certificates = certificates
         self._secret = secret
         self._host = address.rpartition(":")[0].strip("[]")
         self._told = ""
@@ -163,7 +174,8 @@ class Lanes:
     def _open(self, told: str) -> None:
         lane = None
         with contextlib.suppress(OSError, ValueError, OverflowError, LaneBroken):  # no way there, as through a firewall
-            lane = Lane(self._host, int(told), self._secret)
+            encryption = None if self._certificates is None else self._certificates.context()
+            lane = Lane(self._host, int(told), self._secret, encryption)
         with self._mutex:
             self._opening = False
             if lane is None and told == self._told:
