@@ -103,6 +103,8 @@ class Keeping:
         shared: Whether other servers use the same directory, of whom each may serve any session.
         lease: After how many seconds without a sign of life others take the sessions of a server over.
         advertise: Where clients reach this server itself; None for the address it listens on.
+        lanes: Whether calls are passed on between servers by lanes, too, and not by gRPC alone.
+        lane_port: The port on which others open lanes; 0 for a free one.
     """
 
     data_dir: str | None = None
@@ -113,6 +115,8 @@ class Keeping:
     shared: bool = False
     lease: float = 1.0
     advertise: str | None = None
+    lanes: bool = True
+    lane_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +233,11 @@ class Config:
         if self.capacity.peer_helpers and not (keeping.shared or self.cluster.ray):
             raise ConfigError(
                 "--peer-helpers goes with --shared (--ray shares, too); have servers share a directory, or leave it out"
+            )
+        if keeping.lane_port and (not keeping.shared or not keeping.lanes or self.listen.startswith("unix:")):
+            raise ConfigError(
+                "--lane-port goes with --shared and --listen HOST:PORT (workers of --ray find their own), and not with "
+                "--no-lanes; leave it out"
             )
         if not keeping.shared:
             return

@@ -40,6 +40,11 @@ def read_port(text: str) -> int:
     return int(text)
 
 
+def read_port_or_any(text: str) -> int:
+    """Reads the number of a port, or 0 for any that is free."""
+    return 0 if text == "0" else read_port(text)
+
+
 def read_bytes(text: str) -> int:
     """Reads a number of bytes of at least 1, such as 4096, 64MB or 256MiB."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]i?|)B?", text)

@@ -96,6 +96,8 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "shared": ("yes", True),
     "lease": ("3s", 3.0),
     "advertise": ("10.0.0.7:50051", "10.0.0.7:50051"),
+    "lanes": ("no", False),
+    "lane_port": ("50052", 50_052),
     "hibernate_after": ("30s", 30.0),
     "max_awake_sessions": ("12", 12),
     "max_concurrent_calls": ("7", 7),
@@ -125,7 +127,7 @@ TOGETHER: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("tls_certificate", "tls_key", "client_ca"), ("tls_certificate", "tls_key")
 )
 TOGETHER |= {"shared": ("replica", "data_dir"), "ray": ("data_dir",)}
-TOGETHER |= {"peer_helpers": ("shared", "replica", "data_dir")}
+TOGETHER |= dict.fromkeys(("peer_helpers", "lane_port"), ("shared", "replica", "data_dir"))
 TOGETHER |= {"peer_ca": ("tls_certificate", "tls_key", "shared", "replica", "data_dir")}
 """What must be set beside a setting."""
 
@@ -316,6 +318,7 @@ def test_an_extra_may_lack_even_the_package_that_it_is_in(monkeypatch: pytest.Mo
 
 def test_a_server_that_shares_a_directory_is_one_process_and_tells_where_it_is() -> None:
     assert parse(SHARING, {}).worker_count == 1
+    assert parse([*SHARING, "--lane-port", "0", "--no-lanes"], {}).keeping.lane_port == 0
     assert parse([*SHARING, "--workers", "1"], {}).worker_count == 1
     everywhere = ("--allow-plaintext", "--listen", "0.0.0.0:50051", "--advertise", "a.example:50051")
     assert parse([*SHARING, *everywhere], {}).keeping.advertise == "a.example:50051"
@@ -330,6 +333,10 @@ def test_a_server_that_shares_a_directory_is_one_process_and_tells_where_it_is()
         ([*SHARING, "--max-disk-bytes", "1GB"], "--max-disk-bytes does not go with --shared"),
         ([*SHARING, "--allow-plaintext", "--listen", "0.0.0.0:50051"], "--advertise"),
         ([*SHARING, "--allow-plaintext", "--listen", "[::]:50051"], "--advertise"),
+        (["--lane-port", "50052"], "--lane-port goes with --shared"),
+        ([*SHARING, "--lane-port", "50052", "--no-lanes"], "not with --no-lanes"),
+        ([*SHARING, "--lane-port", "50052", "--listen", "unix:/run/backwire"], "--listen HOST:PORT"),
+        ([*SHARING, "--lane-port", "65536"], "no port"),
     ],
 )
 def test_what_a_shared_directory_needs_must_go_together(

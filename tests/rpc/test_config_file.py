@@ -28,7 +28,7 @@ def test_every_setting_may_be_in_a_file(option: Option, tmp_path: Path) -> None:
     assert parse(["--config", str(path)], {}) == parse([], variables) == parse([], {"BACKWIRE_CONFIG": str(path)})
 
 
-ALONE = {"shared", "peer_ca", "peer_helpers", "ray"}
+ALONE = {"shared", "peer_ca", "peer_helpers", "lane_port", "ray"}
 """What does not go with all others of its table."""
 
 

@@ -104,9 +104,14 @@ class Server:
         reception = Reception(self.admission, self.metrics, identify, rates, limits, tracer)
         self._lanes, self._forwarder = None, None
         if isinstance(vault, SharedVault):
-            self._lanes = lanes_of(listen, access, limits, vault.secret)
+            try:
+                self._lanes = lanes_of(listen, keeping, access, limits, vault.secret)
+            except OSError:
+                self._store.close()
+                raise
             told = self._lanes.told if self._lanes is not None else ""
-            self._forwarder = Forwarder(home.replica, self._store.elsewhere, access, vault.secret, told)
+            secret = vault.secret if keeping.lanes else None
+            self._forwarder = Forwarder(home.replica, self._store.elsewhere, access, secret, told)
         interceptor = CallInterceptor(SERVICE.full_name, reception, self._pools, self._forwarder)
         self._server = grpc.server(
             self._others, interceptors=[interceptor], options=[*options(limits, capacity), *inspection.options]

@@ -31,10 +31,15 @@ Until = Callable[[Callable[[], Any]], None]
 
 
 def started(
-    directory: Path, name: str, access: Access = OPEN, listen: str = "127.0.0.1:0", limits: Limits = SOME
+    directory: Path,
+    name: str,
+    access: Access = OPEN,
+    listen: str = "127.0.0.1:0",
+    limits: Limits = SOME,
+    **keeping_so: Any,
 ) -> Server:
     directory.mkdir(exist_ok=True)
-    keeping = Keeping(str(directory), shared=True, lease=LEASE)
+    keeping = Keeping(str(directory), shared=True, lease=LEASE, **keeping_so)
     return Server(listen, limits, Capacity(), Home(replica=name), keeping, access)
 
 

@@ -205,6 +205,31 @@ def test_lanes_that_no_call_used_for_long_are_closed(
     assert len(found._idle) == 1
 
 
+def test_lanes_are_on_the_port_that_was_asked_for_or_there_is_no_server(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"cannot have lanes on port {port} .*; choose another --lane-port"):
+            started(tmp_path, "a", lane_port=port)
+    server = started(tmp_path, "a", lane_port=port)
+    assert server._lanes is not None
+    assert server._lanes.told == str(port)
+    server.stop(5.0)
+
+
+@pytest.mark.parametrize("without", ["a", "b"])
+def test_a_server_without_lanes_listens_for_none_and_opens_none(tmp_path: Path, without: str) -> None:
+    owner, other = (Api(started(tmp_path, name, lanes=name != without)) for name in "ab")
+    session = owner.create()
+    for step in range(1, 4):
+        assert other.train(session).result.step == step
+    assert (owner.server._lanes is None) == (without == "a")
+    found = lanes_between(other, owner)
+    assert found is None if without == "b" else found is not None and not found._told
+    for api in (owner, other):
+        api.channel.close()
+        api.server.stop(5.0)
+
+
 def test_a_server_that_shuts_down_ends_its_lanes(tmp_path: Path, until: Until) -> None:
     owner, other = Api(started(tmp_path, "a")), Api(started(tmp_path, "b"))
     found = open_lane(other, owner, until)

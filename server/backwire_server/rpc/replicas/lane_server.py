@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from backwire_server.access.encryption import Encryption
-from backwire_server.config import Access
+from backwire_server.config import Access, Keeping
 from backwire_server.config_values import ConfigError
 from backwire_server.rpc.replicas import lane_frames as frames
 from backwire_server.rpc.replicas import lane_greeting as greeting
@@ -55,17 +55,16 @@ class LaneServer:
     """
 
     def __init__(
-        self, listen: str, max_message_bytes: int, secret: bytes, encryption: Encryption | None = None
+        self, host: str, port: int, max_message_bytes: int, secret: bytes, encryption: Encryption | None = None
     ) -> None:
-        """Listens on a free port of the host of `HOST:PORT`; raises OSError.
+        """Listens on a port of a host, a free one for 0; raises OSError.
 
         Lanes are for servers that know the secret of the data directory, and encrypted where there is `encryption`.
         """
         self._encryption = encryption
-        host = listen.rpartition(":")[0].strip("[]")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         both = host == "::" and socket.has_dualstack_ipv6()  # as gRPC does
-        self._listener = socket.create_server((host, 0), family=family, dualstack_ipv6=both)
+        self._listener = socket.create_server((host, port), family=family, dualstack_ipv6=both)
         self._listener.setblocking(False)
         self.told = str(self._listener.getsockname()[1])
         self._secret = secret
@@ -181,13 +180,22 @@ class LaneServer:
             lane.connection.close()
 
 
-def lanes_of(listen: str, access: Access, limits: Limits, secret: bytes) -> LaneServer | None:
-    """Returns the lanes of a server over TCP, which encrypts them if it encrypts; None where there can be none."""
-    if listen.startswith("unix:") or not hasattr(select, "epoll"):
+def lanes_of(listen: str, keeping: Keeping, access: Access, limits: Limits, secret: bytes) -> LaneServer | None:
+    """Returns the lanes of a server over TCP, which encrypts them if it encrypts.
+
+    There are none (None) where there are to be none, or no free port can be had; raises OSError when that which was
+    asked for cannot.
+    """
+    if not keeping.lanes or listen.startswith("unix:") or not hasattr(select, "epoll"):
         return None
+    host = listen.rpartition(":")[0].strip("[]")
     try:
-        return LaneServer(listen, limits.max_message_bytes, secret, _encryption(access))
+        return LaneServer(host, keeping.lane_port, limits.max_message_bytes, secret, _encryption(access))
     except (OSError, ConfigError) as error:
+        if keeping.lane_port:
+            raise OSError(
+                f"cannot have lanes on port {keeping.lane_port} of {host}: {error}; choose another --lane-port"
+            ) from None
         _LOG.warning("there are no lanes on %s, so that calls are forwarded by gRPC: %s", listen, error)
         return None
 
