@@ -5,7 +5,7 @@ from tests.capacity.costs import Array, Costs
 from tests.capacity.fleet import Fleet, Setting
 
 from backwire_server.storage.journal import LONG_BYTES
-from backwire_server.storage.pacing import WORTH
+from backwire_server.storage.pacing import SMALL_BYTES, WORTH
 from backwire_server.storage.shared_vault import REPLAY_SECONDS
 
 
@@ -22,7 +22,8 @@ def newest(costs: Costs, setting: Setting) -> Array:
         return own
     times, states = WORTH
     computing = np.maximum(REPLAY_SECONDS, times * costs.write)
-    due: Array = np.minimum(own, np.maximum(computing / costs.step * costs.batch, states * costs.state))
+    beside = np.where(costs.state <= SMALL_BYTES, 0, states * costs.state)
+    due: Array = np.minimum(own, np.maximum(computing / costs.step * costs.batch, beside))
     return due
 
 

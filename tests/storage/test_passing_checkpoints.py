@@ -80,7 +80,10 @@ def test_a_passing_checkpoint_begins_a_segment_where_the_last_has_become_long(
     assert reopened(tmp_path).recover_from_oldest().count == 5
 
 
-def test_a_session_lags_after_as_much_computing_and_journal_as_are_worth_a_checkpoint(tmp_path: Path) -> None:
+def test_a_session_lags_after_as_much_computing_and_journal_as_are_worth_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "SMALL_BYTES", 0)
     home = vault(tmp_path)
     home._place = replace(home._place, replay_seconds=1.0)
     made = home.create("a", spec(), Durability.JOURNAL, KEY)
@@ -97,7 +100,23 @@ def test_a_session_lags_after_as_much_computing_and_journal_as_are_worth_a_check
     assert [made.lags(seconds) for seconds in (1.9, 2.0)] == [False, True]
 
 
-def test_a_session_lags_however_often_it_was_taken_over_meanwhile(tmp_path: Path) -> None:
+def test_a_session_whose_checkpoint_is_small_lags_after_as_much_computing_alone(tmp_path: Path) -> None:
+    home = vault(tmp_path)
+    home._place = replace(home._place, replay_seconds=1.0)
+    made = home.create("a", spec(), Durability.JOURNAL, KEY)
+    append(made, 1)
+    passing(made, 1)
+    append(made, 2)
+    made._pace.took = 0.0
+    most = pacing.WORTH[1] * made._checkpoints.manifest.automatic[-1].bytes
+    assert made.replay_bytes < most
+    assert [made.lags(seconds) for seconds in (0.9, 1.0)] == [False, True]
+
+
+def test_a_session_lags_however_often_it_was_taken_over_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "SMALL_BYTES", 0)
     home = vault(tmp_path)
     home._place = replace(home._place, replay_seconds=1.0)
     made = home.create("a", spec(), Durability.JOURNAL, KEY)

@@ -9,6 +9,9 @@ DUE_RECORDS = 16_384
 WORTH = 20, 4
 """How many times the seconds and the bytes of a passing checkpoint lie between two, in computing and in journal."""
 
+SMALL_BYTES = 256 << 10
+"""Up to how many bytes a passing checkpoint is small beside any journal: what it takes to write is not its bytes."""
+
 
 class Pace:
     """Tells when checkpoints are due. For one thread at a time, but for `took`.
@@ -46,7 +49,7 @@ class Pace:
             self._passed = self._journal.grown - self._journal.bytes_since(self._newest)
         times, bytes_of_journal = WORTH
         long = seconds >= max(self._replay_seconds, times * self.took)
-        return long and self.passed_bytes >= bytes_of_journal * base_bytes
+        return long and (base_bytes <= SMALL_BYTES or self.passed_bytes >= bytes_of_journal * base_bytes)
 
     @property
     def passed_bytes(self) -> int:
