@@ -80,6 +80,8 @@ class Owners(Generic[Channel]):
                 self._paused[address] = time.monotonic() + seconds
             if reason in ("", Reason.SHUTTING_DOWN, Reason.WRONG_REPLICA):
                 self._owners.pop(session_id, None)
+            if reason == Reason.NO_WORKER:  # the owner may be gone: another server takes calls over that follow
+                self._forwarded.pop(session_id, None)
             if reason != Reason.WRONG_REPLICA or owner in ("", address):
                 return False
             return self._follow(session_id, owner)

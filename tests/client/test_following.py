@@ -25,14 +25,14 @@ SECONDS = 20.0
 class Server:
     """A server of two methods that answer with its name, or that another address has the session.
 
-    If it `forwards`, that is told to those alone who follow.
+    If it `forwards`, that is told to those alone who follow; others are refused where it `reaches` it no more.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.owner: str | None = None
         self.reason = "WRONG_REPLICA"
-        self.forwards = False
+        self.forwards, self.reaches, self.followed = False, True, False
         self.calls = 0
         self._server = grpc.server(ThreadPoolExecutor(4))
         methods: dict[str, Any] = {
@@ -48,11 +48,15 @@ class Server:
 
     def _answer(self, context: Any) -> bytes:
         self.calls += 1
+        self.followed = FOLLOWS_KEY in dict(context.invocation_metadata())
         if self.owner is None:
             return self.name.encode()
-        if self.forwards and FOLLOWS_KEY not in dict(context.invocation_metadata()):
-            return b"forwarded"
-        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata={"owner": self.owner})
+        reason = self.reason
+        if self.forwards and not self.followed:
+            if self.reaches:
+                return b"forwarded"
+            reason = "NO_WORKER"
+        info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata={"owner": self.owner})
         status = status_pb2.Status(code=UNAVAILABLE.value[0], message="elsewhere")
         status.details.add().Pack(info)
         context.abort_with_status(rpc_status.to_status(status))
@@ -218,6 +222,22 @@ def test_a_call_is_forwarded_where_the_owner_cannot_be_reached(
     with suppress(grpc.RpcError):
         call()
     assert call() == "forwarded"
+
+
+def test_a_call_that_could_not_be_forwarded_follows_again_to_whoever_takes_the_session(
+    servers: tuple[Server, Server], caller: Caller
+) -> None:
+    one, other = servers
+    one.owner, one.forwards, one.reaches = other.address, True, False
+    other.stop()
+    with suppress(grpc.RpcError):
+        caller.unary()
+    with pytest.raises(grpc.RpcError):
+        caller.unary()
+    assert not one.followed
+    one.owner = None
+    assert caller.unary() == "one"
+    assert one.followed
 
 
 def test_an_owner_that_is_reached_is_called_whether_others_forward_or_not(

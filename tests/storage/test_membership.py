@@ -63,6 +63,44 @@ def test_one_that_gives_no_sign_for_the_lease_is_dead_until_it_gives_one(join: J
     assert other.alive("one") is not None
 
 
+def test_one_whose_sign_is_late_is_waited_for_until_it_is_dead_or_gives_one(
+    join: Join, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = join("one"), join("other")
+
+    def passes(seconds: float) -> bool:
+        clock.now += seconds
+        return False
+
+    def gives_one(seconds: float) -> bool:
+        one.announce("one.example:1")
+        return passes(seconds)
+
+    clock.now += 999.5
+    monkeypatch.setattr(other._left, "wait", gives_one)
+    assert not other.outlasted("one", one.incarnation)
+    clock.now += 999.5
+    monkeypatch.setattr(other._left, "wait", passes)
+    assert other.outlasted("one", one.incarnation)
+    assert 2_140.0 <= clock.now <= 2_180.0
+
+
+@pytest.mark.parametrize("age", [0.0, 900.0, 998.5])
+def test_one_whose_sign_is_not_late_or_that_is_not_dead_for_long_is_not_waited_for(
+    join: Join, clock: Clock, age: float
+) -> None:
+    one, other = join("one"), join("other")
+    clock.now += age
+    assert not other.outlasted("one", one.incarnation)
+
+
+def test_one_is_waited_for_by_so_many_at_a_time(join: Join, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership, "MOST_WAITING", 0)
+    one, other = join("one"), join("other")
+    clock.now += 999.5
+    assert not other.outlasted("one", one.incarnation)
+
+
 def test_one_that_left_or_runs_anew_is_dead_as_soon_as_it_is_looked_at(join: Join, clock: Clock) -> None:
     one, other = join("one"), join("other")
     again = join("one")

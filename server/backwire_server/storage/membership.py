@@ -18,6 +18,18 @@ SECOND = 10**9
 BEATS = 5
 """How many signs of life a server gives in the time after which it counts as dead."""
 
+LATE_BEATS = 1.5
+"""After how many times the time between two signs the next one is late."""
+
+LOOKS = 25
+"""How often in the time after which it counts as dead a server is looked at that is late."""
+
+LONGEST_WAIT = 1.0
+"""From how many seconds on before it counts as dead one that is late is waited for."""
+
+MOST_WAITING = 16
+"""How many calls may wait for that: each has a place among the calls in progress."""
+
 _LOG = logging.getLogger("backwire.storage")
 
 
@@ -70,6 +82,7 @@ class Membership:
         self._seen: dict[str, _Seen] = {}
         self._mutex = threading.Lock()
         self._left = threading.Event()
+        self._waiting = threading.Semaphore(MOST_WAITING)
         self._directory.mkdir(mode=0o700, exist_ok=True)
         self._life = Life(self._directory, replica, self.incarnation)
         self._tell()
@@ -100,12 +113,23 @@ class Membership:
         It is looked at no more often than it gives signs of life, but once more before it is said to be dead. Raises
         OSError.
         """
-        for again in (False, True):
-            seen = self._look(replica, again=again)
-            living = seen is not None and time.monotonic() - seen.since < self._lease
-            if living and seen is not None and incarnation in ("", seen.member.incarnation):
-                return None if self._has_ended(seen.member) else seen.member
-        return None
+        seen = self._living(replica, incarnation, self._lease / BEATS)
+        return seen.member if seen else None
+
+    def outlasted(self, replica: str, incarnation: str = "") -> bool:
+        """Tells whether a server is dead; of one whose next sign is late, when that is given or it is dead.
+
+        It waits so for LONGEST_WAIT seconds at most, in MOST_WAITING threads at a time. Raises OSError.
+        """
+        seen = self._living(replica, incarnation, self._lease / BEATS)
+        if seen is None or not self._is_late(seen) or not self._waiting.acquire(blocking=False):
+            return seen is None
+        try:
+            while seen is not None and self._is_late(seen) and not self._left.wait(self._lease / LOOKS):
+                seen = self._living(replica, incarnation, self._lease / LOOKS)
+            return seen is None
+        finally:
+            self._waiting.release()
 
     def leave(self) -> None:
         """Ends the thread, and has the others know that this server is gone."""
@@ -114,6 +138,20 @@ class Membership:
         if self._read(self.replica, mine=True) is not None:
             (self._directory / self.replica).unlink(missing_ok=True)
         self._life.end()
+
+    def _living(self, replica: str, incarnation: str, fresh: float) -> "_Seen | None":
+        """As `alive`; what was seen in the last `fresh` seconds holds still."""
+        for age in (fresh, 0.0):
+            seen = self._look(replica, age)
+            living = seen is not None and time.monotonic() - seen.since < self._lease
+            if living and seen is not None and incarnation in ("", seen.member.incarnation):
+                return None if self._has_ended(seen.member) else seen
+        return None
+
+    def _is_late(self, seen: _Seen) -> bool:
+        """Tells whether the next sign of a server is late, and it is dead soon if none comes."""
+        silent = time.monotonic() - seen.since
+        return silent >= max(self._lease * LATE_BEATS / BEATS, self._lease - LONGEST_WAIT)
 
     def _has_ended(self, member: Member) -> bool:
         return has_ended(self._directory, member.replica, member.incarnation, member.machine)
@@ -135,11 +173,11 @@ class Membership:
         temporary.rename(self._directory / self.replica)
         self._told = time.monotonic()
 
-    def _look(self, replica: str, *, again: bool) -> "_Seen | None":
-        """Returns what is known of another server, from its sign unless that was looked at a moment ago."""
+    def _look(self, replica: str, fresh: float) -> "_Seen | None":
+        """Returns what is known of another server, from its sign unless that was looked at so few seconds ago."""
         now = time.monotonic()
         before = self._seen.get(replica)
-        if before is not None and not again and now - before.looked < self._lease / BEATS:
+        if before is not None and now - before.looked < fresh:
             return before
         member = self._read(replica)
         if member is None:

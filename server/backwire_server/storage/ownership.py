@@ -93,7 +93,8 @@ class Ownership:
     def take(self, session_id: str) -> Path:
         """Returns the directory that has the session's, which is this server's from now on.
 
-        Raises WrongReplica while it is another's that is alive, SessionNotFound, and OSError.
+        Raises WrongReplica while it is another's that is alive, for whose next sign it waits where that is late,
+        SessionNotFound, and OSError.
         """
         for _ in range(CHASES):
             mark = self._mark(session_id)
@@ -190,7 +191,7 @@ class Ownership:
             self._others[session_id] = f"{self._root}/{session_id}/{mark}", mark
 
     def _check_free(self, session_id: str, mark: Mark) -> None:
-        if mark.replica and self._membership.alive(mark.replica, mark.incarnation) is not None:
+        if mark.replica and not self._membership.outlasted(mark.replica, mark.incarnation):
             raise self._elsewhere(session_id, mark)
 
     def _elsewhere(self, session_id: str, mark: Mark) -> WrongReplica:
