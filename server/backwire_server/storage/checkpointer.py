@@ -14,6 +14,7 @@ from backwire_server.sessions.state import Image
 from backwire_server.storage.disk import Usage, storage_errors, sync_directory, write_file
 from backwire_server.storage.image_file import image_content
 from backwire_server.storage.manifest import Stored
+from backwire_server.storage.seldom import Seldom
 from backwire_server.storage.state_file import SEAL
 from backwire_server.storage.tensorfile import tensor_parts
 
@@ -28,9 +29,13 @@ class Checkpointer:
     """A thread that writes the checkpoints of all sessions, one after another, and one that takes copies before.
 
     Copies are taken at once, whatever is being written: while an image is held, its session may have to wait.
+
+    Attributes:
+        warnings: What logs that there is no checkpoint, after which the next comes soon.
     """
 
     def __init__(self) -> None:
+        self.warnings = Seldom()
         self._copying = ThreadPoolExecutor(1, "backwire-copies")
         self._writing = ThreadPoolExecutor(1, "backwire-checkpoints")
 
@@ -45,12 +50,22 @@ class Checkpointer:
     def attempt(self, image: Image, write: Callable[[Image], object]) -> "Future[None]":
         """Does what `submit` does; what goes wrong is logged."""
         copy = self._copying.submit(_copied, image)
-        return self._writing.submit(_attempt, copy, write)
+        return self._writing.submit(self._attempt, copy, write)
 
     def close(self) -> None:
         """Returns when all is written."""
         self._copying.shutdown()
         self._writing.shutdown()
+
+    def _attempt(self, copy: "Future[Image]", write: Callable[[Image], object]) -> None:
+        try:
+            write(copy.result())
+        except (SessionError, MemoryError) as error:
+            self.warnings.warn(
+                "a checkpoint could not be written in the background, and the journal goes on: %s", error
+            )
+        except Exception:
+            _LOG.exception("a checkpoint failed in the background, and the journal goes on")
 
 
 def write_image(path: Path, image: Image, record: int, usage: Usage, session_id: str, name: str = "") -> Stored:
@@ -112,12 +127,3 @@ class _Counter:
 def _copied(image: Image) -> Image:
     with image:
         return image.detached()
-
-
-def _attempt(copy: "Future[Image]", write: Callable[[Image], object]) -> None:
-    try:
-        write(copy.result())
-    except (SessionError, MemoryError) as error:
-        _LOG.warning("a checkpoint could not be written in the background, and the journal goes on: %s", error)
-    except Exception:
-        _LOG.exception("a checkpoint failed in the background, and the journal goes on")

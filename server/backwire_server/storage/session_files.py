@@ -300,7 +300,8 @@ class FileSession:
             try:
                 record = self._record_to_keep(passing=passing)
             except StorageFailed as error:
-                _LOG.warning("no checkpoint of %s could be begun, and its journal goes on: %s", self._directory, error)
+                why = "no checkpoint of %s could be begun, and its journal goes on: %s"
+                self._place.checkpointer.warnings.warn(why, self._directory, error)
                 return
             if not self._has(record):
                 self._writing = self._place.checkpointer.attempt(
