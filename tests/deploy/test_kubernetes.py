@@ -1,13 +1,17 @@
 """The manifests are what the API accepts, refer to one another by the right names, and ask for the least they need."""
 
+import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 from tests.deploy.files import CERTIFICATES, DOCKER, DOCKERFILE, documents, image_settings, image_user
+from tests.e2e.conftest import ROOT
 
 from backwire_server.config_options import OPTIONS
+from backwire_server.config_reading import parse
 from backwire_server.config_values import read_bytes, read_seconds
 from backwire_server.sessions.replicas import is_replica
 
@@ -115,6 +119,26 @@ def test_settings_name_files_that_are_mounted() -> None:
     environment = {variable["name"]: variable.get("value") for variable in CONTAINER["env"]}
     named = [environment["BACKWIRE_CONFIG"], *(SETTINGS[key] for key in ("tls_certificate", "tls_key", "tokens"))]
     assert set(named) <= files()
+
+
+def test_the_settings_for_a_volume_of_all_pods_are_those_of_replicas_that_share_it(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "replicas.md").read_text()
+    (settings,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
+    ((variable, value),) = re.findall(r'- {name: (\w+), value: "(\S+)"}', guide)
+    own = MANIFESTS["ConfigMap", "backwire"]["data"]["backwire.toml"]
+    text = re.sub(r"(?m)^(workers|max_disk_bytes) = .*\n", "", own) + settings
+    assert set(re.findall(r"/etc/\S+(?=\")", text)) <= files()
+    for name in set(re.findall(r"(?<=/)[\w.]+(?=\"$)", text, re.MULTILINE)):
+        (tmp_path / name).touch()
+    file = tmp_path / "backwire.toml"
+    file.write_text(re.sub(r"/etc/backwire/\w+", str(tmp_path), text))
+    environment = {"BACKWIRE_REPLICA": "backwire-0", variable: value.replace("$(BACKWIRE_REPLICA)", "backwire-0")}
+    found = parse(["--config", str(file)], environment)
+    assert found.keeping.shared
+    assert found.keeping.advertise == "backwire-0.backwire-replicas:50051"
+    assert found.capacity.peer_helpers == 2
+    names = [each["name"] for each in CONTAINER["env"]]
+    assert ("BACKWIRE_REPLICA" in names, variable in names) == (True, False)
 
 
 def test_no_setting_of_the_image_hides_one_of_the_file() -> None:
