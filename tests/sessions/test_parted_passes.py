@@ -213,21 +213,6 @@ def test_wrong_gradients_of_outputs_are_told_as_they_were_given(make_session: An
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_pass_in_parts_holds_its_inputs_alone(make_session: Any) -> None:
-    session, other = make_session(network(PARTS)), make_session(network())
-    for each in (session, other):
-        backward(each, forward(each, 0))
-    held = []
-    for each in (session, other):
-        before = each.nbytes
-        forward(each, 1)
-        held.append(each.nbytes - before)
-    assert 0 < sum(array.nbytes for array in batch(1).values()) <= held[0] < held[1]
-    with pytest.raises(errors.PassTooLarge, match="the pass holds"):
-        forward(make_session(network(PARTS), max_pass_bytes=100), 0)
-
-
-@pytest.mark.usefixtures("alone")
 def test_a_pass_has_the_parts_of_its_forward_and_keeps_them(make_session: Any) -> None:
     calls, steps = make_session(network(2)), make_session(network(2))
     for number, parts in enumerate([1, 4, 0]):

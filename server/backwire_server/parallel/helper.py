@@ -8,11 +8,13 @@ import contextlib
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 
 from backwire_server.engine.errors import EngineError
 from backwire_server.engine.graph import Array, Graph
-from backwire_server.engine.model import Model
+from backwire_server.engine.model import Model, Pass
 from backwire_server.parallel import part, task
+from backwire_server.parallel.kept import Passes
 from backwire_server.parallel.segment import Segment
 from backwire_server.parallel.task import Result, Task
 
@@ -50,11 +52,13 @@ class Helper:
     def __init__(self) -> None:
         self._segments: dict[int, Segment] = {}
         self._known: dict[int, Known] = {}
+        self._passes = Passes()
 
     def perform(self, work: Task, descriptors: list[int]) -> Result | None:
         """Does a task; returns None where the engine refuses to, for whoever asked to find out why."""
         for (number, nbytes), descriptor in zip(work.given, descriptors, strict=True):
             self._segments[number] = Segment(nbytes, number, descriptor)
+        self._passes.release(work.released)
         for number in work.forgotten:
             self._known.pop(number, None)
         for number in work.dropped:
@@ -68,9 +72,20 @@ class Helper:
         parameters = {**known.vectors(trainable), **known.frozen(frozen)}
         given, seeds = part.given(work.part, inputs)
         try:
-            return part.compute(known.model, work.part, given, seeds, parameters, known.vectors(gradients))
+            found = self._pass(work, known.model, given, parameters)
+            return part.result(known.model, work.part, found, seeds, known.vectors(gradients))
         except EngineError:
             return None
+
+    def _pass(self, work: Task, model: Model, inputs: Mapping[str, Array], parameters: Mapping[str, Array]) -> Pass:
+        """Returns the pass of a part, which may have been kept, or is kept from now on."""
+        if work.part.differentiates or not work.residue:
+            kept = self._passes.find(work.residue, work.place)
+            return kept or part.forward(model, work.part, inputs, parameters)
+        own = {name: array.copy() for name, array in inputs.items()}  # those of the next part will lie there
+        found = part.forward(model, work.part, own, parameters)
+        self._passes.add(work.residue, work.place, found)
+        return found
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import OrderedDict
 
-from backwire_server.parallel import task
+from backwire_server.parallel import kept, task
 from backwire_server.parallel.segment import LIVE
 from backwire_server.parallel.task import Result, Task, Work
 
@@ -37,6 +37,7 @@ class Member:
         self.busy, self.ready = True, False
         self._models: OrderedDict[int, None] = OrderedDict()
         self._segments: set[int] = set()
+        self._kept: dict[int, set[int]] = {}
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "backwire_server.parallel.helper"],
@@ -49,6 +50,10 @@ class Member:
     def pid(self) -> int:
         """The number of the process."""
         return self._process.pid
+
+    def has(self, work: Work, place: int) -> bool:
+        """Tells whether it has kept the pass of a part, unless that went for others."""
+        return work.residue is not None and place in self._kept.get(work.residue.number, ())
 
     def give(self, work: Work, place: int) -> None:
         """Has it compute a part, with whatever it does not know yet; raises OSError."""
@@ -63,7 +68,15 @@ class Member:
         self._segments.update(segment.number for segment in new)
         given = tuple((segment.number, segment.nbytes) for segment in new)
         numbers = tuple(segment.number for segment in places)
-        message = Task(part, work.model, graph, numbers, given, dropped, tuple(forgotten))
+        released = tuple(number for number in self._kept if number not in kept.LIVE)
+        for number in released:
+            del self._kept[number]
+        residue = work.residue.number if work.residue else 0
+        if residue and not part.differentiates:
+            self._kept.setdefault(residue, set()).add(place)
+        message = Task(
+            part, work.model, graph, numbers, given, dropped, tuple(forgotten), released, place=place, residue=residue
+        )
         task.send(self.connection, message, new)
         self.place, self.busy = place, True
 

@@ -6,28 +6,38 @@ import numpy as np
 
 from backwire_server.engine.cost import Admit, admit_all
 from backwire_server.engine.graph import Array, Graph, Parameter
-from backwire_server.engine.model import Model
+from backwire_server.engine.model import Model, Pass
 from backwire_server.engine.stopping import NEVER, Stop
 from backwire_server.optim import FlatLayout
 from backwire_server.parallel.segment import Kind, Segment, packed_bytes
 from backwire_server.parallel.task import Part, Result
 
 
-def compute(
+def forward(
     model: Model,
     part: Part,
     inputs: Mapping[str, Array],
-    seeds: Mapping[str, Array],
     parameters: Mapping[str, Array],
+    stop: Stop = NEVER,
+    admit: Admit = admit_all,
+) -> Pass:
+    """Returns the pass of a part; raises what `Model.forward` raises."""
+    return model.forward(inputs, parameters, training=True, outputs=part.outputs, key=part.key, stop=stop, admit=admit)
+
+
+def result(
+    model: Model,
+    part: Part,
+    found: Pass,
+    seeds: Mapping[str, Array],
     into: Mapping[str, Array],
     stop: Stop = NEVER,
     admit: Admit = admit_all,
 ) -> Result:
     """Leaves the gradients of parameters in `into`, weighted, and returns what else is asked for, as it is.
 
-    Raises what `Model.forward` and `Model.backward` raise.
+    Raises what `Model.backward` raises; the pass is left as it was.
     """
-    found = model.forward(inputs, parameters, training=True, outputs=part.outputs, key=part.key, stop=stop, admit=admit)
     outputs = found.outputs if part.tells else {}
     if not part.differentiates:
         return Result(found.loss, outputs, ())

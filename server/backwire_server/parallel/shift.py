@@ -85,7 +85,7 @@ class Shift:
         """Gives parts to helpers that wait for some, from the last on, and computes the first, or waits for theirs."""
         for member in list(self._members):
             if self._waiting and not member.busy:
-                self._give(member, self._waiting.pop())
+                self._give(member, self._chosen(member))
         for remote in list(self._remotes):
             if not remote.busy and remote.willing and self._pays():
                 self._give(remote, self._waiting.pop())
@@ -102,6 +102,12 @@ class Shift:
         for remote in list(self._remotes):
             if remote.place is not None:
                 self._lose(remote)
+
+    def _chosen(self, member: Member) -> int:
+        """Returns a part that waits no longer: one whose pass the helper has kept, else the last."""
+        place = next((place for place in self._waiting if member.has(self._work, place)), self._waiting[-1])
+        self._waiting.remove(place)
+        return place
 
     def _pays(self) -> bool:
         return self._work.pace.pays(len(self._waiting), 1 + len(self._members))

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from backwire_server.engine.graph import Array, Graph
+from backwire_server.parallel.kept import Residue
 from backwire_server.parallel.pace import Pace
 from backwire_server.parallel.segment import Kind, Segment
 
@@ -75,7 +76,7 @@ class Work:
 
     `model` stands for the graph, in all batches of a session; see `fresh_number`. `definition` tells other nodes of the
     graph, in the form of whoever made it; without one, they compute nothing. `pace` is that of all batches of which the
-    same is asked.
+    same is asked. `residue` is what is kept of the pass for its Backward; None for nothing.
     """
 
     model: int
@@ -84,6 +85,7 @@ class Work:
     placed: Callable[[int], tuple[Part, Places]]
     definition: bytes = b""
     pace: Pace = field(default_factory=Pace)
+    residue: Residue | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,10 @@ class Task:
         model: What stands for the graph from now on; `graph` is None where the helper knows it.
         segments: The numbers of the `Places`, in their order.
         given: The numbers and sizes of segments whose descriptors come with the message, in this order.
-        dropped: The numbers of segments that are not needed again, and `forgotten` those of models.
+        dropped: The numbers of segments that are not needed again, `forgotten` those of models, and `released` those of
+            passes.
+        place: Which part of the batch it is.
+        residue: The number of a pass to keep the part for, or that it was kept for; 0 for none.
     """
 
     part: Part
@@ -104,6 +109,9 @@ class Task:
     given: tuple[tuple[int, int], ...]
     dropped: tuple[int, ...]
     forgotten: tuple[int, ...]
+    released: tuple[int, ...] = ()
+    place: int = 0
+    residue: int = 0
 
 
 @dataclass(frozen=True, slots=True)

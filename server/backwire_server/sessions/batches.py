@@ -8,6 +8,7 @@ import numpy as np
 from backwire_server.engine.graph import Array
 from backwire_server.engine.model import Pass
 from backwire_server.engine.narrow import wide
+from backwire_server.parallel.kept import Residue
 from backwire_server.parallel.split import joined, weighted_mean
 from backwire_server.parallel.task import Part, Result
 
@@ -16,7 +17,8 @@ from backwire_server.parallel.task import Part, Result
 class Whole:
     """What a batch gave: loss and outputs, gradients of parameters and inputs, updates of frozen parameters.
 
-    `passes` is how many it took; `kept` is the only one, for Backward, and None where there were several.
+    `passes` is how many it took; `kept` is the only one, for Backward, and None where there were several, of which
+    `residue` is what may be there for it.
     """
 
     loss: float | None
@@ -26,6 +28,7 @@ class Whole:
     inputs: Mapping[str, Array] = field(default_factory=dict)
     passes: int = 1
     kept: Pass | None = None
+    residue: Residue | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Batch:
         tells: Whether outputs are wanted.
         differentiates: Whether gradients are.
         summed: Whether gradients of the parts are added up as they are, rather than as those of means.
+        residue: What is kept of the parts' passes from Forward to Backward.
     """
 
     parts: Sequence[Mapping[str, Array]]
@@ -54,6 +58,12 @@ class Batch:
     tells: bool = True
     differentiates: bool = True
     summed: bool = False
+    residue: Residue | None = None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether its passes have been made before."""
+        return self.differentiates and not self.tells
 
     @property
     def purpose(self) -> tuple[bool, bool]:
@@ -107,7 +117,7 @@ class Batch:
             name: self._of_input(axis, [each.inputs[name] for each in results]) for name, axis in self.wrt.items()
         }
         loss = float(weighted_mean(losses, self.sizes)) if losses else None
-        return Whole(loss, outputs, gradients, inputs=inputs, passes=len(results))
+        return Whole(loss, outputs, gradients, inputs=inputs, passes=len(results), residue=self.residue)
 
     def _rows(self) -> Iterator[tuple[int, int]]:
         start = 0

@@ -8,6 +8,7 @@ from backwire_server.engine.model import Gradients, Model, Pass
 from backwire_server.engine.profile import Profile, profile
 from backwire_server.optim.sharing import ALONE, Hands
 from backwire_server.parallel import crew
+from backwire_server.parallel.kept import Residue
 from backwire_server.sessions.answering import check_answer
 from backwire_server.sessions.batches import Batch, Whole
 from backwire_server.sessions.budget import Account
@@ -84,12 +85,13 @@ class Computing:
         if batch is None:
             kept = self._pass(call, store.arrays, number, stop, training=True)
             return Whole(kept.loss, kept.outputs, updates=kept.updates, kept=kept)
-        return self._in_parts(replace(batch, differentiates=False), Current(store), {}, stop, call)
+        batch = replace(batch, differentiates=False, residue=Residue())
+        return self._in_parts(batch, Current(store), {}, stop, call)
 
     def backward(self, call: BackwardCall, kept: KeptPass, room: Arrays, scale: float, stop: CallStop) -> Gradients:
         """Returns the gradients of a pass, those of parameters in `room` if that is any.
 
-        One that was made in parts is made again in as many, each of which is differentiated where it is made.
+        One that was made in parts is differentiated in as many, each of which is made again where it was not kept.
         """
         if kept.value is not None:
             with self.working(stop) as admit:
@@ -195,7 +197,7 @@ class Computing:
         given, stopping = origin.call.inputs, self._model.compiling(stop)
         batch = self._team_of().differentiating(batch, given, call.output_gradients, call.wrt, stopping)
         source = Kept(origin.parameters, kept.version)
-        return self._in_parts(replace(batch, scale=scale), source, room, stop, origin.call)
+        return self._in_parts(replace(batch, scale=scale, residue=kept.residue), source, room, stop, origin.call)
 
     def _cut(self, call: ForwardCall, most: int, number: int, stop: CallStop) -> Batch | None:
         """Returns the batch in at most so many parts; None where it has only one."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from backwire_server.engine.model import Pass
+from backwire_server.parallel.kept import Residue
 from backwire_server.sessions.calls import ForwardCall
 from backwire_server.sessions.errors import PassExists, PassExpired, PassNotFound, PassTooLarge, StalePass
 from backwire_server.sessions.limits import Limits
@@ -37,7 +38,7 @@ class Origin:
 class KeptPass:
     """A live pass: what the engine needs, what it came from, its own bytes, and when it was made.
 
-    The value is None for one that was made in parts: its Backward makes it again.
+    The value is None for one that was made in parts: its Backward makes those again of which `residue` has nothing.
     """
 
     value: Pass | None
@@ -46,6 +47,7 @@ class KeptPass:
     buffers: Mapping[int, int]
     nbytes: int
     born: float
+    residue: Residue | None = None
 
 
 class PassTable:
@@ -116,12 +118,20 @@ class PassTable:
                 quota="max_pass_bytes",
             )
 
-    def add(self, name: str, value: Pass | None, origin: Origin, parameters: ParameterStore, nbytes: int) -> None:
+    def add(
+        self,
+        name: str,
+        value: Pass | None,
+        origin: Origin,
+        parameters: ParameterStore,
+        nbytes: int,
+        residue: Residue | None = None,
+    ) -> None:
         """Keeps a pass that was made with these parameters, and drops the oldest as far as limits demand."""
         version, buffers = parameters.current, parameters.buffers
         version.hold()
         self._gone.pop(name, None)
-        self._live[name] = KeptPass(value, origin, version, buffers, nbytes, self._clock())
+        self._live[name] = KeptPass(value, origin, version, buffers, nbytes, self._clock(), residue)
         self.enforce(buffers)
 
     def enforce(self, current: Collection[int]) -> None:

@@ -3,26 +3,30 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from weakref import WeakSet
 
 import numpy as np
 
 from backwire_server.engine.binding import bind_inputs
-from backwire_server.engine.cost import Cost
+from backwire_server.engine.cost import Admit, Cost
 from backwire_server.engine.graph import Array, Graph
-from backwire_server.engine.model import Model
+from backwire_server.engine.model import Model, Pass
 from backwire_server.engine.seeds import check_seeds, check_wrt
 from backwire_server.engine.stopping import NEVER, Stop
 from backwire_server.optim.gradients import blocks, runs
 from backwire_server.optim.sharing import Hands, Task
-from backwire_server.parallel import crew, part
+from backwire_server.parallel import crew, kept, part
 from backwire_server.parallel.crew import Crew
+from backwire_server.parallel.kept import Residue
 from backwire_server.parallel.pace import Pace
 from backwire_server.parallel.segment import Segment, packed_bytes, vector_kinds
 from backwire_server.parallel.split import Split
 from backwire_server.parallel.task import Part, Places, Result, Work, fresh_number
 from backwire_server.sessions.batches import Batch, Whole
+from backwire_server.sessions.errors import OutOfMemory
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.sources import Reserve, Source, new_segment
 from backwire_server.sessions.working import Working
@@ -33,7 +37,8 @@ ALONE = Crew(0)
 class Team:
     """Computes batches of a graph in parts; raises NotSplittable for a graph whose batches have none.
 
-    Keeps memory between batches: for the gradients of all parts but the first, and for what helpers read.
+    Keeps memory between batches: for the gradients of all parts but the first, for what helpers read, and of passes for
+    their Backward.
     """
 
     def __init__(self, graph: Graph, definition: bytes = b"", *, helped: bool = True) -> None:
@@ -52,12 +57,14 @@ class Team:
         self._gradients: list[tuple[Segment, Mapping[str, Array]]] = []
         self._given: list[Segment] = []
         self._frozen: tuple[Mapping[str, Array], Segment] | None = None
+        self._residues: WeakSet[Residue] = WeakSet()
 
     @property
     def nbytes(self) -> int:
         """The bytes of the memory that it keeps."""
         frozen = [self._frozen[1]] if self._frozen else []
-        return sum(segment.nbytes for segment in (*self._given, *frozen, *(each for each, _ in self._gradients)))
+        segments = (*self._given, *frozen, *(each for each, _ in self._gradients))
+        return sum(segment.nbytes for segment in segments) + sum(each.nbytes for each in self._residues)
 
     def count(self, inputs: Mapping[str, Array], most: int) -> int:
         """Returns how many parts `cut` makes of these inputs, which it takes."""
@@ -122,22 +129,22 @@ class Team:
         first = room or (self._layout.views(self._layout.zeros()) if batch.differentiates else {})
         into = [first, *(arrays for _, arrays in self._gradients)]
         pace = self._paces[batch.purpose]
-        taken: list[int] = []
-        share = partial(_all_parts, working, sum(batch.sizes) / batch.sizes[0], taken)
+        share = _Share(working, sum(batch.sizes) / batch.sizes[0], self._paces[True, False].nbytes * batch.repeats)
 
         def local(place: int) -> Result:
             admit = share if place == 0 else _admitted
             seeds = batch.seeds[place] if batch.seeds else {}
-            asked, inputs = batch.part(place), batch.parts[place]
-            found = part.compute(model, asked, inputs, seeds, source.arrays, into[place], stop, admit)
+            made = self._pass(batch, place, model, source, stop, admit, reserve)
+            found = part.result(model, batch.part(place), made, seeds, into[place], stop, admit)
             if place == 0:
-                pace.nbytes = max(taken, default=0)
+                pace.nbytes = share.nbytes
             return found
 
         placed = partial(self._placed, batch, source, reserve)
+        count = len(batch.parts)
         try:
             results = self._crew.compute(
-                Work(self._number, self._graph, len(batch.parts), placed, self._definition, pace), local, stop
+                Work(self._number, self._graph, count, placed, self._definition, pace, batch.residue), local, stop
             )
         except BaseException:
             self._gradients, self._given = [], []  # helpers may still write there
@@ -146,6 +153,29 @@ class Team:
         arrays = [{name: each[name] for name in names} for each in into[: len(results)]]
         _combine(arrays, batch.divisor, self._crew.hands(len(results)))
         return batch.whole(results, {name: first[name] for name in names})
+
+    def _pass(
+        self, batch: Batch, place: int, model: Model, source: Source, stop: CallStop, admit: Admit, reserve: Reserve
+    ) -> Pass:
+        """Returns the pass of a part: the one that was kept, or a new one, which is kept if it is for a Backward."""
+        asked, inputs, residue = batch.part(place), batch.parts[place], batch.residue
+        if residue is not None and place in residue.passes:
+            return residue.passes[place]
+        if batch.repeats:
+            admit = partial(_paid, admit)
+        made = part.forward(model, asked, inputs, source.arrays, stop, admit)
+        if residue is not None and not batch.differentiates:
+            self._keep(residue, place, made, reserve)
+        return made
+
+    def _keep(self, residue: Residue, place: int, made: Pass, reserve: Reserve) -> None:
+        """Keeps the pass of a part as far as there is memory for it."""
+        nbytes = kept.kept_bytes(made)
+        if nbytes + sum(each.nbytes for each in self._residues) <= kept.KEPT_BYTES:
+            with suppress(OutOfMemory):
+                reserve(nbytes)
+                residue.passes[place] = made
+                self._residues.add(residue)
 
     @property
     def _crew(self) -> Crew:
@@ -189,10 +219,25 @@ class Team:
         return segment
 
 
-def _all_parts(working: Working, times: float, taken: list[int], cost: Cost) -> None:
-    """Admits all parts of a batch, the first of which, the largest, takes this; adds its bytes to those `taken`."""
-    taken.append(cost.nbytes)
-    working(replace(cost, flops=round(cost.flops * times), nbytes=round(cost.nbytes * times)))
+class _Share:
+    """Admits all parts of a batch, where it is told what the first, the largest, takes.
+
+    Attributes:
+        nbytes: The most that one part takes, at least what is given at first: of passes that were kept, others have to
+            make theirs.
+    """
+
+    def __init__(self, working: Working, times: float, nbytes: int) -> None:
+        self._working, self._times, self.nbytes = working, times, nbytes
+
+    def __call__(self, cost: Cost) -> None:
+        self.nbytes = max(self.nbytes, cost.nbytes)
+        self._working(replace(cost, flops=round(cost.flops * self._times), nbytes=round(cost.nbytes * self._times)))
+
+
+def _paid(admit: Admit, cost: Cost) -> None:
+    """Admits a pass that is made again: who asked has paid for it."""
+    admit(replace(cost, flops=0))
 
 
 def _admitted(_: Cost) -> None:

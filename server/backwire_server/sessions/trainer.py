@@ -145,7 +145,7 @@ class Trainer:
         ready()
         name = call.forward_id or self.passes.fresh_name(self.forwards)
         origin = Origin(call, self.forwards, self.step, self.parameters.arrays)
-        self.passes.add(name, found.kept, origin, self.parameters, nbytes)
+        self.passes.add(name, found.kept, origin, self.parameters, nbytes, found.residue)
         self._finish_passes(found.passes, found.updates)
         return ForwardResult(name, found.outputs, found.loss, self.step)
 
