@@ -35,6 +35,11 @@ class Side:
         """Trains on the batch."""
         self.session.train_step(self.batch)
 
+    def calls(self) -> None:
+        """Trains on the batch by three calls."""
+        self.session.forward(self.batch).backward()
+        self.session.step()
+
 
 def measure(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """Returns times of steps, and the processor time that they take of the process that has the session."""
@@ -81,6 +86,7 @@ def _trained(stack: contextlib.ExitStack, server: ServerProcess, model: str, par
 def _rows(model: str, sides: dict[int, Side], elsewhere: Side, *, rounds: int, burst: float) -> list[figures.Row]:
     steps = {**{str(parts): side.step for parts, side in sides.items()}, PEER: elsewhere.step}
     times = figures.interleaved(steps, rounds=rounds, burst=burst)
+    calls = figures.interleaved({str(parts): side.calls for parts, side in sides.items()}, rounds=rounds, burst=burst)
     spent = {parts: _processor_seconds(side, calls=max(rounds, 50)) for parts, side in sides.items()}
     return [
         *(
@@ -94,6 +100,9 @@ def _rows(model: str, sides: dict[int, Side], elsewhere: Side, *, rounds: int, b
         figures.row(f"{model}, speed of 2 parts, one by {PEER} / 1 part", figures.ratio(times["1"], times[PEER]), "x"),
         figures.row(
             f"{model}, speed of 2 parts / 1", figures.ratio(times["1"], times["2"]), "x", least=LEAST.get(model)
+        ),
+        figures.row(
+            f"{model}, speed of 2 parts / 1 by Forward, Backward and Step", figures.ratio(calls["1"], calls["2"]), "x"
         ),
         figures.row(f"{model}, processor time of the session's process, 1 part / 2", spent[1] / spent[2], "x"),
     ]
