@@ -218,7 +218,7 @@ def test_a_replica_that_computes_otherwise_is_not_used_and_that_is_said_once(tmp
         pair.check()
 
 
-@pytest.mark.parametrize("proof", [(), (("backwire-peer", "0" * 64),), (("authorization", "Bearer x"),)])
+@pytest.mark.parametrize("proof", [(), (("backwire-peer-nonce", "0" * 32),), (("authorization", "Bearer x"),)])
 def test_a_stranger_is_refused(pair: Pair, proof: tuple[tuple[str, str], ...]) -> None:
     with grpc.insecure_channel(pair.b.address) as channel:
         stub = peer_pb2_grpc.PeerServiceStub(channel)

@@ -106,6 +106,11 @@ class PeerGreeting(google.protobuf.message.Message):
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
     ENVIRONMENT_FIELD_NUMBER: builtins.int
+    PROOF_FIELD_NUMBER: builtins.int
+    proof: builtins.bytes
+    """What only who can read the directory can say of both nonces: HMAC-SHA256 by the secret there of the text
+    `backwire PeerService: who calls, `, the nonce of the caller, and that of the challenge.
+    """
     @property
     def environment(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """What the bits of a computation depend on, such as the versions of numpy and BLAS, by name."""
@@ -114,8 +119,9 @@ class PeerGreeting(google.protobuf.message.Message):
         self,
         *,
         environment: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        proof: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["environment", b"environment"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["environment", b"environment", "proof", b"proof"]) -> None: ...
 
 Global___PeerGreeting: typing_extensions.TypeAlias = PeerGreeting
 
@@ -253,6 +259,7 @@ class ComputePartsResponse(google.protobuf.message.Message):
     RESULT_FIELD_NUMBER: builtins.int
     REFUSAL_FIELD_NUMBER: builtins.int
     CHUNK_FIELD_NUMBER: builtins.int
+    CHALLENGE_FIELD_NUMBER: builtins.int
     chunk: builtins.bytes
     """The next bytes of what a part gave."""
     @property
@@ -267,6 +274,10 @@ class ComputePartsResponse(google.protobuf.message.Message):
     def refusal(self) -> Global___PartRefusal:
         """A part is not computed."""
 
+    @property
+    def challenge(self) -> Global___PeerChallenge:
+        """The first message."""
+
     def __init__(
         self,
         *,
@@ -274,12 +285,35 @@ class ComputePartsResponse(google.protobuf.message.Message):
         result: Global___PartResult | None = ...,
         refusal: Global___PartRefusal | None = ...,
         chunk: builtins.bytes = ...,
+        challenge: Global___PeerChallenge | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["chunk", b"chunk", "kind", b"kind", "ready", b"ready", "refusal", b"refusal", "result", b"result"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "kind", b"kind", "ready", b"ready", "refusal", b"refusal", "result", b"result"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["ready", "result", "refusal", "chunk"] | None: ...
+    def HasField(self, field_name: typing.Literal["challenge", b"challenge", "chunk", b"chunk", "kind", b"kind", "ready", b"ready", "refusal", b"refusal", "result", b"result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["challenge", b"challenge", "chunk", b"chunk", "kind", b"kind", "ready", b"ready", "refusal", b"refusal", "result", b"result"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["ready", "result", "refusal", "chunk", "challenge"] | None: ...
 
 Global___ComputePartsResponse: typing_extensions.TypeAlias = ComputePartsResponse
+
+@typing.final
+class PeerChallenge(google.protobuf.message.Message):
+    """What the caller is to prove something of, and what proves it of who is called."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NONCE_FIELD_NUMBER: builtins.int
+    PROOF_FIELD_NUMBER: builtins.int
+    nonce: builtins.bytes
+    """16 random bytes."""
+    proof: builtins.bytes
+    """As the proof of the greeting, with the text `backwire PeerService: who is called, `."""
+    def __init__(
+        self,
+        *,
+        nonce: builtins.bytes = ...,
+        proof: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["nonce", b"nonce", "proof", b"proof"]) -> None: ...
+
+Global___PeerChallenge: typing_extensions.TypeAlias = PeerChallenge
 
 @typing.final
 class PeerReady(google.protobuf.message.Message):

@@ -47,11 +47,12 @@ class PeerServiceServicer(object):
     """
 
     def ComputeParts(self, request_iterator, context):
-        """Computes parts of batches, one after another. The metadata `backwire-peer` has the proof that the caller can read
-        the directory; without it the answer is UNAUTHENTICATED. The initial metadata of the answer prove the same of who
-        answers, by what `backwire-peer-nonce` of the call has; without that, nothing else is sent. A greeting comes first, and is answered by `ready`, or with
-        FAILED_PRECONDITION where the bits would not be those that the caller computes. Then a part comes with the chunks of
-        what it needs, and is answered before the next may come.
+        """Computes parts of batches, one after another, once each side has proved to the other that it can read the directory.
+        The metadata `backwire-peer-nonce` has 16 random bytes of the caller in hexadecimal digits; without it the answer is
+        UNAUTHENTICATED. A challenge comes first, and proves the same of who answers; who is called by another process than
+        it meant ends the call then. The greeting comes next, with the caller's proof, and is answered by `ready`, with
+        UNAUTHENTICATED where the proof is none or comes late, or with FAILED_PRECONDITION where the bits would not be those
+        that the caller computes. Then a part comes with the chunks of what it needs, and is answered before the next may come.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

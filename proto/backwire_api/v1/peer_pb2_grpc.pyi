@@ -64,11 +64,12 @@ class PeerServiceStub(typing.Generic[_PeerServiceComputePartsType]):
     ], channel: grpc.aio.Channel) -> None: ...
 
     ComputeParts: _PeerServiceComputePartsType
-    """Computes parts of batches, one after another. The metadata `backwire-peer` has the proof that the caller can read
-    the directory; without it the answer is UNAUTHENTICATED. The initial metadata of the answer prove the same of who
-    answers, by what `backwire-peer-nonce` of the call has; without that, nothing else is sent. A greeting comes first, and is answered by `ready`, or with
-    FAILED_PRECONDITION where the bits would not be those that the caller computes. Then a part comes with the chunks of
-    what it needs, and is answered before the next may come.
+    """Computes parts of batches, one after another, once each side has proved to the other that it can read the directory.
+    The metadata `backwire-peer-nonce` has 16 random bytes of the caller in hexadecimal digits; without it the answer is
+    UNAUTHENTICATED. A challenge comes first, and proves the same of who answers; who is called by another process than
+    it meant ends the call then. The greeting comes next, with the caller's proof, and is answered by `ready`, with
+    UNAUTHENTICATED where the proof is none or comes late, or with FAILED_PRECONDITION where the bits would not be those
+    that the caller computes. Then a part comes with the chunks of what it needs, and is answered before the next may come.
     """
 
 PeerServiceAsyncStub: typing_extensions.TypeAlias = PeerServiceStub[
@@ -87,11 +88,12 @@ class PeerServiceServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[backwire_api.v1.peer_pb2.ComputePartsRequest],
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[backwire_api.v1.peer_pb2.ComputePartsResponse], collections.abc.AsyncIterator[backwire_api.v1.peer_pb2.ComputePartsResponse]]:
-        """Computes parts of batches, one after another. The metadata `backwire-peer` has the proof that the caller can read
-        the directory; without it the answer is UNAUTHENTICATED. The initial metadata of the answer prove the same of who
-        answers, by what `backwire-peer-nonce` of the call has; without that, nothing else is sent. A greeting comes first, and is answered by `ready`, or with
-        FAILED_PRECONDITION where the bits would not be those that the caller computes. Then a part comes with the chunks of
-        what it needs, and is answered before the next may come.
+        """Computes parts of batches, one after another, once each side has proved to the other that it can read the directory.
+        The metadata `backwire-peer-nonce` has 16 random bytes of the caller in hexadecimal digits; without it the answer is
+        UNAUTHENTICATED. A challenge comes first, and proves the same of who answers; who is called by another process than
+        it meant ends the call then. The greeting comes next, with the caller's proof, and is answered by `ready`, with
+        UNAUTHENTICATED where the proof is none or comes late, or with FAILED_PRECONDITION where the bits would not be those
+        that the caller computes. Then a part comes with the chunks of what it needs, and is answered before the next may come.
         """
 
 def add_PeerServiceServicer_to_server(servicer: PeerServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tests.rpc.replicas.calling_peers import Caller
 from tests.rpc.replicas.serving import encrypting
 
 import backwire as bw
@@ -29,7 +30,8 @@ from backwire_server.parallel.task import Part, Places, Work, fresh_number
 from backwire_server.rpc.listening import credentials_of
 from backwire_server.rpc.replicas import peers
 from backwire_server.rpc.replicas.connections import Connections
-from backwire_server.rpc.replicas.lending import NONCE_KEY, PEER_KEY, Lending, answer_of, proof_of
+from backwire_server.rpc.replicas.lending import Lending
+from backwire_server.rpc.replicas.peer_proof import challenge, challenge_message
 from backwire_server.rpc.replicas.peers import Peers
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.budget import Budget
@@ -219,15 +221,15 @@ def test_memory_of_others_counts_while_their_stream_is_open(trainee: Callable[..
             time.sleep(0.01)
 
 
-def test_a_server_with_another_secret_is_refused_and_that_is_said_once(
+def test_a_server_with_another_secret_is_not_used_and_that_is_said_once(
     trainee: Callable[..., bw.Session], caplog: pytest.LogCaptureFixture
 ) -> None:
     with lending() as lender:
         session = trainee(lender.address, secret=b"another")
-        train_until(session, lambda: "servers that share the data directory" in caplog.text)
+        train_until(session, lambda: "does not prove that it shares the data directory" in caplog.text)
         for number in range(20):
             session.train_step(batch(number))
-        assert caplog.text.count("servers that share the data directory") == 1
+        assert caplog.text.count("does not prove that it shares the data directory") == 1
         assert lender.crew.lent == 0
 
 
@@ -250,8 +252,7 @@ def answering(*answers: peer_pb2.ComputePartsResponse, secret: bytes = SECRET) -
 
     class Service(peer_pb2_grpc.PeerServiceServicer):
         def ComputeParts(self, requests: Any, context: grpc.ServicerContext) -> Iterator[peer_pb2.ComputePartsResponse]:
-            nonce = dict(context.invocation_metadata())[NONCE_KEY]
-            context.send_initial_metadata(((PEER_KEY, answer_of(secret, str(nonce))),))
+            yield challenge_message(challenge(secret, context.invocation_metadata()))
             for request in requests:
                 if request.HasField("greeting"):
                     yield READY
@@ -322,13 +323,11 @@ def test_steps_go_on_where_there_are_no_descriptors_for_streams(
 def test_sizes_that_are_none_are_refused(field: str) -> None:
     order = peer_pb2.PartOrder()
     setattr(order, field, -1)
-    greeting = peer_pb2.ComputePartsRequest(greeting=peer_pb2.PeerGreeting())
-    asked = iter([greeting, peer_pb2.ComputePartsRequest(part=order)])
-    proof = ((PEER_KEY, proof_of(SECRET)),)
-    with lending() as lender, grpc.insecure_channel(lender.address) as channel:
-        stub = peer_pb2_grpc.PeerServiceStub(channel)
+    with lending() as lender, Caller(lender.address) as caller:
+        caller.greet(caller.meeting(SECRET).proof_of_caller)
+        caller.say(peer_pb2.ComputePartsRequest(part=order))
         with pytest.raises(grpc.RpcError, match="-1 bytes are no size") as refused:
-            list(stub.ComputeParts(asked, metadata=proof, timeout=SECONDS))
+            list(caller.call)
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 

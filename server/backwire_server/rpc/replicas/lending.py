@@ -4,8 +4,6 @@ What is lent are the helper processes of this server, so at most `--max-helpers`
 the memory counts as that of sessions. What does not fit is refused, and computed where it came from.
 """
 
-import hashlib
-import hmac
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,35 +19,20 @@ from backwire_server.engine.stopping import Stop, Stopped
 from backwire_server.parallel.crew import Crew
 from backwire_server.rpc.errors import status_of
 from backwire_server.rpc.replicas.peer_guest import Guest
+from backwire_server.rpc.replicas.peer_proof import MOST_UNPROVEN, Unproven, challenge, challenge_message, greeting_of
 from backwire_server.rpc.replicas.peer_wire import Chunk, Request, Requests, Responses, read_request, write_response
 from backwire_server.sessions.budget import Account
-from backwire_server.sessions.errors import InvalidRequest, Overloaded, ShuttingDown, Unauthenticated
+from backwire_server.sessions.errors import InvalidRequest, Overloaded, ShuttingDown
 from backwire_server.sessions.limits import Limits
 from backwire_server.storage.environment import differences
 
 SERVICE = peer_pb2.DESCRIPTOR.services_by_name["PeerService"].full_name
 METHOD = "ComputeParts"
 
-PEER_KEY = "backwire-peer"
-"""In the metadata of a call, and of its answer: the proof that it comes from a server that shares the directory."""
-
-NONCE_KEY = "backwire-peer-nonce"
-"""In the metadata of a call: what the proof in the answer is for, another each time."""
-
 STREAMS = 4
 """How many streams there may be for each helper: those of several servers, most of which have nothing to compute."""
 
-SPARE_THREADS = 4  # for refusals
-
-
-def proof_of(secret: bytes) -> str:
-    """Returns what shows that whoever sends it can read the secret of the directory."""
-    return hmac.new(secret, b"backwire PeerService", hashlib.sha256).hexdigest()
-
-
-def answer_of(secret: bytes, nonce: str) -> str:
-    """Returns what shows to whoever sent the nonce that whoever answers can read the secret of the directory."""
-    return hmac.new(secret, f"backwire PeerService answers {nonce}".encode(), hashlib.sha256).hexdigest()
+SPARE_THREADS = MOST_UNPROVEN + 4  # the others for refusals
 
 
 class Lending:
@@ -65,7 +48,7 @@ class Lending:
     ) -> None:
         """Lends helpers of the crew to callers who prove to know the secret and compute with the same `environment`."""
         self._crew, self._limits, self._account, self._environment = crew, limits, account, environment
-        self._secret, self._proof = secret, proof_of(secret)
+        self._secret, self._unproven = secret, Unproven()
         self._most = STREAMS * crew.most
         self._pool = ThreadPoolExecutor(self._most + SPARE_THREADS, "backwire-peer")
         self._changed = threading.Condition()
@@ -86,7 +69,12 @@ class Lending:
     def compute_parts(self, requests: Requests, context: grpc.ServicerContext) -> Responses:
         """Answers a stream, as the contract says."""
         try:
+            meeting = challenge(self._secret, context.invocation_metadata() or ())
+            with self._unproven.waiting(context):
+                yield challenge_message(meeting)
+                greeting = greeting_of(next(requests, None), meeting)
             with self._stream(context):
+                self._compare(greeting)
                 yield from self._answers(requests, context)
         except Stopped:
             context.cancel()
@@ -112,12 +100,9 @@ class Lending:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _answers(self, requests: Requests, context: grpc.ServicerContext) -> Responses:
-        self._greet(next(requests, None))
         stop = Stop()
         if not context.add_callback(lambda: setattr(stop, "wanted", True)):
             return
-        nonce = dict(context.invocation_metadata() or ()).get(NONCE_KEY, "")
-        context.send_initial_metadata(((PEER_KEY, answer_of(self._secret, str(nonce))),))
         guest = Guest(self._crew, self._limits, self._account())
         try:
             yield peer_pb2.ComputePartsResponse(ready=peer_pb2.PeerReady())
@@ -127,21 +112,14 @@ class Lending:
         finally:
             guest.leave()
 
-    def _greet(self, request: Request | None) -> None:
-        told = {} if request is None or isinstance(request, Chunk) else request.greeting.environment
-        found = differences(told, self._environment())
+    def _compare(self, greeting: peer_pb2.PeerGreeting) -> None:
+        found = differences(greeting.environment, self._environment())
         if found:
             raise _Unlike(f"the bits would not be the same: {found}")
 
     @contextmanager
     def _stream(self, context: grpc.ServicerContext) -> Iterator[None]:
-        """Counts a stream; raises Unauthenticated, Overloaded and ShuttingDown."""
-        given = [value for key, value in context.invocation_metadata() or () if key == PEER_KEY]
-        if len(given) != 1 or not hmac.compare_digest(str(given[0]).encode(), self._proof.encode()):
-            raise Unauthenticated(
-                "PeerService is for servers that share the data directory, and the call has no proof of that; give "
-                "both servers the same --data-dir, or use GradientService"
-            )
+        """Counts a stream; raises Overloaded and ShuttingDown."""
         with self._changed:
             if self._closing:
                 raise ShuttingDown("the server is shutting down; compute the part yourself", retry_after=1.0)

@@ -1,14 +1,12 @@
 """A stream to another server that computes parts of batches, one at a time."""
 
 import contextlib
-import hmac
 import queue
-import secrets
 import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
@@ -21,9 +19,10 @@ from backwire_server.parallel.part import frozen_kinds, given_bytes
 from backwire_server.parallel.segment import packed_bytes
 from backwire_server.parallel.task import Places, Result, Work
 from backwire_server.rpc.replicas.connections import Connections
-from backwire_server.rpc.replicas.lending import NONCE_KEY, PEER_KEY, answer_of, proof_of
 from backwire_server.rpc.replicas.peer_answer import Arriving
+from backwire_server.rpc.replicas.peer_proof import NONCE_KEY, met
 from backwire_server.rpc.replicas.peer_wire import Chunk, Requests, Response, chunks, read_response, write_request
+from backwire_server.rpc.replicas.proving import fresh_nonce
 
 PATH = "/backwire_api.v1.PeerService/ComputeParts"
 
@@ -51,7 +50,7 @@ class PeerRemote:
         told: Callable[["PeerRemote", Exception | None], None],
         carried: Callable[[int, int], None],
     ) -> None:
-        """Begins the stream with the greeting.
+        """Begins the stream.
 
         `told` is called in another thread when it ends, with what it ended with if that was not here, and `carried`
         with the bytes sent for each part, and those received.
@@ -70,9 +69,7 @@ class PeerRemote:
         self._told, self._carried = told, carried
         self._call: Any = None
         self._requests: queue.SimpleQueue[Requests | None] = queue.SimpleQueue()
-        greeting = peer_pb2.PeerGreeting(environment=environment)
-        self._requests.put(iter([peer_pb2.ComputePartsRequest(greeting=greeting)]))
-        terms = connections, secret
+        terms = connections, secret, environment
         threading.Thread(target=self._converse, args=terms, name="backwire-peer", daemon=True).start()
 
     @property
@@ -169,21 +166,21 @@ class PeerRemote:
         self._there[name] = edition
         return known != edition
 
-    def _converse(self, connections: Connections, secret: bytes) -> None:
-        nonce = secrets.token_hex(16)
-        metadata = ((PEER_KEY, proof_of(secret)), (NONCE_KEY, nonce))
+    def _converse(self, connections: Connections, secret: bytes, environment: Mapping[str, str]) -> None:
+        nonce = fresh_nonce()
         problem: Exception | None = None
         try:
             with connections.to(self.address) as connection:
                 method = connection.channel.stream_stream(PATH, write_request, read_response)
-                call = method(self._outgoing(), metadata=metadata)
+                call = method(self._outgoing(), metadata=((NONCE_KEY, nonce.hex()),))
                 with self._mutex:
                     self._call = call
                     if self.ended:
                         call.cancel()
+                meeting = met(secret, nonce, next(call, None))
+                greeting = peer_pb2.PeerGreeting(environment=environment, proof=meeting.proof_of_caller)
+                self._requests.put(iter([peer_pb2.ComputePartsRequest(greeting=greeting)]))
                 for response in call:
-                    if not self._greeted:
-                        _check_proof(call.initial_metadata(), answer_of(secret, nonce))
                     self._take(response)
         except (grpc.RpcError, OSError, ValueError, MemoryError) as error:  # the third is that of a closed channel, too
             problem = error
@@ -218,13 +215,6 @@ class PeerRemote:
         self._rung = True
         with contextlib.suppress(OSError):  # it was ended meanwhile
             self._bell.send(b".")
-
-
-def _check_proof(metadata: Iterable[tuple[str, str | bytes]], wanted: str) -> None:
-    """Raises ValueError for the metadata of who cannot read the secret: another process may have got the port."""
-    given = str(dict(metadata).get(PEER_KEY, ""))
-    if not hmac.compare_digest(given.encode(), wanted.encode()):
-        raise ValueError("it does not prove that it shares the data directory; see that it is a replica of this one")
 
 
 def _messages(order: peer_pb2.PartOrder, lent: list[memoryview]) -> Requests:
