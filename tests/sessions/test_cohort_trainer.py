@@ -18,6 +18,7 @@ pytest.importorskip("jax")
 from backwire_server import optim
 from backwire_server.engine.errors import InvalidValue
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
+from backwire_server.sessions import device_trainer
 from backwire_server.sessions.caller import Caller
 from backwire_server.sessions.calls import NonFinitePolicy, StepOptions, TrainCall
 from backwire_server.sessions.durable import Durability
@@ -172,6 +173,16 @@ def test_calls_of_all_kinds_lead_to_what_they_lead_to_with_numpy(
 def test_frozen_parameters_are_computed_alone(store: SessionStore, dot: Any, gate: Gate) -> None:
     result = perform(make(store, dot()), TrainCall({"x": np.ones(3)}))
     assert (result.result.step, gate.sizes) == (1, [])
+
+
+def test_batches_of_those_who_may_step_together_are_not_sent_ahead(
+    store: SessionStore, network: Any, dot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_trainer, "STAGED_BYTES", 1)
+    together, alone = TrainCall({"x": X}), TrainCall({"x": np.ones(3)})
+    make(store, network()).stage(together)
+    make(store, dot()).stage(alone)
+    assert (list(together.staged), list(alone.staged)) == ([], ["x"])
 
 
 def test_a_branch_and_its_parent_go_their_own_ways(store: SessionStore, network: Any, values: Values) -> None:

@@ -13,12 +13,14 @@ pytest.importorskip("jax")
 
 from backwire_server import optim
 from backwire_server.engine.narrow import HALF
+from backwire_server.sessions import device_trainer
 from backwire_server.sessions.calls import NonFinitePolicy, StepOptions, TrainCall
 from backwire_server.sessions.errors import Cancelled, NonFiniteGradient
 from backwire_server.sessions.executors import DEVICES, Executor
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.trainer import Trainer
 
 Array = NDArray[Any]
 Make = Callable[..., Session]
@@ -120,6 +122,36 @@ def test_gradients_that_are_not_finite_are_treated_as_by_numpy(
     assert len({(each.skipped, each.step, each.non_finite_parameter) for each in results}) <= 1
     expected, found = map(values, sessions)
     np.testing.assert_array_equal(found["w"], expected["w"])
+
+
+@pytest.mark.parametrize("policy", [NonFinitePolicy.REJECT, NonFinitePolicy.SKIP])
+def test_a_step_that_is_not_applied_is_in_one_piece_too(
+    make_session: Make, dot: Any, policy: NonFinitePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make_session(replace(dot(), executor=Executor.JAX))
+    perform(session, TrainCall({"x": np.ones(3)}))
+    monkeypatch.delattr(Trainer, "train")
+    wrong = TrainCall({"x": np.array([1.0, np.inf, 1.0])}, options=StepOptions(non_finite=policy))
+    if policy is NonFinitePolicy.REJECT:
+        with pytest.raises(NonFiniteGradient, match="'w'"):
+            perform(session, wrong)
+    else:
+        skipped = perform(session, wrong).result
+        assert (skipped.skipped, skipped.step, skipped.non_finite_parameter) == (True, 1, "w")
+        assert skipped.gradient_norm == np.inf
+    assert perform(session, TrainCall({"x": np.ones(3)})).result.step == 2
+
+
+def test_only_steps_in_one_piece_have_their_batches_sent_ahead(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_trainer, "STAGED_BYTES", 1)
+    _, session = pair()
+    perform(session, TRAIN)
+    waiting = StepOptions(after_contributions=2)
+    changes: list[dict[str, Any]] = [{}, {"weight": 2.0}, {"data_parallel": 2}, {"options": waiting}]
+    calls = [replace(TRAIN, staged={}, **each) for each in changes]
+    for call in calls:
+        session.stage(call)
+    assert [sorted(call.staged) for call in calls] == [["x"], [], [], []]
 
 
 def test_a_caller_that_is_gone_changes_nothing(pair: Any, scope: Any) -> None:

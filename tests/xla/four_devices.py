@@ -68,7 +68,7 @@ def steps(devices: int, rows: int, *, ahead: bool = False) -> dict[str, Any]:
     state = DeviceState(uploaded(traced.ordered(VALUES), model.sharding), uploaded(memory, model.sharding))
     spare, losses = room_for(state), []
     for step in range(1, 4):
-        found = model.train_step(
+        running = model.train_step(
             inputs(rows),
             state,
             spare,
@@ -81,8 +81,9 @@ def steps(devices: int, rows: int, *, ahead: bool = False) -> dict[str, Any]:
             stop=NEVER,
             admit=admit_all,
         )
+        found = running.result()
         assert found is not None
-        state, spare = found.state, state
+        state, spare = running.state, state
         losses.append(found.loss)
     (w,) = state.parameters
     copies = [np.asarray(shard.data).tobytes().hex() for shard in w.addressable_shards]

@@ -54,6 +54,11 @@ class CohortTrainer(DeviceTrainer, Joining):
         with turn.anew() as stop:
             yield stop
 
+    def stage(self, call: TrainCall) -> None:
+        """As that of a DeviceTrainer, but for those whose steps are computed together: these take theirs from here."""
+        if not self._groups:
+            super().stage(call)
+
     def train(self, call: TrainCall, ready: Ready, stop: CallStop = NEVER) -> TrainResult:
         """Does `forward`, `backward` and `apply` in one, unless that was done when the call joined others."""
         found, self._found = self._found, None

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from backwire_server.engine.errors import EngineError
 from backwire_server.sessions.answering import check_answer
-from backwire_server.sessions.calls import StepResult, TrainCall, TrainResult
-from backwire_server.sessions.scaling import factor_of
+from backwire_server.sessions.calls import StepOptions, StepResult, TrainCall, TrainResult
+from backwire_server.sessions.errors import InvalidRequest
+from backwire_server.sessions.scaling import factor_of, is_skipped
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.trainer import NEVER, Ready, Trainer
@@ -21,11 +22,20 @@ STAGED_BYTES = 1 << 20
 """Fewer are given with their step: to send them ahead takes longer than it saves."""
 
 
+class _Next(NamedTuple):
+    """What a step leads to, and what it told; see `Running.result`."""
+
+    parameters: Version
+    memory: MemoryVersion
+    found: Stepped | None
+
+
 class DeviceTrainer(Trainer):
     """A Trainer whose TrainStep is one computation on a device, where its optimizer can be traced.
 
-    It steps as a Trainer does, within rounding, where gradients have been accumulated, have a weight, or may not be
-    finite; what the device has is fetched once somebody looks at it.
+    It steps as a Trainer does, within rounding, where gradients have been accumulated, have a weight, are so small or
+    large that their norm may be wrong, or are applied though they are not finite. What the device has is fetched once
+    somebody looks at it.
     """
 
     _model: XlaModel
@@ -37,6 +47,7 @@ class DeviceTrainer(Trainer):
         self._traced = None if optimizer is None else TracedOptimizer.of(optimizer, self.layout)
         self._spare: DeviceState | None = None
         self._frozen: dict[str, tuple[Array, Any]] = {}
+        self._ahead: tuple[int, float, Array] | None = None
 
     def train(self, call: TrainCall, ready: Ready, stop: CallStop = NEVER) -> TrainResult:
         """Does `forward`, `backward` and `apply` in one."""
@@ -44,47 +55,56 @@ class DeviceTrainer(Trainer):
         if self._traced is None or not self._is_whole(call):
             return super().train(call, ready, stop)
         rate = optimizer.rate(self.step + 1) if options.learning_rate is None else options.learning_rate
-        found = self._stepped(self._traced, call, rate, stop)
-        if found is None:
+        after = self._stepped(self._traced, call, rate, stop)
+        found = after.found
+        skipped = found is not None and is_skipped(found.culprit, options.non_finite, self.scaling)
+        if found is None or (found.culprit and not skipped):
             return super().train(call, ready, stop)
         check_answer(found.outputs, self._computing.limits, chunked=call.chunked)
-        doomed = self._make_way(self.layout.slots)
-        ready()
-        self._advance(self._traced, found)
-        self.passes.make_room(doomed)
-        self.step += 1
-        self.scaling = self.scaling and self.scaling.after(finite=True)
+        if skipped:
+            ready()
+        else:
+            doomed = self._make_way(self.layout.slots)
+            ready()
+            self._advance(after)
+            self.passes.make_room(doomed)
+            self.step += 1
+        self.scaling = self.scaling and self.scaling.after(finite=not skipped)
         scale = None if self.scaling is None else self.scaling.value
-        result = StepResult(self.step, found.norm, rate, 1, loss_scale=scale)
+        result = StepResult(self.step, found.norm, rate, 1, skipped, found.culprit or "", loss_scale=scale)
         self._finish_passes(1, found.updates)
         return TrainResult(self._told(result, options), found.loss, found.outputs)
 
     def _is_whole(self, call: TrainCall) -> bool:
         """Whether the step takes the gradients of one pass alone, as they are."""
+        return not self.accumulator.contributions and self._may_be_whole(call)
+
+    def _may_be_whole(self, call: TrainCall) -> bool:
         in_parts = self._computing.parts(call.data_parallel) > 1
-        waits = bool(self.accumulator.contributions) or call.options.after_contributions > 1
-        return not (in_parts or waits) and call.weight == 1
+        return not in_parts and call.options.after_contributions <= 1 and call.weight == 1
 
     def stage(self, call: TrainCall) -> None:
         """Sends the inputs of a TrainStep to the device before its turn, while another computes. For any thread.
 
-        Does nothing about what is wrong with them: that is told when they have their turn.
+        Does nothing for a step that will not be in one piece, which takes them from here, nor about what is wrong with
+        them: that is told when they have their turn.
         """
         if self._traced is not None and sum(each.nbytes for each in call.inputs.values()) >= STAGED_BYTES:
-            with suppress(EngineError):
-                call.staged.update(self._model.stage(call.inputs, call.outputs))
+            with suppress(EngineError, InvalidRequest):
+                if self._may_be_whole(call):
+                    call.staged.update(self._model.stage(call.inputs, call.outputs))
 
-    def _stepped(self, traced: TracedOptimizer, call: TrainCall, rate: float, stop: CallStop) -> Stepped | None:
+    def _stepped(self, traced: TracedOptimizer, call: TrainCall, rate: float, stop: CallStop) -> _Next:
         state = self._on_device(traced)
         spare, self._spare = self._spare or room_for(state), None
         with self._computing.working(stop) as admit:
-            return self._model.train_step(
+            running = self._model.train_step(
                 call.inputs,
                 state,
                 spare,
                 self._frozen_on_device(),
                 traced,
-                traced.figures(self.step + 1, rate),
+                self._figures(traced, self.step + 1, rate),
                 staged=call.staged,
                 outputs=call.outputs,
                 key=self._computing.key(self.forwards),
@@ -92,6 +112,26 @@ class DeviceTrainer(Trainer):
                 admit=admit,
                 scale=factor_of(self.scaling),
             )
+            # While the device computes:
+            after, nbytes = running.state, self.memory.current.nbytes
+            del spare
+            parameters = Version(self.layout, partial(packed, self.layout, after.parameters), after.parameters)
+            memory = MemoryVersion(partial(traced.gathered, after.memory), nbytes, after.memory)
+            self._look_ahead(traced, call.options)
+            found = running.result()
+        self._spare = after  # unless it becomes the state
+        return _Next(parameters, memory, found)
+
+    def _figures(self, traced: TracedOptimizer, step: int, rate: float) -> Array:
+        ahead = self._ahead
+        return ahead[2] if ahead is not None and ahead[:2] == (step, rate) else traced.figures(step, rate)
+
+    def _look_ahead(self, traced: TracedOptimizer, options: StepOptions) -> None:
+        """Computes the figures of the step after the next, which is likely to be asked for in the same way."""
+        assert self._optimizer is not None
+        step = self.step + 2
+        rate = self._optimizer.rate(step) if options.learning_rate is None else options.learning_rate
+        self._ahead = step, rate, traced.figures(step, rate)
 
     def _on_device(self, traced: TracedOptimizer) -> DeviceState:
         """Returns the current state on the device, which has it from now on."""
@@ -103,6 +143,8 @@ class DeviceTrainer(Trainer):
         return DeviceState(parameters.elsewhere, memory.elsewhere)
 
     def _frozen_on_device(self) -> Mapping[str, Any]:
+        if not self.parameters.frozen:
+            return {}
         stale = {name: each for name, each in self.parameters.frozen.items() if self._source_of(name) is not each}
         if stale:
             found = uploaded(tuple(stale.values()), self._model.sharding)
@@ -112,13 +154,11 @@ class DeviceTrainer(Trainer):
     def _source_of(self, name: str) -> Array | None:
         return self._frozen[name][0] if name in self._frozen else None
 
-    def _advance(self, traced: TracedOptimizer, found: "Stepped") -> None:
+    def _advance(self, after: _Next) -> None:
         """Makes the new state the current one, and what nobody holds of the old one room for the next."""
         parameters, memory = self.parameters.current, self.memory.current
-        if not parameters.holders and not memory.holders:
-            self._spare = DeviceState(parameters.elsewhere, memory.elsewhere)
-        after = found.state
-        values = partial(packed, self.layout, after.parameters)
-        self.parameters.trainable.replace(Version(self.layout, values, after.parameters))
-        self.memory.replace(MemoryVersion(partial(traced.gathered, after.memory), memory.nbytes, after.memory))
+        held = parameters.holders or memory.holders
+        self._spare = None if held else DeviceState(parameters.elsewhere, memory.elsewhere)
+        self.parameters.trainable.replace(after.parameters)
+        self.memory.replace(after.memory)
         self.parameters.refresh()

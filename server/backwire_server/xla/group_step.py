@@ -39,14 +39,14 @@ class Group:
     ) -> None:
         """Waits until they are computed; the outputs have these names."""
         self._cohort, self._members, self._checks = cohort, members, checks
-        self._after, told, outputs, _, wrong, elements = found
+        self._after, told, outputs, wrong, elements = found
         self._told = np.asarray(told)
         self._outputs = dict(zip(names, map(np.asarray, outputs), strict=True))
         self._wrong = np.asarray(wrong)
         self._elements = elements
 
     def answer(self, place: int) -> Answer | None:
-        """Returns what one of them computed; None when its step must be done in another way, see `CompiledStep.run`.
+        """Returns what one of them computed; None when its step must be done in another way, see `Running.result`.
 
         Raises InvalidValue naming a node.
         """
@@ -79,14 +79,14 @@ class GroupStep(CompiledStep):
         """Computes the steps of members of a cohort, each of which is there once."""
         given = [np.stack([member.feeds[name] for member in members]) for name in self.feeds]
         figures = np.stack([member.figures for member in members])
-        constants = [array for _, array in self._constants]
         states = cohort.states([member.slot for member in members])
         with numerics():
-            found = self._together(states, given, constants, figures)
-        return Group(cohort, members, self._checks, self._outputs, found)
+            found = self._together(states, given, self._constants, figures)
+        return Group(cohort, members, self._checks, self.outputs, found)
 
     def _stacked(self, states: DeviceState, given: Sequence[Any], constants: Sequence[Any], figures: Any) -> Any:
         def step(state: DeviceState, given: Sequence[Any], figures: Any) -> Any:
-            return self._traced(state, given, constants, figures)
+            after, told, outputs, _, wrong, elements, _ = self._traced(state, given, constants, figures)
+            return after, told, outputs, wrong, elements
 
         return jax.vmap(step)(states, given, figures)

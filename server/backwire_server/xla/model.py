@@ -11,7 +11,7 @@ from backwire_server.engine.cost import Admit
 from backwire_server.engine.graph import LOSS, Array, Graph
 from backwire_server.engine.model import Model
 from backwire_server.engine.plan import Plan, seed_name
-from backwire_server.engine.plan_cache import PlanCache
+from backwire_server.engine.plan_cache import Place, PlanCache
 from backwire_server.engine.precision import needs_scale
 from backwire_server.engine.runner import Pool
 from backwire_server.engine.seeds import scaled
@@ -21,7 +21,7 @@ from backwire_server.xla.group_step import GroupStep
 from backwire_server.xla.optimizing import TracedOptimizer
 from backwire_server.xla.running import DevicePool
 from backwire_server.xla.sharding import Sharding, sent
-from backwire_server.xla.stepping import CompiledStep, DeviceState, Stepped
+from backwire_server.xla.stepping import CompiledStep, DeviceState, Running
 
 _NOTHING: Mapping[str, Any] = {}
 CACHED_STEPS = 4  # of each plan: optimizers of sessions that share it
@@ -47,7 +47,7 @@ class XlaModel(Model):
         """As of Model; raises TooFewDevices where JAX does not find as many."""
         super().__init__(graph, **given)
         self.sharding = Sharding.over(self.graph, devices)
-        self._last: tuple[Plan, TracedOptimizer, CompiledStep] | None = None
+        self._last: tuple[Place, TracedOptimizer, Plan, CompiledStep] | None = None
 
     def train_step(
         self,
@@ -64,22 +64,27 @@ class XlaModel(Model):
         stop: Stop,
         admit: Admit,
         scale: float = 1.0,
-    ) -> Stepped | None:
-        """Returns what a training step with the loss leads to; see `CompiledStep.run`, and Model for the rest.
+    ) -> Running:
+        """Has a training step with the loss computed; see `CompiledStep.begin`, and Model for the rest.
 
         `staged` are those of the inputs that `stage` sent ahead.
         """
         place = self._shared.admit(inputs, outputs, training=True)
-        parameters = dict(zip(optimizer.names, state.parameters, strict=True))
-        feeds = {**inputs, **parameters, **frozen, RANDOM_KEY: np.array(key, np.uint64)}
-        plan = self._plan(feeds, place, stop)
+        feeds = {**inputs, **frozen, RANDOM_KEY: np.array(key, np.uint64)}
+        last = self._last
+        if last is not None and last[0] == place and last[1] is optimizer and place not in self._specialised:
+            plan, step = last[2:]
+        else:
+            plan = self._plan({**feeds, **dict(zip(optimizer.names, state.parameters, strict=True))}, place, stop)
+            step = self._compiled_step(plan, optimizer, place[1])
+            self._last = place, optimizer, plan, step
         if needs_scale(self.graph.precision):
             feeds[seed_name(LOSS)] = scaled(plan, {}, scale)[LOSS]
-        step = self._compiled_step(plan, optimizer, place[1])
         admit(step.cost)
         if stop.wanted:
             stop.heed()
-        return step.run(state, spare, {**feeds, **staged}, figures)
+        feeds.update(staged)
+        return step.begin(state, spare, feeds, figures)
 
     def stage(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Any]:
         """Returns the inputs of a training step to come, sent ahead; may be called while another step computes.
@@ -118,13 +123,9 @@ class XlaModel(Model):
         return cohort_of(self._shared, optimizer)
 
     def _compiled_step(self, plan: Plan, optimizer: TracedOptimizer, outputs: Sequence[str]) -> CompiledStep:
-        if self._last is not None and self._last[0] is plan and self._last[1] is optimizer:
-            return self._last[2]
         updates = tuple(self.graph.updates)
         key = (optimizer.key, self.sharding and self.sharding.count)
-        found = _kept(plan, key, lambda: CompiledStep(plan, optimizer, outputs, updates, self.sharding))
-        self._last = plan, optimizer, found
-        return found
+        return _kept(plan, key, lambda: CompiledStep(plan, optimizer, outputs, updates, self.sharding))
 
     def _new_pool(self, plan: Plan) -> Pool:
         return DevicePool(plan.program, self.sharding)

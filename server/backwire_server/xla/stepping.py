@@ -31,13 +31,44 @@ class DeviceState(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """What a step computed: the state after it, the norm of the gradients, and loss, outputs and updates of before."""
+    """What a step computed: the norm of the gradients, and loss, outputs and updates of before.
 
-    state: DeviceState
+    The culprit is the first parameter whose gradient has elements that are not finite, None where all are.
+    """
+
     norm: float
     loss: float
     outputs: dict[str, Array]
     updates: dict[str, Array]
+    culprit: str | None
+
+
+class Running:
+    """A step that the device computes meanwhile.
+
+    Attributes:
+        state: The state after it, which need not be there yet.
+    """
+
+    __slots__ = ("_given", "_outputs", "_step", "_told", "_updates", "state")
+
+    def __init__(self, step: "CompiledStep", given: Sequence[Any], found: Sequence[Any]) -> None:
+        self.state, self._told, self._outputs, self._updates = found
+        self._step, self._given = step, given
+
+    def result(self) -> Stepped | None:
+        """Waits for what the step computes, and returns it.
+
+        None when the norm of the gradients is not sure to be right, so that the step must be done in another way.
+        Raises InvalidValue naming a node.
+        """
+        step, (loss, square, refused) = self._step, np.asarray(self._told).tolist()
+        culprit = step.judged(self._given) if refused or not square < np.inf else None
+        if culprit is None and not SMALLEST_SQUARE < square < np.inf:
+            return None
+        outputs = dict(zip(step.outputs, map(np.asarray, self._outputs), strict=True))
+        updates = dict(zip(step.updates, map(np.asarray, self._updates), strict=True))
+        return Stepped(square**0.5, loss, outputs, updates, culprit)
 
 
 class CompiledStep:
@@ -45,6 +76,8 @@ class CompiledStep:
 
     Attributes:
         feeds: The names of what it is given besides the state.
+        outputs: The names of the outputs that it returns.
+        updates: The names of the frozen parameters whose next values it returns.
         cost: What a step takes, about.
     """
 
@@ -60,36 +93,36 @@ class CompiledStep:
         assert plan.usual is not None
         backward = plan.backward(*plan.usual)
         self._plan, self._backward, self._optimizer = plan, backward, optimizer
-        self._outputs, self._updates = outputs, updates
+        self.outputs, self.updates = outputs, updates
         programs = (plan.program, backward.program)
         known = {**plan.program.known, **backward.program.known}
         inner = {*plan.residuals, *plan.usual[1]}
         names = dict.fromkeys(name for each in programs for name in arguments(each) if name not in inner)
         self.feeds = tuple(name for name in names if name not in known)
-        self._constants = [(name, known[name]) for name in names if name in known]
+        self._large = tuple(name for name in names if name in known)
+        self._constants = tuple(known[name] for name in self._large)
         self.cost = Cost(plan.cost.flops, max(plan.cost.nbytes, backward.program.schedule.peak_bytes))
         self._checks: Sequence[Check] = ()
         lying = {} if sharding is None else self._lying(sharding)
         self._function = jax.jit(self._stepped, donate_argnums=1, keep_unused=True, **lying)
-        self._faults = jax.jit(self._judged, keep_unused=True)
+        self._judge = jax.jit(self._judgement, keep_unused=True)
 
-    def run(self, state: DeviceState, spare: DeviceState, feeds: Mapping[str, Any], figures: Array) -> Stepped | None:
-        """Returns what the step computed; `state` is left as it is, and the memory of `spare` is used up.
+    def begin(self, state: DeviceState, spare: DeviceState, feeds: Mapping[str, Any], figures: Array) -> Running:
+        """Has the step computed; `state` is left as it is, and the memory of `spare` is used up."""
+        given = [feeds[name] for name in self.feeds], self._constants, figures
+        with jax.enable_x64(True):  # the rest of `numerics` counts while it is traced alone
+            found = self._function(state, spare, *given)
+        return Running(self, (state, *given), found)
 
-        None when the norm of the gradients is not sure to be right, so that the step must be done in another way.
-        Raises InvalidValue naming a node.
+    def judged(self, given: Sequence[Any]) -> str | None:
+        """Returns the first parameter whose gradient is not finite, None where all are, of what a step was given.
+
+        That is a program of its own, since few steps need it. Raises InvalidValue naming a node.
         """
-        given = (state, [feeds[name] for name in self.feeds], [array for _, array in self._constants], figures)
-        with numerics():
-            after, told, outputs, updates = self._function(given[0], spare, *given[1:])
-        loss, square, refused = np.asarray(told).tolist()
-        if refused:
-            with numerics():
-                heed(self._checks, *self._faults(*given))
-        if not SMALLEST_SQUARE < square < np.inf:
-            return None
-        found = dict(zip(self._outputs, map(np.asarray, outputs), strict=True))
-        return Stepped(after, square**0.5, loss, found, dict(zip(self._updates, map(np.asarray, updates), strict=True)))
+        with jax.enable_x64(True):
+            wrong, elements, finite = self._judge(*given)
+        heed(self._checks, wrong, elements)
+        return next((name for name in self._optimizer.names if not finite.get(name, True)), None)
 
     def _lying(self, sharding: Sharding) -> dict[str, Any]:
         """Returns where arguments and results lie, as `jax.jit` wants it: each device has all but batches."""
@@ -98,26 +131,29 @@ class CompiledStep:
         return {"in_shardings": (each, each, feeds, each, each), "out_shardings": (each, each, None, each)}
 
     def _stepped(self, state: DeviceState, _: DeviceState, *given: Any) -> Any:
-        return self._traced(state, *given)[:4]
+        with numerics():
+            return self._traced(state, *given)[:4]
 
-    def _judged(self, *given: Any) -> Any:
-        return self._traced(*given)[4:]
+    def _judgement(self, *given: Any) -> Any:
+        with numerics():
+            *_, wrong, elements, gradients = self._traced(*given)
+            return wrong, elements, {name: jnp.isfinite(each).all() for name, each in gradients.items()}
 
     def _traced(self, state: DeviceState, given: Sequence[Any], constants: Sequence[Any], figures: Any) -> Any:
         parameters = dict(zip(self._optimizer.names, state.parameters, strict=True))
         feeds = {**dict(zip(self.feeds, given, strict=True)), **parameters}
-        feeds |= {name: value for (name, _), value in zip(self._constants, constants, strict=True)}
+        feeds |= dict(zip(self._large, constants, strict=True))
         forward = trace(self._plan.program, feeds)
         back = trace(self._backward.program, forward.values | feeds)
         self._checks = (*forward.checks, *back.checks)
         gradients = _unscaled(_values(self._backward.names, self._backward.program, back), feeds.get(seed_name(LOSS)))
         after = DeviceState(*self._optimizer.apply(state.parameters, gradients, state.memory, figures))
         values = _values(self._plan.names, self._plan.program, forward)
+        outputs = [values[name] for name in self.outputs]
+        updates = [values[update_name(name)] for name in self.updates]
         wrong = jnp.concatenate([forward.wrong, back.wrong])
         told = jnp.stack([values[LOSS].reshape(()), square_of(gradients), wrong.any()], dtype=jnp.float64)
-        outputs = [values[name] for name in self._outputs]
-        updates = [values[update_name(name)] for name in self._updates]
-        return after, told, outputs, updates, wrong, (*forward.elements, *back.elements)
+        return after, told, outputs, updates, wrong, (*forward.elements, *back.elements), gradients
 
 
 def _values(names: Sequence[str], program: Program, traced: Traced) -> dict[str, Any]:
