@@ -22,7 +22,7 @@ demo: $(INSTALLED) ## Train a network on handwritten digits through a server of 
 	$(BIN)/backwire demo
 
 test: $(INSTALLED) ## Run all tests, in parallel; ARGS="-k name" narrows them
-	$(BIN)/pytest -n auto $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 faults: $(INSTALLED) ## Kill, cut off and starve servers in thousands of rounds; ARGS="--rounds 100 --seed 7" chooses
 	$(BIN)/python -m tests.faults $(ARGS)
@@ -81,7 +81,7 @@ clean: ## Remove environments, caches and build output
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv found; install one (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/$(PIP_INSTALL) --editable '.[dev]'
+	$(BIN)/$(PIP_INSTALL) --editable '.[dev]' $(ALSO)
 	@touch $@
 
 # Generated code must come from these exact versions: newer ones make code that the lowest allowed runtimes refuse.
