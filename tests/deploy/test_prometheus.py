@@ -70,8 +70,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> 
         replacements = {
             "backwire:9464": address,
             "/run/secrets/ca.crt": str(certificates / "ca.crt"),
-            "scrape_interval: 15s": "scrape_interval: 1s",
-            "evaluation_interval: 15s": "evaluation_interval: 1s",
+            "scrape_interval: 15s": "scrape_interval: 200ms",
+            "evaluation_interval: 15s": "evaluation_interval: 200ms",
         }
         (directory / "prometheus.yaml").write_text(adapted(DOCKER / "prometheus" / "prometheus.yaml", replacements))
         shutil.copy(DOCKER / "prometheus" / "alerts.yaml", directory)

@@ -15,6 +15,8 @@ import backwire as bw
 
 SECONDS = 60.0
 PARTS = 3
+PAUSE = 0.05
+"""Between steps that wait for helpers: all are done again, and helpers need a processor to start on, too."""
 
 
 def network() -> bw.Value:
@@ -41,6 +43,7 @@ def train_until(session: bw.Session, first: int, reached: Callable[[], bool]) ->
         assert time.monotonic() < deadline
         session.train_step(batch(first))
         first += 1
+        time.sleep(PAUSE)
     return first
 
 
@@ -128,8 +131,19 @@ def test_sessions_that_jax_computes_have_parts_too(server_address: str) -> None:
 
 
 def _replaced(pid: int, doomed: list[int]) -> bool:
+    """Tells whether a server has two helpers again that were given something to compute.
+
+    For one that ends earlier it would start no other for seconds.
+    """
     found = helpers_of(pid)
-    return len(found) == 2 and not set(found) & set(doomed)
+    return len(found) == 2 and not set(found) & set(doomed) and all(map(_computes, found))
+
+
+def _computes(pid: int) -> bool:
+    try:
+        return "memfd:" in Path(f"/proc/{pid}/maps").read_text()
+    except FileNotFoundError:
+        return False
 
 
 def _await_end(pid: int) -> None:

@@ -20,7 +20,7 @@ def client() -> Iterator[bw.Client]:
         yield client
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(client: bw.Client) -> Iterator[str]:
     """The address of the page, with its key."""
     with serving(Answers(client, TARGET)) as address:

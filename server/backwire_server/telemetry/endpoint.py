@@ -58,7 +58,7 @@ class MetricsEndpoint:
         except OSError as error:
             raise OSError(f"cannot serve metrics on {listen}: {error}; choose another --metrics-listen") from None
         self.address = f"{host}:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, name="backwire-metrics", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="backwire-metrics", daemon=True).start()
 
     def close(self) -> None:
         """Stops to serve."""

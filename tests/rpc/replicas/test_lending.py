@@ -40,9 +40,12 @@ from backwire_server.sessions.limits import Limits
 SECONDS = 60.0
 SECRET = b"the secret of a directory"
 PARTS, EXAMPLES = 3, 11
+PAUSE = 0.02  # between steps that wait for something: all are done again, and it needs a processor, too
 READY = peer_pb2.ComputePartsResponse(ready=peer_pb2.PeerReady())
 BUSY = peer_pb2.ComputePartsResponse(refusal=peer_pb2.PartRefusal(reason=peer_pb2.PART_REFUSAL_REASON_BUSY))
 HUGE = peer_pb2.ArrayKind(name="logits", dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[1 << 60])
+
+Trainee = Callable[..., bw.Session]
 
 
 def batch(number: int) -> dict[str, Any]:
@@ -89,7 +92,7 @@ def lending(most: int = 1, nbytes: int = 1 << 30, access: Access | None = None, 
 
 
 @pytest.fixture
-def trainee(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., bw.Session]]:
+def trainee(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainee]:
     """Makes a session whose parts go to a server, however short they are."""
     monkeypatch.setattr(pace, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(pace.Pace, "pays", lambda _self, waiting, _hands: waiting > 1)
@@ -111,6 +114,13 @@ def trainee(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., bw.Sessio
         yield make
 
 
+@pytest.fixture(scope="module")
+def undisturbed() -> Iterator[bw.Client]:
+    """A client of a server whose batches nobody else computes."""
+    with bw.connect("embedded") as client:
+        yield client
+
+
 def train_until(session: bw.Session, reached: Callable[[], bool]) -> int:
     """Trains until something is so, and returns how many steps that took."""
     deadline, steps = time.monotonic() + SECONDS, 0
@@ -118,13 +128,13 @@ def train_until(session: bw.Session, reached: Callable[[], bool]) -> int:
         assert time.monotonic() < deadline
         session.train_step(batch(steps), outputs=["logits"])
         steps += 1
+        time.sleep(PAUSE)
     return steps
 
 
-def check(session: bw.Session, steps: int) -> None:
+def check(session: bw.Session, undisturbed: bw.Client, steps: int) -> None:
     """Holds a session against one whose batches nobody else computes."""
-    with bw.connect("embedded") as client:
-        alone = client.create_session(network(), bw.Adam(0.05), seed=7, data_parallel=PARTS)
+    with undisturbed.create_session(network(), bw.Adam(0.05), seed=7, data_parallel=PARTS) as alone:
         for number in range(steps):
             expected = alone.train_step(batch(number), outputs=["logits"])
         assert alone.digest() == session.digest()
@@ -132,7 +142,9 @@ def check(session: bw.Session, steps: int) -> None:
         assert expected.outputs["logits"].shape == (EXAMPLES, 3)
 
 
-def test_parts_of_servers_that_encrypt_have_the_same_bits(trainee: Callable[..., bw.Session], tmp_path: Path) -> None:
+def test_parts_of_servers_that_encrypt_have_the_same_bits(
+    trainee: Trainee, undisturbed: bw.Client, tmp_path: Path
+) -> None:
     access, _ = encrypting(tmp_path)
     with lending(access=access) as lender:
         session = trainee(lender.address, access)
@@ -140,7 +152,7 @@ def test_parts_of_servers_that_encrypt_have_the_same_bits(trainee: Callable[...,
         assert CREW.elsewhere is not None
         sent, received = CREW.elsewhere.traffic
         assert sent > received > 0, "inputs and the graph are sent, too"
-        check(session, steps)
+        check(session, undisturbed, steps)
 
 
 def in_calls(session: bw.Session, number: int, lent: Callable[[], int] = lambda: 0) -> tuple[list[int], dict[str, Any]]:
@@ -159,10 +171,10 @@ def in_calls(session: bw.Session, number: int, lent: Callable[[], int] = lambda:
     return list(np.diff(counts)), given
 
 
-def test_parts_of_calls_of_their_own_have_the_same_bits(trainee: Callable[..., bw.Session]) -> None:
-    with lending() as lender, bw.connect("embedded") as client:
+def test_parts_of_calls_of_their_own_have_the_same_bits(trainee: Trainee, undisturbed: bw.Client) -> None:
+    with lending() as lender:
         session = trainee(lender.address)
-        alone = client.create_session(network(), bw.Adam(0.05), seed=7, data_parallel=PARTS)
+        alone = undisturbed.create_session(network(), bw.Adam(0.05), seed=7, data_parallel=PARTS)
         deadline, elsewhere, number = time.monotonic() + SECONDS, np.zeros(3, int), 0
         while min(elsewhere) < 5:
             assert time.monotonic() < deadline
@@ -170,12 +182,11 @@ def test_parts_of_calls_of_their_own_have_the_same_bits(trainee: Callable[..., b
             elsewhere, number = elsewhere + counts, number + 1
             for name, expected in in_calls(alone, number - 1)[1].items():
                 np.testing.assert_array_equal(given[name], expected, name)
+            time.sleep(PAUSE)
         assert session.digest() == alone.digest()
 
 
-def test_a_forward_sends_no_gradients_and_its_backward_no_parameters_again(
-    trainee: Callable[..., bw.Session],
-) -> None:
+def test_a_forward_sends_no_gradients_and_its_backward_no_parameters_again(trainee: Trainee) -> None:
     with lending() as lender:
         session = trainee(lender.address)
         peers = CREW.elsewhere
@@ -197,7 +208,7 @@ def test_a_forward_sends_no_gradients_and_its_backward_no_parameters_again(
 
 
 def test_a_server_without_memory_or_helpers_computes_nothing_and_steps_go_on(
-    trainee: Callable[..., bw.Session],
+    trainee: Trainee, undisturbed: bw.Client
 ) -> None:
     for most, nbytes in ((0, 1 << 30), (1, 100)):
         with lending(most, nbytes) as lender:
@@ -205,10 +216,10 @@ def test_a_server_without_memory_or_helpers_computes_nothing_and_steps_go_on(
             for number in range(20):
                 session.train_step(batch(number))
             assert lender.crew.lent == 0
-            check(session, 20)
+            check(session, undisturbed, 20)
 
 
-def test_memory_of_others_counts_while_their_stream_is_open(trainee: Callable[..., bw.Session]) -> None:
+def test_memory_of_others_counts_while_their_stream_is_open(trainee: Trainee) -> None:
     with lending() as lender:
         session = trainee(lender.address)
         train_until(session, lambda: lender.crew.lent >= 2)
@@ -222,7 +233,7 @@ def test_memory_of_others_counts_while_their_stream_is_open(trainee: Callable[..
 
 
 def test_a_server_with_another_secret_is_not_used_and_that_is_said_once(
-    trainee: Callable[..., bw.Session], caplog: pytest.LogCaptureFixture
+    trainee: Trainee, caplog: pytest.LogCaptureFixture
 ) -> None:
     with lending() as lender:
         session = trainee(lender.address, secret=b"another")
@@ -233,7 +244,7 @@ def test_a_server_with_another_secret_is_not_used_and_that_is_said_once(
         assert lender.crew.lent == 0
 
 
-def test_a_server_that_ends_takes_no_more_parts(trainee: Callable[..., bw.Session]) -> None:
+def test_a_server_that_ends_takes_no_more_parts(trainee: Trainee, undisturbed: bw.Client) -> None:
     with lending() as lender:
         session = trainee(lender.address)
         steps = train_until(session, lambda: lender.crew.lent >= 2)
@@ -242,7 +253,7 @@ def test_a_server_that_ends_takes_no_more_parts(trainee: Callable[..., bw.Sessio
         for number in range(steps, steps + 20):
             session.train_step(batch(number))
         assert lender.crew.lent == lent
-        check(session, steps + 20)
+        check(session, undisturbed, steps + 20)
 
 
 @contextmanager
@@ -281,18 +292,18 @@ def answering(*answers: peer_pb2.ComputePartsResponse, secret: bytes = SECRET) -
     ],
 )
 def test_a_server_that_answers_nonsense_leaves_no_trace(
-    trainee: Callable[..., bw.Session], answers: tuple[peer_pb2.ComputePartsResponse, ...]
+    trainee: Trainee, undisturbed: bw.Client, answers: tuple[peer_pb2.ComputePartsResponse, ...]
 ) -> None:
     with answering(*answers) as (asked, address):
         session = trainee(address)
         steps = train_until(session, lambda: bool(asked))
         for number in range(steps, steps + 5):
             session.train_step(batch(number), outputs=["logits"])
-        check(session, steps + 5)
+        check(session, undisturbed, steps + 5)
 
 
 def test_a_server_that_does_not_prove_that_it_shares_the_directory_is_sent_nothing(
-    trainee: Callable[..., bw.Session], caplog: pytest.LogCaptureFixture
+    trainee: Trainee, undisturbed: bw.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     with answering(BUSY, secret=b"another") as (asked, address):
         session = trainee(address)
@@ -300,11 +311,14 @@ def test_a_server_that_does_not_prove_that_it_shares_the_directory_is_sent_nothi
         for number in range(steps, steps + 5):
             session.train_step(batch(number))
         assert not asked
-        check(session, steps + 5)
+        check(session, undisturbed, steps + 5)
 
 
 def test_steps_go_on_where_there_are_no_descriptors_for_streams(
-    trainee: Callable[..., bw.Session], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    trainee: Trainee,
+    undisturbed: bw.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError("too many open files")
@@ -316,7 +330,7 @@ def test_steps_go_on_where_there_are_no_descriptors_for_streams(
             for number in range(3):
                 session.train_step(batch(number))
         assert caplog.text.count("which is done here: too many open files") == 1
-        check(session, 3)
+        check(session, undisturbed, 3)
 
 
 @pytest.mark.parametrize("field", ["definition_bytes", "trainable_bytes", "frozen_bytes", "working_bytes"])
