@@ -183,7 +183,7 @@ def test_a_checkpoint_that_failed_is_due_again_when_the_journal_has_grown_as_muc
     assert made.due
     made.checkpoint(image(range(200)), background=True)
     append(made, 200)
-    made._drain()
+    made._checkpointing.drain()
     assert not made.due, "the checkpoint could not be written"
     append(made, *range(201, 300))
     assert made.due

@@ -27,7 +27,7 @@ from backwire_server.storage.session_files import FileSession
 def passing(made: FileSession, *amounts: int) -> None:
     """Writes a passing checkpoint with these mutations, to its end."""
     made.checkpoint(image(list(amounts)), background=True, passing=True)
-    made._drain()
+    made._checkpointing.drain()
 
 
 def test_a_passing_checkpoint_shortens_a_replay_and_nothing_else(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_session_lags_after_as_much_computing_and_journal_as_are_worth_a_check
     append(made, 1)
     passing(made, 1)
     times, bytes_of_journal = pacing.WORTH
-    made._pace.took = 2.0 / times
+    made._checkpointing._pace.took = 2.0 / times
     assert not made.lags(100.0)
     most = bytes_of_journal * made._checkpoints.manifest.automatic[-1].bytes
     while made.replay_bytes < most:
@@ -107,7 +107,7 @@ def test_a_session_whose_checkpoint_is_small_lags_after_as_much_computing_alone(
     append(made, 1)
     passing(made, 1)
     append(made, 2)
-    made._pace.took = 0.0
+    made._checkpointing._pace.took = 0.0
     most = pacing.WORTH[1] * made._checkpoints.manifest.automatic[-1].bytes
     assert made.replay_bytes < most
     assert [made.lags(seconds) for seconds in (0.9, 1.0)] == [False, True]

@@ -96,7 +96,7 @@ def test_what_would_take_long_to_do_again_is_in_a_passing_checkpoint(
     session_id = one.create()
     for number in (1, 2, 3):
         put(one.store.get(session_id), number)
-    one.store.get(session_id)._keeper.files._drain()  # type: ignore[attr-defined]
+    one.store.get(session_id)._keeper.files._checkpointing.drain()  # type: ignore[attr-defined]
     (tmp_path / "replicas" / "one").unlink()
     other = start("other")
     (kept,) = other.vault.look(session_id)._checkpoints.manifest.automatic

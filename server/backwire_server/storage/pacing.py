@@ -23,7 +23,7 @@ class Pace:
     def __init__(self, journal: Journal, attempted: int, newest: int, due_bytes: int, replay_seconds: float) -> None:
         """Goes on from the record of the last checkpoint that stays, and that of the newest of any kind.
 
-        See `session_files.Place` for the others.
+        See `place.Place` for the others.
         """
         self.took = 0.0
         self._journal = journal

@@ -1,62 +1,26 @@
 """The files of one session: its definition, journal, checkpoints and manifest. See docs/storage.md."""
 
 import hashlib
-import logging
-import math
-import time
-from concurrent.futures import Future, wait
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.messages.session import session_spec
 from backwire_server.sessions.calls import CheckpointInfo
 from backwire_server.sessions.durable import Durability, Entry, Mutation, Recovery
-from backwire_server.sessions.errors import InvalidRequest, SessionError, StorageFailed
-from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.errors import InvalidRequest, SessionError
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image, RequestImage
-from backwire_server.storage.checkpointer import Checkpointer
+from backwire_server.storage.checkpointing import Checkpointing
 from backwire_server.storage.checkpoints import Checkpoints
-from backwire_server.storage.copies import Copies
-from backwire_server.storage.disk import Usage, damaged, storage_errors
+from backwire_server.storage.disk import damaged, storage_errors
 from backwire_server.storage.journal import Journal
 from backwire_server.storage.making import DEFINITION, branched, make, make_branch
 from backwire_server.storage.manifest import Manifest, Stored, read_manifest
-from backwire_server.storage.pacing import DUE_BYTES, Pace
-
-_LOG = logging.getLogger("backwire.storage")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the files of sessions are, and what they share.
-
-    Attributes:
-        root: The directory that has one for every session.
-        limits: What their definitions are held to.
-        usage: Counts their bytes.
-        checkpointer: Writes in the background.
-        due_bytes: How many bytes of journal lead to a checkpoint, if they are as many as the last one has.
-        copies: Where checkpoints are copied to; None for nowhere.
-        replay_seconds: How much computing leads to a checkpoint that only shortens a replay, if that is WORTH it.
-    """
-
-    root: Path
-    limits: Limits
-    usage: Usage
-    checkpointer: Checkpointer
-    due_bytes: int = DUE_BYTES
-    copies: Copies | None = None
-    replay_seconds: float = math.inf
-
-    def of(self, _: str) -> "Place":
-        """Returns where a new session of an id goes; raises OSError."""
-        return self
+from backwire_server.storage.place import Place
 
 
 class FileSession:
@@ -69,10 +33,7 @@ class FileSession:
         self._directory = directory
         self._journal = Journal(directory, manifest.session_id, manifest.ancestors, place.usage, sync=sync)
         self._checkpoints = Checkpoints(directory, manifest, place.usage, self._journal.fail)
-        lasting = self._checkpoints.lasting_record
-        self._pace = Pace(self._journal, lasting, self._base_record, place.due_bytes, place.replay_seconds)
-        self._writing: Future[None] | None = None
-        self._latest: Future[Any] | None = None  # of all that is written in the background, one after another
+        self._checkpointing = Checkpointing(place, directory, self._journal, self._checkpoints, lambda: self.broken)
 
     @classmethod
     def create(cls, place: Place, manifest: Manifest, definition: bytes, image: Image | None = None) -> "FileSession":
@@ -134,11 +95,11 @@ class FileSession:
     @property
     def due(self) -> bool:
         """Whether the journal has grown far since the last attempt at a checkpoint, and none is going on."""
-        return not self._busy and self._pace.due(self._base_bytes)
+        return self._checkpointing.due
 
     def lags(self, seconds: float) -> bool:
         """Whether so many seconds are long for a replay, a checkpoint is small beside it, and none is going on."""
-        return self._pace.lags(seconds, self._base_bytes) and not self._busy
+        return self._checkpointing.lags(seconds)
 
     @property
     def dirty(self) -> bool:
@@ -150,9 +111,7 @@ class FileSession:
     @property
     def replay_bytes(self) -> int:
         """The bytes of journal that follow the last checkpoint, 0 where they cannot be told."""
-        newest = self._checkpoints.newest
-        passing = newest is not None and newest.passing
-        return self._pace.passed_bytes if passing else self._journal.bytes_after(self._base_record)
+        return self._checkpointing.replay_bytes
 
     def spec(self) -> SessionSpec:
         """Returns what the session was made from; without first values where a checkpoint has them."""
@@ -171,7 +130,7 @@ class FileSession:
         """Returns the newest checkpoint and what follows it, and removes what an interruption left."""
         with storage_errors(f"the checkpoints in {self._directory} could not be found"):
             self._checkpoints.check()
-        self._prune()
+        self._checkpointing.prune()
         return self._recovery(self._checkpoints.newest)
 
     def recover_from_oldest(self) -> Recovery:
@@ -181,7 +140,7 @@ class FileSession:
 
     def rewind(self, step: int) -> Recovery:
         """Returns a checkpoint before the step and what follows it."""
-        self._drain()
+        self._checkpointing.drain()
         return self._recovery(self._checkpoints.at_or_before(step))
 
     def append(self, mutation: Mutation) -> int:
@@ -195,26 +154,13 @@ class FileSession:
     def checkpoint(self, image: Image, *, background: bool, passing: bool = False) -> None:
         """Makes an image what a replay begins with; nothing is written when there is a checkpoint of the same."""
         if background:
-            self._checkpoint_later(image, passing=passing)
-            return
-        with image:
-            self._drain()
-            record = self._journal.rotate()
-            self._pace.attempt()
-            if not self._has(record):
-                self._write(image, record)
+            self._checkpointing.later(image, passing=passing)
+        else:
+            self._checkpointing.now(image)
 
     def save(self, name: str, image: Image, key: RequestKey | None = None) -> "Future[CheckpointInfo]":
         """Has a checkpoint written that stays."""
-        with ExitStack() as otherwise:
-            otherwise.enter_context(image)
-            self._journal.check()
-            record = self._journal.last
-            self._latest = saving = self._place.checkpointer.submit(
-                image, lambda copy: self._write(copy, record, name, key, after_records=True).info
-            )
-            otherwise.pop_all()
-            return saving
+        return self._checkpointing.named(name, image, key)
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """Returns the checkpoints that there are, oldest first."""
@@ -222,10 +168,10 @@ class FileSession:
 
     def delete_checkpoint(self, name: str, key: RequestKey | None = None) -> None:
         """Removes what `save` wrote."""
-        self._drain()
+        self._checkpointing.drain()
         self._journal.check()
         self._checkpoints.remove(name, key)
-        self._prune()
+        self._checkpointing.prune()
 
     def requests(self) -> list[RequestImage]:
         """Returns the requests that saved and deleted checkpoints, as far as they are remembered."""
@@ -237,16 +183,12 @@ class FileSession:
 
     def load(self, name: str) -> Image:
         """Reads what `save` wrote and verifies it."""
-        self._drain()
+        self._checkpointing.drain()
         return self._checkpoints.read(self._checkpoints.find(name))
 
     def restart(self, image: Image) -> None:
         """Makes an image what the session goes on from; what was saved by name stays."""
-        with image:
-            self._drain()
-            record = self._journal.rotate()
-            self._write(image, record, alone=True)
-            self._pace.attempt()
+        self._checkpointing.anew(image)
 
     def fork(self, session_id: str, key: RequestKey | None) -> "FileSession":
         """Returns the files of a new session, which share what is on disk of this one, but for what has a name."""
@@ -270,107 +212,11 @@ class FileSession:
 
     def close(self) -> None:
         """Waits for what is being written and closes files."""
-        self._drain()
+        self._checkpointing.drain()
         self._journal.close()
-
-    @property
-    def _base_record(self) -> int:
-        newest = self._checkpoints.newest
-        return newest.record if newest else 0
-
-    @property
-    def _base_bytes(self) -> int:
-        newest = self._checkpoints.newest
-        return newest.bytes if newest else 0
-
-    @property
-    def _busy(self) -> bool:
-        return self._writing is not None and not self._writing.done()
-
-    def _has(self, record: int) -> bool:
-        """Tells whether the newest checkpoint is that of a record, and stays."""
-        newest = self._checkpoints.newest
-        return newest is not None and newest.record == record and not newest.passing
-
-    def _checkpoint_later(self, image: Image, *, passing: bool) -> None:
-        with ExitStack() as otherwise:
-            otherwise.enter_context(image)
-            if self._writing is not None:
-                wait([self._writing])
-            try:
-                record = self._record_to_keep(passing=passing)
-            except StorageFailed as error:
-                why = "no checkpoint of %s could be begun, and its journal goes on: %s"
-                self._place.checkpointer.warnings.warn(why, self._directory, error)
-                return
-            if not self._has(record):
-                self._writing = self._place.checkpointer.attempt(
-                    image, lambda copy: self._write(copy, record, after_records=True, passing=passing)
-                )
-                self._latest = self._writing
-                otherwise.pop_all()
-
-    def _record_to_keep(self, *, passing: bool) -> int:
-        """Returns the number of the last record; a segment ends with it, unless it is short and for a passing one."""
-        self._pace.begin()
-        if passing and not self._journal.is_long:
-            self._journal.check()
-            return self._journal.last
-        if not passing:
-            self._pace.attempt()
-        return self._journal.rotate()
 
     def _recovery(self, base: Stored | None) -> Recovery:
         record = base.record if base else 0
         replay = self._journal.replay(record, within=base is not None and base.passing)
         image = self._checkpoints.read(base) if base else None
         return Recovery(image, replay.mutations, replay.count, self._checkpoints.digests_after(record))
-
-    def _write(
-        self,
-        image: Image,
-        record: int,
-        name: str = "",
-        key: RequestKey | None = None,
-        *,
-        alone: bool = False,
-        after_records: bool = False,
-        passing: bool = False,
-    ) -> Stored:
-        """Writes a checkpoint: at once, or after the records that lead to the image are on the disk.
-
-        Of one that is passing no copy is made: the next would come too soon for where copies go.
-        """
-        began = time.perf_counter()
-        with self._place.usage.tally.checkpoint() as written:
-            if after_records:
-                self._journal.secure(record)
-            try:
-                stored = self._checkpoints.add(image, record, name, key=key, alone=alone, passing=passing)
-                written(stored.bytes)
-                self._pace.took = time.perf_counter() - began
-                if self._place.copies is not None and not passing:
-                    self._place.copies.put(self._directory, self._checkpoints.manifest)
-            finally:
-                if not self.broken:
-                    self._prune()
-        return stored
-
-    def _prune(self) -> None:
-        """Removes the checkpoints that do not count, and what of the journal is older than those that do.
-
-        What cannot be removed is logged, and removed another time.
-        """
-        try:
-            with self._checkpoints.still() as manifest:
-                self._checkpoints.prune()
-                if manifest.lasting:
-                    self._journal.prune(manifest.lasting[0].record)
-        except OSError as error:
-            _LOG.warning("old files in %s could not be removed: %s", self._directory, error)
-
-    def _drain(self) -> None:
-        """Returns when nothing is written in the background, and lets go of that."""
-        if self._latest is not None:
-            wait([self._latest])
-            self._writing = self._latest = None

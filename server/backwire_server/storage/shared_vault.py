@@ -23,8 +23,9 @@ from backwire_server.storage.making import new_manifest
 from backwire_server.storage.membership import Member, Membership
 from backwire_server.storage.ownership import RETRY_SECONDS, Ownership
 from backwire_server.storage.pacing import DUE_BYTES
+from backwire_server.storage.place import Place
 from backwire_server.storage.secret import common_secret
-from backwire_server.storage.session_files import FileSession, Place
+from backwire_server.storage.session_files import FileSession
 from backwire_server.storage.shared_files import SharedFileSession, SharedPlace
 from backwire_server.storage.vault import everything, is_id
 

@@ -23,7 +23,8 @@ from backwire_server.storage.disk import GONE, UNFINISHED, Usage, new_directory,
 from backwire_server.storage.lock import DELETED, SCRATCH, SESSIONS
 from backwire_server.storage.making import new_manifest
 from backwire_server.storage.pacing import DUE_BYTES
-from backwire_server.storage.session_files import FileSession, Place
+from backwire_server.storage.place import Place
+from backwire_server.storage.session_files import FileSession
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*", re.ASCII)
 

@@ -18,8 +18,9 @@ from backwire_server.storage.disk import Usage
 from backwire_server.storage.lock import SCRATCH, SESSIONS, SHARED
 from backwire_server.storage.manifest import MANIFEST
 from backwire_server.storage.ownership import mark_of
+from backwire_server.storage.place import Place
 from backwire_server.storage.segment import first_number
-from backwire_server.storage.session_files import FileSession, Place
+from backwire_server.storage.session_files import FileSession
 
 ATTEMPTS = 16
 """How often a session is copied that changes meanwhile."""
