@@ -16,18 +16,18 @@ from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.caller import ANYONE, Caller, tenant_of
 from backwire_server.sessions.calls import CountResult
 from backwire_server.sessions.durable import Carrier, Durability, Vault
-from backwire_server.sessions.errors import SessionError
 from backwire_server.sessions.info import Home, SessionInfo
 from backwire_server.sessions.limits import Limits, LimitsOf, unlimited
 from backwire_server.sessions.listing import Page, infos_of
-from backwire_server.sessions.locks import KeyedLocks
 from backwire_server.sessions.maker import SessionMaker
 from backwire_server.sessions.overview import overview_of
 from backwire_server.sessions.paging import PageTokens, page_limit
 from backwire_server.sessions.places import Places
 from backwire_server.sessions.processors import Processors
+from backwire_server.sessions.recovering import Recovering
+from backwire_server.sessions.repetitions import Repetitions
 from backwire_server.sessions.replicas import absent
-from backwire_server.sessions.requests import RequestKey, RequestLog, of_tenant
+from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import UNBOUNDED, CallScope
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
@@ -57,7 +57,6 @@ class SessionStore:
     Attributes:
         limits: What sessions are held to.
         processors: What they take turns on.
-        recovering: Of how many sessions the journal is still to be replayed since the start.
     """
 
     def __init__(
@@ -88,16 +87,13 @@ class SessionStore:
         self._awake = AwakeSessions(limits.max_awake_sessions)
         self._created = 0
         self._places = Places(limits, limits_of, self._mutex)
-        self._log = RequestLog()
-        self._turns = KeyedLocks()
+        self._repetitions = Repetitions()
         self._tokens = PageTokens()
         self._closing = threading.Event()
-        found = self._find()
-        self.recovering = len(found)
-        self._recovered: Callable[[], None] | None = None
+        self._recovering = Recovering(self._find(), lambda session_id: self.get(session_id).wake(UNBOUNDED))
         self._threads = [threading.Thread(target=self._sweep_forever, name="backwire-sweeper", daemon=True)]
-        if found:
-            recover = partial(self._recover, found)
+        if self.recovering:
+            recover = partial(self._recovering.run, self._closing)
             self._threads.append(threading.Thread(target=recover, name="backwire-recovery", daemon=True))
         for thread in self._threads:
             thread.start()
@@ -152,11 +148,12 @@ class SessionStore:
 
     def when_recovered(self, act: Callable[[], None]) -> None:
         """Calls `act` once the journals of all sessions were replayed: at once, or in another thread."""
-        with self._mutex:
-            if self.recovering:
-                self._recovered = act
-                return
-        act()
+        self._recovering.when_done(act)
+
+    @property
+    def recovering(self) -> int:
+        """Of how many sessions the journal is still to be replayed since the start."""
+        return self._recovering.remaining
 
     @property
     def census(self) -> tuple[int, int]:
@@ -238,15 +235,14 @@ class SessionStore:
 
     def delete(self, scope: CallScope, session_id: str, key: RequestKey | None = None) -> None:
         """Ends a session after the calls that are in progress on it; raises SessionNotFound."""
-        with self._answered(key, scope) as answer:
+        with self._repetitions.answered(key, scope) as answer:
             if answer is not None:
                 return
             session = self.get(session_id, scope.caller)
             vault = self._vault if session.durable else None
             session.close(scope, partial(vault.delete, session_id, key) if vault else lambda: None)
-            with self._mutex:
-                self._sessions.pop(session_id, None)
-                self._log.record(of_tenant(key, scope.caller.tenant), CountResult(1))
+            self._forget(session_id)
+            self._repetitions.record(key, scope.caller.tenant, CountResult(1))
             self._awake.remove(session_id)
 
     def close(self, seconds: float = 0.0) -> None:
@@ -283,39 +279,25 @@ class SessionStore:
         with self._mutex:
             self._sessions.pop(session_id, None)
 
-    def _find(self) -> Sequence[Session]:
-        """Has the sessions of the vault, and returns those whose journal has to be replayed."""
+    def _find(self) -> Sequence[str]:
+        """Has the sessions of the vault, and returns the ids of those whose journal has to be replayed."""
         if self._vault is None:
             return []
         dirty = []
         for entry in self._vault.entries():
-            session = self._add(self._maker.asleep(entry))
-            if entry.key is not None:
-                self._log.know(of_tenant(entry.key, tenant_of(entry.session_id)), _Made(entry.session_id))
+            self._add(self._maker.asleep(entry))
+            self._repetitions.record(entry.key, tenant_of(entry.session_id), _Made(entry.session_id))
             if entry.dirty:
-                dirty.append(session)
+                dirty.append(entry.session_id)
         for session_id, key in self._vault.deletions():
-            self._log.know(of_tenant(key, tenant_of(session_id)), CountResult(1))
+            self._repetitions.record(key, tenant_of(session_id), CountResult(1))
         return dirty
-
-    def _recover(self, sessions: Sequence[Session]) -> None:
-        for session in sessions:
-            if self._closing.is_set():
-                return
-            try:
-                self.get(session.session_id).wake(UNBOUNDED)
-            except SessionError as error:
-                _LOG.error("session %s could not be recovered: %s", session.session_id, error)
-            except Exception:
-                _LOG.exception("session %s could not be recovered", session.session_id)
-            self._one_less()
-            _LOG.info("recovered %d of %d sessions", len(sessions) - self.recovering, len(sessions))
 
     def _once(
         self, scope: CallScope, key: RequestKey | None, make: Callable[[], Session], tenant: str = ""
     ) -> SessionInfo:
         """Returns the session that `make` makes, or the one that the same request made before."""
-        with self._answered(key, scope) as answer:
+        with self._repetitions.answered(key, scope) as answer:
             if answer is None and key is not None:
                 answer = self._made_elsewhere(key, tenant or scope.caller.tenant, scope.caller.tenant)
             if isinstance(answer, SessionInfo):
@@ -326,8 +308,7 @@ class SessionStore:
                 session = make()
                 info = session.info()
                 self._add(session, made_here=True)
-                with self._mutex:
-                    self._log.record(of_tenant(key, scope.caller.tenant), info)
+                self._repetitions.record(key, scope.caller.tenant, info)
             if session.durable:
                 self._awake.used(session)
             return info
@@ -337,28 +318,8 @@ class SessionStore:
         entry = self._arrivals.of_request(key.request_id, tenant)
         if entry is None:
             return None
-        with self._mutex:
-            self._log.know(of_tenant(entry.key or key, caller), _Made(entry.session_id))
-            return self._log.find(of_tenant(key, caller))
-
-    @contextmanager
-    def _answered(self, key: RequestKey | None, scope: CallScope) -> Iterator[object]:
-        """Keeps requests of the same id apart; gives the answer to the first, or None when there was none."""
-        key = of_tenant(key, scope.caller.tenant)
-        if key is None:
-            yield None
-            return
-        with self._turns.hold(key.request_id, scope):
-            with self._mutex:
-                answer = self._log.find(key)
-            yield answer
-
-    def _one_less(self) -> None:
-        with self._mutex:
-            self.recovering -= 1
-            act = None if self.recovering else self._recovered
-        if act is not None:
-            act()
+        self._repetitions.record(entry.key or key, caller, _Made(entry.session_id))
+        return self._repetitions.find(key, caller)
 
     def _reclaim(self, nbytes: int) -> None:
         """Has durable sessions hibernate until so many bytes were given back, as far as there are idle ones."""
