@@ -12,7 +12,8 @@ from backwire_server.sessions.durable import Carrier, Durability, Entry, Session
 from backwire_server.sessions.errors import InvalidExport, NotDurable
 from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.info import Home, Standing
-from backwire_server.sessions.keeper import Keeper, Open
+from backwire_server.sessions.keeper import Keeper
+from backwire_server.sessions.kept import Open
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.requests import RequestKey
