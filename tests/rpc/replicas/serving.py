@@ -99,7 +99,7 @@ def open_lane(other: Api, owner: Api, until: Until) -> Lanes:
 
 
 class Held:
-    """Holds each TrainStep, when it is about to compute, until it is to stop."""
+    """Holds each TrainStep, when it is about to compute, until it is to stop, or `stopped` is set."""
 
     def __init__(self, until: Until) -> None:
         self.begun, self.stopped = threading.Event(), threading.Event()
@@ -107,6 +107,6 @@ class Held:
 
     def train(self, owner: Trainer, call: TrainCall, ready: Callable[[], None], stop: CallStop) -> object:
         self.begun.set()
-        self._until(lambda: stop.wanted)
+        self._until(lambda: stop.wanted or self.stopped.is_set())
         self.stopped.set()
         return Trainer.train(owner, call, ready, stop)

@@ -127,6 +127,7 @@ def test_an_owner_that_ends_while_it_computes_is_told_as_a_reason_to_call_again(
     owner.server._lanes.close()
     told = refused(call.result)
     assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_WORKER")
+    held.stopped.set()  # or its end would wait for what it computes
 
 
 def test_a_lane_that_the_owner_has_closed_is_not_used(tmp_path: Path, until: Until) -> None:
