@@ -6,9 +6,12 @@ Beside it are a direct call, and one through a relay that does nothing else than
 import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc
+from tests.access.conftest import Authority, Pair
 from tests.benchmarks import figures, values
 from tests.benchmarks.contender_remote import new_session
 from tests.benchmarks.durable_server import data_directory
@@ -25,16 +28,16 @@ RELAYED = "through a relay of grpcio"
 
 
 def measure(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """Returns the times of both, by a client that does not follow, and what forwarding adds."""
+    """Returns the times of calls by a client that does not follow, and what forwarding adds, encrypted too."""
+    rounds, burst = (9, 0.1) if quick else (31, 0.3)
+    rows = [*_in_the_clear(quick=quick, say=say, rounds=rounds, burst=burst), *_encrypted(say, rounds, burst)]
+    return {"title": "a TrainStep through a replica that does not have the session", "rows": rows}
+
+
+def _in_the_clear(*, quick: bool, say: Callable[[str], None], rounds: int, burst: float) -> list[figures.Row]:
     rows = []
     with ExitStack() as stack:
-        directory = stack.enter_context(data_directory())
-        owner, other = (
-            stack.enter_context(
-                backwire_server("--workers", "1", "--shared", "--replica", name, "--data-dir", str(directory))
-            )
-            for name in "ab"
-        )
+        owner, other = _replicas(stack)
         relay = stack.enter_context(ServerProcess(owner.address, module="tests.benchmarks.relay_server"))
         client = stack.enter_context(bw.connect(owner.address))
         stubs = {
@@ -44,11 +47,52 @@ def measure(*, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
         for model in MODELS:
             say(f"forwarded steps of {model}")
             request = _request(client, model)
-            rows += _times(stubs, request, model, rounds=9 if quick else 31, burst=0.1 if quick else 0.3)
+            rows += _times(stubs, request, model, rounds=rounds, burst=burst)
             for name, process in (("forwarded", other), (RELAYED, relay)):
                 spent = _processor_seconds(stubs[name], request, process.pid, calls=200 if quick else 1_000)
                 rows.append(figures.row(f"{model}, {name}, processor time of who passes it on", 1e3 * spent, "ms"))
-    return {"title": "a TrainStep through a replica that does not have the session", "rows": rows}
+    return rows
+
+
+def _encrypted(say: Callable[[str], None], rounds: int, burst: float) -> list[figures.Row]:
+    """Returns what forwarding adds where servers and clients show certificates, with lanes and without."""
+    authority = Authority("benchmark")
+    pair = authority.issue("replicas", host="localhost")
+    tls = bw.TLS(root_certificates=authority.certificate, private_key=pair.key, certificate_chain=pair.certificate)
+    credentials = grpc.ssl_channel_credentials(authority.certificate, pair.key, pair.certificate)
+    rows = []
+    with ExitStack() as stack:
+        flags = _certified(Path(stack.enter_context(TemporaryDirectory())), authority, pair)
+        for kind in ((), ("--no-lanes",)):
+            owner, other = _replicas(stack, *flags, *kind)
+            client = stack.enter_context(bw.connect(owner.address, tls=tls))
+            stubs = {
+                name: pb_grpc.GradientServiceStub(stack.enter_context(grpc.secure_channel(server.address, credentials)))
+                for name, server in (("direct", owner), ("forwarded", other))
+            }
+            for model in MODELS:
+                say(f"forwarded steps of {model}, encrypted{' without lanes' if kind else ''}")
+                times = _interleaved(stubs, _request(client, model), rounds=rounds, burst=burst)
+                name = f"{model}, encrypted, what forwarding adds{' without lanes' if kind else ''}"
+                rows.append(figures.row(name, 1e3 * _added(times, "forwarded"), "ms"))
+    return rows
+
+
+def _replicas(stack: ExitStack, *flags: str) -> tuple[ServerProcess, ServerProcess]:
+    """Starts two servers that share a directory."""
+    directory = stack.enter_context(data_directory())
+    shared = ("--workers", "1", "--shared", "--data-dir", str(directory), *flags)
+    first, second = (stack.enter_context(backwire_server(*shared, "--replica", name)) for name in "ab")
+    return first, second
+
+
+def _certified(directory: Path, authority: Authority, pair: Pair) -> tuple[str, ...]:
+    """Writes certificates; returns the flags of servers that show theirs and ask for those of others."""
+    certificate, key, ca = (directory / name for name in ("tls.crt", "tls.key", "ca.crt"))
+    for path, content in ((certificate, pair.certificate), (key, pair.key), (ca, authority.certificate)):
+        path.write_bytes(content)
+    shown = ("--tls-certificate", str(certificate), "--tls-key", str(key))
+    return ("--listen", "localhost:0", *shown, "--client-ca", str(ca), "--peer-ca", str(ca))
 
 
 def _request(client: bw.Client, model: str) -> pb.TrainStepRequest:
@@ -59,8 +103,7 @@ def _request(client: bw.Client, model: str) -> pb.TrainStepRequest:
 def _times(
     stubs: dict[str, Any], request: pb.TrainStepRequest, model: str, *, rounds: int, burst: float
 ) -> list[figures.Row]:
-    calls = {name: lambda stub=stub: stub.TrainStep(request) for name, stub in stubs.items()}
-    times = figures.interleaved(calls, rounds=rounds, burst=burst)
+    times = _interleaved(stubs, request, rounds=rounds, burst=burst)
     forwarding, relaying = (_added(times, name) for name in ("forwarded", RELAYED))
     return [
         *(figures.row(f"{model}, {name}", 1e3 * statistics.median(each), "ms") for name, each in times.items()),
@@ -68,6 +111,13 @@ def _times(
         figures.row(f"{model}, what forwarding adds", 1e3 * forwarding, "ms", most=MOST_ADDED_MS),
         figures.row(f"{model}, what a relay of grpcio adds", 1e3 * relaying, "ms"),
     ]
+
+
+def _interleaved(
+    stubs: dict[str, Any], request: pb.TrainStepRequest, *, rounds: int, burst: float
+) -> dict[str, list[float]]:
+    calls = {name: lambda stub=stub: stub.TrainStep(request) for name, stub in stubs.items()}
+    return figures.interleaved(calls, rounds=rounds, burst=burst)
 
 
 def _added(times: dict[str, list[float]], name: str) -> float:
