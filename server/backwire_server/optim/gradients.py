@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,9 @@ from numpy.typing import NDArray
 
 from backwire_server.optim.errors import POSITIVE, check_fields
 from backwire_server.optim.layout import FlatLayout
-from backwire_server.optim.sharing import ALONE, Hands
 
 BLOCK = 32_768
 """How many elements are worked on at a time, so that they stay in the processor's cache."""
-
-RUN = 8
-"""How many blocks are a task where several hands share them."""
 
 _TINY = 1e-30  # squares that sum to less may have lost small ones to underflow in float32
 
@@ -28,14 +23,8 @@ def blocks(start: int, stop: int) -> Iterator[slice]:
         yield slice(low, min(low + BLOCK, stop))
 
 
-def runs(size: int) -> Iterator[slice]:
-    """Slices of at most RUN blocks that cover so many elements in order."""
-    for low in range(0, size, RUN * BLOCK):
-        yield slice(low, min(low + RUN * BLOCK, size))
-
-
-def norm(array: NDArray[Any], hands: Hands = ALONE) -> float:
-    """The L2 norm of an array of any shape, as a float, the same however many hands there are.
+def norm(array: NDArray[Any]) -> float:
+    """The L2 norm of an array of any shape, as a float.
 
     Squares are summed in the array's own dtype within a block and in float64 across blocks; where squares leave the
     range of the dtype, the values are scaled first. It is finite exactly when all elements are (and the norm itself
@@ -44,7 +33,7 @@ def norm(array: NDArray[Any], hands: Hands = ALONE) -> float:
     vector = array.reshape(-1)
     parts = [vector[part] for part in blocks(0, vector.size)]
     with np.errstate(all="ignore"):
-        squares = sum(_squares(parts, hands))
+        squares = sum(float(np.dot(part, part)) for part in parts)
         if _TINY < squares < math.inf:
             return math.sqrt(squares)
         largest = float(np.max([np.max(np.abs(part)) for part in parts], initial=0))
@@ -54,22 +43,9 @@ def norm(array: NDArray[Any], hands: Hands = ALONE) -> float:
         return largest * math.sqrt(sum(float(np.dot(part, part)) for part in scaled))
 
 
-def _squares(parts: Sequence[NDArray[Any]], hands: Hands) -> list[float]:
-    """The sum of squares of each vector."""
-    found = [0.0] * len(parts)
-
-    def square(first: int, _: int) -> None:
-        with np.errstate(all="ignore"):  # of each thread by itself
-            for place in range(first, min(first + RUN, len(parts))):
-                found[place] = float(np.dot(parts[place], parts[place]))
-
-    hands.share([partial(square, first) for first in range(0, len(parts), RUN)])
-    return found
-
-
-def global_norm(vectors: Mapping[np.dtype[Any], NDArray[Any]], hands: Hands = ALONE) -> float:
+def global_norm(vectors: Mapping[np.dtype[Any], NDArray[Any]]) -> float:
     """The L2 norm of all vectors together. Not finite when an element is not: see `first_non_finite`."""
-    return math.hypot(*(norm(vector, hands) for vector in vectors.values()))
+    return math.hypot(*map(norm, vectors.values()))
 
 
 def first_non_finite(layout: FlatLayout, vectors: Mapping[np.dtype[Any], NDArray[Any]]) -> str | None:

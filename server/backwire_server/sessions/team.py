@@ -1,6 +1,5 @@
 """Batches of a session in parts, computed here and by helper processes at the same time."""
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,8 +15,6 @@ from backwire_server.engine.graph import Array, Graph
 from backwire_server.engine.model import Model, Pass
 from backwire_server.engine.seeds import check_seeds, check_wrt
 from backwire_server.engine.stopping import NEVER, Stop
-from backwire_server.optim.gradients import blocks, runs
-from backwire_server.optim.sharing import Hands, Task
 from backwire_server.parallel import crew, kept, part
 from backwire_server.parallel.crew import Crew
 from backwire_server.parallel.kept import Residue
@@ -30,6 +27,9 @@ from backwire_server.sessions.errors import OutOfMemory
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.sources import Reserve, Source, new_segment
 from backwire_server.sessions.working import Working
+
+BLOCK = 32_768
+"""The elements of a gradient that are summed at a time, so that they stay in the cache."""
 
 ALONE = Crew(0)
 
@@ -123,7 +123,7 @@ class Team:
 
         Raises what the engine raises for one of the parts, what `working` and `reserve` raise, and Stopped.
         """
-        if not batch.differentiates and not self._crew.is_alone:
+        if not batch.differentiates and self._helped and not crew.CREW.is_alone:
             source.segment(reserve)  # before a pass holds them where nobody else can read them
         self._make_room(len(batch.parts), reserve)
         first = room or (self._layout.views(self._layout.zeros()) if batch.differentiates else {})
@@ -150,8 +150,7 @@ class Team:
             self._gradients, self._given = [], []  # helpers may still write there
             raise
         names = results[0].parameters
-        arrays = [{name: each[name] for name in names} for each in into[: len(results)]]
-        _combine(arrays, batch.divisor, self._crew.hands(len(results)))
+        _combine([{name: arrays[name] for name in names} for arrays in into[: len(results)]], batch.divisor)
         return batch.whole(results, {name: first[name] for name in names})
 
     def _pass(
@@ -244,24 +243,13 @@ def _admitted(_: Cost) -> None:
     """Admits a part that was admitted with the first."""
 
 
-def _combine(parts: Sequence[Mapping[str, Array]], total: float, hands: Hands) -> None:
+def _combine(parts: Sequence[Mapping[str, Array]], total: float) -> None:
     """Makes the arrays of the first of the weighted gradients their sum, in their order, divided by the total."""
-    tasks = list[Task]()
-    for name, array in parts[0].items():
-        flat = [each[name].reshape(-1) for each in parts]
-        tasks += [partial(_sum, [each[run] for each in flat], total) for run in runs(array.size)]
-    hands.share(tasks)
-
-
-def _sum(vectors: Sequence[Array], total: float, _: int) -> None:
-    """Makes the first of the vectors their sum divided by the total, block by block, as these stay in the cache."""
-    times = 1.0 / total if math.frexp(total)[0] == 0.5 else None  # by a power of two, the same and sooner
     with np.errstate(all="ignore"):
-        for block in blocks(0, vectors[0].size):
-            first, *others = [vector[block] for vector in vectors]
-            for other in others:
-                np.add(first, other, out=first)
-            if times is None:
+        for name, array in parts[0].items():
+            flat = [each[name].reshape(-1) for each in parts]
+            for start in range(0, array.size, BLOCK):
+                first, *others = [each[start : start + BLOCK] for each in flat]
+                for other in others:
+                    np.add(first, other, out=first)
                 np.divide(first, total, out=first)
-            else:
-                np.multiply(first, times, out=first)
