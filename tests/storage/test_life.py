@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from backwire_server.storage import life, membership
+from backwire_server.storage import life
+from backwire_server.storage.lock import REPLICAS
 from backwire_server.storage.membership import Membership
 
 LEASE = 3_600.0
@@ -83,9 +84,9 @@ def test_what_a_run_that_was_killed_has_left_goes_when_the_next_begins(
     one.kill()
     one.wait()
     again = Membership(tmp_path, "one", LEASE)
-    assert sorted(path.name for path in (tmp_path / membership.REPLICAS).iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / REPLICAS).iterdir()) == [
         "one",
         f"one.{again.incarnation}{life.SUFFIX}",
     ]
     again.leave()
-    assert list((tmp_path / membership.REPLICAS).iterdir()) == []
+    assert list((tmp_path / REPLICAS).iterdir()) == []

@@ -17,6 +17,7 @@ from backwire_server.cluster.controller import GATEWAY_SECONDS
 from backwire_server.cluster.gateway import Gateway
 from backwire_server.cluster.load import View
 from backwire_server.cluster.placing import Policy
+from backwire_server.cluster.signs import Signs
 from backwire_server.cluster.worker import settings_of
 from backwire_server.config import Config
 from backwire_server.telemetry.endpoint import serving
@@ -107,7 +108,9 @@ async def _serve(
 
     threading.Thread(target=pass_on, name="backwire-end", daemon=True).start()
     gateway = Gateway(settings)
-    watching = asyncio.create_task(_watch(gateway, membership))
+    assert settings.keeping.data_dir is not None
+    signs = Signs(settings.keeping.data_dir, settings.keeping.lease)
+    watching = asyncio.create_task(_watch(gateway, membership, signs))
 
     def expose() -> bytes:
         return merged({"gateway": gateway.metrics_here.exposition().decode(), **membership.metrics()})
@@ -155,14 +158,18 @@ async def _view(membership: Membership) -> View:
         ) from None
 
 
-async def _watch(gateway: Gateway, membership: Membership) -> None:
-    """Keeps the gateway to what the controller tells; while that is started anew, to what it told last."""
+async def _watch(gateway: Gateway, membership: Membership, signs: Signs) -> None:
+    """Keeps the gateway to what the controller tells; while that is started anew, to what it told last.
+
+    Workers that have fallen silent are none: calls in progress there end, and others may have their sessions.
+    """
     told = ""
     while True:
         await asyncio.sleep(0.5)
         try:
             view = await asyncio.to_thread(membership.view)
-            gateway.update(view.loads)
+            silent = await asyncio.to_thread(signs.silent, [load.worker for load in view.loads])
+            gateway.update([load for load in view.loads if load.worker not in silent])
             told = _tell(view.problem or view.waiting, told)
         except (RayError, TimeoutError, OSError) as error:
             _LOG.warning("the workers are not known anew: %s", error)

@@ -13,6 +13,7 @@ SESSIONS = "sessions"
 SHARED = "shared"
 DELETED = "deleted"
 SCRATCH = "scratch"
+REPLICAS = "replicas"
 
 PATIENCE_SECONDS = 5.0
 POLL_SECONDS = 0.05

@@ -12,8 +12,8 @@ from pathlib import Path
 from backwire_server.sessions.replicas import is_replica
 from backwire_server.storage.disk import TEMPORARY
 from backwire_server.storage.life import Life, has_ended
+from backwire_server.storage.lock import REPLICAS
 
-REPLICAS = "replicas"
 SECOND = 10**9
 BEATS = 5
 """How many signs of life a server gives in the time after which it counts as dead."""
