@@ -44,7 +44,7 @@ class Retry:
     attempts: int | None = None
     first_contact: float = 5.0
     initial: float = 0.1
-    maximum: float = 1.0
+    maximum: float = 0.5
     rate: float = 20.0
 
     def __post_init__(self) -> None:
