@@ -42,11 +42,13 @@ class Replica:
         self._process = ServerProcess("--listen", self.address, *self._flags, within=self._within)
         self.address = self._process.wait_until_ready()
 
-    def kill(self) -> None:
-        """Ends it as a crash does."""
+    def kill(self) -> float:
+        """Ends it as a crash does; returns when, by the clock that only goes forward."""
         assert self._process is not None
+        killed = time.monotonic()
         self._process.end()
         self._process = None
+        return killed
 
     @property
     def log(self) -> str:

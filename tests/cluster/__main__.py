@@ -96,8 +96,7 @@ def _failover(site: Site | ray_site.RaySite, trainee: Trainee) -> Failover:
     Steps that were answered before the kill may be noted after it, so the next is the one after the longest pause.
     """
     victim = site.replicas[site.owner(trainee.session.id)]
-    killed = time.monotonic()
-    victim.kill()
+    killed = victim.kill()
     trainee.goes_on(BEGUN + 1)
     after = [each - killed for each in list(trainee.times) if each > killed]
     _, next_step = max(pairwise([0.0, *after]), key=lambda pair: pair[1] - pair[0])

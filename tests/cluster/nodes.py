@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from tests.e2e.conftest import PACKAGES, ROOT
@@ -56,9 +57,9 @@ class Nodes:
         """Returns the names of all actors."""
         return sorted(self._ask("actors"))
 
-    def kill(self, actor: str) -> None:
-        """Kills the process of an actor."""
-        self._ask("kill", actor)
+    def kill(self, actor: str) -> float:
+        """Kills the process of an actor; returns when, which is later than this was asked for: Ray must find it."""
+        return float(self._ask("kill", actor))
 
     def on_head(self, actor: str) -> bool:
         """Tells whether an actor is on the node that the cluster cannot do without."""
@@ -71,6 +72,10 @@ class Nodes:
     def add(self, **resources: int) -> None:
         """Adds a node, with these resources instead of those of the others, by the names that Ray's tool has."""
         self._ask("add", resources)
+
+    def lacking(self) -> list[dict[str, float]]:
+        """Returns what is asked for and no node has free, each time by Ray's names: its autoscaler goes by that."""
+        return list(self._ask("lacking"))
 
     def variable(self, actor: str, name: str) -> str:
         """Returns a variable of the environment of an actor."""
@@ -124,9 +129,11 @@ class _Cluster:
     def actors(self) -> list[str]:
         return [each["name"] for each in self._ray.util.list_named_actors(all_namespaces=True)]
 
-    def kill(self, actor: str) -> None:
+    def kill(self, actor: str) -> float:
         pid, _ = self._place(actor)
+        killed = time.monotonic()
         os.kill(pid, signal.SIGKILL)
+        return killed
 
     def on_head(self, actor: str) -> bool:
         _, node_id = self._place(actor)
@@ -141,6 +148,11 @@ class _Cluster:
 
     def add(self, resources: dict[str, int]) -> None:
         self._add(**resources)
+
+    def lacking(self) -> list[dict[str, float]]:
+        sdk: Any = import_module("ray.autoscaler.v2.sdk")
+        demands = sdk.get_cluster_status(self.address).resource_demands.ray_task_actor_demand
+        return [dict(each.bundle) for demand in demands for each in demand.bundles_by_count for _ in range(each.count)]
 
     def variable(self, actor: str, name: str) -> str:
         found: str = self._within(actor, lambda _: os.environ[name])

@@ -26,9 +26,9 @@ class Actor:
     name: str
     target: str
 
-    def kill(self) -> None:
-        """Kills its process."""
-        self.nodes.kill(self.name)
+    def kill(self) -> float:
+        """Kills its process; returns when, by the clock that only goes forward, which all processes share."""
+        return self.nodes.kill(self.name)
 
     def start(self) -> None:
         """Waits until Ray has started it again."""

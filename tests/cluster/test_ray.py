@@ -1,12 +1,13 @@
 """Workers that Ray runs on three nodes, behind a gateway: whatever is lost, each change is made once."""
 
+import re
 import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from tests.cluster.ray_site import (
     wait_until,
 )
 from tests.cluster.site import owner_in, unfollowing
+from tests.cluster.test_peers import batch, network
 from tests.deploy.balancers import unused_port
 from tests.trainees import WAYS, Trainee, batches, create
 
@@ -82,16 +84,35 @@ def test_a_gateway_whose_workers_cannot_start_says_why_and_leaves_none_behind(no
     assert nodes.actors() == []
 
 
-def test_the_metrics_of_a_gateway_are_those_of_all_workers(nodes: Nodes, tmp_path: Path) -> None:
-    process = start(nodes, tmp_path, 2, 2, flags=("--metrics-listen", f"127.0.0.1:{(port := unused_port())}"))
+def test_workers_compute_parts_for_each_other_which_the_metrics_of_a_gateway_tell_as_all_of_theirs(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    metrics = f"127.0.0.1:{unused_port()}"
+    peers = ("--peer-helpers", "2", "--max-helpers", "1")
+    process = start(nodes, tmp_path, 2, 2, flags=("--metrics-listen", metrics, *peers))
+
+    def told() -> str:
+        with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=60) as answer:
+            return str(answer.read().decode())
+
+    def computed_by_peers() -> float:
+        return sum(map(float, re.findall(r'backwire_parts_total\{by="peer",.*\} (\S+)', told())))
+
     try:
-        wait_for_workers(process.wait_until_ready(START_SECONDS), 2)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
-            text = answer.read().decode()
+        wait_for_workers(address := process.wait_until_ready(START_SECONDS), 2)
         for worker in (f"{PREFIX}0", f"{PREFIX}1"):
-            assert f'backwire_sessions_awake{{worker="{worker}"}} 0.0' in text
-        assert "backwire_build_info{" in text
-        assert 'worker="gateway"' in text
+            assert f'backwire_sessions_awake{{worker="{worker}"}} 0.0' in told()
+        assert "backwire_build_info{" in told()
+        assert 'worker="gateway"' in told()
+        with bw.connect(address) as client, bw.connect("embedded") as alone:
+            parted, same = (
+                each.create_session(network(), bw.Adam(0.001), seed=5, data_parallel=4) for each in (client, alone)
+            )
+            numbers = count()
+            wait_until(lambda: parted.train_step(batch(next(numbers))).step > 0 and computed_by_peers() > 0)
+            for number in range(parted.info().step):
+                same.train_step(batch(number))
+            assert parted.digest() == same.digest()
         end(process)
     finally:
         process.end()

@@ -46,15 +46,17 @@ def test_a_gateway_says_so_when_jax_does_not_find_the_gpus_that_are_set_aside(no
     assert nodes.actors() == []
 
 
-def test_a_worker_that_asks_for_more_than_any_node_has_waits_which_is_told_and_comes_with_a_node_that_has_it(
+def test_a_worker_that_asks_for_more_than_any_node_has_waits_which_is_told_to_the_autoscaler_too_and_comes_with_a_node(
     nodes: Nodes, tmp_path: Path
 ) -> None:
     process = start(nodes, tmp_path, 1, 1, flags=("--worker-memory", "1500MiB"))
     try:
         wait_until(lambda: "no node has as much" in "".join(process.errors))
+        wait_until(lambda: nodes.lacking() == [{"CPU": 1.0, "memory": 1_500.0 * MiB}])
         nodes.add(memory=2_000 * MiB)
         wait_for_workers(process.wait_until_ready(START_SECONDS), 1)
         assert not nodes.on_head(f"{PREFIX}0")
+        wait_until(lambda: nodes.lacking() == [])
         end(process)
     finally:
         process.end()
