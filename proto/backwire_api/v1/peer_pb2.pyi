@@ -109,7 +109,8 @@ class PeerGreeting(google.protobuf.message.Message):
     PROOF_FIELD_NUMBER: builtins.int
     proof: builtins.bytes
     """What only who can read the directory can say of both nonces: HMAC-SHA256 by the secret there of the text
-    `backwire PeerService: who calls, `, the nonce of the caller, and that of the challenge.
+    `backwire PeerService: who calls, at ADDRESS: `, the nonce of the caller, and that of the challenge. ADDRESS is where
+    the called server is, as it tells the others in the directory.
     """
     @property
     def environment(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
@@ -304,7 +305,7 @@ class PeerChallenge(google.protobuf.message.Message):
     nonce: builtins.bytes
     """16 random bytes."""
     proof: builtins.bytes
-    """As the proof of the greeting, with the text `backwire PeerService: who is called, `."""
+    """As the proof of the greeting, with the text `backwire PeerService: who is called, at ADDRESS: `."""
     def __init__(
         self,
         *,

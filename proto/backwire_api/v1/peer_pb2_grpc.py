@@ -47,7 +47,8 @@ class PeerServiceServicer(object):
     """
 
     def ComputeParts(self, request_iterator, context):
-        """Computes parts of batches, one after another, once each side has proved to the other that it can read the directory.
+        """Computes parts of batches, one after another, once each side has proved to the other that it can read the directory,
+        and that it means the address at which the server is called.
         The metadata `backwire-peer-nonce` has 16 random bytes of the caller in hexadecimal digits; without it the answer is
         UNAUTHENTICATED. A challenge comes first, and proves the same of who answers; who is called by another process than
         it meant ends the call then. The greeting comes next, with the caller's proof, and is answered by `ready`, with

@@ -64,7 +64,8 @@ class PeerServiceStub(typing.Generic[_PeerServiceComputePartsType]):
     ], channel: grpc.aio.Channel) -> None: ...
 
     ComputeParts: _PeerServiceComputePartsType
-    """Computes parts of batches, one after another, once each side has proved to the other that it can read the directory.
+    """Computes parts of batches, one after another, once each side has proved to the other that it can read the directory,
+    and that it means the address at which the server is called.
     The metadata `backwire-peer-nonce` has 16 random bytes of the caller in hexadecimal digits; without it the answer is
     UNAUTHENTICATED. A challenge comes first, and proves the same of who answers; who is called by another process than
     it meant ends the call then. The greeting comes next, with the caller's proof, and is answered by `ready`, with
@@ -88,7 +89,8 @@ class PeerServiceServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[backwire_api.v1.peer_pb2.ComputePartsRequest],
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[backwire_api.v1.peer_pb2.ComputePartsResponse], collections.abc.AsyncIterator[backwire_api.v1.peer_pb2.ComputePartsResponse]]:
-        """Computes parts of batches, one after another, once each side has proved to the other that it can read the directory.
+        """Computes parts of batches, one after another, once each side has proved to the other that it can read the directory,
+        and that it means the address at which the server is called.
         The metadata `backwire-peer-nonce` has 16 random bytes of the caller in hexadecimal digits; without it the answer is
         UNAUTHENTICATED. A challenge comes first, and proves the same of who answers; who is called by another process than
         it meant ends the call then. The greeting comes next, with the caller's proof, and is answered by `ready`, with

@@ -134,11 +134,12 @@ class Server:
             if self._lanes is not None:
                 self._lanes.close()
             raise
+        advertised = keeping.advertise or self.address
         if isinstance(vault, SharedVault):
-            vault.announce(keeping.advertise or self.address)
+            vault.announce(advertised)
         self._server.start()
         if self._lanes is not None:
-            self._lanes.serve({name: interceptor.behaviour(name, methods[name]) for name in UNARY})
+            self._lanes.serve({name: interceptor.behaviour(name, methods[name]) for name in UNARY}, advertised)
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._store.when_recovered(lambda: self._set_health(health_pb2.HealthCheckResponse.SERVING))
 

@@ -34,7 +34,11 @@ REPLAY_SECONDS = 0.25
 
 
 class SharedVault:
-    """Implements `sessions.durable.Vault` for one of several servers: a session is open in one of them at a time."""
+    """Implements `sessions.durable.Vault` for one of several servers: a session is open in one of them at a time.
+
+    Attributes:
+        address: Where this server is called, as the others were told; empty for nowhere yet.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class SharedVault:
         Copies checkpoints, and makes sessions of copies, as FileVault does. Raises StorageFailed, and OSError.
         """
         root = Path(directory)
+        self.address = ""
         self.default = default
         self.scratch = str(root / SCRATCH / replica)
         self._usage = Usage()
@@ -96,6 +101,7 @@ class SharedVault:
 
     def announce(self, address: str) -> None:
         """Tells the others where clients reach this server; raises OSError."""
+        self.address = address
         self._membership.announce(address)
 
     def peers(self) -> list[str]:

@@ -22,6 +22,7 @@ class Caller:
     """
 
     def __init__(self, address: str) -> None:
+        self._address = address
         self._channel = grpc.insecure_channel(address)
         self._requests: queue.SimpleQueue[peer_pb2.ComputePartsRequest | None] = queue.SimpleQueue()
         stub = peer_pb2_grpc.PeerServiceStub(self._channel)
@@ -29,9 +30,9 @@ class Caller:
         self.call = stub.ComputeParts(iter(self._requests.get, None), metadata=metadata, timeout=TIMEOUT)
         self.challenge = next(self.call).challenge
 
-    def meeting(self, secret: bytes) -> Meeting:
-        """Returns what who knows the secret takes from what was said."""
-        return Meeting(secret, PURPOSE, NONCE, self.challenge.nonce)
+    def meeting(self, secret: bytes, address: str = "") -> Meeting:
+        """Returns what who knows the secret, and wants to call this address, takes from what was said."""
+        return Meeting(secret, PURPOSE, address or self._address, NONCE, self.challenge.nonce)
 
     def greet(self, proof: bytes) -> None:
         """Sends a greeting with a proof."""

@@ -14,6 +14,7 @@ from tests.rpc.conftest import Api
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Access, Capacity, Keeping
+from backwire_server.rpc.replicas import lane_greeting
 from backwire_server.rpc.replicas.lanes import Lane, Lanes
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.calls import TrainCall
@@ -70,14 +71,18 @@ def lanes_between(other: Api, owner: Api) -> Lanes | None:
 
 def lane_to(owner: Api, secret: bytes | None = None, encryption: ssl.SSLContext | None = None) -> Lane:
     """Returns a new lane to a server, by the secret of its directory unless another is given."""
-    host = owner.server.address.rpartition(":")[0].replace("[::]", "127.0.0.1")
-    return Lane(host, lane_port(owner), secret or secret_of(owner), encryption)
+    return Lane(owner.server.address, str(lane_port(owner)), secret or secret_of(owner), encryption)
 
 
 def lane_port(owner: Api) -> int:
     """Returns the port on which a server has lanes."""
     assert owner.server._lanes is not None
     return int(owner.server._lanes.told)
+
+
+def place_of(owner: Api) -> str:
+    """Returns what is proved of where a server has lanes."""
+    return lane_greeting.place_of(owner.server.address, str(lane_port(owner)))
 
 
 def secret_of(owner: Api) -> bytes:

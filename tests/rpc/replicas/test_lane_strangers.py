@@ -2,11 +2,12 @@
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tests.rpc.conftest import TIMEOUT, Api
-from tests.rpc.replicas.serving import X, lane_port, lane_to, secret_of, started
+from tests.rpc.replicas.serving import X, lane_port, lane_to, place_of, secret_of, started
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.rpc.replicas import lane_frames, lane_server
@@ -64,7 +65,9 @@ def test_who_knows_another_secret_gets_no_lane(owner: Api) -> None:
 def test_a_proof_that_was_seen_is_refused_on_another_connection(owner: Api) -> None:
     caller = bytes(range(NONCE_BYTES))
     with stranger(owner) as first, stranger(owner) as second:
-        seen = Meeting(secret_of(owner), greeting.PURPOSE, caller, challenged(first, caller)).proof_of_caller
+        seen = Meeting(
+            secret_of(owner), greeting.PURPOSE, place_of(owner), caller, challenged(first, caller)
+        ).proof_of_caller
         challenged(second, caller)
         assert is_refused(second, seen)
         first.sendall(seen)
@@ -86,10 +89,32 @@ def test_a_process_that_got_the_port_of_a_server_gets_neither_a_proof_nor_a_call
         with impostor:
             impostor.sendall(bytes(NONCE_BYTES + PROOF_BYTES))
             with pytest.raises(LaneBroken):
-                greeting.open_lane(opener, b"secret")
+                greeting.open_lane(opener, b"secret", "127.0.0.1:1, port 2")
             opener.close()
             assert len(impostor.recv(1 << 10)) == NONCE_BYTES
             assert impostor.recv(1) == CLOSED
+
+
+def test_a_process_that_got_a_port_opens_no_lane_by_passing_on_what_two_servers_prove(owner: Api) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool, stranger(owner) as further:
+        gone = listener.getsockname()[1]
+        opened = pool.submit(Lane, owner.server.address, str(gone), secret_of(owner))
+        listener.settimeout(TIMEOUT)
+        impostor, _ = listener.accept()
+        with impostor:
+            further.sendall(lane_frames.receive(impostor, NONCE_BYTES))
+            impostor.sendall(lane_frames.receive(further, NONCE_BYTES + PROOF_BYTES))
+            with pytest.raises(LaneBroken):
+                opened.result(TIMEOUT)
+            assert impostor.recv(1) == CLOSED
+
+
+def test_a_proof_for_a_server_elsewhere_opens_no_lane(owner: Api) -> None:
+    caller, elsewhere = bytes(range(NONCE_BYTES)), greeting.place_of("127.0.0.1:1", str(lane_port(owner)))
+    with stranger(owner) as connection:
+        called = challenged(connection, caller)
+        meeting = Meeting(secret_of(owner), greeting.PURPOSE, elsewhere, caller, called)
+        assert is_refused(connection, meeting.proof_of_caller)
 
 
 def test_strangers_who_wait_give_their_places_to_who_comes(owner: Api, monkeypatch: pytest.MonkeyPatch) -> None:

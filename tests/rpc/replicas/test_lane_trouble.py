@@ -16,7 +16,7 @@ from google.rpc import status_pb2
 from tests.access.conftest import entry, new_token, write
 from tests.graphs import dot_graph
 from tests.rpc.conftest import TIMEOUT, Api
-from tests.rpc.replicas.serving import Held, Until, X, lane_port, lane_to, secret_of, started
+from tests.rpc.replicas.serving import Held, Until, X, lane_port, lane_to, place_of, secret_of, started
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Access
@@ -111,7 +111,7 @@ def test_a_lane_waits_where_there_are_no_descriptors_and_is_accepted_later(
     with socket.create_connection(("127.0.0.1", lane_port(owner)), TIMEOUT) as connection:
         assert rested.wait(TIMEOUT)
         enough.set()
-        lane_greeting.open_lane(connection, secret_of(owner))
+        lane_greeting.open_lane(connection, secret_of(owner), place_of(owner))
 
 
 def test_a_lane_that_has_no_thread_is_refused_and_the_next_is_not(owner: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,11 +169,11 @@ def test_a_connection_whose_other_end_takes_nothing_ends(monkeypatch: pytest.Mon
             lane_frames.send(connection, head(), bytes(64 << 20), look)
 
 
-def test_a_server_on_all_addresses_has_its_lanes_there_too(tmp_path: Path) -> None:
+def test_a_server_on_all_addresses_has_its_lanes_there_too_for_who_calls_it_where_it_advertises(tmp_path: Path) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
-    owner = Api(started(tmp_path, "a", listen="[::]:0"))
-    lane = lane_to(owner)
+    owner = Api(started(tmp_path, "a", listen="[::]:0", advertise="127.0.0.1:1"))
+    lane = lanes.Lane("127.0.0.1:1", str(lane_port(owner)), secret_of(owner))
     assert serves(owner, lane)
     lane.close()
     owner.channel.close()

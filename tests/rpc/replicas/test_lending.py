@@ -73,7 +73,7 @@ class Lender:
 @contextmanager
 def lending(most: int = 1, nbytes: int = 1 << 30, access: Access | None = None, **environment: str) -> Iterator[Lender]:
     crew, budget = Crew(most), Budget(nbytes)
-    made = Lending(crew, SECRET, Limits(), budget.account, lambda: environment)
+    made = Lending(crew, SECRET, lambda: address, Limits(), budget.account, lambda: environment)
     server = grpc.server(ThreadPoolExecutor(1))
     made.add_to(server)
     if access is None:
@@ -263,7 +263,7 @@ def answering(*answers: peer_pb2.ComputePartsResponse, secret: bytes = SECRET) -
 
     class Service(peer_pb2_grpc.PeerServiceServicer):
         def ComputeParts(self, requests: Any, context: grpc.ServicerContext) -> Iterator[peer_pb2.ComputePartsResponse]:
-            yield challenge_message(challenge(secret, context.invocation_metadata()))
+            yield challenge_message(challenge(secret, address, context.invocation_metadata()))
             for request in requests:
                 if request.HasField("greeting"):
                     yield READY
@@ -273,10 +273,10 @@ def answering(*answers: peer_pb2.ComputePartsResponse, secret: bytes = SECRET) -
 
     server = grpc.server(ThreadPoolExecutor(4))
     peer_pb2_grpc.add_PeerServiceServicer_to_server(Service(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:
-        yield asked, f"127.0.0.1:{port}"
+        yield asked, address
     finally:
         server.stop(0).wait()
 

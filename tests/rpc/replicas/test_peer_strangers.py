@@ -12,7 +12,7 @@ from backwire_api.v1 import peer_pb2, peer_pb2_grpc
 from backwire_server.parallel.crew import Crew
 from backwire_server.rpc.replicas import peer_proof
 from backwire_server.rpc.replicas.lending import Lending
-from backwire_server.rpc.replicas.peer_proof import NONCE_KEY
+from backwire_server.rpc.replicas.peer_proof import NONCE_KEY, met
 from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.limits import Limits
 
@@ -24,12 +24,13 @@ GREETING = peer_pb2.ComputePartsRequest(greeting=peer_pb2.PeerGreeting())
 def address() -> Iterator[str]:
     """Of a server that lends helpers."""
     crew = Crew(1)
-    made = Lending(crew, SECRET, Limits(), Budget(1 << 30).account, dict)
+    address = ""
+    made = Lending(crew, SECRET, lambda: address, Limits(), Budget(1 << 30).account, dict)
     server = grpc.server(ThreadPoolExecutor(1))
     made.add_to(server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
-    yield f"127.0.0.1:{port}"
+    yield address
     server.stop(0).wait()
     crew.close()
     made.close()
@@ -67,6 +68,20 @@ def test_the_servers_own_proof_is_none_of_its_caller(address: str) -> None:
     with Caller(address) as caller:
         caller.greet(caller.challenge.proof)
         assert code_of(caller) is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_proof_for_a_server_elsewhere_is_refused(address: str) -> None:
+    with Caller(address) as caller:
+        caller.greet(caller.meeting(SECRET, "127.0.0.1:1").proof_of_caller)
+        assert code_of(caller) is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_server_that_was_not_the_one_to_be_called_is_told_nothing(address: str) -> None:
+    with Caller(address) as caller:
+        answered = peer_pb2.ComputePartsResponse(challenge=caller.challenge)
+        assert met(SECRET, address, NONCE, answered) == caller.meeting(SECRET)
+        with pytest.raises(ValueError, match="and has this address"):
+            met(SECRET, "127.0.0.1:1", NONCE, answered)
 
 
 @pytest.mark.parametrize("first", [GREETING, peer_pb2.ComputePartsRequest(chunk=b"bytes"), None])

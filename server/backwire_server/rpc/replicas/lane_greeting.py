@@ -2,7 +2,7 @@
 
 Who opens it sends a nonce, is answered with the nonce and the proof of the other, sends its own proof, and is told by a
 byte that the lane is open. Whoever listens on a port that another server had, or connects without the secret, learns
-nothing of use.
+nothing of use, and opens no lane by passing on what one server says to another.
 """
 
 import socket
@@ -17,11 +17,19 @@ OPENED = b"\x01"
 """What says that a lane is open."""
 
 
-def open_lane(connection: socket.socket, secret: bytes) -> None:
-    """Greets as who has connected; raises LaneBroken for one that does not know the secret, or refuses, and OSError."""
+def place_of(address: str, port: str) -> str:
+    """Returns what is proved of where the lanes of a server are: its address, and the port, as others are told both."""
+    return f"{address}, port {port}"
+
+
+def open_lane(connection: socket.socket, secret: bytes, place: str) -> None:
+    """Greets as who has connected to a place.
+
+    Raises LaneBroken for one that does not know the secret, is elsewhere, or refuses, and OSError.
+    """
     caller = fresh_nonce()
     connection.sendall(caller)
-    meeting = Meeting(secret, PURPOSE, caller, frames.receive(connection, NONCE_BYTES))
+    meeting = Meeting(secret, PURPOSE, place, caller, frames.receive(connection, NONCE_BYTES))
     if not agree(frames.receive(connection, PROOF_BYTES), meeting.proof_of_called):
         raise LaneBroken
     connection.sendall(meeting.proof_of_caller)
@@ -29,9 +37,12 @@ def open_lane(connection: socket.socket, secret: bytes) -> None:
         raise LaneBroken
 
 
-def admit(connection: socket.socket, secret: bytes) -> None:
-    """Greets as who has listened, up to where the lane may be open; raises LaneBroken, as `open_lane`, and OSError."""
-    meeting = Meeting(secret, PURPOSE, frames.receive(connection, NONCE_BYTES), fresh_nonce())
+def admit(connection: socket.socket, secret: bytes, place: str) -> None:
+    """Greets as who has listened at a place, up to where the lane may be open.
+
+    Raises LaneBroken, as `open_lane`, and OSError.
+    """
+    meeting = Meeting(secret, PURPOSE, place, frames.receive(connection, NONCE_BYTES), fresh_nonce())
     connection.sendall(meeting.called + meeting.proof_of_called)
     if not agree(frames.receive(connection, PROOF_BYTES), meeting.proof_of_caller):
         raise LaneBroken

@@ -70,6 +70,7 @@ class LaneServer:
         self._secret = secret
         self._most = max_message_bytes
         self._behaviours: Mapping[str, Behaviour] = {}
+        self._place = ""
         self._mutex = threading.Lock()
         self._lanes: dict[int, ServedLane] = {}
         self._closed = False
@@ -77,9 +78,10 @@ class LaneServer:
         self._epoll.register(self._listener, select.EPOLLIN)
         self._thread = threading.Thread(target=self._watch, name="backwire-lanes", daemon=True)
 
-    def serve(self, behaviours: Mapping[str, Behaviour]) -> None:
-        """Begins to do calls, by what their methods are done by."""
+    def serve(self, behaviours: Mapping[str, Behaviour], address: str) -> None:
+        """Begins to do calls, by what their methods are done by, of who wants to call the server at this address."""
         self._behaviours = behaviours
+        self._place = greeting.place_of(address, self.told)
         self._thread.start()
 
     def close(self) -> None:
@@ -155,7 +157,7 @@ class LaneServer:
             frames.prepare(lane.connection, PROOF_SECONDS)
             if isinstance(lane.connection, ssl.SSLSocket):
                 lane.connection.do_handshake()
-            greeting.admit(lane.connection, self._secret)
+            greeting.admit(lane.connection, self._secret, self._place)
             self._prove(lane)
             lane.connection.settimeout(IDLE_SECONDS)
             lane.connection.sendall(greeting.OPENED)

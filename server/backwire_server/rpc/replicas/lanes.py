@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from backwire_server.access.credentials import PeerCertificates
 from backwire_server.rpc.replicas import lane_frames as frames
 from backwire_server.rpc.replicas.lane_frames import Head, LaneBroken, Metadata
-from backwire_server.rpc.replicas.lane_greeting import open_lane
+from backwire_server.rpc.replicas.lane_greeting import open_lane, place_of
 
 LANES_KEY = "backwire-lanes"
 """In the metadata of an answer to a server: the port on which the other has lanes."""
@@ -50,12 +50,14 @@ class Lane:
         used: When the last call ended.
     """
 
-    def __init__(self, host: str, port: int, secret: bytes, encryption: ssl.SSLContext | None = None) -> None:
-        """Connects to who knows the secret of the directory, too; raises OSError and LaneBroken.
+    def __init__(self, address: str, told: str, secret: bytes, encryption: ssl.SSLContext | None = None) -> None:
+        """Connects to the server of an address, on the port that it told; raises OSError, ValueError and LaneBroken.
 
-        With `encryption` it encrypts, and the other side must show that it is the host.
+        It must know the secret of the directory, too. With `encryption` the lane encrypts, and the other side must show
+        that it is the host.
         """
-        self._connection = socket.create_connection((host, port), CONNECT_SECONDS)
+        host = address.rpartition(":")[0].strip("[]")
+        self._connection = socket.create_connection((host, int(told)), CONNECT_SECONDS)
         self._mutex = threading.Lock()
         self._call = 0
         self._busy = False
@@ -65,7 +67,7 @@ class Lane:
             frames.prepare(self._connection, CONNECT_SECONDS)
             if encryption is not None:
                 self._connection = encryption.wrap_socket(self._connection, server_hostname=host)
-            open_lane(self._connection, secret)
+            open_lane(self._connection, secret, place_of(address, told))
             self._connection.settimeout(LOOK_SECONDS)
         except BaseException:
             self._connection.close()
@@ -118,13 +120,13 @@ class Lanes:
     """The lanes to one server. May be used by several threads at once."""
 
     def __init__(self, address: str, secret: bytes, certificates: PeerCertificates | None = None) -> None:
-        """They lead to the host of an address, to who knows the secret, too; there are none before `learn`.
+        """They lead to the server of an address, which knows the secret, too; there are none before `learn`.
 
         They encrypt where there are certificates.
         """
         self._certificates = certificates
         self._secret = secret
-        self._host = address.rpartition(":")[0].strip("[]")
+        self._address = address
         self._told = ""
         self._mutex = threading.Lock()
         self._idle: list[Lane] = []
@@ -175,7 +177,7 @@ class Lanes:
         lane = None
         with contextlib.suppress(OSError, ValueError, OverflowError, LaneBroken):  # no way there, as through a firewall
             encryption = None if self._certificates is None else self._certificates.context()
-            lane = Lane(self._host, int(told), self._secret, encryption)
+            lane = Lane(self._address, told, self._secret, encryption)
         with self._mutex:
             self._opening = False
             if lane is None and told == self._told:

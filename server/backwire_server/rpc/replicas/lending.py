@@ -42,13 +42,17 @@ class Lending:
         self,
         crew: Crew,
         secret: bytes,
+        address: Callable[[], str],
         limits: Limits,
         account: Callable[[], Account],
         environment: Callable[[], Mapping[str, str]],
     ) -> None:
-        """Lends helpers of the crew to callers who prove to know the secret and compute with the same `environment`."""
+        """Lends helpers of the crew to callers who prove to know the secret and compute with the same `environment`.
+
+        They call the server at its `address`, as the directory tells it.
+        """
         self._crew, self._limits, self._account, self._environment = crew, limits, account, environment
-        self._secret, self._unproven = secret, Unproven()
+        self._secret, self._address, self._unproven = secret, address, Unproven()
         self._most = STREAMS * crew.most
         self._pool = ThreadPoolExecutor(self._most + SPARE_THREADS, "backwire-peer")
         self._changed = threading.Condition()
@@ -69,7 +73,7 @@ class Lending:
     def compute_parts(self, requests: Requests, context: grpc.ServicerContext) -> Responses:
         """Answers a stream, as the contract says."""
         try:
-            meeting = challenge(self._secret, context.invocation_metadata() or ())
+            meeting = challenge(self._secret, self._address(), context.invocation_metadata() or ())
             with self._unproven.waiting(context):
                 yield challenge_message(meeting)
                 greeting = greeting_of(next(requests, None), meeting)

@@ -23,15 +23,18 @@ PROOF_SECONDS = 2.0
 """How long who calls may take to prove that it shares the directory."""
 
 
-def challenge(secret: bytes, metadata: Iterable[tuple[str, str | bytes]]) -> Meeting:
-    """Returns what is said on a call with these metadata; raises Unauthenticated for those without a nonce."""
+def challenge(secret: bytes, address: str, metadata: Iterable[tuple[str, str | bytes]]) -> Meeting:
+    """Returns what is said on a call of the server at an address, with these metadata.
+
+    Raises Unauthenticated for those without a nonce.
+    """
     try:
         caller = bytes.fromhex(str(dict(metadata).get(NONCE_KEY, "")))
     except ValueError:
         caller = b""
     if len(caller) != NONCE_BYTES:
         raise _stranger()
-    return Meeting(secret, PURPOSE, caller, fresh_nonce())
+    return Meeting(secret, PURPOSE, address, caller, fresh_nonce())
 
 
 def challenge_message(meeting: Meeting) -> peer_pb2.ComputePartsResponse:
@@ -40,15 +43,19 @@ def challenge_message(meeting: Meeting) -> peer_pb2.ComputePartsResponse:
     return peer_pb2.ComputePartsResponse(challenge=told)
 
 
-def met(secret: bytes, caller: bytes, response: Response | None) -> Meeting:
-    """Returns what was said on a call that was first answered so.
+def met(secret: bytes, address: str, caller: bytes, response: Response | None) -> Meeting:
+    """Returns what was said on a call to an address that was first answered so.
 
-    Raises ValueError for the answer of who cannot read the secret: another process may have got the port.
+    Raises ValueError for the answer of who cannot read the secret, or of the server at another address that a third
+    passed on: another process may have got the port.
     """
     told = peer_pb2.PeerChallenge() if response is None or isinstance(response, Chunk) else response.challenge
-    meeting = Meeting(secret, PURPOSE, caller, told.nonce)
+    meeting = Meeting(secret, PURPOSE, address, caller, told.nonce)
     if len(told.nonce) != NONCE_BYTES or not agree(told.proof, meeting.proof_of_called):
-        raise ValueError("it does not prove that it shares the data directory; see that it is a replica of this one")
+        raise ValueError(
+            "it does not prove that it shares the data directory and has this address; see that it is a replica "
+            "of this one"
+        )
     return meeting
 
 

@@ -177,7 +177,7 @@ class PeerRemote:
                     self._call = call
                     if self.ended:
                         call.cancel()
-                meeting = met(secret, nonce, next(call, None))
+                meeting = met(secret, self.address, nonce, next(call, None))
                 greeting = peer_pb2.PeerGreeting(environment=environment, proof=meeting.proof_of_caller)
                 self._requests.put(iter([peer_pb2.ComputePartsRequest(greeting=greeting)]))
                 for response in call:

@@ -20,7 +20,9 @@ class Peering:
         """Has at most so many parts computed elsewhere at a time; connects as `access` has it."""
         self._connections = Connections(access)
         crew.elsewhere = Peers(most, vault.peers, vault.secret, self._connections, surroundings)
-        self._lending = Lending(crew, vault.secret, store.limits, store.budget.account, surroundings)
+        self._lending = Lending(
+            crew, vault.secret, lambda: vault.address, store.limits, store.budget.account, surroundings
+        )
 
     def add_to(self, server: Any) -> None:
         """Adds what others call to a gRPC server, before it is started."""

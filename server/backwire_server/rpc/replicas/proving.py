@@ -2,7 +2,8 @@
 
 Each draws a nonce, and both prove by the secret in the directory what only who can read that can say of the two nonces.
 So a proof that somebody saw is good for nothing else: not on another connection, not for another purpose, and not as
-that of the other side.
+that of the other side. Since they prove, too, where the one that is called is, a process that got the port
+of a server comes to nothing by passing on what it is sent to another one.
 """
 
 import hashlib
@@ -26,12 +27,14 @@ class Meeting:
     Attributes:
         secret: The secret in the directory.
         purpose: What they are to do for each other.
+        place: Where the server is that was meant to be called, as the directory tells it.
         caller: The nonce of the server that called.
         called: The nonce of the one that was called.
     """
 
     secret: bytes
     purpose: str
+    place: str
     caller: bytes
     called: bytes
 
@@ -46,7 +49,7 @@ class Meeting:
         return self._proof("is called")
 
     def _proof(self, side: str) -> bytes:
-        said = f"backwire {self.purpose}: who {side}, ".encode() + self.caller + self.called
+        said = f"backwire {self.purpose}: who {side}, at {self.place}: ".encode() + self.caller + self.called
         return hmac.new(self.secret, said, hashlib.sha256).digest()
 
 
