@@ -12,9 +12,11 @@ from tests.sessions.training_calls import CALLS, TRAIN, perform
 pytest.importorskip("jax")
 
 from backwire_server import optim
+from backwire_server.engine import model
+from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
 from backwire_server.engine.narrow import HALF
 from backwire_server.sessions import device_trainer
-from backwire_server.sessions.calls import NonFinitePolicy, StepOptions, TrainCall
+from backwire_server.sessions.calls import ForwardCall, NonFinitePolicy, StepOptions, TrainCall
 from backwire_server.sessions.errors import Cancelled, NonFiniteGradient
 from backwire_server.sessions.executors import DEVICES, Executor
 from backwire_server.sessions.scope import UNBOUNDED
@@ -152,6 +154,46 @@ def test_only_steps_in_one_piece_have_their_batches_sent_ahead(pair: Any, monkey
     for call in calls:
         session.stage(call)
     assert [sorted(call.staged) for call in calls] == [["x"], [], [], []]
+
+
+def test_steps_go_by_elements_that_shapes_depend_on_however_many_batches_there_were(
+    make_session: Make, dot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, w = TensorType.of("float32", ("n",)), TensorType.of("float32", ())
+    nodes = (
+        Node("Mul", ("x", "w"), ("y",)),
+        Node("Reshape", ("y", "shape"), ("table",)),
+        Node("ReduceMax", ("table", "axes"), ("most",), {"keepdims": 0}),
+        Node("ReduceSum", ("most",), ("loss",), {"keepdims": 0}),
+    )
+    graph = Graph(
+        (Input("x", x), Input("shape", TensorType.of("int64", (2,)))),
+        (Parameter("w", w),),
+        {"axes": np.array([0])},
+        nodes,
+        loss="loss",
+    )
+    values = {"w": np.array(1.0, np.float32)}
+    session = make_session(replace(dot(), graph=graph, sources=values, executor=Executor.JAX))
+    monkeypatch.setattr(model, "CACHED_PLANS", 1)
+    options = StepOptions(learning_rate=0.0)
+
+    def loss_of(count: int, shape: list[int]) -> float:
+        given = {"x": np.arange(count, dtype=np.float32), "shape": np.array(shape)}
+        return float(perform(session, TrainCall(given, options=options)).loss)
+
+    assert loss_of(6, [2, 3]) == 12.0
+    with_more = {"x": np.arange(8, dtype=np.float32), "shape": np.array([2, 4])}
+    perform(session, ForwardCall(with_more))
+    assert loss_of(6, [3, 2]) == 9.0
+
+
+def test_a_rate_that_leaves_the_range_later_fails_no_step_before(make_session: Make, dot: Any) -> None:
+    optimizer = optim.Optimizer(1e-200, optim.Sgd(), schedule=optim.ExponentialSchedule(1e200))
+    for executor in Executor:
+        session = make_session(replace(dot(), optimizer=optimizer, executor=executor))
+        steps = [perform(session, TrainCall({"x": np.ones(3)})).result.step for _ in range(2)]
+        assert steps == [1, 2]
 
 
 def test_a_caller_that_is_gone_changes_nothing(pair: Any, scope: Any) -> None:

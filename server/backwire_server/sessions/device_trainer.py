@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from backwire_server.engine.errors import EngineError
+from backwire_server.optim import OptimizerError
 from backwire_server.sessions.answering import check_answer
 from backwire_server.sessions.calls import StepOptions, StepResult, TrainCall, TrainResult
 from backwire_server.sessions.errors import InvalidRequest
@@ -130,8 +131,9 @@ class DeviceTrainer(Trainer):
         """Computes the figures of the step after the next, which is likely to be asked for in the same way."""
         assert self._optimizer is not None
         step = self.step + 2
-        rate = self._optimizer.rate(step) if options.learning_rate is None else options.learning_rate
-        self._ahead = step, rate, traced.figures(step, rate)
+        with suppress(OptimizerError):  # which is told when that step is asked for
+            rate = self._optimizer.rate(step) if options.learning_rate is None else options.learning_rate
+            self._ahead = step, rate, traced.figures(step, rate)
 
     def _on_device(self, traced: TracedOptimizer) -> DeviceState:
         """Returns the current state on the device, which has it from now on."""

@@ -72,12 +72,12 @@ class XlaModel(Model):
         place = self._shared.admit(inputs, outputs, training=True)
         feeds = {**inputs, **frozen, RANDOM_KEY: np.array(key, np.uint64)}
         last = self._last
-        if last is not None and last[0] == place and last[1] is optimizer and place not in self._specialised:
+        if last is not None and last[0] == place and last[1] is optimizer:
             plan, step = last[2:]
         else:
             plan = self._plan({**feeds, **dict(zip(optimizer.names, state.parameters, strict=True))}, place, stop)
             step = self._compiled_step(plan, optimizer, place[1])
-            self._last = place, optimizer, plan, step
+            self._last = None if place in self._specialised else (place, optimizer, plan, step)
         if needs_scale(self.graph.precision):
             feeds[seed_name(LOSS)] = scaled(plan, {}, scale)[LOSS]
         admit(step.cost)
