@@ -114,6 +114,28 @@ def test_a_lane_waits_where_there_are_no_descriptors_and_is_accepted_later(
         lane_greeting.open_lane(connection, secret_of(owner), place_of(owner))
 
 
+def test_a_lane_that_cannot_be_watched_is_refused_and_the_next_is_not(
+    owner: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = lanes_of(owner)
+
+    class Full:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(watching, name)
+
+        def register(self, *_: object) -> None:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    watching = server._epoll
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "_epoll", Full())
+        with pytest.raises((LaneBroken, OSError)):
+            lane_to(owner)
+    lane = lane_to(owner)
+    assert serves(owner, lane)
+    lane.close()
+
+
 def test_a_lane_that_has_no_thread_is_refused_and_the_next_is_not(owner: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: object) -> None:
         raise RuntimeError("can't start new thread")
@@ -127,8 +149,9 @@ def test_a_lane_that_has_no_thread_is_refused_and_the_next_is_not(owner: Api, mo
     lane.close()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_call_that_ends_as_nobody_foresaw_is_over(owner: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_ends_as_nobody_foresaw_is_over_and_that_is_logged(
+    owner: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     contexts: list[LaneContext] = []
 
     def fail(_: Iterator[bytes], context: LaneContext) -> bytes:
@@ -140,6 +163,7 @@ def test_a_call_that_ends_as_nobody_foresaw_is_over(owner: Api, monkeypatch: pyt
     with pytest.raises(LaneBroken):
         lane.exchange(head(), b"", lambda: None)
     assert not contexts[0].is_active()
+    assert "RuntimeError: unforeseen" in caplog.text
     lane.close()
 
 

@@ -133,7 +133,8 @@ class LaneServer:
         try:
             if self._encryption is not None:
                 connection = self._encryption.wrap(connection, greet=False)
-        except OSError:
+            self._epoll.register(connection, select.EPOLLRDHUP)
+        except OSError:  # who came is gone again, or the system has no room to watch it
             connection.close()
             return
         lane = ServedLane(connection, f"ipv{version}:{address[0]}:{address[1]}")
@@ -142,7 +143,6 @@ class LaneServer:
                 connection.close()
                 return
             self._lanes[connection.fileno()] = lane
-            self._epoll.register(connection, select.EPOLLRDHUP)
             unproven = [each for each in self._lanes.values() if not each.proven]
         for stranger in unproven[:-MOST_UNPROVEN]:  # who shares the directory proves it at once
             stranger.break_off()
@@ -165,6 +165,8 @@ class LaneServer:
                 lane.do_next(self._behaviours, self._most)
         except (LaneBroken, OSError):
             pass
+        except Exception:
+            _LOG.exception("a lane ended, and the call on it")
         finally:
             self._close(lane)
 
