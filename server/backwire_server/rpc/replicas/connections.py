@@ -101,19 +101,23 @@ class Connections:
     def to(self, address: str) -> Iterator[Connection]:
         """Gives the connection to a server, for one call; raises OSError for certificates that cannot be read.
 
-        It is kept for the next, but for the one that no call has used for longest where there are too many.
+        It is kept for the next. Closed are, as far as no call uses them, those to the same server with certificates of
+        before, and the one that was used least lately where there are too many.
         """
         certificates = None if address.startswith("unix:") else self._certificates
         key = address, () if certificates is None else certificates.stamp
+        idle: list[Connection] = []
         with self._mutex:
             found = self._connections.get(key)
             if found is None:
-                found = self._connections[key] = Connection(address, certificates, self._secret)
+                found = Connection(address, certificates, self._secret)
+                idle += self._superseded(address)
+                self._connections[key] = found
             self._connections.move_to_end(key)
             found.calls += 1
-            idle = self._spare()
-        if idle is not None:
-            idle.close()
+            idle += self._spare()
+        for each in idle:
+            each.close()
         try:
             yield found
         finally:
@@ -126,8 +130,12 @@ class Connections:
             for each in self._connections.values():
                 each.close()
 
-    def _spare(self) -> Connection | None:
+    def _superseded(self, address: str) -> list[Connection]:
+        keys = [key for key, each in self._connections.items() if key[0] == address and not each.calls]
+        return [self._connections.pop(key) for key in keys]
+
+    def _spare(self) -> list[Connection]:
         if len(self._connections) <= MOST:
-            return None
+            return []
         key = next((key for key, each in self._connections.items() if not each.calls), None)
-        return None if key is None else self._connections.pop(key)
+        return [] if key is None else [self._connections.pop(key)]
