@@ -136,6 +136,21 @@ def test_one_that_is_asked_for_the_first_time_is_as_dead_as_its_sign_is_old(join
         os.utime(sign, ns=(changed + age * 10**9, changed + age * 10**9))
 
 
+def test_one_that_gave_a_sign_since_the_last_look_lives_though_the_file_system_has_another_time_for_it(
+    join: Join, clock: Clock, tmp_path: Path
+) -> None:
+    one, other = join("one"), join("other")
+    sign = tmp_path / "replicas" / "one"
+    lives = []
+    for _ in range(3):
+        one.announce("")
+        changed = sign.stat().st_mtime_ns - 5_000 * 10**9
+        os.utime(sign, ns=(changed, changed))
+        lives.append(other.alive("one") is not None)
+        clock.now += 300.0
+    assert lives == [False, True, True]
+
+
 def test_a_file_system_that_tells_whole_seconds_alone_is_not_asked_how_old_a_sign_is(
     join: Join, tmp_path: Path
 ) -> None:

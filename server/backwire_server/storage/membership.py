@@ -61,9 +61,9 @@ class Membership:
 
     One counts as dead whose sign has not changed for `lease` seconds, or which runs anew; on the same machine, as soon
     as its process has ended. Clocks of servers are not compared: how old a sign is when it is first looked at, the file
-    system tells by the times of two files. Who is not asked for is not looked at, so that what a server reads does not
-    grow with the others. Nothing that must not go wrong depends on it: it only tells who may be taken over from. May be
-    used by several threads at once.
+    system tells by the times of two files, and one that was not there at the last look was given after that. Who is not
+    asked for is not looked at, so that what a server reads does not grow with the others. Nothing that must not go
+    wrong depends on it: it only tells who may be taken over from. May be used by several threads at once.
 
     Attributes:
         replica: The name of this server.
@@ -183,8 +183,13 @@ class Membership:
         if member is None:
             self._seen.pop(replica, None)
             return None
-        same = before is not None and before.member == member
-        found = _Seen(member, before.since if same and before else self._since(replica, now), now)
+        if before is None:
+            since = self._since(replica, now)
+        elif before.member == member:
+            since = before.since
+        else:  # given after the last look, whatever the file system says
+            since = max(self._since(replica, now), before.looked)
+        found = _Seen(member, since, now)
         self._seen[replica] = found
         return found
 
