@@ -35,6 +35,37 @@ def test_a_pass_holds_its_inputs_and_what_its_backward_needs_as_far_as_there_is_
 
 
 @pytest.mark.usefixtures("alone")
+def test_what_backward_needs_holds_no_more_than_passes_may(make_session: Any) -> None:
+    held, own = [], sum(array.nbytes for array in batch(1).values())
+    for limits in ({}, {"max_pass_bytes": 2 * own}):
+        session = make_session(network(PARTS), **limits)
+        backward(session, forward(session, 0))
+        before = session.nbytes
+        for number in range(2):
+            forward(session, number)
+        held.append(session.nbytes - before - 2 * own)
+    assert held[0] > 2 * own >= held[1] > 0
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_forward_whose_caller_is_gone_leaves_no_memory_in_use(
+    make_session: Any, scope: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, gone, tell = make_session(network(PARTS)), scope(), part.result
+    backward(session, forward(session, 0))
+    before = session.nbytes
+
+    def told(*given: Any) -> Any:
+        gone.cancelled.set()
+        return tell(*given)
+
+    monkeypatch.setattr(part, "result", told)
+    with pytest.raises(errors.Cancelled):
+        session.forward(gone, ForwardCall(batch(1)))
+    assert session.nbytes == before
+
+
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("most", [kept.KEPT_BYTES, 0])
 def test_backward_makes_passes_again_that_were_not_kept_at_no_charge_and_with_the_same_bits(
     make_session: Any, monkeypatch: pytest.MonkeyPatch, most: int

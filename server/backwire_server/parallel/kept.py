@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from backwire_server.engine.model import Pass
 
 KEPT_BYTES = 256 << 20
-"""What a helper keeps of passes, and a session in its own process."""
+"""What a helper keeps of passes, and a session in its own process, at most."""
 
 _NUMBERS = count(1)
 
@@ -24,11 +24,13 @@ class Residue:
 
     Attributes:
         number: What stands for the pass in helpers.
+        most_bytes: Past how many bytes of all passes of the session nothing more is kept of this one.
         passes: The parts that were kept, by their places.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
         self.number = next(_NUMBERS)
+        self.most_bytes = most_bytes
         self.passes: dict[int, Pass] = {}
         LIVE[self.number] = self
 

@@ -78,7 +78,7 @@ class Computing:
         if batch is None:
             kept = self._pass(call, store.arrays, number, stop, training=True)
             return Whole(kept.loss, kept.outputs, updates=kept.updates, kept=kept)
-        batch = replace(batch, differentiates=False, residue=Residue())
+        batch = replace(batch, differentiates=False, residue=Residue(self.limits.max_pass_bytes))
         return self._in_parts(batch, Current(store), {}, stop, call)
 
     def backward(self, call: BackwardCall, kept: KeptPass, room: Arrays, scale: float, stop: CallStop) -> Gradients:

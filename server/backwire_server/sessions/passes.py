@@ -159,6 +159,11 @@ class PassTable:
         """
         return _cost(self._live.values(), current)
 
+    @property
+    def residue_bytes(self) -> int:
+        """The bytes that this process keeps of passes in parts for their Backward, and may drop at any time."""
+        return sum(kept.residue.nbytes for kept in self._live.values() if kept.residue is not None)
+
     def surplus(self, current: Collection[int]) -> list[str]:
         """The names of the oldest passes that must go so that the others fit, once `current` are the buffers in use."""
         names, kept = list(self._live), list(self._live.values())

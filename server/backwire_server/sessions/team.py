@@ -61,10 +61,9 @@ class Team:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of the memory that it keeps."""
+        """The bytes of the memory that it keeps, but for what belongs to passes."""
         frozen = [self._frozen[1]] if self._frozen else []
-        segments = (*self._given, *frozen, *(each for each, _ in self._gradients))
-        return sum(segment.nbytes for segment in segments) + sum(each.nbytes for each in self._residues)
+        return sum(segment.nbytes for segment in (*self._given, *frozen, *(each for each, _ in self._gradients)))
 
     def count(self, inputs: Mapping[str, Array], most: int) -> int:
         """Returns how many parts `cut` makes of these inputs, which it takes."""
@@ -169,8 +168,8 @@ class Team:
 
     def _keep(self, residue: Residue, place: int, made: Pass, reserve: Reserve) -> None:
         """Keeps the pass of a part as far as there is memory for it."""
-        nbytes = kept.kept_bytes(made)
-        if nbytes + sum(each.nbytes for each in self._residues) <= kept.KEPT_BYTES:
+        nbytes, most = kept.kept_bytes(made), min(kept.KEPT_BYTES, residue.most_bytes)
+        if nbytes + sum(each.nbytes for each in self._residues) <= most:
             with suppress(OutOfMemory):
                 reserve(nbytes)
                 residue.passes[place] = made

@@ -109,7 +109,7 @@ class Trainer:
     @property
     def nbytes(self) -> int:
         """The bytes that the state and the live passes hold."""
-        passes = self.passes.nbytes(self.parameters.buffers) if self.passes else 0
+        passes = self.passes.nbytes(self.parameters.buffers) + self.passes.residue_bytes if self.passes else 0
         return self._state_bytes + self._computing.nbytes + passes
 
     def perform(self, call: Mutating, ready: Ready, stop: CallStop = NEVER) -> Any:
