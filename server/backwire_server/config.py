@@ -66,6 +66,12 @@ class Capacity:
         )
 
     @property
+    def most_waiting(self) -> int:
+        """How many calls may wait for another server, so that half of the places of each kind are left for others."""
+        calls, streams = self.max_concurrent_calls, self.max_concurrent_streams
+        return min(calls, streams, self.max_concurrent_pipelines, self.max_concurrent_lookups) // 2
+
+    @property
     def computations(self) -> int:
         """How many sessions compute at a time."""
         return self.max_concurrent_computations or usable_cores()

@@ -84,7 +84,7 @@ class Server:
         limits_of = keyring.limits_of if keyring else lambda _: tenants
         self.admission = Admission(capacity, limits_of, lambda: keyring is not None and keyring.crowded)
         DEVICES.count = devices
-        vault = open_vault(keeping, limits, home.owns, home.replica)
+        vault = open_vault(keeping, limits, home.owns, home.replica, capacity.most_waiting)
         processors = Processors(capacity.computations)
         CREW.most = usable_cores() - 1 if capacity.max_helpers is None else capacity.max_helpers
         self._store = SessionStore(limits, home, vault, FileCarrier(limits), processors, limits_of, grouped=grouped)

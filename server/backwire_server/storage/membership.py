@@ -28,7 +28,7 @@ LONGEST_WAIT = 1.0
 """From how many seconds on before it counts as dead one that is late is waited for."""
 
 MOST_WAITING = 16
-"""How many calls may wait for that: each has a place among the calls in progress."""
+"""How many calls may wait for that where there are places among the calls in progress for more than twice as many."""
 
 _LOG = logging.getLogger("backwire.storage")
 
@@ -70,8 +70,8 @@ class Membership:
         incarnation: This run of it, which no other has.
     """
 
-    def __init__(self, directory: Path, replica: str, lease: float) -> None:
-        """Gives the first sign of life; raises OSError."""
+    def __init__(self, directory: Path, replica: str, lease: float, most_waiting: int = MOST_WAITING) -> None:
+        """Gives the first sign of life; raises OSError. `outlasted` waits in so many threads at most, and MOST_WAITING."""
         self.replica = replica
         self.incarnation = secrets.token_hex(6)
         self._directory = directory / REPLICAS
@@ -82,7 +82,7 @@ class Membership:
         self._seen: dict[str, _Seen] = {}
         self._mutex = threading.Lock()
         self._left = threading.Event()
-        self._waiting = threading.Semaphore(MOST_WAITING)
+        self._waiting = threading.Semaphore(min(most_waiting, MOST_WAITING))
         self._directory.mkdir(mode=0o700, exist_ok=True)
         self._life = Life(self._directory, replica, self.incarnation)
         self._tell()
@@ -119,7 +119,7 @@ class Membership:
     def outlasted(self, replica: str, incarnation: str = "") -> bool:
         """Tells whether a server is dead; of one whose next sign is late, when that is given or it is dead.
 
-        It waits so for LONGEST_WAIT seconds at most, in MOST_WAITING threads at a time. Raises OSError.
+        It waits so for LONGEST_WAIT seconds at most, in some threads at a time. Raises OSError.
         """
         seen = self._living(replica, incarnation, self._lease / BEATS)
         if seen is None or not self._is_late(seen) or not self._waiting.acquire(blocking=False):

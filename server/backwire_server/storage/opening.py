@@ -5,17 +5,22 @@ from collections.abc import Callable
 from backwire_server.config import Keeping
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.limits import Limits
+from backwire_server.storage.membership import MOST_WAITING
 from backwire_server.storage.shared_vault import SharedVault
 from backwire_server.storage.vault import FileVault
 
 
 def open_vault(
-    keeping: Keeping, limits: Limits, owns: Callable[[str], bool], replica: str = ""
+    keeping: Keeping,
+    limits: Limits,
+    owns: Callable[[str], bool],
+    replica: str = "",
+    most_waiting: int = MOST_WAITING,
 ) -> FileVault | SharedVault | None:
     """Returns the vault that has the sessions which this process owns; None for a server without a data directory.
 
-    That of a directory which servers share has all sessions, for the replica of this name. Whoever starts the processes
-    must hold a DirectoryLock on the directory.
+    That of a directory which servers share has all sessions, for the replica of this name; so many calls may wait for
+    another one. Whoever starts the processes must hold a DirectoryLock on the directory.
     """
     if keeping.data_dir is None:
         return None
@@ -28,6 +33,7 @@ def open_vault(
             limits=limits,
             checkpoint_bytes=keeping.checkpoint_bytes,
             checkpoint_url=keeping.checkpoint_url,
+            most_waiting=most_waiting,
         )
     return FileVault(
         keeping.data_dir,

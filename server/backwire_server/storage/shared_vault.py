@@ -20,7 +20,7 @@ from backwire_server.storage.deletions import Deletions
 from backwire_server.storage.disk import GONE, Usage, new_directory, storage_errors
 from backwire_server.storage.lock import DELETED, SCRATCH, SHARED
 from backwire_server.storage.making import new_manifest
-from backwire_server.storage.membership import Member, Membership
+from backwire_server.storage.membership import MOST_WAITING, Member, Membership
 from backwire_server.storage.ownership import RETRY_SECONDS, Ownership
 from backwire_server.storage.pacing import DUE_BYTES
 from backwire_server.storage.place import Place
@@ -50,9 +50,11 @@ class SharedVault:
         limits: Limits,
         checkpoint_bytes: int = DUE_BYTES,
         checkpoint_url: str | None = None,
+        most_waiting: int = MOST_WAITING,
     ) -> None:
         """Joins the others, who count this server as dead when it gives no sign of life for `lease` seconds.
 
+        So many calls at most, and MOST_WAITING, wait for one of them that falls silent.
         Copies checkpoints, and makes sessions of copies, as FileVault does. Raises StorageFailed, and OSError.
         """
         root = Path(directory)
@@ -70,7 +72,7 @@ class SharedVault:
             self._deletions = Deletions(root / DELETED, everything)
             self._finish()
             self.secret = common_secret(root)
-            self._membership = Membership(root, replica, lease)
+            self._membership = Membership(root, replica, lease, most_waiting)
         self._copies = None if checkpoint_url is None else Copies(checkpoint_url, self.scratch)
         self._ownership = Ownership(self._root, self._membership, Path(self.scratch))
         self._place = SharedPlace(
