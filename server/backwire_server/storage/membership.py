@@ -71,7 +71,7 @@ class Membership:
     """
 
     def __init__(self, directory: Path, replica: str, lease: float, most_waiting: int = MOST_WAITING) -> None:
-        """Gives the first sign of life; raises OSError. `outlasted` waits in so many threads at most, and MOST_WAITING."""
+        """Gives the first sign of life; raises OSError. `outlasted` waits in so many threads, or MOST_WAITING."""
         self.replica = replica
         self.incarnation = secrets.token_hex(6)
         self._directory = directory / REPLICAS
