@@ -242,3 +242,19 @@ def test_a_server_that_shuts_down_ends_its_lanes(tmp_path: Path, until: Until) -
         pass
     other.channel.close()
     other.server.stop(5.0)
+
+
+def test_a_server_that_waits_no_longer_ends_the_calls_on_its_lanes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Until, refused: Any
+) -> None:
+    owner, other = Api(started(tmp_path, "a")), Api(started(tmp_path, "b"))
+    open_lane(other, owner, until)
+    held = Held(until)
+    monkeypatch.setitem(trainer._COMPUTING, TrainCall, held.train)
+    call = other.stub.TrainStep.future(pb.TrainStepRequest(session_id=owner.create(), inputs=X), timeout=2 * TIMEOUT)
+    assert held.begun.wait(TIMEOUT)
+    assert not owner.server.stop(0.1)
+    assert held.stopped.wait(TIMEOUT), "before its deadline"
+    assert refused(call.result).reason == "NO_WORKER"
+    other.channel.close()
+    other.server.stop(5.0)

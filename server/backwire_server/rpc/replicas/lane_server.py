@@ -94,6 +94,7 @@ class LaneServer:
         self._listener.shutdown(socket.SHUT_RDWR)  # which wakes the thread
         for lane in lanes:
             lane.break_off()
+            lane.hang_up()  # which the thread may not come to any more
         if self._thread.is_alive():
             self._thread.join()
         self._listener.close()
