@@ -5,6 +5,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from backwire_server.config_values import ConfigError
 from backwire_server.storage.disk import sync_directory, sync_file
 
 SECRET = "SECRET"
@@ -12,7 +13,10 @@ BYTES = 32
 
 
 def common_secret(directory: Path) -> bytes:
-    """Returns the secret of a directory, which the first that asks makes; raises OSError."""
+    """Returns the secret of a directory, which the first that asks makes.
+
+    Raises OSError, and ConfigError for one that is not whole, which others might guess.
+    """
     path = directory / SECRET
     if not path.exists():
         draft = directory / f"{SECRET}-{secrets.token_hex(8)}"
@@ -25,4 +29,10 @@ def common_secret(directory: Path) -> bytes:
         finally:
             draft.unlink(missing_ok=True)
         sync_directory(directory)
-    return path.read_bytes()
+    secret = path.read_bytes()
+    if len(secret) != BYTES:
+        raise ConfigError(
+            f"{path} has {len(secret):,} bytes and not {BYTES}; end all servers of the directory, remove the file, and "
+            "start them again: a new one is made"
+        )
+    return secret

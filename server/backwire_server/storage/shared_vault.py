@@ -55,7 +55,7 @@ class SharedVault:
         """Joins the others, who count this server as dead when it gives no sign of life for `lease` seconds.
 
         So many calls at most, and MOST_WAITING, wait for one of them that falls silent.
-        Copies checkpoints, and makes sessions of copies, as FileVault does. Raises StorageFailed, and OSError.
+        Copies checkpoints, and makes sessions of copies, as FileVault does. Raises StorageFailed, ConfigError, OSError.
         """
         root = Path(directory)
         self.address = ""
