@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
 
+import pytest
 from tests.cluster.site import Site, unfollowing
 from tests.trainees import PATIENCE, WAYS, Trainee, batches, create, graph, pipelined
 
 import backwire as bw
+from backwire import _channel
 
 ROUNDS = 3
 SEED = 8
@@ -103,6 +105,30 @@ def test_an_owner_that_was_paused_beyond_its_lease_changes_nothing_when_it_goes_
         for _ in pipelined(expected, data):
             pass
         assert session.digest() == other.session(session.id).digest() == expected.digest()
+
+
+def test_clients_of_an_owner_that_says_nothing_go_on_with_another_before_it_does(
+    site: Site, undisturbed: bw.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorter = [(key, 1_000 if key == "grpc.http2.ping_timeout_ms" else value) for key, value in _channel._OPTIONS]
+    monkeypatch.setattr(_channel, "_OPTIONS", shorter)
+    with ExitStack() as stack:
+        owner = stack.enter_context(bw.connect(site.replicas["a"].address))
+        clients = [stack.enter_context(connect(site.replicas["b"].address)) for connect in (bw.connect, unfollowing)]
+        trainees = [
+            stack.enter_context(Trainee(clients[seed // 2 % 2].session(create(owner, seed).id), way, seed))
+            for seed, way in enumerate(WAYS * 2, 30)
+        ]
+        for each in trainees:
+            each.goes_on()
+        site.replicas["a"].pause()
+        try:
+            for each in trainees:
+                each.goes_on()
+        finally:
+            site.replicas["a"].resume()
+        results = [each.result() for each in trainees]
+    assert results == [each.expected(undisturbed) for each in trainees]
 
 
 def test_sessions_that_move_while_they_train_go_on_to_the_bit(site: Site, undisturbed: bw.Client) -> None:

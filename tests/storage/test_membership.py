@@ -63,6 +63,22 @@ def test_one_that_gives_no_sign_for_the_lease_is_dead_until_it_gives_one(join: J
     assert other.alive("one") is not None
 
 
+def test_one_lives_where_it_has_told_until_it_gives_no_sign_or_leaves(join: Join, clock: Clock) -> None:
+    one, other = join("one"), join("other")
+    one.announce("one.example:1")
+    assert not other.lives_at("one.example:1"), "it was not looked at yet"
+    assert other.alive("one") is not None
+    clock.now += 900.0
+    assert other.lives_at("one.example:1")
+    clock.now += 101.0
+    assert not other.lives_at("one.example:1")
+    one.announce("one.example:1")
+    assert other.lives_at("one.example:1")
+    one.leave()
+    clock.now += 300.0
+    assert not other.lives_at("one.example:1")
+
+
 def test_one_whose_sign_is_late_is_waited_for_until_it_is_dead_or_gives_one(
     join: Join, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

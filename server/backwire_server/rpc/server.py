@@ -111,7 +111,7 @@ class Server:
                 raise
             told = self._lanes.told if self._lanes is not None else ""
             secret = vault.secret if keeping.lanes else None
-            self._forwarder = Forwarder(home.replica, self._store.elsewhere, access, secret, told)
+            self._forwarder = Forwarder(home.replica, self._store.elsewhere, vault.lives_at, access, secret, told)
         interceptor = CallInterceptor(SERVICE.full_name, reception, self._pools, self._forwarder)
         self._server = grpc.server(
             self._others, interceptors=[interceptor], options=[*options(limits, capacity), *inspection.options]

@@ -116,6 +116,11 @@ class Membership:
         seen = self._living(replica, incarnation, self._lease / BEATS)
         return seen.member if seen else None
 
+    def lives_at(self, address: str) -> bool:
+        """As `alive`, of any server that was looked at and has told an address."""
+        told = [seen.member for seen in list(self._seen.values()) if seen.member.address == address]
+        return any(self.alive(member.replica, member.incarnation) for member in told)
+
     def outlasted(self, replica: str, incarnation: str = "") -> bool:
         """Tells whether a server is dead; of one whose next sign is late, when that is given or it is dead.
 

@@ -111,6 +111,10 @@ class SharedVault:
         found = (self._membership.alive(name) for name in self._membership.names)
         return [member.address for member in found if member is not None and member.address]
 
+    def lives_at(self, address: str) -> bool:
+        """Tells whether another server lives that has told an address, of those looked at so far; raises OSError."""
+        return self._membership.lives_at(address)
+
     def names(self) -> list[str]:
         """Returns the ids of all sessions, whoever has them open."""
         with storage_errors("the sessions could not be listed"):

@@ -5,6 +5,7 @@ with what it is answered there. It is passed on once: a server that gets such a 
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 
 from backwire_api.metadata import FOLLOWS_KEY
@@ -18,6 +19,7 @@ from backwire_server.rpc.replicas.connections import Connections
 from backwire_server.rpc.replicas.lane_frames import LaneBroken, Metadata
 from backwire_server.rpc.replicas.lanes import LANES_KEY
 from backwire_server.rpc.replicas.passing import FORWARDED_KEY, Passing, Tell
+from backwire_server.rpc.replicas.watching import Watch
 from backwire_server.sessions.caller import Caller
 
 Messages = Iterator[bytes]
@@ -43,17 +45,20 @@ class Forwarder:
         self,
         replica: str,
         elsewhere: Callable[[str, Caller], str],
+        lives: Callable[[str], bool],
         access: Access,
         secret: bytes | None = None,
         lanes: str = "",
     ) -> None:
         """Passes on calls for sessions for which `elsewhere` tells an address; connects as `access` has it.
 
+        Those that go by gRPC end when `lives` tells that no server does at their address any more.
         Lanes to others are opened by the secret of the directory, and none without; `lanes` is what others are told of
         those of this server, empty where it has none.
         """
         self._replica = replica
         self._elsewhere = elsewhere
+        self._watch = Watch(lives)
         self._connections = Connections(access, secret)
         self._lanes = ((LANES_KEY, lanes),) if lanes else ()
 
@@ -104,6 +109,7 @@ class Forwarder:
 
     def close(self) -> None:
         """Ends the connections, and calls in progress with them."""
+        self._watch.close()
         self._connections.close()
 
     def _is_done_here(self, call: Call) -> bool:
@@ -118,7 +124,7 @@ class Forwarder:
 
     def _answers(self, address: str, passing: Passing) -> Messages:
         with self._connections.to(address) as connection:
-            yield from passing.by_grpc(connection)
+            yield from passing.by_grpc(connection, partial(self._watch.over, address))
 
     def _answer(self, address: str, passing: Passing, session_id: str, caller: Caller) -> Messages:
         """Yields the answer to a unary call, which goes by a lane where one is free."""
@@ -130,7 +136,7 @@ class Forwarder:
         with self._connections.to(address) as connection:
             lane = None if connection.lanes is None else connection.lanes.take()
             if connection.lanes is None or lane is None:
-                yield from passing.by_grpc(connection)
+                yield from passing.by_grpc(connection, partial(self._watch.over, address))
                 return
             try:
                 yield passing.by_lane(lane, look)

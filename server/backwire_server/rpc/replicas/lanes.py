@@ -29,7 +29,7 @@ RETRY_SECONDS = 60.0
 SPARE_SECONDS = 60.0
 """After how long a lane is closed that no call used, when another is given back."""
 
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 0.5
 """How often it is looked whether a server that does not answer lives, and has the session still."""
 
 

@@ -1,6 +1,7 @@
 """How one call is passed on to another server, by gRPC or on a lane, and ends as it ended there."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
@@ -14,10 +15,12 @@ from backwire_server.rpc.errors import Refused
 from backwire_server.rpc.replicas.connections import UPLOADS, Connection
 from backwire_server.rpc.replicas.lane_frames import LaneBroken, Look, Metadata, told_metadata
 from backwire_server.rpc.replicas.lanes import LANES_KEY, Lane
+from backwire_server.rpc.replicas.watching import Cancel
 from backwire_server.sessions.errors import DeadlineExceeded, NoWorker
 
 Messages = Iterator[bytes]
 Tell = Callable[[Metadata], object]
+Watched = Callable[[Cancel], AbstractContextManager[None]]
 
 FORWARDED_KEY = "backwire-forwarded"
 """In the metadata of a call that was passed on: by which server. It is not passed on again."""
@@ -39,8 +42,8 @@ class Passing:
         self._replica = replica
         self._tell = tell
 
-    def by_grpc(self, connection: Connection) -> Messages:
-        """Yields the answers to a call of any kind."""
+    def by_grpc(self, connection: Connection, watched: Watched) -> Messages:
+        """Yields the answers to a call of any kind; `watched` is given what cancels it, for as long as it lasts."""
         context = self._call.scope.context
         requests, method = self._requests, connection.way(self._call.method)
         terms: dict[str, Any] = {"timeout": self._call.scope.remaining(), "metadata": self._metadata()}
@@ -52,7 +55,8 @@ class Passing:
         if not context.add_callback(passed.cancel):
             passed.cancel()  # the call is over already
         try:
-            yield from passed
+            with watched(passed.cancel):
+                yield from passed
             trailing = passed.trailing_metadata() or ()
             if connection.lanes is not None and (told := dict(trailing).get(LANES_KEY)):
                 connection.lanes.learn(str(told))
