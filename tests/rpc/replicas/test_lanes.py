@@ -1,6 +1,7 @@
 """Calls for a session of another server are passed on over lanes, where there are some, and are the same calls."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.rpc.replicas.serving import SOME, Held, Until, X, lane_port, lane_to,
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.rpc.replicas import lane_server, lanes
 from backwire_server.rpc.replicas.lane_frames import LaneBroken
-from backwire_server.rpc.replicas.lanes import LANES_KEY
+from backwire_server.rpc.replicas.lanes import LANES_KEY, Lanes
 from backwire_server.rpc.replicas.passing import Passing
 from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
@@ -258,3 +259,15 @@ def test_a_server_that_waits_no_longer_ends_the_calls_on_its_lanes(
     assert refused(call.result).reason == "NO_WORKER"
     other.channel.close()
     other.server.stop(5.0)
+
+
+def test_a_call_goes_by_grpc_where_there_is_no_thread_to_open_a_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    found = Lanes("127.0.0.1:1", b"secret")
+    found.learn("1")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert found.take() is None
+    assert not found._opening
+    assert found._retry > 0, "and is not tried at once again"

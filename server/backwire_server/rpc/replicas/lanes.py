@@ -151,7 +151,11 @@ class Lanes:
             if wanted:
                 self._opening = True
         if wanted:
-            threading.Thread(target=self._open, args=(self._told,), name="backwire-lane", daemon=True).start()
+            told = self._told
+            try:
+                threading.Thread(target=self._open, args=(told,), name="backwire-lane", daemon=True).start()
+            except RuntimeError:  # there are no threads left
+                self._opened(told, None)
         return None
 
     def give(self, lane: Lane) -> None:
@@ -178,6 +182,9 @@ class Lanes:
         with contextlib.suppress(OSError, ValueError, OverflowError, LaneBroken):  # no way there, as through a firewall
             encryption = None if self._certificates is None else self._certificates.context()
             lane = Lane(self._address, told, self._secret, encryption)
+        self._opened(told, lane)
+
+    def _opened(self, told: str, lane: Lane | None) -> None:
         with self._mutex:
             self._opening = False
             if lane is None and told == self._told:
