@@ -1,6 +1,6 @@
 """A session whose steps a device computes whole does what one of numpy does, within rounding."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from backwire_server import optim
 from backwire_server.engine import model
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
 from backwire_server.engine.narrow import HALF
+from backwire_server.optim import OptimizerState
 from backwire_server.sessions import device_trainer
 from backwire_server.sessions.calls import ForwardCall, NonFinitePolicy, StepOptions, TrainCall
 from backwire_server.sessions.errors import Cancelled, NonFiniteGradient
@@ -23,6 +24,7 @@ from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.trainer import Trainer
+from backwire_server.sessions.versions import MemoryVersion
 
 Array = NDArray[Any]
 Make = Callable[..., Session]
@@ -102,6 +104,14 @@ def test_a_branch_and_its_parent_go_their_own_ways(make_store: Any, network: Any
         np.testing.assert_array_equal(array, before[name])
     perform(branch, TRAIN)
     assert branch.digest(UNBOUNDED) == parent.digest(UNBOUNDED)
+
+
+def test_what_a_branch_has_fetched_in_between_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: OptimizerState = {}
+    looks: Iterator[Any] = iter([lambda: held])  # after that a branch has put it there
+    between = property(lambda _: next(looks, held), lambda *_: None)
+    monkeypatch.setattr(MemoryVersion, "_state", between)
+    assert MemoryVersion({}, 0).state is held
 
 
 @pytest.mark.parametrize("policy", NonFinitePolicy)

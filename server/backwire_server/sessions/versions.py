@@ -93,9 +93,10 @@ class Version(Shared):
     @property
     def vectors(self) -> Vectors:
         """The values, laid out flat."""
-        if callable(self._vectors):
-            self._vectors = self._vectors()
-        return self._vectors
+        vectors = self._vectors
+        if callable(vectors):  # a branch may look at the same moment; then both fetch them
+            self._vectors = vectors = vectors()
+        return vectors
 
     @property
     def arrays(self) -> Mapping[str, Array]:
@@ -172,9 +173,10 @@ class MemoryVersion(Shared):
     @property
     def state(self) -> OptimizerState:
         """What is remembered, as the optimizer has it."""
-        if callable(self._state):
-            self._state = self._state()
-        return self._state
+        state = self._state
+        if callable(state):  # see `Version.vectors`
+            self._state = state = state()
+        return state
 
     def own(self) -> None:
         """Has the values here alone, since they are about to be written."""
