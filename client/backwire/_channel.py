@@ -23,7 +23,9 @@ _OPTIONS: Sequence[tuple[str, int | str]] = (
     ("grpc.min_reconnect_backoff_ms", 5000),  # as long may connecting take before it is tried anew
     ("grpc.keepalive_time_ms", 20_000),  # a server that vanished without a word is noticed while a call waits for it
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),  # without it, a ping has a minute, whatever is said above
+    # Without it, a ping has a minute, whatever is said above. Older releases of grpcio read an answer to one after 5 s
+    # only, when no thread waits for a call: a connection that is whole must not be taken for broken then.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.use_local_subchannel_pool", 1),  # clients of one process have a connection each
     ("grpc.primary_user_agent", f"backwire-python/{__version__}"),
 )

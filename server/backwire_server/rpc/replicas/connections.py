@@ -31,7 +31,7 @@ BETWEEN_SERVERS = (
     ("grpc.min_reconnect_backoff_ms", 2_000),  # as long may connecting take before it is tried anew
     ("grpc.keepalive_time_ms", 20_000),  # a server that vanished without a word is noticed while a call waits for it
     ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),  # without it, a ping has a minute, whatever is said above
+    ("grpc.http2.ping_timeout_ms", 10_000),  # else a minute; older releases of grpcio may read an answer 5 s late
 )
 """The options of a connection to another server, of a threaded client or an asynchronous one."""
 
