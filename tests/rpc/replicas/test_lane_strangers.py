@@ -1,13 +1,11 @@
 """Lanes are for servers that share the directory: strangers get none, and keep nobody from theirs."""
 
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from tests.rpc.conftest import TIMEOUT, Api
-from tests.rpc.replicas.serving import X, lane_port, lane_to, place_of, secret_of, started
+from tests.rpc.replicas.serving import X, lane_port, lane_to, place_of, secret_of
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.rpc.replicas import lane_frames, lane_server
@@ -18,14 +16,6 @@ from backwire_server.rpc.replicas.passing import FORWARDED_KEY
 from backwire_server.rpc.replicas.proving import NONCE_BYTES, PROOF_BYTES, Meeting
 
 CLOSED = b""
-
-
-@pytest.fixture
-def owner(tmp_path: Path) -> Iterator[Api]:
-    made = Api(started(tmp_path, "a"))
-    yield made
-    made.channel.close()
-    made.server.stop(5.0)
 
 
 def stranger(owner: Api) -> socket.socket:

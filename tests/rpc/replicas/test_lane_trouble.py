@@ -29,14 +29,6 @@ from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
 
 
-@pytest.fixture
-def owner(tmp_path: Path) -> Iterator[Api]:
-    made = Api(started(tmp_path, "a"))
-    yield made
-    made.channel.close()
-    made.server.stop(5.0)
-
-
 def lanes_of(owner: Api) -> LaneServer:
     assert owner.server._lanes is not None
     return owner.server._lanes
