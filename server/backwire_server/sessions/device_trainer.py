@@ -6,9 +6,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from backwire_server.engine.errors import EngineError
-from backwire_server.optim import OptimizerError
 from backwire_server.sessions.answering import check_answer
-from backwire_server.sessions.calls import StepOptions, StepResult, TrainCall, TrainResult
+from backwire_server.sessions.calls import StepResult, TrainCall, TrainResult
 from backwire_server.sessions.errors import InvalidRequest
 from backwire_server.sessions.scaling import factor_of, is_skipped
 from backwire_server.sessions.scope import CallStop
@@ -48,7 +47,6 @@ class DeviceTrainer(Trainer):
         self._traced = None if optimizer is None else TracedOptimizer.of(optimizer, self.layout)
         self._spare: DeviceState | None = None
         self._frozen: dict[str, tuple[Array, Any]] = {}
-        self._ahead: tuple[int, float, Array] | None = None
 
     def train(self, call: TrainCall, ready: Ready, stop: CallStop = NEVER) -> TrainResult:
         """Does `forward`, `backward` and `apply` in one."""
@@ -105,7 +103,7 @@ class DeviceTrainer(Trainer):
                 spare,
                 self._frozen_on_device(),
                 traced,
-                self._figures(traced, self.step + 1, rate),
+                traced.figures(self.step + 1, rate),
                 staged=call.staged,
                 outputs=call.outputs,
                 key=self._computing.key(self.forwards),
@@ -118,22 +116,9 @@ class DeviceTrainer(Trainer):
             del spare
             parameters = Version(self.layout, partial(packed, self.layout, after.parameters), after.parameters)
             memory = MemoryVersion(partial(traced.gathered, after.memory), nbytes, after.memory)
-            self._look_ahead(traced, call.options)
             found = running.result()
         self._spare = after  # unless it becomes the state
         return _Next(parameters, memory, found)
-
-    def _figures(self, traced: TracedOptimizer, step: int, rate: float) -> Array:
-        ahead = self._ahead
-        return ahead[2] if ahead is not None and ahead[:2] == (step, rate) else traced.figures(step, rate)
-
-    def _look_ahead(self, traced: TracedOptimizer, options: StepOptions) -> None:
-        """Computes the figures of the step after the next, which is likely to be asked for in the same way."""
-        assert self._optimizer is not None
-        step = self.step + 2
-        with suppress(OptimizerError):  # which is told when that step is asked for
-            rate = self._optimizer.rate(step) if options.learning_rate is None else options.learning_rate
-            self._ahead = step, rate, traced.figures(step, rate)
 
     def _on_device(self, traced: TracedOptimizer) -> DeviceState:
         """Returns the current state on the device, which has it from now on."""

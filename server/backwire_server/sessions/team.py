@@ -142,7 +142,7 @@ class Team:
         placed = partial(self._placed, batch, source, reserve)
         count = len(batch.parts)
         try:
-            results = self._crew.compute(
+            results = (crew.CREW if self._helped else ALONE).compute(
                 Work(self._number, self._graph, count, placed, self._definition, pace, batch.residue), local, stop
             )
         except BaseException:
@@ -174,10 +174,6 @@ class Team:
                 reserve(nbytes)
                 residue.passes[place] = made
                 self._residues.add(residue)
-
-    @property
-    def _crew(self) -> Crew:
-        return crew.CREW if self._helped else ALONE
 
     def _make_room(self, parts: int, reserve: Reserve) -> None:
         nbytes = packed_bytes(vector_kinds(self._layout))
