@@ -3,6 +3,8 @@
 import contextlib
 import socket
 import ssl
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -91,6 +93,24 @@ def test_metrics_are_fetched_and_nothing_else(endpoint: MetricsEndpoint) -> None
         assert answer.headers["Content-Type"].startswith("text/plain")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"http://{endpoint.address}/", timeout=10)
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_the_endpoint_sleeps_while_nobody_comes() -> None:
+    (thread,) = (each for each in threading.enumerate() if each.name == "backwire-metrics")
+    status = Path(f"/proc/self/task/{thread.native_id}/status")
+
+    def slept_on() -> bool:
+        before = waits(status)
+        time.sleep(0.2)
+        return waits(status) == before
+
+    assert any(slept_on() for _ in range(10)), "it wakes again and again"
+
+
+def waits(status: Path) -> str:
+    """How often a thread has begun to wait, by its status in /proc."""
+    return next(line for line in status.read_text().splitlines() if line.startswith("voluntary_ctxt_switches"))
 
 
 def test_clients_that_send_nothing_do_not_take_more_than_their_places(endpoint: MetricsEndpoint) -> None:

@@ -20,6 +20,9 @@ PATIENCE = 10.0
 
 MOST_CLIENTS = 8
 
+_SLEEP = 3_600.0
+"""Seconds that the server sleeps for while nobody comes; `shutdown` wakes it."""
+
 _LOG = logging.getLogger("backwire.metrics")
 
 
@@ -58,7 +61,9 @@ class MetricsEndpoint:
         except OSError as error:
             raise OSError(f"cannot serve metrics on {listen}: {error}; choose another --metrics-listen") from None
         self.address = f"{host}:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="backwire-metrics", daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, args=(_SLEEP,), name="backwire-metrics", daemon=True
+        ).start()
 
     def close(self) -> None:
         """Stops to serve."""
@@ -84,6 +89,10 @@ class _Server(ThreadingHTTPServer):
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, handler)
+
+    def shutdown(self) -> None:
+        self.socket.shutdown(socket.SHUT_RDWR)  # which wakes the thread
+        super().shutdown()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._room.acquire(blocking=False):
