@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from backwire_server import config_reading, lifetime, machine
 from backwire_server.config import Config
@@ -45,9 +46,13 @@ def _data_directory(settings: Config) -> Iterator[int | None]:
     if settings.keeping.data_dir is None or settings.cluster.ray is not None:  # its workers have it
         yield None
         return
+    from backwire_server.storage import namesake
     from backwire_server.storage.lock import DirectoryLock
 
-    with DirectoryLock(settings.keeping.data_dir, shared=settings.keeping.shared) as lock:
+    keeping = settings.keeping
+    with DirectoryLock(settings.keeping.data_dir, shared=keeping.shared) as lock:
+        if keeping.shared and settings.replica is not None:
+            namesake.outlast(Path(settings.keeping.data_dir), settings.replica, keeping.lease)
         yield lock.descriptor
 
 

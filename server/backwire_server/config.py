@@ -20,6 +20,9 @@ _EXTRAS = {"tracing": "opentelemetry.sdk", "reflection": "grpc_reflection", "cha
 EVERYWHERE = ("0.0.0.0", "::")
 """Hosts to listen on which are none to connect to."""
 
+LEAST_LEASE = 0.1
+"""In seconds, of which a sign of life is given in each fifth."""
+
 LEAST_MESSAGE_BYTES = 4 << 20  # a chunk may have 2 MiB, and has a name and a shape besides
 
 
@@ -249,6 +252,8 @@ class Config:
             return
         if self.replica is None or keeping.data_dir is None:
             raise ConfigError("--shared takes --replica and --data-dir; give each server a name, and all one directory")
+        if keeping.lease < LEAST_LEASE:
+            raise ConfigError(f"--lease {keeping.lease:g} is too short for signs of life; give {LEAST_LEASE:g} or more")
         if self.workers not in (None, 1):
             raise ConfigError("--shared goes with one worker; start more servers on the directory instead of --workers")
         if keeping.max_disk_bytes is not None:

@@ -330,6 +330,7 @@ def test_a_server_that_shares_a_directory_is_one_process_and_tells_where_it_is()
         (["--shared", "--data-dir", "/data"], "--shared takes --replica"),
         (["--shared", "--replica", "a"], "--shared takes --replica and --data-dir"),
         ([*SHARING, "--workers", "2"], "one worker"),
+        ([*SHARING, "--lease", "10ms"], "give 0.1 or more"),
         ([*SHARING, "--max-disk-bytes", "1GB"], "--max-disk-bytes does not go with --shared"),
         ([*SHARING, "--allow-plaintext", "--listen", "0.0.0.0:50051"], "--advertise"),
         ([*SHARING, "--allow-plaintext", "--listen", "[::]:50051"], "--advertise"),

@@ -1,13 +1,16 @@
 """Who gives signs of life is alive, and who gives none for as long as the lease is dead, by no clock but one's own."""
 
+import errno
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from backwire_server.storage import membership
-from backwire_server.storage.membership import Member, Membership
+from backwire_server.storage.membership import Membership
+from backwire_server.storage.signs import Member
 
 Join = Callable[[str], Membership]
 
@@ -61,6 +64,57 @@ def test_one_that_gives_no_sign_for_the_lease_is_dead_until_it_gives_one(join: J
     assert other.alive("one") is None
     one.announce("")
     assert other.alive("one") is not None
+
+
+def test_one_lives_for_its_own_lease_whatever_that_of_the_other_is(tmp_path: Path, clock: Clock) -> None:
+    one, other = Membership(tmp_path, "one", 1_000.0), Membership(tmp_path, "other", 5_000.0)
+    try:
+        assert other.alive("one") is not None
+        assert one.alive("other") is not None
+        clock.now += 1_001.0
+        assert other.alive("one") is None
+        assert one.alive("other") is not None
+    finally:
+        one.leave()
+        other.leave()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_one_that_finds_the_disk_full_gives_signs_by_the_time_of_its_file(
+    join: Join, clock: Clock, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    one, other = join("one"), join("other")
+    assert other.alive("one") is not None
+
+    def full(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for _ in range(3):
+        clock.now += 900.0
+        one._tell_somehow()
+        assert other.alive("one", one.incarnation) is not None
+
+
+def test_one_that_can_give_no_sign_tells_so_once_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = iter([errno.EROFS, errno.EROFS, None, errno.EROFS])
+    ended = threading.Event()
+
+    def tell(_: Membership) -> None:
+        code = next(given, 0)
+        if code == 0:
+            ended.set()
+        elif code is not None:
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Membership, "_tell_somehow", tell)
+    one = Membership(tmp_path, "one", 0.05)
+    assert ended.wait(30)
+    one.leave()
+    assert [each.levelname for each in caplog.records] == ["WARNING"] * 2
+    assert "others take sessions over" in caplog.text
 
 
 def test_one_lives_where_it_has_told_until_it_gives_no_sign_or_leaves(join: Join, clock: Clock) -> None:

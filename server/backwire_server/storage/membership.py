@@ -1,5 +1,6 @@
 """Which of the servers that share a data directory are alive, by their signs of life in it."""
 
+import errno
 import json
 import logging
 import os
@@ -13,8 +14,8 @@ from backwire_server.sessions.replicas import is_replica
 from backwire_server.storage.disk import TEMPORARY
 from backwire_server.storage.life import Life, has_ended
 from backwire_server.storage.lock import REPLICAS
+from backwire_server.storage.signs import SECOND, Member, read_sign
 
-SECOND = 10**9
 BEATS = 5
 """How many signs of life a server gives in the time after which it counts as dead."""
 
@@ -34,20 +35,6 @@ _LOG = logging.getLogger("backwire.storage")
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A server as it tells of itself: one of its name, the run of it, where it is called, and its latest sign of life.
-
-    `address` is empty as long as it does not listen, `machine` where its end cannot be seen by a lock; see `Life`.
-    """
-
-    replica: str
-    incarnation: str
-    address: str
-    beat: int
-    machine: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class _Seen:
     """A server as it was last seen: since when its sign is the same, and when it was looked at, by this one's clock."""
 
@@ -59,11 +46,12 @@ class _Seen:
 class Membership:
     """A server among others on the same directory. A thread gives signs of life until `leave`.
 
-    One counts as dead whose sign has not changed for `lease` seconds, or which runs anew; on the same machine, as soon
-    as its process has ended. Clocks of servers are not compared: how old a sign is when it is first looked at, the file
-    system tells by the times of two files, and one that was not there at the last look was given after that. Who is not
-    asked for is not looked at, so that what a server reads does not grow with the others. Nothing that must not go
-    wrong depends on it: it only tells who may be taken over from. May be used by several threads at once.
+    One counts as dead whose sign has not changed for its own `lease` of seconds, or which runs anew; on the same
+    machine, as soon as its process has ended. Clocks of servers are not compared: how old a sign is when it is first
+    looked at, the file system tells by the times of two files, and one that was not there at the last look was given
+    after that. Who is not asked for is not looked at, so that what a server reads does not grow with the others.
+    Nothing that must not go wrong depends on it: it only tells who may be taken over from. May be used by several
+    threads at once.
 
     Attributes:
         replica: The name of this server.
@@ -99,7 +87,9 @@ class Membership:
     def me(self) -> Member:
         """This server, as it tells of itself."""
         with self._mutex:
-            return Member(self.replica, self.incarnation, self._address, self._beat, self._life.machine)
+            return Member(
+                self.replica, self.incarnation, self._address, self._beat, self._life.machine, lease=self._lease
+            )
 
     @property
     def names(self) -> list[str]:
@@ -148,30 +138,48 @@ class Membership:
         """As `alive`; what was seen in the last `fresh` seconds holds still."""
         for age in (fresh, 0.0):
             seen = self._look(replica, age)
-            living = seen is not None and time.monotonic() - seen.since < self._lease
+            living = seen is not None and time.monotonic() - seen.since < seen.member.lease
             if living and seen is not None and incarnation in ("", seen.member.incarnation):
                 return None if self._has_ended(seen.member) else seen
         return None
 
     def _is_late(self, seen: _Seen) -> bool:
         """Tells whether the next sign of a server is late, and it is dead soon if none comes."""
-        silent = time.monotonic() - seen.since
-        return silent >= max(self._lease * LATE_BEATS / BEATS, self._lease - LONGEST_WAIT)
+        silent, lease = time.monotonic() - seen.since, seen.member.lease
+        return silent >= max(lease * LATE_BEATS / BEATS, lease - LONGEST_WAIT)
 
     def _has_ended(self, member: Member) -> bool:
         return has_ended(self._directory, member.replica, member.incarnation, member.machine)
 
     def _live(self) -> None:
+        silent = False
         while not self._left.wait(self._lease / BEATS):
             try:
                 with self._mutex:
-                    self._tell()
+                    self._tell_somehow()
+                silent = False
             except OSError as error:
-                _LOG.warning("no sign of life could be given in %s: %s", self._directory, error)
+                if not silent:  # that is told once, not with each sign
+                    _LOG.warning(
+                        "no sign of life can be given in %s; until one can, others take sessions over: %s",
+                        self._directory,
+                        error,
+                    )
+                silent = True
+
+    def _tell_somehow(self) -> None:
+        """Gives a sign, on a full disk, too, where a file has no room and the times of one can be set."""
+        try:
+            self._tell()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or self._read(self.replica, mine=True) is None:
+                raise
+            os.utime(self._directory / self.replica)
+            self._told = time.monotonic()
 
     def _tell(self) -> None:
         self._beat += 1
-        place = {"address": self._address, "machine": self._life.machine}
+        place = {"address": self._address, "machine": self._life.machine, "lease": self._lease}
         member = {"incarnation": self.incarnation, "beat": self._beat, **place}
         temporary = self._directory / f"{self.replica}{TEMPORARY}"
         temporary.write_bytes(json.dumps(member).encode())
@@ -213,11 +221,5 @@ class Membership:
 
     def _read(self, name: str, *, mine: bool = False) -> Member | None:
         """Returns what a server tells; None for none, and for this one as opposed to others."""
-        if not is_replica(name):
-            return None
-        try:
-            told = json.loads((self._directory / name).read_bytes())
-            member = Member(name, told["incarnation"], told["address"], told["beat"], told.get("machine", ""))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
-        return member if (member.incarnation == self.incarnation) is mine else None
+        member = read_sign(self._directory, name, self._lease) if is_replica(name) else None
+        return member if member is not None and (member.incarnation == self.incarnation) is mine else None

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from backwire_server.sessions.errors import InvalidRequest, SessionNotFound, StorageFailed, WrongReplica
 from backwire_server.storage.disk import GONE, TEMPORARY, UNFINISHED, sync_directory, sync_file
-from backwire_server.storage.membership import Member, Membership
+from backwire_server.storage.membership import Membership
 from backwire_server.storage.segment import first_number
+from backwire_server.storage.signs import Member
 
 CHASES = 16
 """How often the files of a session are looked for that changes hands meanwhile."""

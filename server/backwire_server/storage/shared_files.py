@@ -9,10 +9,10 @@ from backwire_server.sessions.durable import Mutation
 from backwire_server.sessions.errors import StorageFailed, WrongReplica
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.storage.disk import storage_errors
-from backwire_server.storage.membership import Member
 from backwire_server.storage.ownership import Ownership
 from backwire_server.storage.place import Place
 from backwire_server.storage.session_files import FileSession
+from backwire_server.storage.signs import Member
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

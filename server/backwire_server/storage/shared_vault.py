@@ -20,13 +20,14 @@ from backwire_server.storage.deletions import Deletions
 from backwire_server.storage.disk import GONE, Usage, new_directory, storage_errors
 from backwire_server.storage.lock import DELETED, SCRATCH, SHARED
 from backwire_server.storage.making import new_manifest
-from backwire_server.storage.membership import MOST_WAITING, Member, Membership
+from backwire_server.storage.membership import MOST_WAITING, Membership
 from backwire_server.storage.ownership import RETRY_SECONDS, Ownership
 from backwire_server.storage.pacing import DUE_BYTES
 from backwire_server.storage.place import Place
 from backwire_server.storage.secret import common_secret
 from backwire_server.storage.session_files import FileSession
 from backwire_server.storage.shared_files import SharedFileSession, SharedPlace
+from backwire_server.storage.signs import Member
 from backwire_server.storage.vault import everything, is_id
 
 REPLAY_SECONDS = 0.25
