@@ -2,7 +2,8 @@
 
 Each round trains a session by a script drawn from a seed, while the server and its connections fail, and compares its
 state and all answers with those of an undisturbed server, bit by bit. `--seed` and `--rounds 1` play one of them again;
-the moments of kills are others then, but for those at bytes and failpoints.
+the moments of kills are others then, but for those at bytes and failpoints. `--game mixtures` and `--game replicas` mix
+all features of a session, on one server and on several that share a directory.
 """
 
 import argparse

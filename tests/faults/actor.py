@@ -47,6 +47,9 @@ class Actor:
             task.optimizer,
             self.SEED,
             data_parallel=task.data_parallel,
+            max_staleness=task.max_staleness,
+            precision=task.precision,
+            executor=task.executor,
             durability=durability,
             request_id=self.new_id(),
         )
@@ -62,7 +65,9 @@ class Actor:
         return found.loss, found.step
 
     def backward(self, name: str, weight: float, retain: bool) -> Answer:
-        made = self.passes[name]
+        made = self.passes.get(name)
+        if made is None:
+            return ("the pass was refused",)
         gradients = made.backward(wrt=["x"], weight=weight, retain=retain, request_id=self.new_id())
         return (gradients["x"].tobytes(),)
 
@@ -169,6 +174,8 @@ class Actor:
     def mark(self, batch: int) -> Answer:
         """Makes a step to which `rewind` goes back."""
         answer = self.train_step(batch)
+        while answer[3]:  # it was skipped, as the first with float16 may be, and so there is no such step yet
+            answer = self.train_step(batch)
         self._marked = answer[0]
         return answer
 
@@ -189,7 +196,8 @@ class Actor:
 def told(result: bw.StepResult) -> Answer:
     """Returns what a step answered."""
     loss = result.loss if isinstance(result, bw.TrainStepResult) else None
-    return result.step, result.gradient_norm, result.contributions, result.skipped, result.digest, loss
+    refused = result.skipped, result.non_finite_parameter, result.loss_scale
+    return result.step, result.gradient_norm, result.contributions, *refused, result.learning_rate, result.digest, loss
 
 
 def not_a_number(batch: dict[str, Array]) -> dict[str, Array]:

@@ -1,24 +1,32 @@
 """The kinds of rounds that `python -m tests.faults` plays, each drawn from a seed."""
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 
 import numpy as np
 from tests.faults.actor import Actor
 from tests.faults.connection_faults import Kind
+from tests.faults.mixed_script import mixed_script
 from tests.faults.oracle import Oracle
 from tests.faults.races import MANNERS, race
+from tests.faults.replicas import play_on_replicas
 from tests.faults.rounds import Arena, Disturbance, connected, play
 from tests.faults.script import Deed, drawn_script
 from tests.faults.server import Server
-from tests.faults.tasks import TASKS
+from tests.faults.tasks import TASKS, Task, mixed_task
 from tests.faults.verdict import Judge, Verdict
 
+from backwire._info import Executor
 from backwire_server.storage import failpoints
 
 Game = Callable[[Arena, int], Verdict]
 
 DEEDS = 25
 KILL_SECONDS = 0.15
+JAX_KILL_SECONDS = 30.0
+MIXED_KILL_SECONDS = 1.5
+JAX_SHARE = 0.15
+FORGETFUL = ("--hibernate-after", "20ms", "--max-awake-sessions", "1", "--max-helpers", "1")
 LEVELS = ("journal", "fsync")
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
 
@@ -91,6 +99,19 @@ def forgotten_sessions(arena: Arena, seed: int) -> Verdict:
     return verdict
 
 
+def mixtures(arena: Arena, seed: int) -> Verdict:
+    """All features of a session at once, on a server that forgets what it has in memory, and is killed."""
+    task, script, pace = _mixed(seed)
+    return play(arena, seed, script, Disturbance(_level(seed), kill_seconds=pace, flags=FORGETFUL), task)
+
+
+def replicas(arena: Arena, seed: int) -> Verdict:
+    """The same on replicas that share a directory, of whom now one and now another is killed or stalls."""
+    task, script, pace = _mixed(seed)
+    flags = ("--durability", _level(seed), *FORGETFUL)
+    return play_on_replicas(arena, seed, script, task, pace, *flags)
+
+
 GAMES: Mapping[Game, float] = {
     kills: 6,
     kills_at_bytes: 4,
@@ -101,6 +122,8 @@ GAMES: Mapping[Game, float] = {
     racing_clients: 3,
     killed_workers: 0.15,
     forgotten_sessions: 0.3,
+    mixtures: 2,
+    replicas: 0.5,
 }
 """All of them, and how often each is played."""
 
@@ -117,6 +140,14 @@ def _played(arena: Arena, seed: int, how: Disturbance) -> Verdict:
 
 def _script(seed: int) -> list[Deed]:
     return list(drawn_script(np.random.default_rng([seed, 6]), DEEDS))
+
+
+def _mixed(seed: int) -> tuple[Task, list[Deed], float]:
+    """Returns a task, a script, and after how many seconds a server is killed, which JAX takes to compile."""
+    draw = np.random.default_rng([seed, 9])
+    executor: Executor = "jax" if find_spec("jax") is not None and draw.random() < JAX_SHARE else "numpy"
+    task, pace = mixed_task(draw, executor), JAX_KILL_SECONDS if executor == "jax" else MIXED_KILL_SECONDS
+    return task, list(mixed_script(draw, DEEDS)), pace
 
 
 def _level(seed: int) -> str:

@@ -27,8 +27,12 @@ class Process(NamedTuple):
 
     def kill(self) -> None:
         """Kills it, unless it has ended."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal, unless it has ended."""
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.descriptor, signal.SIGKILL)
+            signal.pidfd_send_signal(self.descriptor, number)
 
     def has_ended(self, seconds: float) -> bool:
         """Waits up to so many seconds for its end, and tells whether it has come."""

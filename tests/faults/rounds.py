@@ -47,6 +47,7 @@ class Disturbance:
         kill_seconds: After how many seconds on average the server is killed, again and again; None for never.
         failpoints: What each start of the server arms.
         workers: How many processes the server has; where there are several, one of them is killed at a time.
+        flags: What the server is told besides.
     """
 
     durability: str = "journal"
@@ -55,6 +56,7 @@ class Disturbance:
     kill_seconds: float | None = None
     failpoints: tuple[str, ...] = ()
     workers: int = 1
+    flags: tuple[str, ...] = ()
 
 
 def play(arena: Arena, seed: int, script: Iterable[Deed], how: Disturbance, task: Task | None = None) -> Verdict:
@@ -77,7 +79,7 @@ def play(arena: Arena, seed: int, script: Iterable[Deed], how: Disturbance, task
 
 def started(arena: Arena, how: Disturbance) -> Server:
     """Returns the server to disturb, which is yet to be started."""
-    return Server(arena.launcher, arena.directory, "--durability", how.durability, workers=how.workers)
+    return Server(arena.launcher, arena.directory, "--durability", how.durability, *how.flags, workers=how.workers)
 
 
 def connected(address: str) -> bw.Client:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from tests.faults.actor import REFUSALS, Actor, Answer, not_a_number
+from tests.faults.mixtures import MIXTURES
 
 NAMES = ("best", "last")
 PASSES = ("p", "q", "r")
@@ -26,7 +27,7 @@ class Deed:
 
     def play(self, actor: Actor) -> Answer:
         """Does it, and returns the answer, or the name of the error that it deserves."""
-        method = _REFUSED.get(self.name) or getattr(type(actor), self.name)
+        method = _REFUSED.get(self.name) or MIXTURES.get(self.name) or getattr(type(actor), self.name)
         options = {"stay": self.stays} if self.name == "branch" else {}
         try:
             answer: Answer = method(actor, *self.arguments, **options)
@@ -37,7 +38,7 @@ class Deed:
 
 def drawn_script(draw: np.random.Generator, length: int) -> Iterator[Deed]:
     """Yields so many deeds."""
-    writer = _Writer(draw)
+    writer = Writer(draw)
     for _ in range(length):
         yield writer.next()
 
@@ -71,8 +72,8 @@ def tour() -> list[Deed]:
     ]
 
 
-class _Writer:
-    """Knows what was done, so that most of what comes next can be done."""
+class Writer:
+    """Draws deeds, and knows what was done, so that most of what comes next can be done."""
 
     def __init__(self, draw: np.random.Generator) -> None:
         self._draw = draw

@@ -3,7 +3,9 @@
 import contextlib
 import itertools
 import os
+import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -81,6 +83,14 @@ class Server:
                 self.deaths += 1
             for worker in workers:
                 os.close(worker.descriptor)
+
+    def stall(self, seconds: float) -> None:
+        """Has its process do nothing for so long, as a machine does that stalls; returns when it goes on."""
+        with self._mutex:
+            if self._process is not None and not self._process.has_ended(0.0):
+                self._process.signal(signal.SIGSTOP)
+                time.sleep(seconds)
+                self._process.signal(signal.SIGCONT)
 
     @property
     def died(self) -> bool:

@@ -63,9 +63,10 @@ class Judge:
         self._oracle.rewound = answer != ("CheckpointNotFoundError",)
         expected = deed.play(self._oracle)
         self._digests.append(self._oracle.digest())
-        if answer != expected:
+        same = repr(answer) == repr(expected)  # which tells all digits, and a loss may be NaN
+        if not same:
             self._verdict.wrong("differing", f"{deed} was answered {_short(answer)}, not {_short(expected)}")
-        return self.compare(str(deed)) and answer == expected
+        return self.compare(str(deed)) and same
 
     def compare(self, when: str) -> bool:
         """Tells whether both have the same state."""
