@@ -6,7 +6,8 @@ from typing import TypeVar
 from backwire import _inspection, _messages, _session_description
 from backwire._arrays import Array
 from backwire._call import Call, Download, TensorCall, Upload
-from backwire._info import StepResult, TrainStepResult, step_fields
+from backwire._info import StepResult, TrainStepResult
+from backwire._info_reading import step_fields
 from backwire._inspection import GradientCheck
 from backwire._messages import Arrays, Mode, NonFinite, Normalize
 from backwire._pipeline_messages import Answer

@@ -6,7 +6,8 @@ from typing import Any, BinaryIO
 from backwire import _files, _inspection, _messages
 from backwire._call import Call, Upload
 from backwire._graph import Graph, as_graph
-from backwire._info import Durability, Executor, Precision, SessionInfo, session_info
+from backwire._info import Durability, Executor, Precision, SessionInfo
+from backwire._info_reading import session_info
 from backwire._inspection import GraphDescription, OpInfo
 from backwire._optimizers import Optimizer
 from backwire._status import ServerStatus, SessionHistory, server_status, session_history

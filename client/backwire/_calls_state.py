@@ -10,7 +10,8 @@ from google.protobuf import duration_pb2
 from backwire import _files, _messages
 from backwire._call import Call, Download
 from backwire._errors import InvalidRequestError
-from backwire._info import CheckpointInfo, SessionInfo, checkpoint_info, session_info
+from backwire._info import CheckpointInfo, SessionInfo
+from backwire._info_reading import checkpoint_info, session_info
 from backwire._session_state import SessionState
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 

@@ -5,7 +5,8 @@ import math
 from backwire import _html, _shapes
 from backwire._errors import SessionNotFoundError
 from backwire._graph import Graph
-from backwire._info import SessionInfo, SessionReader
+from backwire._info import SessionInfo
+from backwire._info_reading import SessionReader
 
 
 class SessionState:
