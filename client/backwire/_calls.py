@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from backwire import _inspection, _messages, _session_description
+from backwire import _inspection_messages, _messages, _session_description
 from backwire._arrays import Array
 from backwire._call import Call, Download, TensorCall, Upload
 from backwire._info import StepResult, TrainStepResult
@@ -186,8 +186,8 @@ def check_gradients(
 ) -> Call[GradientCheck]:
     """Returns the call of `Session.check_gradients`."""
     session._check_open()
-    request = _inspection.check_request(session._created, inputs, parameters, max_elements, seed)
-    return Call("CheckGradients", request, _inspection.gradient_check)
+    request = _inspection_messages.check_request(session._created, inputs, parameters, max_elements, seed)
+    return Call("CheckGradients", request, _inspection_messages.gradient_check)
 
 
 def describe(

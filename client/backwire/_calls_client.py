@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from backwire import _files, _inspection, _messages
+from backwire import _files, _inspection_messages, _messages
 from backwire._call import Call, Upload
 from backwire._graph import Graph, as_graph
 from backwire._info import Durability, Executor, Precision, SessionInfo
@@ -54,13 +54,13 @@ def describe(
 ) -> Call[GraphDescription]:
     """Returns the call of `Client.describe`."""
     number = _messages.precision_number(precision)
-    request = _inspection.describe_request(as_graph(graph), input_shapes or {}, optimizer, number)
-    return Call("DescribeGraph", request, _inspection.graph_description)
+    request = _inspection_messages.describe_request(as_graph(graph), input_shapes or {}, optimizer, number)
+    return Call("DescribeGraph", request, _inspection_messages.graph_description)
 
 
 def ops() -> Call[dict[str, OpInfo]]:
     """Returns the call of `Client.ops`."""
-    return Call("ListOps", service_pb2.ListOpsRequest(), _inspection.op_infos)
+    return Call("ListOps", service_pb2.ListOpsRequest(), _inspection_messages.op_infos)
 
 
 def session(session_id: str) -> Call[SessionInfo]:

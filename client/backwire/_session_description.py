@@ -7,7 +7,8 @@ from backwire import _messages
 from backwire._errors import InvalidRequestError
 from backwire._graph import Graph
 from backwire._info import SessionInfo
-from backwire._inspection import GraphDescription, graph_description, tensor_shapes
+from backwire._inspection import GraphDescription
+from backwire._inspection_messages import graph_description, tensor_shapes
 from backwire._messages import Arrays
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 from backwire_api.wire import Framed
