@@ -14,9 +14,7 @@ from backwire._functions_math import (
     leaky_relu,
     log,
     log_softmax,
-    max,  # noqa: A004
     maximum,
-    mean,
     minimum,
     not_equal,
     reciprocal,
@@ -27,12 +25,12 @@ from backwire._functions_math import (
     softmax,
     softplus,
     sqrt,
-    sum,  # noqa: A004
     tanh,
     where,
 )
 from backwire._functions_nn import conv, conv_transpose, dropout, roi_align
 from backwire._functions_random import bernoulli, multinomial, rand, rand_like, randn, randn_like
+from backwire._functions_reduction import max, mean, sum  # noqa: A004
 from backwire._functions_shape import (
     broadcast_to,
     concat,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backwire import _arrays, _declare, _functions_math, _losses, _losses_classes, _op
+from backwire import _arrays, _declare, _functions_math, _functions_reduction, _losses, _losses_classes, _op
 from backwire._arrays import FLOAT32, INT64, Array
 from backwire._errors import GraphError, InvalidRequestError, UnknownNameError
 from backwire._graph import LOSS, Graph, graph
@@ -72,7 +72,7 @@ def _of_value(model: Graph, arrays: Mapping[str, Array], name: str | None) -> Ai
             "value of the model with --loss"
         )
     found = model.value(LOSS if name is None else name)
-    made = graph(loss=_functions_math.mean(found), outputs=_outputs(model))
+    made = graph(loss=_functions_reduction.mean(found), outputs=_outputs(model))
     return Aim(made, arrays, name or "the model's own")
 
 

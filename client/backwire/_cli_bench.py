@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 import backwire
-from backwire import _cli_frames, _cli_options, _declare, _functions_math, _layers, _losses_classes
+from backwire import (
+    _cli_frames,
+    _cli_options,
+    _declare,
+    _functions_math,
+    _functions_reduction,
+    _layers,
+    _losses_classes,
+)
 from backwire._arrays import Array
 from backwire._cli_frames import Frame
 from backwire._client import Client
@@ -138,7 +146,7 @@ def _bandwidth(client: Client) -> dict[str, float]:
     """Returns the bytes per second of writing and reading one large parameter, at best."""
     array = np.zeros(_BYTES // 4, "float32")
     table = _declare.parameter("table", (array.size,), initializer=Zeros())
-    with client.create_session(_functions_math.mean(table)) as session:
+    with client.create_session(_functions_reduction.mean(table)) as session:
         ways: dict[str, Call] = {
             "send": lambda: session.set_parameters({"table": array}),
             "receive": session.parameters,

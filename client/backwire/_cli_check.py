@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import backwire
-from backwire import _cli_models, _cli_options, _declare, _functions_math
+from backwire import _cli_models, _cli_options, _declare, _functions_reduction
 from backwire._arrays import Array
 from backwire._client import Client
 from backwire._errors import GraphError
@@ -107,7 +107,7 @@ class _Weighting:
             shape = session.forward(_needed(model, self._data), "eval").outputs["value"].shape
         generator = np.random.default_rng([self._seed, zlib.crc32(name.encode())])
         weights = _declare.constant(generator.standard_normal(shape), value.dtype)
-        return _functions_math.mean(value * weights)
+        return _functions_reduction.mean(value * weights)
 
 
 def _lines(found: GradientCheck, loss: str, tolerance: float, *, passed: bool) -> Iterator[str]:

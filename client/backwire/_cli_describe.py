@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import backwire
-from backwire import _cli_models, _cli_options, _functions_math, _optimizers
+from backwire import _cli_models, _cli_options, _functions_reduction, _optimizers
 from backwire._cli_models import Sizes
 from backwire._graph import Graph
 from backwire._inspection import GraphDescription, ValueInfo, WireBytes
@@ -62,7 +62,7 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
     """Asks the server and yields what it says, as a text or as JSON."""
     model = _cli_models.read_model(options.model)
     sizes = _cli_models.sizes_of(model, dict(options.shape), otherwise=1)
-    graph, loss = _cli_models.with_loss(model, options.loss, lambda _, value: _functions_math.mean(value), "mean")
+    graph, loss = _cli_models.with_loss(model, options.loss, lambda _, value: _functions_reduction.mean(value), "mean")
     optimizer = None if options.optimizer == NO_OPTIMIZER else OPTIMIZERS[options.optimizer](learning_rate=1e-3)
     with backwire.connect(options.target, timeout=options.timeout, **_cli_options.credentials(options)) as client:
         found = client.describe(graph, sizes.shapes, optimizer)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import backwire
-from backwire import _cli_models, _cli_options, _drawing_text, _functions_math
+from backwire import _cli_models, _cli_options, _drawing_text, _functions_reduction
 from backwire._cli_models import Sizes
 from backwire._client import Client
 from backwire._drawing import Drawing, drawing
@@ -117,4 +117,4 @@ def _profiled(client: Client, graph: Graph, sizes: Sizes, passes: int) -> GraphD
 
 
 def _with_loss(model: Graph, wanted: str | None) -> Graph:
-    return _cli_models.with_loss(model, wanted, lambda _, value: _functions_math.mean(value), "mean")[0]
+    return _cli_models.with_loss(model, wanted, lambda _, value: _functions_reduction.mean(value), "mean")[0]

@@ -1,6 +1,6 @@
 """Losses of classes and of distributions over them; see `_losses` for those of numbers."""
 
-from backwire import _arrays, _functions_math, _functions_shape, _shapes
+from backwire import _arrays, _functions_math, _functions_reduction, _functions_shape, _shapes
 from backwire._arrays import INT64
 from backwire._errors import DTypeError, InvalidRequestError, ShapeError
 from backwire._layers import known_size
@@ -108,9 +108,9 @@ def multiclass_hinge_loss(scores: Value, labels: Value, *, margin: float = 1.0, 
     label_shape(what, scores, labels)
     classes = known_size(what, scores, 1)
     right = _functions_shape.one_hot(labels, classes, dtype=scores.dtype.name)
-    score = _functions_math.sum(right * scores, axis=1, keepdims=True)
+    score = _functions_reduction.sum(right * scores, axis=1, keepdims=True)
     beyond = _functions_math.relu(scores - score + margin) * (1 - right)
-    return reduced(_functions_math.sum(beyond, axis=1) / classes, reduction)
+    return reduced(_functions_reduction.sum(beyond, axis=1) / classes, reduction)
 
 
 def kl_divergence(
@@ -135,7 +135,7 @@ def kl_divergence(
     else:
         logarithm = _functions_math.log(_functions_math.where(p > 0, p, 1))
         each = p * (logarithm - q)
-    return reduced(_functions_math.sum(each, axis=axis), reduction)
+    return reduced(_functions_reduction.sum(each, axis=axis), reduction)
 
 
 def label_shape(what: str, logits: Value, labels: Value) -> Shape:
@@ -185,7 +185,7 @@ def _soft_cross_entropy(
         labels = labels * (1 - smoothing) + smoothing / known_size("label_smoothing", logits, 1)
     if weights is not None:
         labels = labels * _along_classes(weights, logits)
-    each = -_functions_math.sum(labels * _functions_math.log_softmax(logits, axis=1), axis=1)
+    each = -_functions_reduction.sum(labels * _functions_math.log_softmax(logits, axis=1), axis=1)
     return reduced(each, reduction)
 
 
@@ -205,7 +205,7 @@ def _smoothed(
         labels = _functions_math.where(counted, labels, 0)
     inputs = [log_p, labels, *([] if weights is None else [weights])]
     at_label = apply("NegativeLogLikelihoodLoss", inputs, logits.dtype, shape, attributes={"reduction": "none"})
-    at_all = -_functions_math.sum(log_p if weights is None else log_p * _along_classes(weights, logits), axis=1)
+    at_all = -_functions_reduction.sum(log_p if weights is None else log_p * _along_classes(weights, logits), axis=1)
     each = at_label * (1 - smoothing) + at_all * (smoothing / known_size("label_smoothing", logits, 1))
     counts = None if weights is None else gather(weights, labels, 0)
     if counted is not None:
@@ -214,7 +214,7 @@ def _smoothed(
         counts = ones if counts is None else counts * ones
     if reduction != "mean" or counts is None:
         return reduced(each, reduction)
-    return _functions_math.sum(each) / _functions_math.sum(counts)
+    return _functions_reduction.sum(each) / _functions_reduction.sum(counts)
 
 
 def _along_classes(weights: Value, logits: Value) -> Value:

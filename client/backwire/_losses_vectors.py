@@ -1,6 +1,6 @@
 """Losses of vectors that stand for things: what is alike shall be near, and what is not shall be far."""
 
-from backwire import _functions_math
+from backwire import _functions_math, _functions_reduction
 from backwire._reduction import Reduction, paired, positive, reduced
 from backwire._value import Operand, Value
 
@@ -60,7 +60,7 @@ def triplet_loss(
 
 
 def _dot(a: Value, b: Value, axis: int) -> Value:
-    return _functions_math.sum(a * b, axis=axis)
+    return _functions_reduction.sum(a * b, axis=axis)
 
 
 def _distance(a: Value, b: Value) -> Value:

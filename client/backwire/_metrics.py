@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from backwire import _functions_math, _functions_shape
+from backwire import _functions_math, _functions_reduction, _functions_shape
 from backwire._arrays import FLOAT32, INT64
 from backwire._errors import DTypeError, ShapeError
 from backwire._op import op
@@ -56,7 +56,7 @@ def top_k_accuracy(logits: Value, labels: Value, k: int = 5) -> Value:
     _, guesses = op("TopK", logits, np.array([k]), attributes={"axis": 1}, dtype=INT64, shape=dims, outputs=2)
     column = _functions_math.cast(labels, INT64)
     right = _functions_math.equal(guesses, _functions_shape.unsqueeze(column, 1))
-    return _functions_math.max(_functions_math.cast(right, FLOAT32), axis=1)
+    return _functions_reduction.max(_functions_math.cast(right, FLOAT32), axis=1)
 
 
 def _check(what: str, logits: Value, labels: Value) -> None:

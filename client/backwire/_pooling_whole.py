@@ -6,7 +6,7 @@ The windows of adaptive pooling cover each axis evenly: the i-th of n begins at 
 
 import numpy as np
 
-from backwire import _functions_math, _functions_shape
+from backwire import _functions_reduction, _functions_shape
 from backwire._errors import ShapeError
 from backwire._shapes import Shape
 from backwire._spatial import Pair, Triple, each, require_channels, require_spatial
@@ -135,7 +135,7 @@ def _adaptive_max(x: Value, sizes: list[int]) -> Value:
         bounds = _windows(_known(x, axis), wanted)
         longest = max(end - start for start, end in bounds)
         places = [[min(start + step, end - 1) for step in range(longest)] for start, end in bounds]
-        x = _functions_math.max(gather(x, np.asarray(places), axis), axis + 1)
+        x = _functions_reduction.max(gather(x, np.asarray(places), axis), axis + 1)
     return x
 
 

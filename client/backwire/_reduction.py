@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from backwire import _functions_math, _shapes
+from backwire import _functions_reduction, _shapes
 from backwire._errors import InvalidRequestError, ShapeError
 from backwire._value import Operand, Value, as_values, require_float
 
@@ -14,7 +14,7 @@ def reduced(value: Value, reduction: Reduction) -> Value:
     check_reduction(reduction)
     if reduction == "none":
         return value
-    return _functions_math.mean(value) if reduction == "mean" else _functions_math.sum(value)
+    return _functions_reduction.mean(value) if reduction == "mean" else _functions_reduction.sum(value)
 
 
 def check_reduction(reduction: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
-from backwire import _functions_math
+from backwire import _functions_reduction
 from backwire._errors import UnknownNameError
 from backwire._value import Node, Value
 from backwire_api.v1 import graph_pb2
@@ -55,13 +55,13 @@ def l2_penalty(values: Value | Iterable[Value] | Mapping[str, Value]) -> Value:
 
 def _total(of: Callable[[Value], Value], values: Value | Iterable[Value] | Mapping[str, Value]) -> Value:
     if isinstance(values, Value):
-        return _functions_math.sum(of(values))
+        return _functions_reduction.sum(of(values))
     items = list(values.values() if isinstance(values, Mapping) else values)
     if not items:
         raise UnknownNameError("there is no value to penalize; give at least one parameter")
-    total = _functions_math.sum(of(items[0]))
+    total = _functions_reduction.sum(of(items[0]))
     for each in items[1:]:
-        total = total + _functions_math.sum(of(each))
+        total = total + _functions_reduction.sum(of(each))
     return total
 
 
