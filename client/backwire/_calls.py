@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from backwire import _inspection_messages, _messages, _session_description
+from backwire import _inspection_messages, _messages, _parameter_messages, _session_description
 from backwire._arrays import Array
 from backwire._call import Call, Download, TensorCall, Upload
 from backwire._info import StepResult, TrainStepResult
@@ -148,11 +148,11 @@ def zero_gradients(session: SessionState, request_id: str | None) -> Call[int]:
 def parameters(session: SessionState, names: Sequence[str] | None, *, averaged: bool) -> Download[dict[str, Array]]:
     """Returns the call of `Session.parameters`."""
     session._check_open()
-    listed, expected = _messages.selected_parameters(session._created, names, trainable=False)
+    listed, expected = _parameter_messages.selected_parameters(session._created, names, trainable=False)
     request = service_pb2.GetParametersRequest(session_id=session.id, names=listed, averaged=averaged)
 
     def read(responses: Iterable[Framed[service_pb2.GetParametersResponse]]) -> dict[str, Array]:
-        return _messages.decode_chunks(responses, expected)
+        return _parameter_messages.decode_chunks(responses, expected)
 
     return Download("GetParameters", request, read)
 
@@ -160,11 +160,11 @@ def parameters(session: SessionState, names: Sequence[str] | None, *, averaged: 
 def gradients(session: SessionState, names: Sequence[str] | None) -> Download[dict[str, Array]]:
     """Returns the call of `Session.gradients`."""
     session._check_open()
-    listed, expected = _messages.selected_parameters(session._created, names, trainable=True)
+    listed, expected = _parameter_messages.selected_parameters(session._created, names, trainable=True)
     request = service_pb2.GetGradientsRequest(session_id=session.id, names=listed)
 
     def read(responses: Iterable[Framed[service_pb2.GetGradientsResponse]]) -> dict[str, Array]:
-        return _messages.decode_chunks(responses, expected)
+        return _parameter_messages.decode_chunks(responses, expected)
 
     return Download("GetGradients", request, read)
 
@@ -172,11 +172,11 @@ def gradients(session: SessionState, names: Sequence[str] | None) -> Download[di
 def set_parameters(session: SessionState, values: Arrays, request_id: str | None) -> Upload[None]:
     """Returns the call of `Session.set_parameters`."""
     session._check_open()
-    arrays = _messages.checked_parameters(session._created, values)
+    arrays = _parameter_messages.checked_parameters(session._created, values)
     unique, lease = _messages.new_request_id(request_id), session._lease
 
     def requests() -> Iterator[Framed[service_pb2.SetParametersRequest]]:
-        return _messages.set_parameters(session._created, arrays, unique, lease)
+        return _parameter_messages.set_parameters(session._created, arrays, unique, lease)
 
     return Upload("SetParameters", requests, lambda _: None, unique)
 

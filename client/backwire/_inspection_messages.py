@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from backwire import _messages
+from backwire import _messages, _parameter_messages
 from backwire._errors import InvalidRequestError
 from backwire._graph import Graph
 from backwire._info import SessionInfo
@@ -54,7 +54,7 @@ def check_request(
         raise InvalidRequestError(f"max_elements={max_elements} is not above 0; use 64", field="max_elements")
     if not 0 <= seed < 2**64:
         raise InvalidRequestError(f"seed={seed} is no unsigned 64-bit number; use 0 to 2**64 - 1", field="seed")
-    names, _ = _messages.selected_parameters(session, parameters, trainable=True)
+    names, _ = _parameter_messages.selected_parameters(session, parameters, trainable=True)
     message = service_pb2.CheckGradientsRequest(
         session_id=session.id, names=names, max_elements=max_elements, seed=seed
     )

@@ -1,34 +1,18 @@
 """Builds requests and reads responses, without any I/O: the core that every kind of client shares."""
 
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal, TypeVar
 
 from numpy.typing import ArrayLike
 
 from backwire import _arrays
 from backwire._arrays import Array, DType
-from backwire._errors import (
-    Code,
-    FailedPreconditionError,
-    InvalidRequestError,
-    ServerError,
-    ShapeError,
-    UnknownNameError,
-)
+from backwire._errors import Code, FailedPreconditionError, InvalidRequestError, ServerError, UnknownNameError
 from backwire._graph import LOSS, Graph
-from backwire._info import (
-    DURABILITIES,
-    EXECUTORS,
-    PRECISIONS,
-    Durability,
-    Executor,
-    ParameterInfo,
-    Precision,
-    SessionInfo,
-)
+from backwire._info import DURABILITIES, EXECUTORS, PRECISIONS, Durability, Executor, Precision, SessionInfo
 from backwire._optimizers import Optimizer
-from backwire_api import chunk_stream, tensors
+from backwire_api import tensors
 from backwire_api.tensors import RawTensor
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 from backwire_api.wire import Framed
@@ -143,8 +127,8 @@ def backward(
     if not forward_id:
         raise FailedPreconditionError("a pass in eval mode keeps nothing for Backward; run forward with mode='train'")
     names = [wrt] if isinstance(wrt, str) else list(wrt)
-    _check_known("input", names, [each.name for each in session.inputs])
-    _check_known("output", output_gradients or {}, [*session.outputs, LOSS])
+    check_known("input", names, [each.name for each in session.inputs])
+    check_known("output", output_gradients or {}, [*session.outputs, LOSS])
     message = service_pb2.BackwardRequest(
         session_id=session.id,
         forward_id=forward_id,
@@ -207,58 +191,10 @@ def train_step(
     return Framed(message, encode_inputs(session, inputs))
 
 
-def set_parameters(
-    session: SessionInfo, values: Mapping[str, Array], request_id: str, lease: int
-) -> Iterator[Framed[service_pb2.SetParametersRequest]]:
-    """Yields the requests of one stream, the last of them marked; `values` come from `checked_parameters`."""
-    first = True
-    for name, value in values.items():
-        for chunk, data in chunk_stream.encode_chunks(name, value):
-            message = service_pb2.SetParametersRequest(chunk=chunk)
-            if first:
-                message.session_id, message.request_id, message.lease = session.id, request_id, lease
-            yield Framed(message, chunk=data)
-            first = False
-    yield Framed(service_pb2.SetParametersRequest(last=True))
-
-
-def checked_parameters(session: SessionInfo, values: Arrays) -> dict[str, Array]:
-    """Returns the values converted to the dtypes of their parameters; raises UnknownNameError or ShapeError."""
-    known = {each.name: each for each in session.parameters}
-    _check_known("parameter", values, known)
-    if not values:
-        raise InvalidRequestError("set_parameters was given no parameters; name at least one")
-    converted = {
-        name: _arrays.convert(value, known[name].dtype, f"parameter {name!r}") for name, value in values.items()
-    }
-    for name, value in converted.items():
-        if value.shape != known[name].shape:
-            raise ShapeError(
-                f"parameter {name!r} has shape {list(known[name].shape)}, not {list(value.shape)}; reshape the array",
-                field=f"parameters[{name}]",
-            )
-    return converted
-
-
-def selected_parameters(
-    session: SessionInfo, names: Sequence[str] | None, *, trainable: bool
-) -> tuple[list[str], list[ParameterInfo]]:
-    """Returns the names to ask for and what to expect: all parameters when `names` is None.
-
-    Raises UnknownNameError for a name that is not among the parameters, or not among the trainable ones.
-    """
-    known = {each.name: each for each in session.parameters if not (trainable and each.frozen)}
-    if names is None:
-        return [], list(known.values())
-    listed = [names] if isinstance(names, str) else list(names)
-    _check_known("trainable parameter" if trainable else "parameter", listed, known)
-    return listed, [known[name] for name in listed]
-
-
 def encode_inputs(session: SessionInfo, inputs: Arrays) -> dict[str, RawTensor]:
     """Returns the tensors of a request; raises UnknownNameError, DTypeError or TensorError."""
     known = {each.name: each.dtype for each in session.inputs}
-    _check_known("input", inputs, known)
+    check_known("input", inputs, known)
     return {
         name: tensors.encode_raw(_arrays.convert(value, known[name], f"input {name!r}"))
         for name, value in inputs.items()
@@ -271,19 +207,6 @@ def decode(values: Mapping[str, RawTensor]) -> dict[str, Array]:
         return {name: tensors.decode(values[name]) for name in sorted(values)}
     except tensors.TensorError as error:
         raise ServerError(f"the server sent a tensor that cannot be read: {error}", code=Code.DATA_LOSS) from None
-
-
-def decode_chunks(responses: Iterable[Framed[Any]], expected: Sequence[ParameterInfo]) -> dict[str, Array]:
-    """Returns writable arrays by name, in the order in which they came; raises ServerError for nonsense."""
-    names = [each.name for each in expected]
-    limit = sum(tensors.byte_count(each.dtype, each.shape) for each in expected)
-    try:
-        received = dict(chunk_stream.decode_chunks(((each.message.chunk, each.chunk) for each in responses), limit))
-    except tensors.TensorError as error:
-        raise ServerError(f"the server sent a stream that cannot be read: {error}", code=Code.DATA_LOSS) from None
-    if list(received) != list(dict.fromkeys(names)):
-        raise ServerError(f"the server sent {list(received)} instead of {names}; upgrade it", code=Code.DATA_LOSS)
-    return received
 
 
 def _encode_gradient(session: SessionInfo, name: str, value: ArrayLike, outputs: Mapping[str, Array]) -> RawTensor:
@@ -303,11 +226,12 @@ def _output_names(session: SessionInfo, names: Sequence[str] | None) -> list[str
     if not names:
         return []
     listed = [names] if isinstance(names, str) else list(names)
-    _check_known("output", listed, [*session.outputs, LOSS])
+    check_known("output", listed, [*session.outputs, LOSS])
     return listed
 
 
-def _check_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
+def check_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Raises UnknownNameError for a name that is none of those that the graph has of this kind."""
     for name in names:
         if name not in known:
             listed = ", ".join(map(repr, known)) or "none"
