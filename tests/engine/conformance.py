@@ -15,7 +15,8 @@ from tests.engine.conformance_table import FAILED, PASSED, Result, page
 
 from backwire_server.engine.differentiate import is_float
 from backwire_server.engine.errors import NotDifferentiable
-from backwire_server.engine.registry import OPS, Sample
+from backwire_server.engine.registry import OPS
+from backwire_server.engine.samples import Sample
 
 NONE, FIRST, SECOND, WRONG = "none", "1st", "2nd", "WRONG"
 TOLERANCE = 1e-6

@@ -12,7 +12,8 @@ from backwire_server.engine.builder import RANDOM_KEY, Builder
 from backwire_server.engine.differentiate import differentiate
 from backwire_server.engine.graph import TensorType
 from backwire_server.engine.program import Program
-from backwire_server.engine.registry import OPS, Sample
+from backwire_server.engine.registry import OPS
+from backwire_server.engine.samples import Sample
 from backwire_server.engine.values import Value
 
 Array = NDArray[np.float64]

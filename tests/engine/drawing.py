@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from backwire_server.engine.registry import Sample, case
+from backwire_server.engine.samples import Sample, case
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]

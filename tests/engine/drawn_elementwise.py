@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from tests.engine.drawing import Draw, Strategy, call
 
-from backwire_server.engine.registry import Sample
+from backwire_server.engine.samples import Sample
 
 
 def unary(low: float = -2.0, high: float = 2.0, **choices: tuple[Any, ...]) -> Strategy:

@@ -3,7 +3,7 @@
 import numpy as np
 from tests.engine.drawing import Array, Draw, Shape, Strategy, call, ints
 
-from backwire_server.engine.registry import Sample
+from backwire_server.engine.samples import Sample
 
 
 def concat(d: Draw) -> Sample:

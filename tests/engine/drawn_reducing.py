@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from tests.engine.drawing import Draw, Strategy, call, ints
 
-from backwire_server.engine.registry import Sample
+from backwire_server.engine.samples import Sample
 
 
 def matmul(d: Draw) -> Sample:

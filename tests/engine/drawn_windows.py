@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from tests.engine.drawing import Array, Draw, Shape, Strategy, call, ints
 
-from backwire_server.engine.registry import Sample
+from backwire_server.engine.samples import Sample
 
 
 def geometry(d: Draw, kernel: Shape, **more: Any) -> tuple[Shape, dict[str, Any]]:

@@ -11,7 +11,8 @@ from backwire_server.engine import ops as _ops  # noqa: F401
 from backwire_server.engine.errors import EngineError, InvalidValue, ShapeMismatch
 from backwire_server.engine.graph import Graph, Input, Node, TensorType
 from backwire_server.engine.model import Model
-from backwire_server.engine.registry import OPS, Sample, case
+from backwire_server.engine.registry import OPS
+from backwire_server.engine.samples import Sample, case
 
 Array = NDArray[Any]
 PUBLIC = sorted(name for name, op in OPS.items() if not op.internal)

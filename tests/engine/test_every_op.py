@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from backwire_server.engine.differentiate import differentiate, is_float
-from backwire_server.engine.registry import OPS, Sample
+from backwire_server.engine.registry import OPS
+from backwire_server.engine.samples import Sample
 
 INTERNAL_WITHOUT_SAMPLES = {"MaxPoolingGradient", "MaxPoolingSelect"}  # need arguments that fit together; by MaxPool
 

@@ -16,7 +16,8 @@ from backwire_server.engine.errors import InvalidValue
 from backwire_server.engine.frame import Workspace
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.program import Program
-from backwire_server.engine.registry import OPS, Sample
+from backwire_server.engine.registry import OPS
+from backwire_server.engine.samples import Sample
 from backwire_server.engine.schedule import Chain
 from backwire_server.engine.values import O, Value
 

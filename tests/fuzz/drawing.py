@@ -8,7 +8,8 @@ import numpy as np
 from backwire_api import tensors
 from backwire_api.v1 import graph_pb2, optimizer_pb2
 from backwire_server.engine import ops as _ops  # noqa: F401  # fills the table
-from backwire_server.engine.registry import OPS, Sample
+from backwire_server.engine.registry import OPS
+from backwire_server.engine.samples import Sample
 
 T = TypeVar("T")
 

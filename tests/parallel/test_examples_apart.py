@@ -18,7 +18,8 @@ from backwire_server.engine.dims import Dim, Symbolic
 from backwire_server.engine.errors import EngineError, NotSplittable
 from backwire_server.engine.graph import LOSS, Graph, Input, Node, TensorType
 from backwire_server.engine.model import Model
-from backwire_server.engine.registry import OPS, Sample
+from backwire_server.engine.registry import OPS
+from backwire_server.engine.samples import Sample
 from backwire_server.parallel import split as split_module
 from backwire_server.parallel.split import Split, joined
 

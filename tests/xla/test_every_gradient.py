@@ -17,7 +17,8 @@ from tests.engine.conftest import Bench, make_bench
 from backwire_server.engine.builder import RANDOM_KEY
 from backwire_server.engine.differentiate import differentiate, is_float
 from backwire_server.engine.program import Program
-from backwire_server.engine.registry import OPS, Sample
+from backwire_server.engine.registry import OPS
+from backwire_server.engine.samples import Sample
 from backwire_server.engine.values import Value
 from backwire_server.xla.registry import numerics
 from backwire_server.xla.tracing import arguments, trace

@@ -11,7 +11,8 @@ from tests.xla.kernels import Call, check
 
 from backwire_server.engine import ops as _engine_ops  # noqa: F401  # fills the operator table
 from backwire_server.engine.ops.pooling import max_pooling
-from backwire_server.engine.registry import OPS, Sample, case
+from backwire_server.engine.registry import OPS
+from backwire_server.engine.samples import Sample, case
 from backwire_server.xla.registry import NotTraceable, kernel_of
 
 DRAWS = np.random.default_rng(11)

@@ -7,7 +7,8 @@ import numpy as np
 from backwire_server.engine.erf import erf
 from backwire_server.engine.errors import InvalidAttribute
 from backwire_server.engine.graph import Array
-from backwire_server.engine.registry import F, case, function, gradient, op, stored
+from backwire_server.engine.registry import function, gradient, op, stored
+from backwire_server.engine.samples import F, case
 from backwire_server.engine.shapes import axis_of, require_equal, require_rank, same
 from backwire_server.engine.values import O, Value
 

@@ -9,7 +9,8 @@ from backwire_server.engine.dims import Dim
 from backwire_server.engine.errors import GraphError, InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import Array
 from backwire_server.engine.ops.linear import transposed
-from backwire_server.engine.registry import F, I, case, function
+from backwire_server.engine.registry import function
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import common_dtype, require, require_equal, require_rank
 from backwire_server.engine.values import O, Value
 

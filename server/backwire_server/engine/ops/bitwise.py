@@ -9,7 +9,8 @@ from backwire_server.engine.dims import broadcast
 from backwire_server.engine.errors import DtypeMismatch, InvalidAttribute
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.logic import dtype_named
-from backwire_server.engine.registry import I, case, elementwise, op
+from backwire_server.engine.registry import elementwise, op
+from backwire_server.engine.samples import I, case
 from backwire_server.engine.shapes import broadcasting, common_dtype, same
 from backwire_server.engine.values import Value
 

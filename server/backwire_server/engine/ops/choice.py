@@ -8,7 +8,8 @@ import numpy as np
 from backwire_server.engine.dims import broadcast
 from backwire_server.engine.geometry import room_like
 from backwire_server.engine.graph import Array, TensorType
-from backwire_server.engine.registry import Call, F, I, Take, case, gradient, op, prepared
+from backwire_server.engine.registry import Call, Take, gradient, op, prepared
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import common_dtype, require
 from backwire_server.engine.values import O, Value
 

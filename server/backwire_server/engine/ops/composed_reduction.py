@@ -4,7 +4,8 @@ import numpy as np
 
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.reduction import SAMPLES, reduced_axes
-from backwire_server.engine.registry import F, I, case, function, gradient, op
+from backwire_server.engine.registry import function, gradient, op
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import axis_of, require, require_rank
 from backwire_server.engine.values import O, Value
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from backwire_server.engine.dims import concrete
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
-from backwire_server.engine.registry import F, case, function
+from backwire_server.engine.registry import function
+from backwire_server.engine.samples import F, case
 from backwire_server.engine.shapes import common_dtype, require_equal, require_rank
 from backwire_server.engine.values import O, Value
 from backwire_server.engine.windows import Window, window_of

@@ -4,7 +4,8 @@ import numpy as np
 
 from backwire_server.engine.errors import InvalidAttribute, InvalidValue
 from backwire_server.engine.graph import Array
-from backwire_server.engine.registry import F, I, case, function
+from backwire_server.engine.registry import function
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import require, require_equal, require_rank
 from backwire_server.engine.values import Value
 

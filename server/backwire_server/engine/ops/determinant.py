@@ -4,7 +4,8 @@ import numpy as np
 
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.linear import transposed
-from backwire_server.engine.registry import F, case, gradient, op
+from backwire_server.engine.registry import gradient, op
+from backwire_server.engine.samples import F, case
 from backwire_server.engine.shapes import require, require_equal, require_rank
 from backwire_server.engine.values import O, Value
 

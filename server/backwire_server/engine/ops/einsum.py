@@ -8,7 +8,8 @@ from backwire_server.engine.dims import Dim, Shape, broadcast
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.narrow import single
-from backwire_server.engine.registry import F, case, function, gradient, op
+from backwire_server.engine.registry import function, gradient, op
+from backwire_server.engine.samples import F, case
 from backwire_server.engine.shapes import common_dtype
 from backwire_server.engine.values import O, Value
 

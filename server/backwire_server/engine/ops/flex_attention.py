@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from backwire_server.engine.registry import F, case, function
+from backwire_server.engine.registry import function
+from backwire_server.engine.samples import F, case
 from backwire_server.engine.shapes import require_rank
 from backwire_server.engine.values import O, Value
 

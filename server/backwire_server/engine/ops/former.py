@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from backwire_server.engine.registry import F, I, case, function
+from backwire_server.engine.registry import function
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.values import O, Value
 
 

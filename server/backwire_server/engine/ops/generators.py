@@ -16,7 +16,8 @@ from backwire_server.engine.dims import Shape
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import DType
 from backwire_server.engine.ops.logic import dtype_named
-from backwire_server.engine.registry import F, I, case, function
+from backwire_server.engine.registry import function
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import require, require_rank
 from backwire_server.engine.values import O, Value
 

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from backwire_server.engine.errors import ShapeMismatch
 from backwire_server.engine.ops.resampling import choice, wide
-from backwire_server.engine.registry import F, case, function
+from backwire_server.engine.registry import function
+from backwire_server.engine.samples import F, case
 from backwire_server.engine.shapes import require, require_equal, require_rank
 from backwire_server.engine.values import O, Value
 

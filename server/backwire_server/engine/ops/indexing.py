@@ -8,7 +8,8 @@ from backwire_server.engine.dims import Dim
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.geometry import always_view
 from backwire_server.engine.graph import Array, TensorType
-from backwire_server.engine.registry import F, I, case, gradient, op
+from backwire_server.engine.registry import gradient, op
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import axes_of, axis_of, common_dtype, require_equal
 from backwire_server.engine.values import O, Value
 

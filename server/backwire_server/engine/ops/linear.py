@@ -8,7 +8,8 @@ from backwire_server.engine.dims import broadcast
 from backwire_server.engine.errors import ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.narrow import single
-from backwire_server.engine.registry import Call, F, Take, case, function, gradient, op, prepared
+from backwire_server.engine.registry import Call, Take, function, gradient, op, prepared
+from backwire_server.engine.samples import F, case
 from backwire_server.engine.shapes import common_dtype, require_equal, require_rank
 from backwire_server.engine.values import O, Value
 

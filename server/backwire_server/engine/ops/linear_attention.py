@@ -5,7 +5,8 @@ import math
 from backwire_server.engine.errors import GraphError, InvalidAttribute
 from backwire_server.engine.ops.attention import heads_apart, spread, typed_like
 from backwire_server.engine.ops.linear import transposed
-from backwire_server.engine.registry import F, case, function
+from backwire_server.engine.registry import function
+from backwire_server.engine.samples import F, case
 from backwire_server.engine.shapes import common_dtype, require_equal, require_rank
 from backwire_server.engine.values import O, Value
 

@@ -8,7 +8,8 @@ import numpy as np
 from backwire_server.engine.errors import DtypeMismatch, InvalidAttribute
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.resampling import choice
-from backwire_server.engine.registry import I, case, op
+from backwire_server.engine.registry import op
+from backwire_server.engine.samples import I, case
 from backwire_server.engine.shapes import require_rank
 from backwire_server.engine.values import Value
 

@@ -5,7 +5,8 @@ import numpy as np
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.indexing import axes_in_order
-from backwire_server.engine.registry import F, I, case, function, gradient, op
+from backwire_server.engine.registry import function, gradient, op
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.values import O, Value
 
 COPYING_MODES = ("reflect", "edge", "wrap")  # named as in numpy

@@ -6,7 +6,8 @@ import numpy as np
 
 from backwire_server.engine.errors import InvalidValue, ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
-from backwire_server.engine.registry import Call, F, I, Take, case, function, gradient, op, prepared
+from backwire_server.engine.registry import Call, Take, function, gradient, op, prepared
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import axis_of, require, require_rank
 from backwire_server.engine.values import O, Value
 

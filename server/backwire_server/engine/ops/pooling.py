@@ -11,7 +11,8 @@ from backwire_server.engine.errors import ShapeMismatch
 from backwire_server.engine.geometry import order_of
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.reduction import bounds
-from backwire_server.engine.registry import Call, F, Take, case, function, gradient, op, prepared
+from backwire_server.engine.registry import Call, Take, function, gradient, op, prepared
+from backwire_server.engine.samples import F, case
 from backwire_server.engine.shapes import require, require_rank
 from backwire_server.engine.values import O, Value
 from backwire_server.engine.windows import Window, window_of

@@ -6,7 +6,8 @@ import numpy as np
 
 from backwire_server.engine.errors import InvalidValue
 from backwire_server.engine.graph import Array, TensorType
-from backwire_server.engine.registry import F, case, function, op
+from backwire_server.engine.registry import function, op
+from backwire_server.engine.samples import F, case
 from backwire_server.engine.values import O, Value
 
 

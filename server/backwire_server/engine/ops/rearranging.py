@@ -9,7 +9,8 @@ from backwire_server.engine.errors import InvalidAttribute, InvalidValue, ShapeM
 from backwire_server.engine.graph import Array
 from backwire_server.engine.ops.indexing import axes_in_order
 from backwire_server.engine.ops.logic import dtype_named
-from backwire_server.engine.registry import F, I, case, function
+from backwire_server.engine.registry import function
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import axis_of, common_dtype, require_rank
 from backwire_server.engine.values import O, Value
 

@@ -5,7 +5,8 @@ import numpy as np
 from backwire_server.engine.dims import broadcast
 from backwire_server.engine.errors import ShapeMismatch
 from backwire_server.engine.graph import Array
-from backwire_server.engine.registry import F, case, function, gradient, op
+from backwire_server.engine.registry import function, gradient, op
+from backwire_server.engine.samples import F, case
 from backwire_server.engine.shapes import same
 from backwire_server.engine.values import O, Value
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from backwire_server.engine.ops.gates import Gate, gates_of
 from backwire_server.engine.ops.unrolling import Cell, Layer, States, affine, each_along, parts, require_shape
-from backwire_server.engine.registry import F, I, case, function
+from backwire_server.engine.registry import function
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.values import Value
 
 LENGTHS = I(2, 1).astype("int32")

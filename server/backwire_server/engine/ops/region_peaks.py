@@ -4,7 +4,8 @@ import numpy as np
 
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.region_sampling import image_index, samples_within, taps
-from backwire_server.engine.registry import F, I, case, gradient, op
+from backwire_server.engine.registry import gradient, op
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.values import O, Value
 
 Ints = tuple[int, ...]

@@ -7,7 +7,8 @@ from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.region_peaks import largest_share
 from backwire_server.engine.ops.region_sampling import image_index
 from backwire_server.engine.ops.resampling import choice
-from backwire_server.engine.registry import F, I, case, function, op
+from backwire_server.engine.registry import function, op
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import common_dtype, require, require_equal, require_rank
 from backwire_server.engine.values import O, Value
 

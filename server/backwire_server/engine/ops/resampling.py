@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from backwire_server.engine.differentiate import is_float
 from backwire_server.engine.errors import GraphError, InvalidAttribute, InvalidValue, ShapeMismatch
 from backwire_server.engine.ops.indexing import axes_in_order
-from backwire_server.engine.registry import F, I, case, function
+from backwire_server.engine.registry import function
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import require_equal
 from backwire_server.engine.values import O, Value
 

@@ -1,7 +1,8 @@
 """Position embedding by rotation."""
 
 from backwire_server.engine.errors import InvalidAttribute
-from backwire_server.engine.registry import F, I, case, function
+from backwire_server.engine.registry import function
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import require_equal, require_rank
 from backwire_server.engine.values import O, Value
 

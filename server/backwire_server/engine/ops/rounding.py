@@ -5,7 +5,8 @@ import numpy as np
 from backwire_server.engine.dims import broadcast
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.arithmetic import unary
-from backwire_server.engine.registry import F, I, case, gradient, op
+from backwire_server.engine.registry import gradient, op
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import common_dtype, require
 from backwire_server.engine.values import Value
 

@@ -8,7 +8,8 @@ import numpy as np
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.picking import along_axis, checked_indices, require_within
-from backwire_server.engine.registry import F, I, case, gradient, op
+from backwire_server.engine.registry import gradient, op
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import axis_of, common_dtype, require, require_equal, require_rank
 from backwire_server.engine.values import O, Value
 

@@ -4,7 +4,8 @@ import numpy as np
 
 from backwire_server.engine.errors import ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
-from backwire_server.engine.registry import F, I, case, function, op
+from backwire_server.engine.registry import function, op
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import axis_of, require, require_rank
 from backwire_server.engine.values import O, Value
 

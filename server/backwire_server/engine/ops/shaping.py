@@ -6,7 +6,8 @@ from backwire_server.engine.dims import Dim, Shape, broadcast, concrete, product
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.geometry import always_view, reshapes_to_view
 from backwire_server.engine.graph import Array, TensorType
-from backwire_server.engine.registry import F, I, case, function, gradient, op, stored
+from backwire_server.engine.registry import function, gradient, op, stored
+from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import axes_of, same
 from backwire_server.engine.values import O, Value
 

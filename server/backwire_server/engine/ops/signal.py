@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from backwire_server.engine.ops.logic import dtype_named
-from backwire_server.engine.registry import case, function
+from backwire_server.engine.registry import function
+from backwire_server.engine.samples import case
 from backwire_server.engine.values import Value
 
 SAMPLES = [case(np.array(6)), case(np.array(5), periodic=0, output_datatype=11)]

@@ -7,7 +7,8 @@ import numpy as np
 from backwire_server.engine.geometry import order_of, room_like
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.ops.sums import sum_over, summing
-from backwire_server.engine.registry import Call, F, Take, case, gradient, op, prepared
+from backwire_server.engine.registry import Call, Take, gradient, op, prepared
+from backwire_server.engine.samples import F, case
 from backwire_server.engine.shapes import axis_of, require
 from backwire_server.engine.values import O, Value
 

@@ -8,7 +8,8 @@ from backwire_server.engine.dims import Dim
 from backwire_server.engine.errors import InvalidAttribute, InvalidValue, ShapeMismatch
 from backwire_server.engine.graph import Array
 from backwire_server.engine.ops.logic import dtype_named
-from backwire_server.engine.registry import F, case, function, gradient, op
+from backwire_server.engine.registry import function, gradient, op
+from backwire_server.engine.samples import F, case
 from backwire_server.engine.shapes import axis_of, require, require_equal, require_rank, same
 from backwire_server.engine.values import O, Value
 

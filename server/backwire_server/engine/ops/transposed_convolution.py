@@ -3,7 +3,8 @@
 from typing import Any
 
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
-from backwire_server.engine.registry import F, case, function
+from backwire_server.engine.registry import function
+from backwire_server.engine.samples import F, case
 from backwire_server.engine.shapes import common_dtype, require_equal, require_rank
 from backwire_server.engine.values import O, Value
 from backwire_server.engine.windows import AUTO_PADS
