@@ -13,7 +13,8 @@ from backwire_server.cluster import actors, controller
 from backwire_server.cluster.controller import Controller
 from backwire_server.cluster.load import Load
 from backwire_server.cluster.placing import Policy
-from backwire_server.config import Cluster, Config, Keeping
+from backwire_server.config import Config
+from backwire_server.config_parts import Cluster, Keeping
 from backwire_server.rpc import logs
 
 SETTINGS = Config(keeping=Keeping(data_dir="/data"), cluster=Cluster(ray="auto", max_workers=1))

@@ -24,7 +24,8 @@ from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.cluster.gateway import Gateway
 from backwire_server.cluster.load import Load
-from backwire_server.config import Access, Capacity, Config, Keeping
+from backwire_server.config import Config
+from backwire_server.config_parts import Access, Capacity, Keeping
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import Limits

@@ -7,7 +7,7 @@ import pytest
 
 from backwire_server.cluster.load import Load
 from backwire_server.cluster.routes import Routes
-from backwire_server.config import Access
+from backwire_server.config_parts import Access
 from backwire_server.sessions.errors import NoWorker
 
 A, B = (Load(name, f"127.0.0.1:{port}") for name, port in (("a", 1), ("b", 2)))

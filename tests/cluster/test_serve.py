@@ -12,7 +12,8 @@ from ray.exceptions import ActorDiedError, GetTimeoutError
 
 from backwire_server.cluster import actors, serve
 from backwire_server.cluster.load import Load, View
-from backwire_server.config import Cluster, Config, Keeping
+from backwire_server.config import Config
+from backwire_server.config_parts import Cluster, Keeping
 
 SETTINGS = Config(listen="127.0.0.1:0", keeping=Keeping(data_dir="/data"), cluster=Cluster(ray="auto"))
 

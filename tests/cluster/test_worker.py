@@ -13,7 +13,8 @@ import ray.util
 from backwire_server import machine
 from backwire_server.cluster import worker
 from backwire_server.cluster.worker import Worker
-from backwire_server.config import Cluster, Config, Keeping
+from backwire_server.config import Config
+from backwire_server.config_parts import Cluster, Keeping
 from backwire_server.machine import Tuning
 from backwire_server.rpc import logs, server
 

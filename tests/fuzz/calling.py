@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from tests.graphs import dot_graph
 
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.config import Capacity
+from backwire_server.config_parts import Capacity
 from backwire_server.rpc import server
 from backwire_server.rpc.methods import SERVICE
 from backwire_server.sessions.limits import Limits, MiB

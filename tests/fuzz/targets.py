@@ -18,7 +18,7 @@ from tests.graphs import dot_graph
 from backwire_api import chunk_stream, file_stream, tensors, wire
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import tensor_pb2
-from backwire_server.config import Capacity
+from backwire_server.config_parts import Capacity
 from backwire_server.engine.plan_cache import PlanCache
 from backwire_server.messages import fields
 from backwire_server.messages.graph import graph_from_proto

@@ -18,7 +18,7 @@ from backwire_api import chunk_stream, tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import gradient_service_pb2_grpc as pb_grpc
 from backwire_api.v1 import graph_pb2, optimizer_pb2, tensor_pb2
-from backwire_server.config import Capacity
+from backwire_server.config_parts import Capacity
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.limits import Limits
 

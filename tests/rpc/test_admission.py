@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.config import Capacity
+from backwire_server.config_parts import Capacity
 from backwire_server.rpc.admission import CALLS, LOOKUPS, STREAMS, Admission
 from backwire_server.sessions.errors import Overloaded, ShuttingDown
 from backwire_server.sessions.limits import TenantLimits

@@ -8,7 +8,7 @@ import pytest
 from tests.rpc.conftest import TIMEOUT, Api
 
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.config import Capacity
+from backwire_server.config_parts import Capacity
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import Limits

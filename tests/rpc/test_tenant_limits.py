@@ -16,7 +16,7 @@ from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import graph_pb2, tensor_pb2
 from backwire_server.access.tokens import read_tokens
-from backwire_server.config import Access, Capacity
+from backwire_server.config_parts import Access, Capacity
 from backwire_server.config_values import ConfigError
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.limits import Limits, TenantLimits

@@ -18,7 +18,7 @@ from tests.rpc.conftest import SGD, TIMEOUT, Refusal
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import gradient_service_pb2_grpc as pb_grpc
-from backwire_server.config import Access, Capacity
+from backwire_server.config_parts import Access, Capacity
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.limits import Limits
 

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.config import Capacity
+from backwire_server.config_parts import Capacity
 from backwire_server.rpc.admission import CALLS, PIPELINES, Admission, Ticket
 from backwire_server.rpc.waiting import IDLE_PATIENCE, Wait
 from backwire_server.sessions.errors import Overloaded

@@ -13,7 +13,7 @@ from tests.telemetry.test_metrics import facts, samples
 
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.config import Access, Keeping
+from backwire_server.config_parts import Access, Keeping
 from backwire_server.messages.session import session_spec
 from backwire_server.parallel.crew import Crew
 from backwire_server.rpc.replicas.connections import Connections

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.access.conftest import Authority, Pair
 
-from backwire_server.config import Access
+from backwire_server.config_parts import Access
 from backwire_server.sessions.spent import Spent
 from backwire_server.telemetry.endpoint import MOST_CLIENTS, MetricsEndpoint
 from backwire_server.telemetry.facts import CallFacts

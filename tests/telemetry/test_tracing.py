@@ -14,7 +14,7 @@ from tests.rpc.conftest import Api
 
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.config import Capacity
+from backwire_server.config_parts import Capacity
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.limits import Limits
 from backwire_server.telemetry.tracing import SERVICE, Tracer

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backwire_server.config import Capacity, Config
+from backwire_server.config import Config
+from backwire_server.config_parts import Capacity
 from backwire_server.machine import Tuning
 from backwire_server.sessions.limits import GiB, Limits, TenantLimits
 from backwire_server.workers.assignment import Assignment, Place, assign, of_all

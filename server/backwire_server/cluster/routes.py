@@ -11,7 +11,7 @@ import grpc
 from backwire_server.access.credentials import PeerCertificates
 from backwire_server.cluster.load import Load
 from backwire_server.cluster.placing import for_new
-from backwire_server.config import Access
+from backwire_server.config_parts import Access
 from backwire_server.rpc.replicas.connections import BETWEEN_SERVERS
 from backwire_server.sessions.errors import NoWorker
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from backwire_server import machine
 from backwire_server.cluster.load import Load, SessionLoad
-from backwire_server.config import Cluster, Config
+from backwire_server.config import Config
+from backwire_server.config_parts import Cluster
 
 if TYPE_CHECKING:
     from backwire_server.rpc.server import Server

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from backwire_server.config import Capacity
+from backwire_server.config_parts import Capacity
 from backwire_server.rpc.waiting import Wait
 from backwire_server.sessions.errors import Overloaded, ShuttingDown
 from backwire_server.sessions.limits import LimitsOf, unlimited

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from backwire_server.access.credentials import server_credentials
-from backwire_server.config import Access, Capacity
+from backwire_server.config_parts import Access, Capacity
 from backwire_server.config_values import socket_path
 from backwire_server.sessions.limits import Limits
 

@@ -10,7 +10,7 @@ import numpy as np
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from backwire_server.access.keyring import Keyring
-from backwire_server.config import Access, Capacity, Keeping
+from backwire_server.config_parts import Access, Capacity, Keeping
 from backwire_server.machine import usable_cores
 from backwire_server.parallel.crew import CREW
 from backwire_server.rpc.admission import CALLS, LOOKUPS, PIPELINES, STREAMS, Admission

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from backwire_server.config import Keeping
+from backwire_server.config_parts import Keeping
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.limits import Limits
 from backwire_server.storage.membership import MOST_WAITING

@@ -12,7 +12,8 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from backwire_server.access.encryption import Encryption
-from backwire_server.config import Access, Config
+from backwire_server.config import Config
+from backwire_server.config_parts import Access
 
 PATH = "/metrics"
 PATIENCE = 10.0

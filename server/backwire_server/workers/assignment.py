@@ -4,7 +4,8 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from backwire_server.config import PARTS, Access, Capacity, Config, Keeping
+from backwire_server.config import PARTS, Config
+from backwire_server.config_parts import Access, Capacity, Keeping
 from backwire_server.machine import Tuning
 from backwire_server.sessions.limits import Limits, TenantLimits
 

@@ -11,7 +11,8 @@ from grpc_status import rpc_status
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.access.keyring import Keyring
-from backwire_server.config import Capacity, Config
+from backwire_server.config import Config
+from backwire_server.config_parts import Capacity
 from backwire_server.rpc.admission import Admission, quota_of
 from backwire_server.rpc.call import let_in
 from backwire_server.rpc.errors import status_of

@@ -13,7 +13,7 @@ from tests.rpc.conftest import Api
 
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.config import Access, Capacity, Keeping
+from backwire_server.config_parts import Access, Capacity, Keeping
 from backwire_server.rpc.replicas import lane_greeting
 from backwire_server.rpc.replicas.lanes import Lane, Lanes
 from backwire_server.rpc.server import Server

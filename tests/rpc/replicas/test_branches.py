@@ -8,7 +8,7 @@ import pytest
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import tensor_pb2
-from backwire_server.config import Capacity
+from backwire_server.config_parts import Capacity
 from backwire_server.messages import fields
 from backwire_server.rpc.admission import PIPELINES, Admission
 from backwire_server.rpc.replicas.branches import MOST_BYTES_ON_THE_WAY, Branches

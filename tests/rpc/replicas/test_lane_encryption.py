@@ -15,7 +15,7 @@ from tests.rpc.replicas.serving import SOME, Held, Until, X, encrypting, lane_to
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.access.credentials import PeerCertificates
-from backwire_server.config import Access
+from backwire_server.config_parts import Access
 from backwire_server.rpc.replicas.lane_frames import LaneBroken
 from backwire_server.rpc.replicas.passing import Passing
 from backwire_server.sessions import trainer

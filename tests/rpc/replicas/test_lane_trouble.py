@@ -19,7 +19,7 @@ from tests.rpc.conftest import TIMEOUT, Api
 from tests.rpc.replicas.serving import Held, Until, X, lane_port, lane_to, place_of, secret_of, started
 
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.config import Access
+from backwire_server.config_parts import Access
 from backwire_server.rpc.replicas import lane_frames, lane_greeting, lane_server, lanes
 from backwire_server.rpc.replicas.lane_context import LaneContext
 from backwire_server.rpc.replicas.lane_frames import LaneBroken

@@ -19,7 +19,7 @@ from tests.rpc.replicas.serving import encrypting
 import backwire as bw
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import peer_pb2, peer_pb2_grpc, tensor_pb2
-from backwire_server.config import Access, Capacity
+from backwire_server.config_parts import Access, Capacity
 from backwire_server.engine.stopping import Stop, Stopped
 from backwire_server.messages.parts import graph_of_definition, order_of, part_of
 from backwire_server.parallel import crew, pace

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.rpc.replicas.serving import encrypting
 
-from backwire_server.config import Access
+from backwire_server.config_parts import Access
 from backwire_server.rpc.replicas import peers
 from backwire_server.rpc.replicas.connections import Connections
 from backwire_server.rpc.replicas.peers import Peers

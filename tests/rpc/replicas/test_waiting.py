@@ -11,7 +11,7 @@ from tests.rpc.replicas.serving import LEASE, SOME, Until, started
 
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.config import Capacity, Keeping
+from backwire_server.config_parts import Capacity, Keeping
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.info import Home
 from backwire_server.storage import membership

@@ -11,7 +11,7 @@ from grpc.experimental import ChannelOptions
 
 from backwire_server.access.credentials import PeerCertificates
 from backwire_server.access.files import Stamp
-from backwire_server.config import Access
+from backwire_server.config_parts import Access
 from backwire_server.rpc.methods import SERVICE
 from backwire_server.rpc.replicas.lanes import Lanes
 

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain
 
 from backwire_api.metadata import FOLLOWS_KEY
-from backwire_server.config import Access
+from backwire_server.config_parts import Access
 from backwire_server.messages import fields
 from backwire_server.rpc.admission import Ticket
 from backwire_server.rpc.call import Call

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from backwire_server.access.encryption import Encryption
-from backwire_server.config import Access, Keeping
+from backwire_server.config_parts import Access, Keeping
 from backwire_server.config_values import ConfigError
 from backwire_server.rpc.replicas import lane_frames as frames
 from backwire_server.rpc.replicas import lane_greeting as greeting

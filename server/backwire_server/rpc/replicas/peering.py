@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from backwire_server.config import Access, version
+from backwire_server.config import version
+from backwire_server.config_parts import Access
 from backwire_server.parallel.crew import Crew
 from backwire_server.rpc.replicas.connections import Connections
 from backwire_server.rpc.replicas.lending import Lending
