@@ -309,7 +309,7 @@ class Provoke:
 
     def internal(self) -> Any:
         api, session = self.api()
-        api.server._store._sessions[session] = 0, None
+        api.server._store._register._sessions[session] = 0, object()
         return api.info(session)
 
 

@@ -31,10 +31,7 @@ class Places:
                     "that are not needed, or raise --max-sessions",
                     quota="max_sessions",
                 )
-            if (
-                most is not None
-                and sum(tenant_of(each) == tenant for each in sessions) + self._building[tenant] >= most
-            ):
+            if most is not None and _count(tenant, sessions) + self._building[tenant] >= most:
                 raise TooManySessions(
                     f"tenant {tenant!r} has {most:,} sessions, which is its limit; delete sessions that are not needed",
                     quota="tenant_max_sessions",

@@ -4,7 +4,6 @@ import logging
 import os
 import tempfile
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from backwire_server.sessions.paging import PageTokens, page_limit
 from backwire_server.sessions.places import Places
 from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.recovering import Recovering
+from backwire_server.sessions.register import Register
 from backwire_server.sessions.repetitions import Repetitions
 from backwire_server.sessions.replicas import absent
 from backwire_server.sessions.requests import RequestKey
@@ -81,12 +81,10 @@ class SessionStore:
         self._vault = vault
         self._replica = home.replica
         self._maker = SessionMaker(limits, self.budget, home, vault, carrier, self.processors, grouped=grouped)
-        self._arrivals = Arrivals(vault, self._maker, self._add)
-        self._mutex = threading.Lock()
-        self._sessions: dict[str, tuple[int, Session]] = {}
+        self._register = Register()
+        self._arrivals = Arrivals(vault, self._maker, self._register.add)
         self._awake = AwakeSessions(limits.max_awake_sessions)
-        self._created = 0
-        self._places = Places(limits, limits_of, self._mutex)
+        self._places = Places(limits, limits_of, self._register.mutex)
         self._repetitions = Repetitions()
         self._tokens = PageTokens()
         self._closing = threading.Event()
@@ -158,21 +156,17 @@ class SessionStore:
     @property
     def census(self) -> tuple[int, int]:
         """How many sessions there are, and how many were ever created."""
-        with self._mutex:
-            return len(self._sessions), self._created
+        return self._register.census
 
     @property
     def tenants(self) -> Mapping[str, int]:
         """How many sessions each tenant has."""
-        with self._mutex:
-            return Counter(map(tenant_of, self._sessions))
+        return self._register.tenants
 
     @property
     def whereabouts(self) -> Whereabouts:
         """How many sessions are in memory and on disk alone; waits for none."""
-        with self._mutex:
-            sessions = [session for _, session in self._sessions.values()]
-        return whereabouts(sessions)
+        return whereabouts(self._register.of())
 
     def get(self, session_id: str, caller: Caller = ANYONE) -> Session:
         """Returns the session and notes its use.
@@ -187,29 +181,23 @@ class SessionStore:
 
     def look(self, session_id: str, caller: Caller = ANYONE) -> Session:
         """Returns the session for those who only look on; raises what `get` raises."""
-        with self._mutex:
-            found = self._sessions.get(session_id)
         if not caller.owns(session_id):
             raise absent(session_id, "")
-        if found is not None:
-            return found[1]
+        if (found := self._register.find(session_id)) is not None:
+            return found
         if (arrived := self._arrivals.find(session_id)) is not None:
             return arrived
         raise absent(session_id, "" if self._arrivals.anywhere(session_id) else self._replica)
 
     def elsewhere(self, session_id: str, caller: Caller = ANYONE) -> str:
         """Returns the address of another server that has the caller's session open; empty for none."""
-        with self._mutex:
-            found = self._sessions.get(session_id)
-        held = found is not None and found[1].held
+        found = self._register.find(session_id)
+        held = found is not None and found.held
         return "" if held or not caller.owns(session_id) else self._arrivals.elsewhere(session_id)
 
     def overview(self, most: int = 0, caller: Caller = ANYONE) -> Overview:
         """As `overview_of` the caller's sessions: at most so many, 100 for 0; raises InvalidRequest for below 0."""
-        size = page_limit(most, "max_sessions")
-        with self._mutex:
-            mine = [session for session_id, (_, session) in self._sessions.items() if caller.owns(session_id)]
-        return overview_of(mine, size)
+        return overview_of(self._register.of(caller), page_limit(most, "max_sessions"))
 
     def list(self, page_size: int = 0, page_token: str = "", caller: Caller = ANYONE) -> Page:
         """Returns a page of the caller's sessions: at most `page_size`, 100 for 0, and fewer when one message is full.
@@ -220,15 +208,10 @@ class SessionStore:
         """
         size = page_limit(page_size)
         after = self._tokens.read(page_token) if page_token else -1
-        self._arrivals.find_all(self._sessions)
-        with self._mutex:
-            rest = [
-                (number, session)
-                for session_id, (number, session) in self._sessions.items()
-                if number > after and caller.owns(session_id)
-            ]
+        self._arrivals.find_all(self._register.ids)
+        rest = self._register.after(after, caller)
         found, last = infos_of(
-            rest[:size], self.limits.max_message_bytes // 2, self._forget, recovering=bool(self.recovering)
+            rest[:size], self.limits.max_message_bytes // 2, self._register.forget, recovering=bool(self.recovering)
         )
         after = after if last is None else last
         return Page(found, self._tokens.issue(after) if rest and rest[-1][0] > after else "")
@@ -241,7 +224,7 @@ class SessionStore:
             session = self.get(session_id, scope.caller)
             vault = self._vault if session.durable else None
             session.close(scope, partial(vault.delete, session_id, key) if vault else lambda: None)
-            self._forget(session_id)
+            self._register.forget(session_id)
             self._repetitions.record(key, scope.caller.tenant, CountResult(1))
             self._awake.remove(session_id)
 
@@ -259,25 +242,9 @@ class SessionStore:
 
     def sweep(self) -> None:
         """Drops passes that are too old, and sessions that were idle for too long."""
-        with self._mutex:
-            sessions = [session for _, session in self._sessions.values() if session.awake]
-        ended = [session.session_id for session in sessions if session.sweep()]
-        with self._mutex:
-            for session_id in ended:
-                self._sessions.pop(session_id, None)
+        ended = [each.session_id for each in self._register.of() if each.awake and each.sweep()]
+        self._register.forget(*ended)
         self._awake.prune()
-
-    def _add(self, session: Session, *, made_here: bool = False) -> Session:
-        """Has a session, unless it was found on disk and there is one of its id; returns the one that there is."""
-        with self._mutex:
-            if made_here or session.session_id not in self._sessions:
-                self._sessions[session.session_id] = self._created, session
-                self._created += 1
-            return self._sessions[session.session_id][1]
-
-    def _forget(self, session_id: str) -> None:
-        with self._mutex:
-            self._sessions.pop(session_id, None)
 
     def _find(self) -> Sequence[str]:
         """Has the sessions of the vault, and returns the ids of those whose journal has to be replayed."""
@@ -285,7 +252,7 @@ class SessionStore:
             return []
         dirty = []
         for entry in self._vault.entries():
-            self._add(self._maker.asleep(entry))
+            self._register.add(self._maker.asleep(entry))
             self._repetitions.record(entry.key, tenant_of(entry.session_id), _Made(entry.session_id))
             if entry.dirty:
                 dirty.append(entry.session_id)
@@ -304,10 +271,10 @@ class SessionStore:
                 return answer
             if isinstance(answer, _Made):
                 return self.get(answer.session_id).info()
-            with self._places.one(tenant or scope.caller.tenant, self._sessions):
+            with self._places.one(tenant or scope.caller.tenant, self._register.ids):
                 session = make()
                 info = session.info()
-                self._add(session, made_here=True)
+                self._register.add(session, instead=True)
                 self._repetitions.record(key, scope.caller.tenant, info)
             if session.durable:
                 self._awake.used(session)
