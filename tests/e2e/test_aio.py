@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.e2e.test_sdk_pipeline import Proxy
+from tests.faults.proxy import Proxy
 
 import backwire as bw
 
@@ -172,7 +172,7 @@ def test_connections_that_break_lose_no_step(run: Any, server_address: str) -> N
     async def use(client: bw.aio.Client) -> tuple[Any, str]:
         session = await new(client)
         patient = bw.Retry(attempts=40, initial=0.02, maximum=0.2)
-        async with bw.aio.connect(proxy.target, retry=patient) as cut:
+        async with bw.aio.connect(proxy.address, retry=patient) as cut:
             losses = []
             async for result in (await cut.session(session.id)).train_steps(BATCHES * 5, depth=3):
                 losses.append(result.loss)

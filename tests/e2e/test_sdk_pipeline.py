@@ -1,14 +1,13 @@
 """The SDK's pipelines against the real server: equal results, errors, large tensors, and connections that break."""
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.faults.proxy import Proxy
 
 import backwire as bw
 
@@ -24,57 +23,6 @@ def classifier() -> bw.Value:
     return bw.softmax_cross_entropy(bw.dense(hidden, 4, name="logits"), y)
 
 
-class Proxy:
-    """Passes connections on to a server, and cuts all of them when told to."""
-
-    def __init__(self, target: str) -> None:
-        host, _, port = target.rpartition(":")
-        self._server = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.target = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self._open: list[socket.socket] = []
-        self.connections = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError), self._listener:
-            while True:
-                near, _ = self._listener.accept()
-                far = socket.create_connection(self._server)
-                self.connections += 1
-                self._open += near, far
-                threading.Thread(target=self._pass_on, args=(near, far), daemon=True).start()
-
-    def _pass_on(self, near: socket.socket, far: socket.socket) -> None:
-        with near, far:
-            back = threading.Thread(target=self._copy, args=(far, near), daemon=True)
-            back.start()
-            self._copy(near, far)
-            back.join()
-
-    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65_536):
-                sink.sendall(data)
-        for end in (source, sink):
-            end_of(end)
-
-    def cut(self) -> None:
-        """Breaks all connections; new ones are accepted."""
-        cut, self._open = self._open, []
-        for end in cut:
-            end_of(end)
-
-    def close(self) -> None:
-        end_of(self._listener)
-        self.cut()
-
-
-def end_of(end: socket.socket) -> None:
-    with suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
-
-
 @pytest.fixture
 def client(server_address: str) -> Iterator[bw.Client]:
     with bw.connect(server_address) as connected:
@@ -83,9 +31,8 @@ def client(server_address: str) -> Iterator[bw.Client]:
 
 @pytest.fixture
 def proxy(server_address: str) -> Iterator[Proxy]:
-    made = Proxy(server_address)
-    yield made
-    made.close()
+    with Proxy(server_address) as made:
+        yield made
 
 
 @pytest.fixture
@@ -232,7 +179,7 @@ class TestBrokenConnections:
     ) -> None:
         session = train()
         patient = bw.Retry(attempts=20, initial=0.02, maximum=0.2)
-        with bw.connect(proxy.target, retry=patient) as client:
+        with bw.connect(proxy.address, retry=patient) as client:
             losses = []
             for result in client.session(session.id).train_steps(BATCHES * 5, depth=3):
                 losses.append(result.loss)
@@ -247,7 +194,7 @@ class TestBrokenConnections:
     ) -> None:
         session = train()
         with (
-            bw.connect(proxy.target, retry=bw.Retry(attempts=20, initial=0.02, maximum=0.2)) as client,
+            bw.connect(proxy.address, retry=bw.Retry(attempts=20, initial=0.02, maximum=0.2)) as client,
             client.session(session.id).pipeline(depth=6) as pipe,
         ):
             for number, batch in enumerate(BATCHES):
@@ -260,7 +207,7 @@ class TestBrokenConnections:
 
     def test_a_pipeline_without_a_server_fails_in_its_time(self, proxy: Proxy, train: Callable[[], bw.Session]) -> None:
         session = train()
-        with bw.connect(proxy.target, retry=bw.Retry(attempts=3, initial=0.01)) as client:
+        with bw.connect(proxy.address, retry=bw.Retry(attempts=3, initial=0.01)) as client:
             pipe = client.session(session.id).pipeline()
             assert pipe.train_step(BATCHES[0]).result().step == 1
             proxy.close()
@@ -275,7 +222,7 @@ class TestBrokenConnections:
 
     def test_a_request_without_an_id_is_not_repeated(self, proxy: Proxy, train: Callable[[], bw.Session]) -> None:
         session = train()
-        with bw.connect(proxy.target) as client:
+        with bw.connect(proxy.address) as client:
             pipe = client.session(session.id).pipeline()
             pipe.info().result()
             proxy.close()
@@ -344,7 +291,7 @@ class TestLargeTensors:
     def test_they_survive_a_connection_that_breaks(self, start_server: Any) -> None:
         server = start_server("--max-message-bytes", "4MiB")
         proxy = Proxy(server.wait_until_ready())
-        with bw.connect(proxy.target, retry=bw.Retry(attempts=20, initial=0.02, maximum=0.2)) as client:
+        with bw.connect(proxy.address, retry=bw.Retry(attempts=20, initial=0.02, maximum=0.2)) as client:
             x = bw.input("x", ("n",))
             session = client.create_session(bw.mean(x * bw.parameter("w", 2.0)), bw.SGD(0.5))
             cutter = threading.Timer(0.05, proxy.cut)

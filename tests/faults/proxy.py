@@ -24,12 +24,14 @@ class Proxy:
 
     Attributes:
         address: What clients connect to.
+        connections: How many there were.
         happened: How often each kind of fault did.
     """
 
     def __init__(self, target: str, faults: Iterable[Fault] = (), kill: Callable[[], None] = lambda: None) -> None:
         """Begins; `target` is `HOST:PORT`, and `kill` kills the server."""
         host, _, port = target.rpartition(":")
+        self.connections = 0
         self.happened: Counter[Kind] = Counter()
         self._target = host, int(port)
         self._script = Script(faults)
@@ -47,14 +49,20 @@ class Proxy:
         """Whether all faults have happened."""
         return self._script.over
 
+    def cut(self) -> None:
+        """Cuts all connections; new ones are passed on."""
+        for link in list(self._links):
+            link.cut()
+
     def close(self) -> None:
-        """Cuts all connections and ends."""
+        """Cuts all connections and ends. Closing again does nothing."""
+        if self._closing:
+            return
         self._closing = True
         self._listener.shutdown(socket.SHUT_RDWR)
         for thread in self._threads[:1]:
             thread.join()
-        for link in list(self._links):
-            link.cut()
+        self.cut()
         for thread in self._threads[1:]:
             thread.join()
         self._listener.close()
@@ -65,6 +73,7 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            self.connections += 1
             thread = threading.Thread(target=self._serve, args=(client,), name="proxy-link")
             self._threads = [*(each for each in self._threads if each.is_alive()), thread]
             thread.start()
