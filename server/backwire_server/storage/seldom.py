@@ -12,7 +12,8 @@ REST_SECONDS = 60.0
 class Seldom:
     """Logs a warning at once, and the next one REST_SECONDS later at the earliest. May be used by several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: logging.Logger = _LOG) -> None:
+        self._log = log
         self._mutex = threading.Lock()
         self._due = float("-inf")
         self._kept = 0
@@ -26,4 +27,4 @@ class Seldom:
                 return
             kept, self._kept, self._due = self._kept, 0, now + REST_SECONDS
         besides = f" (and {kept:,} others since the last such line)" if kept else ""
-        _LOG.warning(f"{message}%s", *arguments, besides)
+        self._log.warning(f"{message}%s", *arguments, besides)

@@ -15,7 +15,7 @@ from tests.rpc.replicas.serving import Held, Until, X, cut_off, encrypting, open
 from backwire_api import tensors
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.rpc.replicas import connections
+from backwire_server.rpc.replicas import connections, reach
 from backwire_server.rpc.replicas.passing import FORWARDED_KEY
 from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
@@ -250,6 +250,26 @@ def test_connections_to_servers_are_closed_that_no_call_uses_where_there_are_man
 
 def test_a_pipeline_without_a_request_ends(replicas: tuple[Api, Api]) -> None:
     assert list(replicas[1].stub.Pipeline(iter([]), timeout=TIMEOUT)) == []
+
+
+def test_why_a_server_that_lives_is_not_reached_is_told_once_that_lasts(
+    tmp_path: Path, refused: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    access, credentials = encrypting(tmp_path)
+    with ExitStack() as stack:
+        owner, other = started(tmp_path / "data", "a", access, "localhost:0"), started(tmp_path / "data", "b")
+        stack.callback(owner.stop, 5.0)
+        stack.callback(other.stop, 5.0)
+        session = Api(owner, stack.enter_context(grpc.secure_channel(owner.address, credentials))).create()
+        api = Api(other, stack.enter_context(grpc.insecure_channel(other.address)))
+        assert "tells why" not in refused(lambda: api.train(session)).message
+        assert not [each for each in caplog.records if each.name == "backwire.rpc"], "it may have died"
+        monkeypatch.setattr(reach, "LASTING_SECONDS", 0.0)
+        told = refused(lambda: api.train(session))
+        assert (told.reason, "tells why" in told.message) == ("NO_WORKER", True)
+        (message,) = [each.getMessage() for each in caplog.records if each.name == "backwire.rpc"]
+        assert message.startswith(f"calls cannot be passed on to the replica at {owner.address}: ")
+        assert "have all of them encrypt or none" in message
 
 
 def test_servers_that_encrypt_know_each_other_by_their_authority(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from backwire_server.access.files import Stamp
 from backwire_server.config_parts import Access
 from backwire_server.rpc.methods import SERVICE
 from backwire_server.rpc.replicas.lanes import Lanes
+from backwire_server.rpc.replicas.reach import Reach
 
 MOST = 64
 """To how many servers connections are kept that no call uses: servers that start anew may have other addresses."""
@@ -48,6 +49,7 @@ class Connection:
         channel: What calls go through.
         lanes: The lanes beside it; None where the connection does not go by TCP, or is to have none.
         calls: How many there are at this moment.
+        reach: Whether calls get through.
     """
 
     def __init__(self, address: str, certificates: PeerCertificates | None, secret: bytes | None) -> None:
@@ -64,6 +66,7 @@ class Connection:
         if secret is not None and not address.startswith("unix:"):
             self.lanes = Lanes(address, secret, certificates)
         self.calls = 0
+        self.reach = Reach(address)
         self._ways: dict[str, Any] = {}
 
     def way(self, method: str) -> Any:

@@ -15,6 +15,7 @@ from backwire_server.rpc.errors import Refused
 from backwire_server.rpc.replicas.connections import UPLOADS, Connection
 from backwire_server.rpc.replicas.lane_frames import LaneBroken, Look, Metadata, told_metadata
 from backwire_server.rpc.replicas.lanes import LANES_KEY, Lane
+from backwire_server.rpc.replicas.reach import Reach
 from backwire_server.rpc.replicas.watching import Cancel
 from backwire_server.sessions.errors import DeadlineExceeded, NoWorker
 
@@ -60,13 +61,14 @@ class Passing:
             trailing = passed.trailing_metadata() or ()
             if connection.lanes is not None and (told := dict(trailing).get(LANES_KEY)):
                 connection.lanes.learn(str(told))
+            connection.reach.reached()
             self._tell(_ordinary(trailing))
         except grpc.RpcError:
             if requests.problem is not None:
                 raise requests.problem from None
             if not context.is_active():  # the client is gone, or another call had the place
                 raise
-            raise _refusal(passed) from None
+            raise _refusal(passed, connection.reach) from None
         finally:
             passed.cancel()
 
@@ -139,22 +141,24 @@ class _Requests:
         return message
 
 
-def _refusal(failed: Any) -> Exception:
+def _refusal(failed: Any, reach: Reach) -> Exception:
     """Returns what a call that was passed on failed with: as it was told, or why nothing was told."""
     code = failed.code()
     status = rpc_status.from_call(failed)
     if status is not None:
+        reach.reached()
         return Refused(status, _reason(status))
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded("the deadline passed before the replica that has the session answered; repeat the call")
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED):
-        return _lost()
+        return _lost(reach.failed(failed.details() or code.name))
     return Refused(status_pb2.Status(code=code.value[0], message=failed.details() or ""), Reason.INTERNAL)
 
 
-def _lost() -> NoWorker:
+def _lost(besides: str = "") -> NoWorker:
     return NoWorker(
-        "the replica that has the session could not be reached, or ended the call before it was whole; call again",
+        "the replica that has the session could not be reached, or ended the call before it was whole; call again"
+        + besides,
         retry_after=0.1,
     )
 
