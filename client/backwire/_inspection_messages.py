@@ -52,8 +52,7 @@ def check_request(
     """Returns the request; raises InvalidRequestError, or UnknownNameError for a parameter that is not trainable."""
     if not 0 < max_elements < 2**31:
         raise InvalidRequestError(f"max_elements={max_elements} is not above 0; use 64", field="max_elements")
-    if not 0 <= seed < 2**64:
-        raise InvalidRequestError(f"seed={seed} is no unsigned 64-bit number; use 0 to 2**64 - 1", field="seed")
+    seed = _messages.whole("seed", seed, 64)
     names, _ = _parameter_messages.selected_parameters(session, parameters, trainable=True)
     message = service_pb2.CheckGradientsRequest(
         session_id=session.id, names=names, max_elements=max_elements, seed=seed

@@ -1,8 +1,9 @@
 """Builds requests and reads responses, without any I/O: the core that every kind of client shares."""
 
+import operator
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, SupportsIndex, TypeVar
 
 from numpy.typing import ArrayLike
 
@@ -52,16 +53,14 @@ def create_session(
     data_parallel: int = 1,
     precision: Precision | None = None,
 ) -> service_pb2.CreateSessionRequest:
-    """Returns the request; raises InvalidRequestError for a seed not of 64 bits, and for names that are not known."""
-    if not 0 <= seed < 2**64:
-        raise InvalidRequestError(f"seed={seed} is no unsigned 64-bit number; use 0 to 2**64 - 1", field="seed")
+    """Returns the request; raises InvalidRequestError for numbers and names that cannot be."""
     request = service_pb2.CreateSessionRequest(
         graph=graph.proto,
-        seed=seed,
+        seed=whole("seed", seed, 64),
         request_id=request_id,
         durability=durability_number(durability),
-        max_staleness=max_staleness,
-        data_parallel=data_parallel,
+        max_staleness=None if max_staleness is None else whole("max_staleness", max_staleness),
+        data_parallel=whole("data_parallel", data_parallel or 0, 31),
         precision=precision_number(precision),
     )
     if executor is not None:
@@ -71,6 +70,17 @@ def create_session(
             raise InvalidRequestError(f"optimizer={optimizer!r} is no optimizer; use one such as bw.Adam(1e-3)")
         request.optimizer.CopyFrom(optimizer.to_proto())
     return request
+
+
+def whole(field: str, value: SupportsIndex, bits: int = 63) -> int:
+    """Returns a number that a message has in so many bits; raises InvalidRequestError for what is none."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 1 << bits:
+        raise InvalidRequestError(f"{field}={value!r} is no whole number of {bits} bits, 0 or more", field=field)
+    return number
 
 
 def durability_number(durability: Durability | None) -> service_pb2.Durability.ValueType:
@@ -104,7 +114,7 @@ def forward(
         mode=_chosen("mode", mode, _MODES),
         outputs=_output_names(session, outputs),
         forward_id=forward_id or "",
-        data_parallel=data_parallel or 0,
+        data_parallel=whole("data_parallel", data_parallel or 0, 31),
         request_id=request_id,
         lease=lease if mode == "train" else 0,
     )
@@ -152,17 +162,12 @@ def step_options(
     digest: bool = False,
 ) -> service_pb2.StepOptions:
     """Returns the message; raises InvalidRequestError for what no option can be."""
-    if after_contributions < 0:
-        raise InvalidRequestError(
-            f"after_contributions={after_contributions} cannot be waited for; use 0 or more",
-            field="after_contributions",
-        )
     return service_pb2.StepOptions(
         learning_rate=learning_rate,
-        expected_step=expected_step,
+        expected_step=None if expected_step is None else whole("expected_step", expected_step),
         non_finite=_chosen("non_finite", non_finite, _NON_FINITE),
         normalization=_chosen("normalize", normalize, _NORMALIZE),
-        after_contributions=after_contributions,
+        after_contributions=whole("after_contributions", after_contributions),
         digest=digest,
     )
 
@@ -184,7 +189,7 @@ def train_step(
         options=options,
         outputs=_output_names(session, outputs),
         weight=weight,
-        data_parallel=data_parallel or 0,
+        data_parallel=whole("data_parallel", data_parallel or 0, 31),
         request_id=request_id,
         lease=lease,
     )

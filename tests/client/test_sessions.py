@@ -1,7 +1,9 @@
 """Sessions against a test double: what is sent for each call, and what comes back."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -36,8 +38,30 @@ def test_create_session_refuses_what_is_no_graph_optimizer_or_seed(client: bw.Cl
         client.create_session("loss")  # type: ignore[arg-type]
     with pytest.raises(bw.InvalidRequestError, match="no optimizer"):
         client.create_session(loss, "adam")  # type: ignore[arg-type]
-    with pytest.raises(bw.InvalidRequestError, match="64-bit"):
+    with pytest.raises(bw.InvalidRequestError, match="seed=-1 is no whole number of 64 bits"):
         client.create_session(loss, seed=-1)
+
+
+@pytest.mark.parametrize("number", [-1, 2**64, 1.5, "2"])
+def test_numbers_that_a_message_cannot_have_are_refused_by_their_name(
+    client: bw.Client, session: bw.Session, number: Any
+) -> None:
+    batch: dict[str, Any] = {"x": [[1, 2]], "labels": [0]}
+    loss = bw.mean(bw.parameter("p", [1.0]))
+    calls: list[tuple[str, Callable[..., object]]] = [
+        ("data_parallel", partial(client.create_session, loss)),
+        ("data_parallel", partial(session.forward, batch)),
+        ("data_parallel", partial(session.train_step, batch)),
+        ("max_staleness", partial(client.create_session, loss)),
+        ("expected_step", partial(session.train_step, batch)),
+        ("after_contributions", session.step),
+    ]
+    for field, call in calls:
+        with pytest.raises(
+            bw.InvalidRequestError, match=f"{field}={number!r} is no whole number of (31|63) bits"
+        ) as told:
+            call(**{field: number})
+        assert told.value.field == field
 
 
 def test_forward_returns_outputs_loss_id_and_step(session: bw.Session) -> None:
