@@ -72,7 +72,7 @@ class Owners(Generic[Channel]):
         """Learns from a call to an address that is over; tells whether it should be sent again at once."""
         if call.code() is not grpc.StatusCode.UNAVAILABLE:
             self._answered.add(address)
-            return False
+            return bool(address) and self._is_unfit(session_id, call)
         reason, owner = _told(call)
         with self._mutex:
             if address and reason in ("", Reason.SHUTTING_DOWN):
@@ -85,6 +85,15 @@ class Owners(Generic[Channel]):
             if reason != Reason.WRONG_REPLICA or owner in ("", address):
                 return False
             return self._follow(session_id, owner)
+
+    def _is_unfit(self, session_id: str, call: Any) -> bool:
+        """Tells whether a server cannot compute a session, which it lets go of then; any other may be able to."""
+        if call.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+            return False
+        if _told(call)[0] != Reason.EXECUTOR_UNAVAILABLE:
+            return False
+        with self._mutex:
+            return self._owners.pop(session_id, None) is not None
 
     def _follow(self, session_id: str, owner: str) -> bool:
         """Has a session called at an address, or forwarded there where it cannot be; tells whether that is new."""

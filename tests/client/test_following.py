@@ -31,7 +31,7 @@ class Server:
     def __init__(self, name: str) -> None:
         self.name = name
         self.owner: str | None = None
-        self.reason = "WRONG_REPLICA"
+        self.code, self.reason = UNAVAILABLE, "WRONG_REPLICA"
         self.forwards, self.reaches, self.followed = False, True, False
         self.calls = 0
         self._server = grpc.server(ThreadPoolExecutor(4))
@@ -57,7 +57,7 @@ class Server:
                 return b"forwarded"
             reason = "NO_WORKER"
         info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata={"owner": self.owner})
-        status = status_pb2.Status(code=UNAVAILABLE.value[0], message="elsewhere")
+        status = status_pb2.Status(code=self.code.value[0], message="elsewhere")
         status.details.add().Pack(info)
         context.abort_with_status(rpc_status.to_status(status))
         raise AssertionError("an aborted call goes on")
@@ -193,6 +193,25 @@ def test_other_refusals_are_not_followed(servers: tuple[Server, Server], caller:
     with pytest.raises(grpc.RpcError):
         caller.unary()
     assert other.calls == 0
+
+
+@pytest.mark.parametrize(("reason", "left"), [("EXECUTOR_UNAVAILABLE", True), ("NO_LOSS", False)])
+def test_an_owner_that_cannot_compute_a_session_is_left_for_the_first_server(
+    servers: tuple[Server, Server], caller: Caller, reason: str, left: bool
+) -> None:
+    first, other = servers
+    first.owner = other.address
+    assert caller.unary() == "other"
+    first.owner, other.owner = None, ""
+    other.code, other.reason = grpc.StatusCode.FAILED_PRECONDITION, reason
+    if left:
+        assert caller.unary() == "one"
+    else:
+        with pytest.raises(grpc.RpcError):
+            caller.unary()
+    first.owner, first.code, first.reason = "", grpc.StatusCode.FAILED_PRECONDITION, reason
+    with pytest.raises(grpc.RpcError):
+        caller.unary()
 
 
 def test_an_owner_that_may_not_be_called_is_not(servers: tuple[Server, Server]) -> None:

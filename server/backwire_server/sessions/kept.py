@@ -167,14 +167,19 @@ class Kept:
         return True
 
     def hand_over(self, replica: str) -> str:
-        """Writes the content to disk, has another server have the files, and returns where that is called.
+        """Writes the content to disk if it is in memory, has another server have the files, and tells where that is.
 
         Raises NotDurable, and what `SessionFiles.hand_over` raises; then all is as before.
         """
         files = self.files
-        if not files.broken and files.dirty:
+        if self.awake and not files.broken and files.dirty:
             files.checkpoint(self.content.image(), background=False)
-        address = files.hand_over(replica)
+        try:
+            address = files.hand_over(replica)
+        except BaseException:
+            if not self.awake:
+                self.forget()
+            raise
         self.forget()
         return address
 

@@ -114,9 +114,10 @@ class Residence:
     def move(self, scope: CallScope, replica: str) -> str:
         """Has another server have the session, as it is now, and returns where that is called.
 
-        Raises NotDurable, InvalidRequest when there is no such server, and what opening the session raises.
+        One that is not in memory is not made for that. Raises NotDurable, InvalidRequest when there is no such server,
+        and what opening its files raises.
         """
-        with _Turn(self, scope, reading=False, patient=True) as keeper:
+        with _Turn(self, scope, reading=False, waking=False, patient=True) as keeper:
             return keeper.hand_over(replica)
 
     def close(self, scope: CallScope, discard: Callable[[], None] = lambda: None) -> None:
