@@ -1,4 +1,4 @@
-"""The compiled update of Adam has the bits of numpy's."""
+"""What is compiled has the bits of numpy's."""
 
 import threading
 from itertools import cycle
@@ -9,11 +9,32 @@ import pytest
 from numpy.typing import NDArray
 
 from backwire_server import optim
-from backwire_server.optim import compiled
+from backwire_server.optim import compiled, summing
 
 numba = pytest.importorskip("numba")
 
 TIMEOUT = 30.0
+
+
+def parts(dtype: str) -> list[list[NDArray[np.floating]]]:
+    """Returns the gradients of three parts, with zeros, infinities and NaN among them, some longer than a run."""
+    draw = np.random.default_rng(0)
+    found = [[draw.normal(size=shape).astype(dtype) for shape in ((7,), (3, 70_000))] for _ in range(3)]
+    found[0][0][:4] = found[1][0][1:5] = (0.0, -0.0, np.inf, np.nan)
+    return found
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_a_divided_sum_equals_numpy_to_the_bit(dtype: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled_too = compiled.divide_sum(np.dtype(dtype), wait=True) is not None
+    assert compiled_too == (dtype != "float16")
+    fast, slow = parts(dtype)[:count], parts(dtype)[:count]
+    summing.divide_sum(fast, 3.0)
+    monkeypatch.setattr(compiled, "divide_sum", lambda _: None)
+    summing.divide_sum(slow, 3.0)
+    for one, other, given in zip(fast[0], slow[0], parts(dtype)[0], strict=True):
+        assert one.tobytes() == other.tobytes() != given.tobytes()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,6 +45,10 @@ class Adam(Rule):
     def __post_init__(self) -> None:
         check_fields(self, beta1=DECAY, beta2=DECAY, epsilon=POSITIVE, weight_decay=NOT_NEGATIVE)
 
+    def in_one_pass(self, dtype: "np.dtype[Any]") -> bool:
+        """Whether it is compiled, and the penalty's gradient needs no room."""
+        return self.weight_decay == 0 and _kernel(self, dtype) is not None
+
     def init(self, vector: Array) -> dict[str, Array]:
         """State: `first_moment`, `second_moment` and, with amsgrad, `largest_second_moment`."""
         return _moments(self, vector)
@@ -83,6 +87,10 @@ class AdamW(Rule):
     def __post_init__(self) -> None:
         check_fields(self, beta1=DECAY, beta2=DECAY, epsilon=POSITIVE, weight_decay=NOT_NEGATIVE)
 
+    def in_one_pass(self, dtype: "np.dtype[Any]") -> bool:
+        """Whether it is compiled."""
+        return _kernel(self, dtype) is not None
+
     def init(self, vector: Array) -> dict[str, Array]:
         """State: `first_moment`, `second_moment` and, with amsgrad, `largest_second_moment`."""
         return _moments(self, vector)
@@ -91,6 +99,11 @@ class AdamW(Rule):
         """As in the class's formula."""
         decay(piece.parameters, learning_rate * self.weight_decay)
         _descend(self, piece, piece.gradients, step, learning_rate)
+
+
+def _kernel(rule: Adam | AdamW, dtype: "np.dtype[Any]") -> compiled.Kernel | None:
+    """What does the rest in one pass, once it is compiled."""
+    return None if rule.amsgrad else compiled.adam(dtype)
 
 
 def _moments(rule: Adam | AdamW, vector: Array) -> dict[str, Array]:
@@ -106,7 +119,7 @@ def _descend(rule: Adam | AdamW, piece: Piece, direction: Array, step: int, lear
     first, second, scratch = piece.state["first_moment"], piece.state["second_moment"], piece.scratch[0]
     correction = math.sqrt(1 - rule.beta2**step)
     rate = learning_rate * correction / (1 - rule.beta1**step)
-    if not rule.amsgrad and (kernel := compiled.adam(first.dtype)):
+    if kernel := _kernel(rule, first.dtype):
         figures = (1 - rule.beta1, rule.beta2, 1 - rule.beta2, rule.epsilon * correction, rate)
         kernel(piece.parameters, direction, first, second, *map(first.dtype.type, figures))
         return

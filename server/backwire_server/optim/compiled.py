@@ -1,65 +1,83 @@
-"""Adam's update in a single pass over memory, compiled by numba where that is installed (extra `compiled`).
+"""Formulas in a single pass over memory, compiled by numba where that is installed (extra `compiled`).
 
-numpy needs a dozen passes for the same; the results are equal to the bit, so that numpy does it while a thread
-compiles, which takes half a second or more: no step waits for that, such as the first of a server that takes over.
+numpy needs a pass for each operation, a dozen for Adam; the results are equal to the bit, so that numpy does it while a
+thread compiles, which takes half a second or more: no step waits for that, such as the first of a server that takes
+over.
 """
 
 import math
 import threading
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Update = Callable[..., None]
+Kernel = Callable[..., None]
+
+COMPILED = "f", "d"
+"""The kinds of elements whose arithmetic is the same compiled as by numpy."""
 
 _mutex = threading.Lock()
-_compilations: "dict[np.dtype[Any], _Compilation]" = {}
+_compilations: "dict[tuple[Kernel, np.dtype[Any]], _Compilation]" = {}
 
 
-def adam(dtype: "np.dtype[Any]", *, wait: bool = False) -> Update | None:
-    """Returns the compiled update; None without numba, and until it is compiled, unless it is to be waited for.
+def adam(dtype: "np.dtype[Any]", *, wait: bool = False) -> Kernel | None:
+    """Returns the compiled update of Adam; None where there is none, and until it is compiled unless told to wait.
 
     It takes vectors of the dtype, the parameters, their gradients and the two moments, of which it changes all but the
     gradients, and then scalars of that dtype: 1 - beta1, beta2, 1 - beta2, epsilon and the step size.
     """
-    found = _compilations.get(dtype) or _begun(dtype)
+    return _found(_adam, dtype, wait)
+
+
+def divide_sum(dtype: "np.dtype[Any]", *, wait: bool = False) -> Kernel | None:
+    """Returns what makes the first of two vectors their sum, divided by a scalar of their dtype; None as for `adam`."""
+    return _found(_divide_sum, dtype, wait)
+
+
+def _found(formula: Kernel, dtype: "np.dtype[Any]", wait: bool) -> Kernel | None:
+    found = _compilations.get((formula, dtype)) or _begun(formula, dtype)
     if wait:
         found.join()
-    return found.update
+    return found.kernel
 
 
-def _begun(dtype: "np.dtype[Any]") -> "_Compilation":
+def _begun(formula: Kernel, dtype: "np.dtype[Any]") -> "_Compilation":
     with _mutex:
-        if dtype not in _compilations:
-            _compilations[dtype] = _Compilation(dtype)
-            _compilations[dtype].start()
-        return _compilations[dtype]
+        if (formula, dtype) not in _compilations:
+            _compilations[formula, dtype] = _Compilation(formula, dtype)
+            _compilations[formula, dtype].start()
+        return _compilations[formula, dtype]
 
 
 class _Compilation(threading.Thread):
-    """Compiles the update for a dtype; the process does not end in the middle of that.
+    """Compiles a formula for a dtype; the process does not end in the middle of that.
 
     Attributes:
-        update: What came of it; None until it is done, and without numba.
+        kernel: What came of it; None until it is done, for other dtypes than COMPILED, and without numba.
     """
 
-    def __init__(self, dtype: "np.dtype[Any]") -> None:
+    def __init__(self, formula: Kernel, dtype: "np.dtype[Any]") -> None:
         super().__init__(name="backwire-compiler", daemon=False)
-        self.update: Update | None = None
-        self._dtype = dtype
+        self.kernel: Kernel | None = None
+        self._formula, self._dtype = formula, dtype
 
     def run(self) -> None:
+        if self._dtype.char not in COMPILED:
+            return
         try:
             import numba
         except ImportError:
             return
-        update: Update = numba.njit(nogil=True, error_model="numpy")(_adam)
+        kernel: Kernel = numba.njit(nogil=True, error_model="numpy")(self._formula)
         one = np.ones(1, self._dtype)
-        update(*(one.copy() for _ in range(4)), *[one[0]] * 5)
-        self.update = update
+        vectors = [each for each in signature(self._formula).parameters.values() if each.annotation is Array]
+        scalars = len(signature(self._formula).parameters) - len(vectors)
+        kernel(*(one.copy() for _ in vectors), *[one[0]] * scalars)
+        self.kernel = kernel
 
 
 def _adam(
@@ -79,3 +97,8 @@ def _adam(
         first[i] = first[i] + (slope - first[i]) * share
         second[i] = second[i] * beta2 + (slope * slope) * square_share
         parameters[i] = parameters[i] - (first[i] / (math.sqrt(second[i]) + epsilon)) * rate
+
+
+def _divide_sum(sums: Array, others: Array, total: Any) -> None:
+    for i in range(sums.size):
+        sums[i] = (sums[i] + others[i]) / total

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,21 +11,30 @@ from numpy.typing import NDArray
 
 from backwire_server.optim.errors import POSITIVE, check_fields
 from backwire_server.optim.layout import FlatLayout
+from backwire_server.optim.sharing import ALONE, Hands
 
 BLOCK = 32_768
 """How many elements are worked on at a time, so that they stay in the processor's cache."""
 
+RUN = 4
+"""How many blocks are worked on at a time by what goes over them once, and as a task where several hands share them."""
+
 _TINY = 1e-30  # squares that sum to less may have lost small ones to underflow in float32
 
 
-def blocks(start: int, stop: int) -> Iterator[slice]:
-    """Slices of at most BLOCK elements that cover start to stop in order."""
-    for low in range(start, stop, BLOCK):
-        yield slice(low, min(low + BLOCK, stop))
+def blocks(start: int, stop: int, length: int = BLOCK) -> Iterator[slice]:
+    """Slices of at most so many elements that cover start to stop in order."""
+    for low in range(start, stop, length):
+        yield slice(low, min(low + length, stop))
 
 
-def norm(array: NDArray[Any]) -> float:
-    """The L2 norm of an array of any shape, as a float.
+def runs(size: int) -> Iterator[slice]:
+    """Slices of at most RUN blocks that cover so many elements in order."""
+    return blocks(0, size, RUN * BLOCK)
+
+
+def norm(array: NDArray[Any], hands: Hands = ALONE) -> float:
+    """The L2 norm of an array of any shape, as a float, the same however many hands there are.
 
     Squares are summed in the array's own dtype within a block and in float64 across blocks; where squares leave the
     range of the dtype, the values are scaled first. It is finite exactly when all elements are (and the norm itself
@@ -33,7 +43,7 @@ def norm(array: NDArray[Any]) -> float:
     vector = array.reshape(-1)
     parts = [vector[part] for part in blocks(0, vector.size)]
     with np.errstate(all="ignore"):
-        squares = sum(float(np.dot(part, part)) for part in parts)
+        squares = sum(_squares(vector, hands))
         if _TINY < squares < math.inf:
             return math.sqrt(squares)
         largest = float(np.max([np.max(np.abs(part)) for part in parts], initial=0))
@@ -43,9 +53,26 @@ def norm(array: NDArray[Any]) -> float:
         return largest * math.sqrt(sum(float(np.dot(part, part)) for part in scaled))
 
 
-def global_norm(vectors: Mapping[np.dtype[Any], NDArray[Any]]) -> float:
+def _squares(vector: NDArray[Any], hands: Hands) -> Sequence[float]:
+    """The sum of squares of each block of a vector, the last of which may be shorter."""
+    found = [0.0] * len(range(0, vector.size, BLOCK))
+
+    def square(run: slice, _: int) -> None:
+        part = vector[run]
+        rows = part[: part.size // BLOCK * BLOCK].reshape(-1, BLOCK)
+        with np.errstate(all="ignore"):  # of each thread by itself
+            whole = np.vecdot(rows, rows).tolist()
+            rest = [float(np.dot(each, each)) for each in (part[rows.size :],) if each.size]
+        first = run.start // BLOCK
+        found[first : first + len(whole) + len(rest)] = [*whole, *rest]
+
+    hands.share([partial(square, run) for run in runs(vector.size)])
+    return found
+
+
+def global_norm(vectors: Mapping[np.dtype[Any], NDArray[Any]], hands: Hands = ALONE) -> float:
     """The L2 norm of all vectors together. Not finite when an element is not: see `first_non_finite`."""
-    return math.hypot(*map(norm, vectors.values()))
+    return math.hypot(*(norm(vector, hands) for vector in vectors.values()))
 
 
 def first_non_finite(layout: FlatLayout, vectors: Mapping[np.dtype[Any], NDArray[Any]]) -> str | None:

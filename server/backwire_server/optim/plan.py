@@ -36,12 +36,12 @@ class Segment:
         """The number of elements."""
         return int(self.span.stop - self.span.start)
 
-    def pieces(self) -> Iterator[tuple[slice, tuple[int, ...]]]:
-        """The pieces to hand to the rule one after another: the elements of the vector, and their shape."""
+    def pieces(self, length: int = BLOCK) -> Iterator[tuple[slice, tuple[int, ...]]]:
+        """The pieces to hand to the rule, of at most so many elements where any will do, and their shapes."""
         if self.shape is not None:
             yield self.span, self.shape
             return
-        for part in blocks(self.span.start, self.span.stop):
+        for part in blocks(self.span.start, self.span.stop, length):
             yield part, (part.stop - part.start,)
 
     def goes_on_with(self, other: "Segment") -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -43,6 +44,10 @@ class Rule(ABC):
     per_tensor: ClassVar[bool] = False
 
     weight_decay: float = field(default=0.0, kw_only=True)
+
+    def in_one_pass(self, dtype: "np.dtype[Any]") -> bool:  # noqa: ARG002 - most rules go over all in many
+        """Whether an update needs no working memory and goes over its piece about once, so that this may be long."""
+        return False
 
     @abstractmethod
     def init(self, vector: Array) -> dict[str, Array]:

@@ -9,13 +9,16 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol
 
 from backwire_server.engine.stopping import Stop, Stopped
+from backwire_server.optim.sharing import ALONE, Hands
 from backwire_server.parallel.member import Member
 from backwire_server.parallel.shift import WAIT_SECONDS, Local, Remote, Shift
 from backwire_server.parallel.task import Result, Work
+from backwire_server.parallel.threads import Threads
 
 RESTART_SECONDS = 5.0
 """How long no helper is started after one that ended before it was ready."""
@@ -66,6 +69,7 @@ class Crew:
         self._mutex = threading.Lock()
         self._idle: list[Member] = []
         self._lent = 0
+        self._threads: ThreadPoolExecutor | None = None
         self._not_before = 0.0
 
     @property
@@ -120,12 +124,24 @@ class Crew:
             self.lent += 1
         return result
 
+    def hands(self, most: int) -> Hands:
+        """Returns at most so many hands for work on long vectors: the caller's, and one for each helper not lent."""
+        with self._mutex:
+            count = min(most, 1 + self.most - self._lent)
+            if count <= 1:
+                return ALONE
+            self._threads = self._threads or ThreadPoolExecutor(self.most, "backwire-hand")
+            return Threads(self._threads, count)
+
     def close(self) -> None:
         """Ends the helpers that compute for nobody, and the connections to other nodes."""
         if self.elsewhere is not None:
             self.elsewhere.close()
         with self._mutex:
             ending, self._idle = self._idle, []
+            threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=False)
         for member in ending:
             member.end()
 

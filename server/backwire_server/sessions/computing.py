@@ -6,6 +6,8 @@ from dataclasses import replace
 from backwire_server.engine.check import GradientCheck, Sampling, check_gradients
 from backwire_server.engine.model import Gradients, Model, Pass
 from backwire_server.engine.profile import Profile, profile
+from backwire_server.optim.sharing import ALONE, Hands
+from backwire_server.parallel import crew
 from backwire_server.parallel.kept import Residue
 from backwire_server.sessions.answering import check_answer
 from backwire_server.sessions.batches import Batch, Whole
@@ -63,6 +65,11 @@ class Computing:
         A call that asks for 0 leaves it to the session.
         """
         return check_data_parallel(asked) or self._data_parallel
+
+    def hands(self, asked: int) -> Hands:
+        """Returns what works on the vectors of a step, for a call that asks for so many parts."""
+        parts = self.parts(asked)
+        return crew.CREW.hands(parts) if parts > 1 and self._helped else ALONE
 
     def working(self, stop: CallStop) -> Working:
         """Returns what admits the computations of a call."""

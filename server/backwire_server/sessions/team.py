@@ -15,6 +15,7 @@ from backwire_server.engine.graph import Array, Graph
 from backwire_server.engine.model import Model, Pass
 from backwire_server.engine.seeds import check_seeds, check_wrt
 from backwire_server.engine.stopping import NEVER, Stop
+from backwire_server.optim import summing
 from backwire_server.parallel import crew, kept, part
 from backwire_server.parallel.crew import Crew
 from backwire_server.parallel.kept import Residue
@@ -27,9 +28,6 @@ from backwire_server.sessions.errors import OutOfMemory
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.sources import Reserve, Source, new_segment
 from backwire_server.sessions.working import Working
-
-BLOCK = 32_768
-"""The elements of a gradient that are summed at a time, so that they stay in the cache."""
 
 ALONE = Crew(0)
 
@@ -122,7 +120,7 @@ class Team:
 
         Raises what the engine raises for one of the parts, what `working` and `reserve` raise, and Stopped.
         """
-        if not batch.differentiates and self._helped and not crew.CREW.is_alone:
+        if not batch.differentiates and not self._crew.is_alone:
             source.segment(reserve)  # before a pass holds them where nobody else can read them
         self._make_room(len(batch.parts), reserve)
         first = room or (self._layout.views(self._layout.zeros()) if batch.differentiates else {})
@@ -142,15 +140,20 @@ class Team:
         placed = partial(self._placed, batch, source, reserve)
         count = len(batch.parts)
         try:
-            results = (crew.CREW if self._helped else ALONE).compute(
+            results = self._crew.compute(
                 Work(self._number, self._graph, count, placed, self._definition, pace, batch.residue), local, stop
             )
         except BaseException:
             self._gradients, self._given = [], []  # helpers may still write there
             raise
         names = results[0].parameters
-        _combine([{name: arrays[name] for name in names} for arrays in into[: len(results)]], batch.divisor)
+        arrays = [[each[name] for name in names] for each in into[: len(results)]]
+        summing.divide_sum(arrays, batch.divisor, self._crew.hands(len(results)))
         return batch.whole(results, {name: first[name] for name in names})
+
+    @property
+    def _crew(self) -> Crew:
+        return crew.CREW if self._helped else ALONE
 
     def _pass(
         self, batch: Batch, place: int, model: Model, source: Source, stop: CallStop, admit: Admit, reserve: Reserve
@@ -236,15 +239,3 @@ def _paid(admit: Admit, cost: Cost) -> None:
 
 def _admitted(_: Cost) -> None:
     """Admits a part that was admitted with the first."""
-
-
-def _combine(parts: Sequence[Mapping[str, Array]], total: float) -> None:
-    """Makes the arrays of the first of the weighted gradients their sum, in their order, divided by the total."""
-    with np.errstate(all="ignore"):
-        for name, array in parts[0].items():
-            flat = [each[name].reshape(-1) for each in parts]
-            for start in range(0, array.size, BLOCK):
-                first, *others = [each[start : start + BLOCK] for each in flat]
-                for other in others:
-                    np.add(first, other, out=first)
-                np.divide(first, total, out=first)

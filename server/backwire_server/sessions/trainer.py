@@ -15,6 +15,7 @@ from backwire_server.engine.check import GradientCheck, Sampling
 from backwire_server.engine.model import Model
 from backwire_server.engine.precision import needs_scale
 from backwire_server.engine.profile import Profile
+from backwire_server.optim.sharing import Hands
 from backwire_server.sessions.accumulator import Accumulator, ContributionsMissing, check_weight
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.calls import (
@@ -166,7 +167,7 @@ class Trainer:
 
     def apply(self, options: StepOptions, ready: Ready) -> StepResult:
         """Applies the accumulated gradients, and clears them."""
-        return self._told(self._apply(options, ready), options)
+        return self._told(self._apply(options, ready, self._computing.hands(0)), options)
 
     def stage(self, call: TrainCall) -> None:
         """Sends inputs to where they will be computed with, for any thread; here they are there already."""
@@ -180,7 +181,7 @@ class Trainer:
         found = self._computing.gradients(call, self.parameters, self.forwards, room, scale, stop, self._reserve_pass)
         with self.accumulator.tentative():
             self.accumulator.add(found.gradients, call.weight)
-            result = self._apply(call.options, ready)
+            result = self._apply(call.options, ready, self._computing.hands(call.data_parallel))
         self._finish_passes(found.passes, found.updates)
         assert found.loss is not None
         return TrainResult(self._told(result, call.options), found.loss, found.outputs)
@@ -243,14 +244,14 @@ class Trainer:
         self.accumulator.clear()
         return CountResult(contributions)
 
-    def _apply(self, options: StepOptions, ready: Ready) -> StepResult:
+    def _apply(self, options: StepOptions, ready: Ready, hands: Hands) -> StepResult:
         optimizer = self._check_step(options)
         if self.accumulator.contributions < options.after_contributions:
             raise ContributionsMissing
         if not self.accumulator.contributions:
             raise NoGradients("nothing was accumulated since the last Step; run Backward first")
         gradients = self.accumulator.combined(options.normalization)
-        norm = optim.global_norm(gradients)
+        norm = optim.global_norm(gradients, hands)
         culprit = None if math.isfinite(norm) else optim.first_non_finite(self.layout, gradients)
         skipped = is_skipped(culprit, options.non_finite, self.scaling)
         rate = optimizer.rate(self.step + 1) if options.learning_rate is None else options.learning_rate
@@ -258,7 +259,7 @@ class Trainer:
             ready()
         else:
             assert self._stepper is not None
-            self._update(self._stepper, gradients, rate, ready)
+            self._update(self._stepper, gradients, rate, ready, hands)
         contributions = self.accumulator.contributions
         self.accumulator.clear()
         self.scaling = self.scaling and self.scaling.after(finite=not culprit)
@@ -280,12 +281,15 @@ class Trainer:
             self.parameters.replace_frozen(updates)
             self.passes.make_room(self.passes.surplus(self.parameters.buffers))
 
-    def _update(self, stepper: optim.Stepper, gradients: optim.Vectors, rate: float, ready: Ready) -> None:
+    def _update(
+        self, stepper: optim.Stepper, gradients: optim.Vectors, rate: float, ready: Ready, hands: Hands
+    ) -> None:
         doomed = self._make_way(self.layout.slots)
         leaving = self.passes.holders(doomed, self.parameters.current)
         with self.parameters.trainable.writing(leaving=leaving) as version, self.memory.writing() as memory:
             ready()
-            stepper.apply(version.vectors, gradients, memory.state, step=self.step + 1, learning_rate=rate)
+            step = self.step + 1
+            stepper.apply(version.vectors, gradients, memory.state, step=step, learning_rate=rate, hands=hands)
         self.parameters.refresh()
         self.passes.make_room(doomed)
         self.step += 1

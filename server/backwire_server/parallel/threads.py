@@ -1,0 +1,57 @@
+"""Threads that share work on long vectors, on the processors of helpers that have nothing to do meanwhile."""
+
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from dataclasses import dataclass
+
+from backwire_server.optim.sharing import ALONE, Task
+
+FEW = 4
+"""So many tasks are done sooner than another thread is awake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """The thread that asks, and others of a pool as far as they are free.
+
+    Attributes:
+        pool: Where the others are.
+        count: How many work at the same time at most, the one that asks included.
+    """
+
+    pool: Executor
+    count: int
+
+    def share(self, tasks: Sequence[Task]) -> None:
+        """Does each task once and returns when all are done; raises what one of them raises, after the others end."""
+        if len(tasks) <= FEW:
+            ALONE.share(tasks)
+            return
+        waiting = deque(tasks)
+        others = self._woken(waiting)
+        try:
+            _work(waiting, 0)
+        finally:
+            waiting.clear()
+            begun = [other for other in others if not other.cancel()]
+            failures = [failure for other in begun if (failure := other.exception()) is not None]
+        if failures:
+            raise failures[0]
+
+    def _woken(self, waiting: deque[Task]) -> list[Future[None]]:
+        others: list[Future[None]] = []
+        with suppress(RuntimeError, MemoryError):  # of a pool that is closed, or has no room for a thread
+            others.extend(self.pool.submit(_work, waiting, hand) for hand in range(1, self.count))
+        return others
+
+
+def _work(waiting: deque[Task], hand: int) -> None:
+    """Does what nobody has begun, until there is nothing left."""
+    while True:
+        try:
+            task = waiting.popleft()
+        except IndexError:
+            return
+        task(hand)
