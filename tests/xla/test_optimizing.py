@@ -11,7 +11,7 @@ import jax
 
 from backwire_server import optim
 from backwire_server.optim import FlatLayout, Optimizer, ParameterGroup
-from backwire_server.xla.optimizing import TracedOptimizer, packed
+from backwire_server.xla.optimizing import TracedOptimizer, packed, square_of
 from backwire_server.xla.registry import numerics
 
 LAYOUT = FlatLayout({"a/weight": ("f8", (3, 2)), "a/bias": ("f8", (2,)), "b/weight": ("f8", (2, 2))})
@@ -82,3 +82,18 @@ def test_what_is_traced_does_not_depend_on_the_learning_rate() -> None:
     keys = [traced.key for each in made if (traced := TracedOptimizer.of(each, LAYOUT)) is not None]
     assert len(keys) == len(made)
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_the_norm_of_gradients_takes_one_look_at_them_beside_a_rule_that_squares_them_too() -> None:
+    left, right, memory = np.zeros((64, 256), "f4"), np.zeros((64, 256), "f4"), np.zeros((256, 256), "f4")
+
+    def step(left: Any, right: Any, memory: Any, square: Any) -> Any:
+        slope = left.T @ right
+        return square({"w": slope}), memory * 0.9 + slope * slope * 0.1
+
+    def accessed(square: Any) -> float:
+        compiled = jax.jit(step, static_argnums=3).lower(left, right, memory, square).compile()
+        return float(compiled.cost_analysis()["bytes accessed"])
+
+    with numerics():
+        assert accessed(square_of) - accessed(lambda _: 0.0) < 1.5 * memory.nbytes

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from backwire_server.optim import Clipping, FlatLayout, Optimizer, OptimizerState, Rule, Vectors, init
 from backwire_server.optim.groups import treatment
@@ -121,8 +121,7 @@ def packed(layout: FlatLayout, tensors: Arrays) -> Vectors:
 
 def square_of(gradients: Named) -> Array:
     """Returns the square of the norm of all gradients; not finite also where only the squares leave the range."""
-    parts = [jnp.vdot(each, each).astype(jnp.float64) for each in gradients.values()]
-    return sum(parts, jnp.zeros((), jnp.float64))
+    return sum(map(_square, gradients.values()), jnp.zeros((), jnp.float64))
 
 
 def _limited(clipping: Clipping, gradients: dict[str, Array]) -> dict[str, Array]:
@@ -132,11 +131,20 @@ def _limited(clipping: Clipping, gradients: dict[str, Array]) -> dict[str, Array
         gradients = {name: jnp.clip(each, -bound, bound) for name, each in gradients.items()}
     if clipping.norm is None and clipping.global_norm is None:
         return gradients
-    norms = {name: jnp.sqrt(jnp.vdot(each, each).astype(jnp.float64)) for name, each in gradients.items()}
+    norms = {name: jnp.sqrt(_square(each)) for name, each in gradients.items()}
     own = {name: _shrink(norm, clipping.norm) for name, norm in norms.items()}
     whole = jnp.sqrt(sum(((own[name] * norm) ** 2 for name, norm in norms.items()), jnp.zeros((), jnp.float64)))
     common = _shrink(whole, clipping.global_norm)
     return {name: each * (own[name] * common).astype(each.dtype) for name, each in gradients.items()}
+
+
+def _square(gradient: Array) -> Array:
+    """Returns the square of a gradient's norm, summed as it is read.
+
+    Squares that rules take of the same gradient are kept apart: XLA would write those of both to memory for this sum.
+    """
+    own = lax.optimization_barrier(gradient)
+    return jnp.vdot(own, own).astype(jnp.float64)
 
 
 def _shrink(length: Array, limit: float | None) -> Array:
