@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 import backwire as bw
 from backwire import _embedded
@@ -56,13 +57,6 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
 def is_alive(pid: int) -> bool:
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_the_socket_belongs_to_this_user_and_goes_with_the_server(stand_in: Callable[[str], None]) -> None:
@@ -135,7 +129,7 @@ print(client._server._process.pid, flush=True)
         pid = int(process.stdout.readline())
         if how == "kill":
             process.send_signal(signal.SIGKILL)
-        wait_until(lambda: not is_alive(pid))
+        until(lambda: not is_alive(pid))
         if how == "exit":
             assert process.wait(30) == 0
         process.kill()
@@ -158,7 +152,7 @@ def test_what_a_killed_client_left_behind_is_removed_by_the_next(
         assert abandoned.exists(), "it could be one that is just starting"
         for directory in tmp_path.glob("backwire-*"):
             os.utime(directory, (long_ago, long_ago))
-        wait_until(lambda: not _is_locked(abandoned / "server.log"))
+        until(lambda: not _is_locked(abandoned / "server.log"))
         with bw.connect("embedded"):
             assert not abandoned.exists()
             assert len(list(tmp_path.glob("backwire-*"))) == 2

@@ -1,8 +1,7 @@
 """Workers on the nodes of a Ray cluster behind a gateway, as `site.Site` has replicas behind a balancer."""
 
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from tests.cluster.nodes import ENVIRONMENT, Nodes, running
 from tests.cluster.site import owner_in
 from tests.e2e.conftest import PACKAGES, ROOT, ServerProcess
+from tests.waiting import until
 
 import backwire as bw
 
@@ -93,12 +93,4 @@ def end(process: ServerProcess) -> None:
 def wait_for_workers(target: str, count: int = WORKERS) -> None:
     """Waits until so many workers serve."""
     with bw.connect(target) as client:
-        wait_until(lambda: client.status().workers == count)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Looks until something holds."""
-    deadline = time.monotonic() + START_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.2)
+        until(lambda: client.status().workers == count, START_SECONDS, 0.2)

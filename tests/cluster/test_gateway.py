@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from tests.access.conftest import Authority, entry, new_token, write
 from tests.cluster.site import owner_in, unfollowing, warm
 from tests.rpc.conftest import Api, Conversation, Refusal
 from tests.trainees import WAYS, Replica, Trainee, batches, create, graph, pipelined
+from tests.waiting import until
 
 import backwire as bw
 from backwire_api import tensors
@@ -70,13 +70,6 @@ class Door:
 
     def _done(self, make: Callable[[], Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(make(), self._loop).result(60)
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")

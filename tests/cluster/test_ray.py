@@ -21,12 +21,12 @@ from tests.cluster.ray_site import (
     gateway,
     start,
     wait_for_workers,
-    wait_until,
 )
 from tests.cluster.site import owner_in, unfollowing
 from tests.cluster.test_peers import batch, network
 from tests.deploy.balancers import unused_port
 from tests.trainees import WAYS, Trainee, batches, create
+from tests.waiting import until
 
 import backwire as bw
 
@@ -109,7 +109,9 @@ def test_workers_compute_parts_for_each_other_which_the_metrics_of_a_gateway_tel
                 each.create_session(network(), bw.Adam(0.001), seed=5, data_parallel=4) for each in (client, alone)
             )
             numbers = count()
-            wait_until(lambda: parted.train_step(batch(next(numbers))).step > 0 and computed_by_peers() > 0)
+            until(
+                lambda: parted.train_step(batch(next(numbers))).step > 0 and computed_by_peers() > 0, START_SECONDS, 0.2
+            )
             for number in range(parted.info().step):
                 same.train_step(batch(number))
             assert parted.digest() == same.digest()
@@ -145,7 +147,7 @@ def test_workers_come_with_the_load_and_get_sessions_and_go_with_it_to_the_bit(n
             assert {owner_in(tmp_path, each.id) for each in sessions} == {f"{PREFIX}0"}
             with pressed(sessions):
                 wait_for_workers(address, 2)
-                wait_until(lambda: len({owner_in(tmp_path, each.id) for each in sessions}) == 2)
+                until(lambda: len({owner_in(tmp_path, each.id) for each in sessions}) == 2, START_SECONDS, 0.2)
             told = [(each.info().step, each.digest()) for each in sessions]
             wait_for_workers(address, 1)
             assert [(each.info().step, each.digest()) for each in sessions] == told

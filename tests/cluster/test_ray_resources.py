@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.nodes import Nodes, running
-from tests.cluster.ray_site import PREFIX, START_SECONDS, end, start, wait_for_workers, wait_until
+from tests.cluster.ray_site import PREFIX, START_SECONDS, end, start, wait_for_workers
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
@@ -51,12 +52,12 @@ def test_a_worker_that_asks_for_more_than_any_node_has_waits_which_is_told_to_th
 ) -> None:
     process = start(nodes, tmp_path, 1, 1, flags=("--worker-memory", "1500MiB"))
     try:
-        wait_until(lambda: "no node has as much" in "".join(process.errors))
-        wait_until(lambda: nodes.lacking() == [{"CPU": 1.0, "memory": 1_500.0 * MiB}])
+        until(lambda: "no node has as much" in "".join(process.errors), START_SECONDS, 0.2)
+        until(lambda: nodes.lacking() == [{"CPU": 1.0, "memory": 1_500.0 * MiB}], START_SECONDS, 0.2)
         nodes.add(memory=2_000 * MiB)
         wait_for_workers(process.wait_until_ready(START_SECONDS), 1)
         assert not nodes.on_head(f"{PREFIX}0")
-        wait_until(lambda: nodes.lacking() == [])
+        until(lambda: nodes.lacking() == [], START_SECONDS, 0.2)
         end(process)
     finally:
         process.end()
@@ -65,7 +66,7 @@ def test_a_worker_that_asks_for_more_than_any_node_has_waits_which_is_told_to_th
 def test_a_gateway_that_ends_takes_back_what_no_node_has(nodes: Nodes, tmp_path: Path) -> None:
     process = start(nodes, tmp_path, 1, 1, flags=("--worker-gpus", "3"))
     try:
-        wait_until(lambda: "GPU 3: no node has as much" in "".join(process.errors))
+        until(lambda: "GPU 3: no node has as much" in "".join(process.errors), START_SECONDS, 0.2)
         end(process)
     finally:
         process.end()

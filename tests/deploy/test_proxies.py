@@ -3,11 +3,9 @@
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import grpc
@@ -16,6 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 from tests.deploy.files import DOCKER, adapted
+from tests.waiting import until
 
 import backwire as bw
 
@@ -144,9 +143,12 @@ def test_only_a_server_that_serves_gets_calls(
         running(kind(tmp_path, certificates, backend, target)),
         grpc.secure_channel(f"localhost:{target}", trust) as channel,
     ):
-        for status in (SERVING, NOT_SERVING, SERVING):
-            health.set("", status)
-            wait_until(partial(answers, channel), status == SERVING)
+        health.set("", SERVING)
+        until(lambda: answers(channel), 60.0, 0.1)
+        health.set("", NOT_SERVING)
+        until(lambda: not answers(channel), 60.0, 0.1)
+        health.set("", SERVING)
+        until(lambda: answers(channel), 60.0, 0.1)
     server.stop(None).wait()
 
 
@@ -156,11 +158,3 @@ def answers(channel: grpc.Channel) -> bool:
     code = call.code()  # waits for the end
     assert code in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)
     return bool(code == grpc.StatusCode.OK)
-
-
-def wait_until(state: Callable[[], bool], wanted: bool) -> None:
-    for _ in range(600):
-        if state() == wanted:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"it is not {wanted} after a minute")

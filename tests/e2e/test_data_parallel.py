@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.waiting import until
 
 import backwire as bw
 
@@ -64,7 +65,7 @@ def test_helpers_and_servers_that_are_killed_leave_no_trace(start_server: Any, t
         server.process.kill()
         server.process.wait()
     for pid in doomed:
-        _await_end(pid)
+        until(partial(_has_ended, pid))
     again = start_server("--listen", address, *flags)
     again.wait_until_ready()
     with bw.connect(address) as client, bw.connect("embedded") as elsewhere:
@@ -146,9 +147,6 @@ def _computes(pid: int) -> bool:
         return False
 
 
-def _await_end(pid: int) -> None:
-    """Returns when a process has ended, as a helper does when the one that started it has."""
-    deadline = time.monotonic() + SECONDS
-    while Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def _has_ended(pid: int) -> bool:
+    """Tells whether a process has, as a helper does when the one that started it has."""
+    return not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text()

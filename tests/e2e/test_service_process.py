@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.waiting import until
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import gradient_service_pb2_grpc as pb_grpc
@@ -97,20 +98,12 @@ def open_upload() -> Iterator[Callable[[grpc.Channel], OpenUpload]]:
         upload._finished.set()
 
 
-def wait_until_not_serving(channel: grpc.Channel) -> None:
-    for _ in range(1_000):
-        if health(channel) == health_pb2.HealthCheckResponse.NOT_SERVING:
-            return
-        time.sleep(0.01)
-    raise AssertionError("the server went on serving")
-
-
 def test_a_call_in_progress_is_drained(start_server: Any, connect: Any, open_upload: Any) -> None:
     server = start_server("--max-concurrent-streams", "1")
     channel = connect(server.wait_until_ready())
     upload = open_upload(channel)
     server.signal()
-    wait_until_not_serving(channel)
+    until(lambda: health(channel) == health_pb2.HealthCheckResponse.NOT_SERVING)
     with pytest.raises(grpc.RpcError) as caught:
         create(channel)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -133,7 +126,7 @@ def test_a_second_signal_ends_it_at_once(start_server: Any, connect: Any, open_u
     channel = connect(server.wait_until_ready())
     upload = open_upload(channel)
     server.signal()
-    wait_until_not_serving(channel)
+    until(lambda: health(channel) == health_pb2.HealthCheckResponse.NOT_SERVING)
     server.signal()
     assert server.wait() == 128 + signal.SIGTERM
     with pytest.raises(grpc.RpcError):

@@ -1,6 +1,5 @@
 """Real servers in this process, on ports of their own, and messages for them."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from queue import SimpleQueue
@@ -13,6 +12,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from numpy.typing import ArrayLike
 from tests.graphs import dot_graph
+from tests.waiting import until
 
 from backwire_api import chunk_stream, tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
@@ -164,17 +164,9 @@ def set_parameters_requests() -> Callable[..., Iterable[pb.SetParametersRequest]
     return set_requests
 
 
-@pytest.fixture
-def until() -> Callable[[Callable[[], Any]], None]:
-    """Waits until a condition holds."""
-
-    def wait(condition: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + TIMEOUT
-        while not condition():
-            assert time.monotonic() < deadline, "it never happened"
-            time.sleep(0.005)
-
-    return wait
+@pytest.fixture(name="until")
+def until_fixture() -> Callable[[Callable[[], Any]], Any]:
+    return until
 
 
 class Conversation:

@@ -2,23 +2,15 @@
 
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
+from tests.waiting import until
 
 from backwire_server.sessions.errors import Cancelled, DeadlineExceeded
 from backwire_server.sessions.locks import FairLock, KeyedLocks
 from backwire_server.sessions.scope import UNBOUNDED, Unbounded
-
-
-def until(condition: Callable[[], Any]) -> None:
-    for _ in range(1_000):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it never happened")
 
 
 def waiting(lock: FairLock, count: int) -> bool:

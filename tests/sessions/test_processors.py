@@ -1,10 +1,11 @@
 """What computes takes turns: tenants get equal shares of time, and who comes for a moment need not wait for long."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.waiting import until
 
 from backwire_server.engine.stopping import Stopped
 from backwire_server.sessions import processors
@@ -43,15 +44,6 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody computes because it waited for long, however slow the machine is."""
     monkeypatch.setattr(processors, "PATIENCE", SECONDS)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    pause = threading.Event()
-    for _ in range(int(SECONDS / 0.002)):
-        if condition():
-            return
-        pause.wait(0.002)
-    raise AssertionError("it never happened")
 
 
 class Clock:
@@ -108,7 +100,7 @@ def test_the_tenant_that_has_used_least_comes_next(pool: ThreadPoolExecutor) -> 
         waiting = []
         for tenant, seconds in (("greedy", 5.0), ("greedy", 5.0), ("modest", 1.0), ("modest", 1.0), ("modest", 1.0)):
             waiting.append(pool.submit(compute, tenant, seconds))
-            wait_until(lambda: shared.waiting == len(waiting))
+            until(lambda: shared.waiting == len(waiting))
         clock.now += 0.001
     for each in waiting:
         each.result(SECONDS)
@@ -131,7 +123,7 @@ def test_who_comes_back_has_not_saved_up_time(pool: ThreadPoolExecutor) -> None:
         waiting = []
         for tenant in ("back", "back", "back", "busy", "busy", "busy"):
             waiting.append(pool.submit(compute, tenant))
-            wait_until(lambda: shared.waiting == len(waiting))
+            until(lambda: shared.waiting == len(waiting))
     for each in waiting:
         each.result(SECONDS)
     assert sorted(order[:2]) == sorted(order[2:4]) == ["back", "busy"], "by turns, as if it had never been away"
@@ -213,13 +205,13 @@ def test_who_comes_for_a_moment_begins_before_another_has_given_way(pool: Thread
                 stop.heed()
 
     long = pool.submit(compute, "long")
-    wait_until(lambda: len(shared._running) == 1)
+    until(lambda: len(shared._running) == 1)
     clock.now += 1.0
     first = pool.submit(compute, "first")
-    wait_until(lambda: len(shared._running) == 2)
+    until(lambda: len(shared._running) == 2)
     clock.now += 1.0
     second = pool.submit(compute, "second")
-    wait_until(lambda: shared.waiting == 1)
+    until(lambda: shared.waiting == 1)
     assert len(shared._running) == 2, "no more than twice as many as should be"
     end.set()
     for each in (long, first, second):
@@ -241,7 +233,7 @@ def test_who_waits_behind_others_of_its_tenant_need_not_look_to_be_next(
     waiting = []
     for number in range(8):
         waiting.append(pool.submit(compute, number))
-        wait_until(lambda: shared.waiting + len(shared._running) == len(waiting))
+        until(lambda: shared.waiting + len(shared._running) == len(waiting))
     end.set()
     for each in waiting:
         each.result(SECONDS)
@@ -260,16 +252,16 @@ def test_a_caller_that_goes_while_it_waits_takes_nothing_along(pool: ThreadPoolE
         with shared.turn(going) as stop:
             if giving_way:
                 holder.append(pool.submit(hold))
-                wait_until(lambda: shared.waiting)
+                until(lambda: shared.waiting)
                 stop.press()
                 stop.heed()
 
     holder = []
     if not giving_way:
         holder.append(pool.submit(hold))
-        wait_until(lambda: shared._running)
+        until(lambda: shared._running)
     leaving = pool.submit(leave)
-    wait_until(lambda: holder and shared.waiting == 1 and next(iter(shared._running)).scope is not going)
+    until(lambda: holder and shared.waiting == 1 and next(iter(shared._running)).scope is not going)
     going.gone = True
     with pytest.raises(Cancelled):
         leaving.result(SECONDS)

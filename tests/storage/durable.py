@@ -3,7 +3,6 @@
 import hashlib
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -219,14 +218,6 @@ def standing(session: Session) -> Standing:
     digest = session.digest(UNBOUNDED)
     info = session.info()
     return Standing(digest, info.step, info.contributions, info.forward_ids, info.lease)
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Waits until a condition holds."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
 
 
 def damage(path: Path, at: int) -> None:

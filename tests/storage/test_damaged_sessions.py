@@ -7,7 +7,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.storage.durable import SECONDS, TOUR, Disk, create, damage, do, key_of, killed, standing, train, until
+from tests.storage.durable import SECONDS, TOUR, Disk, create, damage, do, key_of, killed, standing, train
+from tests.waiting import until
 
 from backwire_server.rpc.errors import status_of
 from backwire_server.sessions import errors

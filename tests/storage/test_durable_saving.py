@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.storage.durable import Disk, Gone, create, do, key_of, killed, standing, train, until
+from tests.storage.durable import Disk, Gone, create, do, key_of, killed, standing, train
 from tests.storage.toy import image
+from tests.waiting import until
 
 from backwire_server.sessions import errors
 from backwire_server.sessions.calls import CheckpointInfo

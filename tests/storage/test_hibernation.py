@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.storage.durable import SECONDS, TOUR, Disk, create, do, forward, key_of, standing, train, until
+from tests.storage.durable import SECONDS, TOUR, Disk, create, do, forward, key_of, standing, train
+from tests.waiting import until
 
 from backwire_server.sessions import errors, store
 from backwire_server.sessions.calls import CountResult, StepOptions

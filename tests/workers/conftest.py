@@ -5,13 +5,13 @@ import queue
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from tests.waiting import until
 
 import backwire as bw
 from backwire_api.v1 import gradient_service_pb2_grpc as pb_grpc
@@ -19,15 +19,6 @@ from backwire_api.v1 import gradient_service_pb2_grpc as pb_grpc
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = os.pathsep.join(str(ROOT / folder) for folder in ("proto", "client", "server"))
 SECONDS = 30.0
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Waits until a condition holds, and returns what it gave."""
-    deadline = time.monotonic() + SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)
-    return found
 
 
 class Served:
