@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
+from tests.xla.compiling import compiled
 
 from backwire_server.engine.registry import OPS, takes_n_outputs
 from backwire_server.xla import ops as _ops  # noqa: F401  # fills the table of kernels
@@ -61,7 +61,7 @@ def check(*calls: Call) -> None:
     """
     with numerics():
         given = [[each.inputs[place] for place in each.free] for each in calls]
-        found = jax.jit(lambda given: [each.by_jax(own) for each, own in zip(calls, given, strict=True)])(given)
+        found = compiled(lambda given: [each.by_jax(own) for each, own in zip(calls, given, strict=True)])(given)
         for each, results in zip(calls, found, strict=True):
             for ours, theirs in zip(results, each.by_numpy(), strict=True):
                 _compare(each, np.asarray(ours), np.asarray(theirs))

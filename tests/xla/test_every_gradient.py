@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("jax")
 
-import jax
 from tests.engine.conftest import Bench, make_bench
+from tests.xla.compiling import compiled
 
 from backwire_server.engine.builder import RANDOM_KEY
 from backwire_server.engine.differentiate import differentiate, is_float
@@ -31,7 +31,7 @@ def test_results_and_gradients_are_those_of_the_numpy_executor(name: str) -> Non
     cases = [differentiated(name, sample) for sample in OPS[name].samples]
     with numerics():
         given = [[values[each] for each in arguments(program)] for program, values in cases]
-        found = jax.jit(lambda given: [traced(case[0], own) for case, own in zip(cases, given, strict=True)])(given)
+        found = compiled(lambda given: [traced(case[0], own) for case, own in zip(cases, given, strict=True)])(given)
     for (program, values), ours in zip(cases, found, strict=True):
         for result, expected in zip(ours, program.run(values), strict=True):
             agree(np.asarray(result), expected)

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("jax")
 
-import jax
+from tests.xla.compiling import compiled
 from tests.xla.kernels import Call, call
 
 from backwire_server.engine import ops as _engine_ops  # noqa: F401  # fills the operator table
@@ -22,11 +22,11 @@ def test_a_stream_has_the_bits_that_numpy_draws(dtype: str) -> None:
     def streams(key: Any) -> list[Call]:
         return [call("RandomStream", key, shape=shape, dtype=dtype, stream=stream) for shape, stream in STREAMS]
 
-    compiled = jax.jit(lambda key: [each.by_jax([key])[0] for each in streams(np.zeros(2, np.uint64))])
+    drawing = compiled(lambda key: [each.by_jax([key])[0] for each in streams(np.zeros(2, np.uint64))])
     for key in KEYS:
         given = np.array(key, np.uint64)
         with numerics():
-            found = compiled(given)
+            found = drawing(given)
         for ours, each in zip(found, streams(given), strict=True):
             (expected,) = each.by_numpy()
             assert ours.dtype == expected.dtype
