@@ -131,6 +131,13 @@ def server_address() -> Iterator[str]:
         server.end()
 
 
+@pytest.fixture(scope="session")
+def client(server_address: str) -> Iterator[bw.Client]:
+    """A client of that server, for tests that ask for nothing of their own of either."""
+    with bw.connect(server_address) as connected:
+        yield connected
+
+
 @dataclass
 class TorchBench:
     """Compares a model here with the same formula in PyTorch, both in `dtype`; draws its inputs and parameters."""
@@ -202,14 +209,8 @@ class TorchBench:
             np.testing.assert_allclose(found, expected, rtol=0, atol=30 * rounding * max(largest, 0.1), err_msg=what)
 
 
-@pytest.fixture(scope="session")
-def _torch_client() -> Iterator[bw.Client]:
-    with bw.connect("embedded") as connected:
-        yield connected
-
-
 @pytest.fixture(params=["float64", "float32"])
-def bench(request: pytest.FixtureRequest, _torch_client: bw.Client) -> TorchBench:
+def bench(request: pytest.FixtureRequest, client: bw.Client) -> TorchBench:
     """A bench for each precision, whose draws depend on nothing but the test's name."""
     seed = zlib.crc32(request.node.originalname.encode())
-    return TorchBench(_torch_client, request.param, np.random.default_rng(seed))
+    return TorchBench(client, request.param, np.random.default_rng(seed))

@@ -1,19 +1,11 @@
 """Gradients as part of a graph, through the service: Hessian-vector products and gradient penalties by formula."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
 import backwire as bw
 
 DRAW = np.random.default_rng(3)
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[bw.Client]:
-    with bw.connect("embedded") as connected:
-        yield connected
 
 
 def test_hessian_vector_product(client: bw.Client) -> None:

@@ -1,6 +1,6 @@
 """Layers of sizes that each Forward chooses: results have the declared shapes, and onnxruntime computes the same."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,6 @@ MODELS: dict[str, tuple[bw.Value, Callable[[bw.Value], bw.Value]]] = {
     "rnn": (WORDS, lambda x: bw.rnn(x, 3, name="r")[1]),
     "adaptive maxima": (IMAGES, lambda x: bw.adaptive_max_pool2d(bw.global_max_pool(x) * x, (4, 3))),
 }
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[bw.Client]:
-    with bw.connect("embedded") as connected:
-        yield connected
 
 
 @pytest.mark.parametrize("name", MODELS)

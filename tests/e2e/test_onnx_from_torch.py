@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -154,12 +154,6 @@ BOTH += [others.rotary_block, others.messages, others.experts, others.warped, ot
 EXPORTS = [(make, dynamo) for make in BOTH for dynamo in (False, True)]
 EXPORTS.append((grouped_queries, True))  # the older exporter refuses them
 OPEN = (masked_attention, lstm, others.messages, others.experts)  # exported for any batch
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[bw.Client]:
-    with bw.connect("embedded") as connected:
-        yield connected
 
 
 def exported(module: Any, x: Any, *, dynamo: bool, open_batch: bool) -> onnx.ModelProto:

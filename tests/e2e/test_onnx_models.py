@@ -1,6 +1,6 @@
 """ONNX models through the service: loaded, trained, written back, and run by onnxruntime."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +92,6 @@ def run(source: Path | onnx.ModelProto, x: Array) -> Array:
     content = source.read_bytes() if isinstance(source, Path) else source.SerializeToString()
     (y,) = ort.InferenceSession(content, providers=["CPUExecutionProvider"]).run(["y"], {"x": x})
     return np.asarray(y)
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[bw.Client]:
-    with bw.connect("embedded") as connected:
-        yield connected
 
 
 @pytest.mark.parametrize("opset", [11, 12, 13, 15, 17, 18, 20, 21, 23])

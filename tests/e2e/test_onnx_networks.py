@@ -1,6 +1,6 @@
 """Published image networks through the service, with weights drawn anew: as onnxruntime has them, and they learn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod, sqrt
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,6 @@ FOLDER = Path(onnx_tests.DATA_DIR) / "light"
 NAMES = ("densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet")
 BATCH_NORMALIZATION = ("scale", "bias", "mean", "variance")
 PART = 1e-3  # how much of the loss a step is to take away
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[bw.Client]:
-    with bw.connect("embedded") as connected:
-        yield connected
 
 
 def network(name: str) -> onnx.ModelProto:

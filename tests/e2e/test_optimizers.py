@@ -1,7 +1,6 @@
 """Every optimizer of the SDK trains through the service, with schedules and parameter groups."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -27,12 +26,6 @@ OPTIMIZERS = [
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.standard_normal((64, 4)).astype(np.float32)
 BATCH = {"x": X, "y": np.tanh(X @ GENERATOR.standard_normal((4, 2)).astype(np.float32))}
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[bw.Client]:
-    with bw.connect("embedded") as client:
-        yield client
 
 
 def network() -> bw.Value:

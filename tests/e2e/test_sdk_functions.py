@@ -1,6 +1,6 @@
 """Every function of the builder, computed by a real server, against numpy."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import erf as scalar_erf
 from typing import Any
 
@@ -179,12 +179,6 @@ CASES: dict[str, Case] = {
         (A, B),
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[bw.Client]:
-    with bw.connect("embedded") as connected:
-        yield connected
 
 
 @pytest.mark.parametrize("symbolic", [False, True], ids=["sizes", "names"])

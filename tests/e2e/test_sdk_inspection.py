@@ -1,18 +1,10 @@
 """Looking before training, by the SDK and the command line, with the real server."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
 import backwire as bw
 from backwire import _cli
-
-
-@pytest.fixture
-def client(server_address: str) -> Iterator[bw.Client]:
-    with bw.connect(server_address) as connected:
-        yield connected
 
 
 def classifier() -> bw.Value:

@@ -24,12 +24,6 @@ def classifier() -> bw.Value:
 
 
 @pytest.fixture
-def client(server_address: str) -> Iterator[bw.Client]:
-    with bw.connect(server_address) as connected:
-        yield connected
-
-
-@pytest.fixture
 def proxy(server_address: str) -> Iterator[Proxy]:
     with Proxy(server_address) as made:
         yield made

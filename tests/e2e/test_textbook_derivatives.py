@@ -1,6 +1,6 @@
 """The textbook's first pages through the service: a computation graph, a neuron and the chain rule, by hand."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +11,6 @@ from numpy.typing import NDArray
 import backwire as bw
 
 Array = NDArray[Any]
-
-
-@pytest.fixture(scope="module")
-def client(server_address: str) -> Iterator[bw.Client]:
-    with bw.connect(server_address) as connected:
-        yield connected
 
 
 def assert_agrees(actual: Array, formula: Any, what: str = "") -> None:

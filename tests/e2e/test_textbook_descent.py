@@ -1,6 +1,6 @@
 """The textbook's descent through the service: three update rules beside their formulas, and linear regression."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,12 +24,6 @@ START = {
     "W2": rng.normal(size=(5, 2)),
     "b2": rng.normal(size=2),
 }
-
-
-@pytest.fixture(scope="module")
-def client(server_address: str) -> Iterator[bw.Client]:
-    with bw.connect(server_address) as connected:
-        yield connected
 
 
 def assert_agrees(actual: Array, formula: Any, what: str = "") -> None:

@@ -1,6 +1,5 @@
 """The textbook's networks through the service: every gradient beside the delta rule written out in numpy."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,6 @@ from numpy.typing import NDArray
 import backwire as bw
 
 Array = NDArray[Any]
-
-
-@pytest.fixture(scope="module")
-def client(server_address: str) -> Iterator[bw.Client]:
-    with bw.connect(server_address) as connected:
-        yield connected
 
 
 def assert_agrees(actual: Array, formula: Any, what: str = "") -> None:

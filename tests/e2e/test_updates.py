@@ -1,7 +1,5 @@
 """State that passes update: batch normalization's running statistics, through the service."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -9,12 +7,6 @@ import backwire as bw
 
 DRAW = np.random.default_rng(11)
 DECAY = 0.9
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[bw.Client]:
-    with bw.connect("embedded") as connected:
-        yield connected
 
 
 def network() -> bw.Graph:
