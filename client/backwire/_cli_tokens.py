@@ -1,34 +1,25 @@
 """`backwire token`: makes the tokens that let clients in, lists those of a file, and takes them away again."""
 
 import argparse
-import contextlib
-import fcntl
 import hashlib
-import os
 import re
 import secrets
-import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 from backwire import _cli_options
 from backwire._errors import InvalidRequestError
+from backwire._tokens_file import Entry, added, change_file, entries, read_file, without
 
 Command = Callable[[argparse.Namespace], "Printed"]
-Entry = dict[str, Any]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,47}", re.ASCII)
 _TENANT = re.compile(r"[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?", re.ASCII)
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_500)
-_HEAD = re.compile(r"^[ \t]*\[\[[ \t]*token[ \t]*\]\].*$", re.MULTILINE)
-_TAIL = re.compile(r"(?:^[ \t]*(?:#.*)?\n?)*\Z", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +98,15 @@ def _new(options: argparse.Namespace) -> Printed:
     if options.expires:
         entry.append(f"expires = {(datetime.now(UTC) + options.expires).strftime(_TIME)}")
     text = "\n".join(entry)
-    told = (_cli_options.as_json({"token": token, **_facts(_entries(text)[0])}) if options.json else token,)
+    told = (_cli_options.as_json({"token": token, **_facts(entries(text)[0])}) if options.json else token,)
     if options.file is None:
         return Printed(told, () if options.json else tuple(entry))
-    _change_file(options.file, lambda before: _added(before, text))
+    change_file(options.file, lambda before: added(before, text))
     return Printed(told, (f"backwire: added {public} to {options.file}; the token is not shown again",))
 
 
 def _list(options: argparse.Namespace) -> Printed:
-    found = _entries(_read_file(options.file))
+    found = entries(read_file(options.file))
     if options.json:
         return Printed((_cli_options.as_json([_facts(each) for each in found]),))
     head = ("ID", "NAME", "TENANT", "SCOPE", "EXPIRES")
@@ -143,7 +134,7 @@ def _revoke(options: argparse.Namespace) -> Printed:
     gone: list[str] = []
 
     def change(text: str) -> str:
-        found = _entries(text)
+        found = entries(text)
         chosen = [each for each in found if each.get("id") == options.token]
         chosen = chosen or [each for each in found if each.get("name") == options.token]
         if not chosen:
@@ -153,113 +144,9 @@ def _revoke(options: argparse.Namespace) -> Printed:
         if len({each.get("tenant") for each in chosen}) > 1:
             raise InvalidRequestError("several tenants have a token of this name; give the id of the one you mean")
         gone.extend(str(each.get("id")) for each in chosen)
-        return _without(text, chosen)
+        return without(text, chosen)
 
-    _change_file(options.file, change)
+    change_file(options.file, change)
     if options.json:
         return Printed((_cli_options.as_json({"revoked": gone}),))
     return Printed(tuple(f"revoked {public}" for public in gone))
-
-
-def _read_file(path: str) -> str:
-    """Returns the text of the file; raises InvalidRequestError when it cannot be read."""
-    try:
-        return Path(path).read_bytes().decode()
-    except OSError as error:
-        raise _unusable(path, "read", error) from None
-    except UnicodeDecodeError:
-        raise InvalidRequestError(f"{path} is not in UTF-8; give the path of a tokens file") from None
-
-
-def _change_file(path: str, make: Callable[[str], str]) -> None:
-    """Replaces the text of the file by what `make` makes of it; without a file, of an empty text.
-
-    A new file is readable by its owner alone; another keeps its mode and, as far as this user may set them, its owner
-    and group. Others that change the file in this way wait meanwhile.
-    """
-    target = Path(os.path.realpath(path))  # a link stays one
-    try:
-        with _locked(target.parent):
-            text = make(_read_file(path) if target.exists() else "")
-            _replace(target, text)
-    except OSError as error:
-        raise _unusable(path, "write", error) from None
-
-
-def _entries(text: str) -> list[Entry]:
-    """Returns the entries of a text; raises InvalidRequestError for one that is no tokens file."""
-    try:
-        found = tomllib.loads(text).get("token", [])
-    except tomllib.TOMLDecodeError:
-        raise InvalidRequestError("the tokens file is no TOML; correct it by hand") from None
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise InvalidRequestError("the tokens file has a `token` that is no entry; begin each entry with [[token]]")
-    return found
-
-
-def _added(text: str, entry: str) -> str:
-    """Returns the text with an entry at its end."""
-    before = _entries(text)
-    start = f"{text.rstrip()}\n\n" if text.strip() else ""
-    return _checked(f"{start}{entry}\n", [*before, *_entries(entry)])
-
-
-def _without(text: str, gone: list[Entry]) -> str:
-    """Returns the text without these entries; comments before the next entry stay."""
-    bounds = [*(match.start() for match in _HEAD.finditer(text)), len(text)]
-    parts = [text[: bounds[0]]]
-    for start, end in pairwise(bounds):
-        part = text[start:end]
-        tail = _TAIL.search(part)
-        found = _entry(part)
-        parts.append((tail[0].lstrip("\n") if tail else "") if found in gone else part)
-    return _checked("".join(parts), [each for each in _entries(text) if each not in gone])
-
-
-def _entry(part: str) -> Entry | None:
-    with contextlib.suppress(InvalidRequestError):
-        found = _entries(part)
-        return found[0] if len(found) == 1 else None
-    return None
-
-
-def _checked(text: str, expected: list[Entry]) -> str:
-    """Returns the text if its entries are those expected, which unusual TOML may have prevented."""
-    with contextlib.suppress(InvalidRequestError):
-        if _entries(text) == expected:
-            return text
-    raise InvalidRequestError("the tokens file is written in a way that cannot be changed safely; edit it by hand")
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keeps others out who change a file of this folder, which is locked since the file itself is replaced."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _replace(target: Path, text: str) -> None:
-    unfinished = target.with_name(f"{target.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            with contextlib.suppress(FileNotFoundError):
-                old = os.stat(target)
-                with contextlib.suppress(PermissionError):
-                    os.fchown(file.fileno(), old.st_uid, old.st_gid)
-                os.fchmod(file.fileno(), old.st_mode & 0o777)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, target)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-
-
-def _unusable(path: str, verb: str, error: OSError) -> InvalidRequestError:
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return InvalidRequestError(f"cannot {verb} {path}: {reason}; give the path of a tokens file")
