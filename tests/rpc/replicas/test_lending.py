@@ -1,12 +1,10 @@
 """Parts of batches that another server computes, here in the same process: what is sent, refused, and ended."""
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,10 @@ from tests.rpc.replicas.calling_peers import Caller
 from tests.rpc.replicas.serving import encrypting
 
 import backwire as bw
-from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import peer_pb2, peer_pb2_grpc, tensor_pb2
 from backwire_server.config_parts import Access, Capacity
-from backwire_server.engine.stopping import Stop, Stopped
-from backwire_server.messages.parts import graph_of_definition, order_of, part_of
-from backwire_server.parallel import crew, pace
-from backwire_server.parallel.crew import CREW, Crew, NoneFree
-from backwire_server.parallel.part import frozen_kinds, layout_of
-from backwire_server.parallel.segment import Segment, packed_bytes, vector_kinds
-from backwire_server.parallel.task import Part, Places, Work, fresh_number
+from backwire_server.parallel import pace
+from backwire_server.parallel.crew import CREW, Crew
 from backwire_server.rpc.listening import credentials_of
 from backwire_server.rpc.replicas import peers
 from backwire_server.rpc.replicas.connections import Connections
@@ -343,57 +335,3 @@ def test_sizes_that_are_none_are_refused(field: str) -> None:
         with pytest.raises(grpc.RpcError, match="-1 bytes are no size") as refused:
             list(caller.call)
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-
-
-def test_a_helper_that_goes_on_for_nobody_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "FAREWELL_SECONDS", 0.1)
-    made, stop, work = Crew(1), Stop(), one_part()
-    try:
-        deadline = time.monotonic() + SECONDS
-        while made.lent < 1:
-            assert time.monotonic() < deadline
-            try:
-                assert made.lend(work, stop) is not None
-            except NoneFree:
-                time.sleep(0.05)
-        (pid,) = made.pids
-        os.kill(pid, signal.SIGSTOP)
-        stop.wanted = True
-        with pytest.raises(Stopped):
-            made.lend(work, stop)
-        assert made.pids == []
-        assert not Path(f"/proc/{pid}").exists()
-    finally:
-        made.close()
-
-
-def test_all_that_a_part_says_is_told() -> None:
-    x, n = (np.dtype(np.float32), (3, 4)), (np.dtype(np.int64), ())
-    step = Part({"x": x, "n": n}, ("y",), (2**64 - 1, 7), 3.0)
-    told: dict[str, Any] = {
-        "inputs": {"z": x},
-        "outputs": None,
-        "key": (5, 8),
-        "weight": 2.0,
-        "scale": 0.5,
-        "seeds": {"y": x},
-        "wrt": ("x",),
-        "tells": False,
-        "differentiates": False,
-    }
-    assert {each.name for each in fields(Part)} == told.keys()
-    for part in (step, *(replace(step, **{name: value}) for name, value in told.items())):
-        assert part_of(order_of(part)) == part
-    assert part_of(order_of(replace(step, outputs=()))).outputs == ()
-
-
-def one_part() -> Work:
-    asked = pb.CreateSessionRequest(graph=network().proto)
-    graph = graph_of_definition(asked.SerializeToString(), Limits())
-    vectors, inputs = packed_bytes(vector_kinds(layout_of(graph))), batch(0)
-    kinds = {name: (array.dtype, array.shape) for name, array in inputs.items()}
-    places = Places(
-        Segment(vectors), Segment(packed_bytes(frozen_kinds(graph))), Segment(packed_bytes(kinds)), Segment(vectors)
-    )
-    part = Part(kinds, (), (7, 0), 1.0)
-    return Work(fresh_number(), graph, 1, lambda _: (part, places))
