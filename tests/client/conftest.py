@@ -307,3 +307,10 @@ def session(client: bw.Client) -> bw.Session:
     y = x @ w + b
     graph = bw.graph(loss=bw.softmax_cross_entropy(y, labels), outputs={"y": y, "rows": table})
     return client.create_session(graph, bw.SGD(0.1), seed=7)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of a real server, for those who ask for nothing of its own."""
+    with bw.connect("embedded") as client:
+        yield client.target

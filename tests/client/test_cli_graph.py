@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,6 @@ from backwire._drawing import Arrow, Box, Drawing
 Run = Any
 
 needs_graphviz = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with bw.connect("embedded") as client:
-        assert client._server is not None
-        yield client._server.target
 
 
 @pytest.fixture
@@ -125,8 +117,8 @@ def test_gradients_that_meet_arrive_at_one_box(run: Run, tmp_path: Path) -> None
     assert {("∇ Add", "∇ Mul"), ("∇ Tanh", "∇ Mul"), ("∇ Add", "∇ Tanh")} <= titled(found, "gradient")
 
 
-def test_gradients_in_a_graph_are_drawn_with_what_they_depend_on() -> None:
-    with bw.connect("embedded") as client:
+def test_gradients_in_a_graph_are_drawn_with_what_they_depend_on(server: str) -> None:
+    with bw.connect(server) as client:
         w = bw.parameter("w", [1.0, 2.0])
         loss = bw.sum(w**4)
         (slope,) = bw.gradient(loss, [w])
@@ -136,16 +128,16 @@ def test_gradients_in_a_graph_are_drawn_with_what_they_depend_on() -> None:
     assert ("∇ Gradient", "∇ w") in titled(found, "gradient")
 
 
-def test_a_graph_without_loss_has_gradients_from_all_its_outputs() -> None:
-    with bw.connect("embedded") as client:
+def test_a_graph_without_loss_has_gradients_from_all_its_outputs(server: str) -> None:
+    with bw.connect(server) as client:
         x, w = bw.input("x", (2,)), bw.parameter("w", [1.0, 2.0])
         graph = bw.graph(outputs={"a": w * x, "b": bw.exp(w)})
         found = _drawing.drawing(graph.proto, client.describe(graph).values, client.ops(), backward=True)
     assert {("a", "∇ Mul"), ("b", "∇ Exp"), ("∇ Mul", "∇ w"), ("∇ Exp", "∇ w")} == titled(found, "gradient")
 
 
-def test_an_update_goes_back_to_the_parameter_that_it_replaces() -> None:
-    with bw.connect("embedded") as client:
+def test_an_update_goes_back_to_the_parameter_that_it_replaces(server: str) -> None:
+    with bw.connect(server) as client:
         x = bw.input("x", ("batch", 3, 4, 4))
         graph = bw.graph(loss=bw.mean(bw.batch_norm(x, name="norm")))
         values = client.describe(graph, {"x": (2, 3, 4, 4)}).values

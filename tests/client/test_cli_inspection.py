@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,9 @@ import pytest
 from onnx import TensorProto, helper
 from tests.client.onnx_files import info, save
 
-import backwire as bw
 from backwire import _cli, _cli_check, _cli_describe
 
 Run = Any
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with bw.connect("embedded") as client:
-        assert client._server is not None
-        yield client._server.target
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,6 @@ from backwire import _cli, _cli_frames
 from backwire._cli_frames import Frame
 
 Run = Any
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with bw.connect("embedded") as client:
-        assert client._server is not None
-        yield client._server.target
 
 
 @pytest.fixture

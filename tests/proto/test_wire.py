@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.message import DecodeError, Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.damaging import damaged
 
 from backwire_api import chunk_stream, tensors, wire, wire_scan
 from backwire_api.tensors import Array, RawTensor
@@ -168,23 +169,6 @@ def test_the_last_member_of_a_oneof_replaces_or_joins_those_before(messages: lis
     field = {"forward": "inputs", "backward": "output_gradients"}.get(message.WhichOneof("kind"), "chunk")
     holder = message if field == "chunk" else getattr(message, message.WhichOneof("kind"))
     assert told(wire.decode, pb.PipelineRequest, data) == told(split, message, holder, field)
-
-
-def damaged(data: bytes, draw: random.Random) -> bytes:
-    """The message with some bytes changed, removed, repeated or cut off."""
-    found = bytearray(data)
-    for _ in range(draw.randint(1, 3)):
-        place = draw.randrange(len(found) + 1)
-        match draw.randrange(4):
-            case 0:
-                found[place : place + 1] = bytes([draw.randrange(256)])
-            case 1:
-                del found[place : place + draw.randint(1, 8)]
-            case 2:
-                found[place:place] = found[place : place + draw.randint(1, 60)]
-            case _:
-                del found[place:]
-    return bytes(found)
 
 
 SAMPLES = [

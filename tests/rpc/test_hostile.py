@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.damaging import damaged
 
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
@@ -21,23 +22,6 @@ UNARY = [
     *("Forward", "Backward", "Step", "TrainStep"),
 ]
 HOSTILE = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def damaged(data: bytes, seed: int) -> bytes:
-    """The message with some bytes changed, removed, repeated or cut off."""
-    draw, found = random.Random(seed), bytearray(data)
-    for _ in range(draw.randint(1, 4)):
-        place = draw.randrange(len(found) + 1)
-        match draw.randrange(4):
-            case 0:
-                found[place : place + 1] = bytes([draw.randrange(256)])
-            case 1:
-                del found[place : place + draw.randint(1, 8)]
-            case 2:
-                found[place:place] = found[place : place + draw.randint(1, 16)]
-            case _:
-                del found[place:]
-    return bytes(found)
 
 
 def tell(call: Any) -> str:
@@ -61,7 +45,7 @@ def test_any_bytes_are_answered(api: Any, method: str, data: bytes) -> None:
 @given(seed=st.integers(0, 2**32))
 def test_a_damaged_graph_is_refused_or_accepted_but_never_breaks_the_server(api: Any, graph: Any, seed: int) -> None:
     whole = pb.CreateSessionRequest(graph=graph(), seed=7).SerializeToString(deterministic=True)
-    tell(lambda: api.raw("CreateSession")(damaged(whole, seed), timeout=20))
+    tell(lambda: api.raw("CreateSession")(damaged(whole, random.Random(seed)), timeout=20))
 
 
 @HOSTILE
@@ -77,7 +61,9 @@ def test_damaged_messages_of_a_stream_are_refused_and_the_server_lives(api: Any,
         pb.PipelineRequest(id=4, train_step=pb.TrainStepRequest(session_id=session), max_response_bytes=9),
         pb.PipelineRequest(id=5, get_session=pb.GetSessionRequest(session_id=session)),
     ]
-    messages = [damaged(request.SerializeToString(), seed + number) for number, request in enumerate(requests)]
+    messages = [
+        damaged(request.SerializeToString(), random.Random(seed + number)) for number, request in enumerate(requests)
+    ]
     call = api.channel.stream_stream("/backwire_api.v1.GradientService/Pipeline")
     for place in range(len(messages)):
         sent = [*(each.SerializeToString() for each in requests[:place]), *messages[place:]]
@@ -99,7 +85,7 @@ def test_damaged_calls_leave_another_session_alone(api: Any, seed: int) -> None:
         "Step": pb.StepRequest(session_id=victim, options=pb.StepOptions(expected_step=0)),
     }
     for method, request in requests.items():
-        data = damaged(request.SerializeToString(deterministic=True), seed)
+        data = damaged(request.SerializeToString(deterministic=True), random.Random(seed))
         tell(lambda method=method, data=data: api.raw(method)(data, timeout=20))
     assert api.info(calm).step == before.step
     assert api.train(calm).result.step == before.step + 1
