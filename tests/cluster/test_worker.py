@@ -15,6 +15,7 @@ from backwire_server.cluster import worker
 from backwire_server.cluster.worker import Worker
 from backwire_server.config import Config
 from backwire_server.config_parts import Cluster, Keeping
+from backwire_server.config_values import ConfigError
 from backwire_server.machine import Tuning
 from backwire_server.rpc import logs, server
 
@@ -49,6 +50,12 @@ def test_the_sessions_of_a_worker_hold_no_more_memory_than_is_set_aside_for_it(t
     made = Worker(settings, "w")
     assert made.load().most_bytes == 1 << 24
     made.drain()
+
+
+def test_a_worker_that_others_could_listen_to_is_refused_by_the_address_of_its_node(tmp_path: Path) -> None:
+    settings = Config(listen="127.0.0.1:50051", keeping=Keeping(data_dir=str(tmp_path)), cluster=Cluster(ray="local"))
+    with pytest.raises(ConfigError, match=r"address of its node, 192\.0\.2\.2: .*--allow-plaintext"):
+        worker.settings_of(settings, "w", "192.0.2.2")
 
 
 @pytest.mark.parametrize(("found", "serves"), [(["cpu"], False), (["gpu"], False), (["gpu", "gpu"], True)])

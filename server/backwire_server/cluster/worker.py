@@ -16,6 +16,7 @@ from backwire_server import machine
 from backwire_server.cluster.load import Load, SessionLoad
 from backwire_server.config import Config
 from backwire_server.config_parts import Cluster
+from backwire_server.config_values import ConfigError
 
 if TYPE_CHECKING:
     from backwire_server.rpc.server import Server
@@ -30,21 +31,24 @@ def settings_of(settings: Config, worker: str, host: str) -> Config:
     cluster, limits, capacity = settings.cluster, settings.limits, settings.capacity
     memory = limits.max_total_bytes if cluster.worker_memory is None else cluster.worker_memory
     helpers = cluster.worker_cpus - 1 if capacity.max_helpers is None else capacity.max_helpers
-    return replace(
-        settings,
-        listen=f"[{host}]:0" if ":" in host else f"{host}:0",
-        metrics_listen=None,
-        replica=worker,
-        workers=1,
-        keeping=replace(settings.keeping, shared=True),
-        limits=replace(limits, max_total_bytes=min(limits.max_total_bytes, memory)),
-        capacity=replace(
-            capacity,
-            max_helpers=helpers,
-            max_concurrent_computations=capacity.max_concurrent_computations or cluster.worker_cpus,
-        ),
-        cluster=Cluster(),
-    )
+    try:
+        return replace(
+            settings,
+            listen=f"[{host}]:0" if ":" in host else f"{host}:0",
+            metrics_listen=None,
+            replica=worker,
+            workers=1,
+            keeping=replace(settings.keeping, shared=True),
+            limits=replace(limits, max_total_bytes=min(limits.max_total_bytes, memory)),
+            capacity=replace(
+                capacity,
+                max_helpers=helpers,
+                max_concurrent_computations=capacity.max_concurrent_computations or cluster.worker_cpus,
+            ),
+            cluster=Cluster(),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"a worker of --ray listens on the address of its node, {host}: {error}") from None
 
 
 class Worker:
