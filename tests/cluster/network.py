@@ -40,7 +40,8 @@ class Network:
 
     def __enter__(self) -> Self:
         try:
-            _ip("link", "add", self._bridge, "type", "bridge")
+            # Its own address, or it has one of those of its ports, which changes with them and is not known for a while.
+            _ip("link", "add", self._bridge, "address", f"02:{secrets.token_bytes(5).hex(':')}", "type", "bridge")
             _ip("addr", "add", f"{self._prefix}.254/24", "dev", self._bridge)
             _ip("link", "set", self._bridge, "up")
             for name in self._names:
