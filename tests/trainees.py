@@ -56,11 +56,13 @@ class Replica:
         assert self._process is not None
         return "".join(self._process.errors)
 
-    def pause(self) -> None:
-        """Has it do nothing, as a machine does that stalls; returns when it does."""
+    def pause(self) -> float:
+        """Has it do nothing, as a machine does that stalls; returns once it does, and when, as `kill`."""
         assert self._process is not None
+        paused = time.monotonic()
         self._process.signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._process.process.pid, os.WSTOPPED | os.WNOWAIT)
+        return paused
 
     def resume(self) -> None:
         """Has it go on after `pause`."""

@@ -1,5 +1,6 @@
 """InFlight: the requests of a pipeline that were not answered yet, and what follows from answers, without any I/O."""
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,11 +40,13 @@ class InFlight:
     Attributes:
         entries: The requests by number.
         sent: How many requests there were so far.
+        unanswered_since: Since when the first of them waits to be answered; None where there is none.
     """
 
     def __init__(self) -> None:
         self.entries: OrderedDict[int, Entry] = OrderedDict()
         self.sent = 0
+        self.unanswered_since: float | None = None
         self._errors: OrderedDict[int, BackwireError] = OrderedDict()
         self._spoilt = self._last_failed = False
 
@@ -72,6 +75,7 @@ class InFlight:
         """Notes a request that is about to be sent."""
         self.sent = entry.number
         self.entries[entry.number] = entry
+        self.unanswered_since = self.unanswered_since or time.monotonic()
 
     def first(self, answer: Answer) -> Entry:
         """Returns the request that this answers, the first; raises ServerError for another."""
@@ -100,6 +104,7 @@ class InFlight:
             self._spoilt = False
         self._last_failed = failed
         del self.entries[entry.number]
+        self.unanswered_since = time.monotonic() if self.entries else None
 
     def _failure(self, entry: Entry, answer: Answer) -> BackwireError:
         assert answer.error is not None

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -56,8 +56,29 @@ class Owners(Generic[Channel]):
         return self._owners.get(session_id, "")
 
     def to(self, address: str) -> Channel:
-        """Returns the channel to an address."""
-        return self._channels[address] if address else self.main
+        """Returns the channel to an address, or the main one where there is none, or none any more."""
+        return self._channels.get(address, self.main)
+
+    def others(self, address: str) -> list[Channel]:
+        """Returns the channels to servers that may know of the one at an address, the main one first."""
+        now = time.monotonic()
+        with self._mutex:
+            known = [self._channels[each] for each in self._channels if each != address and self._reaches(each, now)]
+            return [self.main, *known]
+
+    def drop(self, address: str, heir: str) -> Channel | None:
+        """Has no channel to an address any more, where no server lives; returns the one that there was, to be closed.
+
+        Sessions that were called there are called at that of the heir, or by the main channel where that cannot be:
+        what is behind it may not know yet that a server is gone, and send them there.
+        """
+        with self._mutex:
+            self._paused[address] = time.monotonic() + PAUSE_SECONDS
+            for session_id in [each for each, owner in self._owners.items() if owner == address]:
+                del self._owners[session_id]
+                if heir not in ("", address):
+                    self._follow(session_id, heir)
+            return self._channels.pop(address, None)
 
     def told(self, session_id: str, metadata: Iterable[Any] | None) -> tuple[Any, ...]:
         """Returns the metadata of a call for a session, with whether the client follows."""
@@ -73,7 +94,8 @@ class Owners(Generic[Channel]):
         if call.code() is not grpc.StatusCode.UNAVAILABLE:
             self._answered.add(address)
             return bool(address) and self._is_unfit(session_id, call)
-        reason, owner = _told(call)
+        reason, metadata = told_of(call)
+        owner = metadata.get("owner", "")
         with self._mutex:
             if address and reason in ("", Reason.SHUTTING_DOWN):
                 seconds = PAUSE_SECONDS if reason or address in self._answered else LONG_PAUSE_SECONDS
@@ -90,7 +112,7 @@ class Owners(Generic[Channel]):
         """Tells whether a server cannot compute a session, which it lets go of then; any other may be able to."""
         if call.code() is not grpc.StatusCode.FAILED_PRECONDITION:
             return False
-        if _told(call)[0] != Reason.EXECUTOR_UNAVAILABLE:
+        if told_of(call)[0] != Reason.EXECUTOR_UNAVAILABLE:
             return False
         with self._mutex:
             return self._owners.pop(session_id, None) is not None
@@ -99,11 +121,14 @@ class Owners(Generic[Channel]):
         """Has a session called at an address, or forwarded there where it cannot be; tells whether that is new."""
         before = self._forwarded.pop(session_id, None)
         until = self._paused.get(owner, 0.0)
-        if time.monotonic() >= until and (owner in self._channels or self._opened(owner)):
+        if self._reaches(owner, time.monotonic()) and (owner in self._channels or self._opened(owner)):
             self._owners[session_id] = owner
             return True
         self._forwarded[session_id] = max(until, time.monotonic() + PAUSE_SECONDS)
         return before is None
+
+    def _reaches(self, address: str, now: float) -> bool:
+        return now >= self._paused.get(address, 0.0)
 
     def _opened(self, owner: str) -> bool:
         try:
@@ -118,14 +143,14 @@ def session_of(metadata: Iterable[Any] | None) -> str:
     return next((value for key, value in metadata or () if key == SESSION_KEY), "")
 
 
-def _told(call: Any) -> tuple[str, str]:
-    """Returns the reason that the server told of a failure, and the owner; empty for none."""
+def told_of(call: Any) -> tuple[str, Mapping[str, str]]:
+    """Returns the reason that the server told of a failure, empty for none, and what it told with that."""
     try:
         status = rpc_status.from_call(call)
     except Exception:  # whatever a proxy put there
-        return "", ""
+        return "", {}
     info = error_details_pb2.ErrorInfo()
     for detail in status.details if status is not None else ():
         if detail.Unpack(info) and info.domain == DOMAIN:
-            return info.reason, info.metadata.get("owner", "")
-    return "", ""
+            return info.reason, info.metadata
+    return "", {}

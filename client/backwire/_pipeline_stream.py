@@ -174,16 +174,12 @@ class PipelineStream:
         reader = AnswerReader()
         try:
             with self._transport.span():
-                for data in self._transport.converse(self._messages(queue)):
+                for data in self._transport.converse(_Messages(queue, self._flight)):
                     answer = reader.read(data)
                     if answer is not None:
                         self._settle(answer)
         finally:
             queue.put(None)  # ends the thread that waits for requests to send
-
-    def _messages(self, queue: "SimpleQueue[Entry | None]") -> Iterator[bytes]:
-        while (entry := queue.get()) is not None:
-            yield from entry.messages
 
     def _settle(self, answer: Answer) -> None:
         with self._changed:
@@ -233,3 +229,17 @@ class PipelineStream:
             return
         self._failed.append(future)
         future.set_exception(error)
+
+
+class _Messages(Iterator[bytes]):
+    """What is sent on a stream, which tells since when that is not answered; see `backwire._waiting`."""
+
+    def __init__(self, queue: "SimpleQueue[Entry | None]", flight: InFlight) -> None:
+        self._flight = flight
+        self._messages = (message for entry in iter(queue.get, None) for message in entry.messages)
+
+    def unanswered_since(self) -> float | None:
+        return self._flight.unanswered_since
+
+    def __next__(self) -> bytes:
+        return next(self._messages)

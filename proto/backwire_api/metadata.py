@@ -2,3 +2,6 @@
 
 FOLLOWS_KEY = "backwire-follows"
 """Says that the client itself goes to the server that has a session, so that its call is not forwarded there."""
+
+WAITS_KEY = "backwire-waits-at"
+"""Says where its client waits for an answer; instead of doing the call, a server tells whether another lives there."""

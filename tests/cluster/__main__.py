@@ -1,6 +1,7 @@
 """Kills replicas over one directory at random while sessions train: `python -m tests.cluster --kills 1000`.
 
-Where Ray is installed, it goes on with workers that Ray runs on three nodes, and starts again.
+Where Ray is installed, it goes on with workers that Ray runs on three nodes, and starts again. With `--stop`, they are
+stopped instead and go on later, as a machine that vanishes says nothing.
 """
 
 import argparse
@@ -36,10 +37,12 @@ class Failover:
     Attributes:
         next_step: Until the next step is acknowledged which the owner had not acknowledged yet.
         third_step: Until the third step after the kill is, of which two may have been on their way.
+        follows: Whether its client goes to owners itself.
     """
 
     next_step: float
     third_step: float
+    follows: bool
 
 
 def main() -> int:
@@ -50,37 +53,44 @@ def main() -> int:
     options = _parser().parse_args()
     end = time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory() as name, serving(Path(name), machines=options.machines) as site:
-        wrong = _report("replicas", options, *run(site, options.kills, options.sessions, options.seed, end))
+        wrong = _report("replicas", options, *run(site, options.kills, options, end))
     if options.ray_kills and find_spec("ray") is not None:
         with tempfile.TemporaryDirectory() as name, ray_site.serving(Path(name)) as workers:
-            found = run(workers, options.ray_kills, options.sessions, options.seed, end)
-            wrong += _report("workers on Ray", options, *found)
+            wrong += _report("workers on Ray", options, *run(workers, options.ray_kills, options, end))
     return 1 if wrong else 0
 
 
 def _report(kind: str, options: argparse.Namespace, found: list[Failover], steps: int, differing: int) -> int:
     kept = f"{options.sessions} sessions, {steps:,} steps: 0 lost, 0 doubled, {differing} differing"
-    sys.stdout.write(f"{kind}: {len(found):,} kills, {kept}; {_told(found)}\n")
+    sys.stdout.write(f"{kind}: {len(found):,} {'stops' if options.stop else 'kills'}, {kept}; {_told(found)}\n")
+    for follows, clients in ((True, "clients that go to owners"), (False, "clients whose calls are forwarded")):
+        if some := [each for each in found if each.follows is follows]:
+            sys.stdout.write(f"  {clients}: {len(some):,}; {_told(some)}\n")
     return differing
 
 
 def run(
-    site: Site | ray_site.RaySite, kills: int, sessions: int, seed: int, end: float
+    site: Site | ray_site.RaySite, kills: int, options: argparse.Namespace, end: float
 ) -> tuple[list[Failover], int, int]:
     """Returns how long a session of each killed replica was without a step, all steps, and how many digests differ."""
-    draw = random.Random(seed)
+    draw = random.Random(options.seed)
     found: list[Failover] = []
     with ExitStack() as stack:
         undisturbed = stack.enter_context(bw.connect("embedded"))
-        clients = [stack.enter_context(connect(site.target)) for connect in (bw.connect, unfollowing)]
+        spared, target = _spared(site) if options.stop else ("", site.target)
+        clients = [stack.enter_context(connect(target)) for connect in (bw.connect, unfollowing)]
         trainees = [
             stack.enter_context(Trainee(create(clients[number // 2 % 2], number), WAYS[number % 2], number))
-            for number in range(sessions)
+            for number in range(options.sessions)
         ]
         for _ in range(kills):
             for each in trainees:
                 each.goes_on()
-            found.append(_failover(site, draw.choice(trainees)))
+            number = draw.randrange(len(trainees))
+            if site.owner(trainees[number].session.id) == spared:
+                trainees[number].session.move(draw.choice([name for name in site.replicas if name != spared]))
+                trainees[number].goes_on()
+            found.append(_failover(site, trainees[number], follows=number // 2 % 2 == 0, stop=options.stop))
             if len(found) % REPORT == 0:
                 sys.stderr.write(f"{len(found):,} kills; {_told(found)}\n")
             if time.monotonic() > end:
@@ -90,18 +100,29 @@ def run(
     return found, sum(steps for steps, _ in results), differing
 
 
-def _failover(site: Site | ray_site.RaySite, trainee: Trainee) -> Failover:
-    """Kills the owner of a session and starts it again when the session goes on.
+def _spared(site: Site | ray_site.RaySite) -> tuple[str, str]:
+    """Returns a replica that is not stopped, none on Ray, and where clients call: a balancer may wait for hours."""
+    if isinstance(site, ray_site.RaySite):
+        return "", site.target
+    name, replica = next(iter(site.replicas.items()))
+    return name, replica.address
+
+
+def _failover(site: Site | ray_site.RaySite, trainee: Trainee, *, follows: bool, stop: bool) -> Failover:
+    """Kills the owner of a session, or has it `stop`, and starts it again when the session goes on.
 
     Steps that were answered before the kill may be noted after it, so the next is the one after the longest pause.
     """
     victim = site.replicas[site.owner(trainee.session.id)]
-    killed = victim.kill()
+    killed = victim.pause() if stop else victim.kill()
     trainee.goes_on(BEGUN + 1)
     after = [each - killed for each in list(trainee.times) if each > killed]
     _, next_step = max(pairwise([0.0, *after]), key=lambda pair: pair[1] - pair[0])
-    found = Failover(next_step, after[BEGUN])
-    victim.start()
+    found = Failover(next_step, after[BEGUN], follows)
+    if stop:
+        victim.resume()
+    else:
+        victim.start()
     return found
 
 
@@ -122,6 +143,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sessions", type=int, default=8, help="how many sessions train meanwhile")
     parser.add_argument(
         "--machines", action="store_true", help="as if each replica were on a machine of its own; needs root"
+    )
+    parser.add_argument(
+        "--stop",
+        action="store_true",
+        help="stop replicas (SIGSTOP) instead of killing them, so that no connection breaks",
     )
     parser.add_argument("--seed", type=int, default=1, help="which replicas are killed follows from it")
     return parser

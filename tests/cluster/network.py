@@ -40,7 +40,7 @@ class Network:
 
     def __enter__(self) -> Self:
         try:
-            # Its own address, or it has one of those of its ports, which changes with them and is not known for a while.
+            # An address of its own, or it has that of a port, and is not reached for a while when that changes.
             _ip("link", "add", self._bridge, "address", f"02:{secrets.token_bytes(5).hex(':')}", "type", "bridge")
             _ip("addr", "add", f"{self._prefix}.254/24", "dev", self._bridge)
             _ip("link", "set", self._bridge, "up")

@@ -61,6 +61,14 @@ class Nodes:
         """Kills the process of an actor; returns when, which is later than this was asked for: Ray must find it."""
         return float(self._ask("kill", actor))
 
+    def pause(self, actor: str) -> float:
+        """Has the process of an actor do nothing; returns when, as `kill`."""
+        return float(self._ask("pause", actor))
+
+    def resume(self, actor: str) -> None:
+        """Has the process of an actor that was paused go on."""
+        self._ask("resume", actor)
+
     def on_head(self, actor: str) -> bool:
         """Tells whether an actor is on the node that the cluster cannot do without."""
         return bool(self._ask("on_head", actor))
@@ -124,6 +132,7 @@ class _Cluster:
         for number in range(count):
             self._add(include_dashboard=False if number == 0 else None)
         self.address: str = self._tool.address
+        self._paused: dict[str, int] = {}
         ray.init(address=self.address, namespace="backwire", log_to_driver=False)
 
     def actors(self) -> list[str]:
@@ -134,6 +143,15 @@ class _Cluster:
         killed = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         return killed
+
+    def pause(self, actor: str) -> float:
+        self._paused[actor], _ = self._place(actor)
+        paused = time.monotonic()
+        os.kill(self._paused[actor], signal.SIGSTOP)
+        return paused
+
+    def resume(self, actor: str) -> None:
+        os.kill(self._paused.pop(actor), signal.SIGCONT)
 
     def on_head(self, actor: str) -> bool:
         _, node_id = self._place(actor)

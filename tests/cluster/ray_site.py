@@ -30,6 +30,14 @@ class Actor:
         """Kills its process; returns when, by the clock that only goes forward, which all processes share."""
         return self.nodes.kill(self.name)
 
+    def pause(self) -> float:
+        """Has its process do nothing; returns when, as `kill`."""
+        return self.nodes.pause(self.name)
+
+    def resume(self) -> None:
+        """Has its process go on."""
+        self.nodes.resume(self.name)
+
     def start(self) -> None:
         """Waits until Ray has started it again."""
         wait_for_workers(self.target)

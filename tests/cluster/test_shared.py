@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
@@ -15,6 +17,14 @@ from backwire import _channel
 
 ROUNDS = 3
 SEED = 8
+
+
+@pytest.fixture
+def without_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has no connection of a client be taken for broken because nothing is heard on it."""
+    hour = 3_600_000
+    silent = [(key, hour if re.search("keepalive|ping", key) else value) for key, value in _channel._OPTIONS]
+    monkeypatch.setattr(_channel, "_OPTIONS", silent)
 
 
 def test_a_session_is_served_whichever_replica_is_asked_and_is_listed_by_all(site: Site) -> None:
@@ -107,11 +117,10 @@ def test_an_owner_that_was_paused_beyond_its_lease_changes_nothing_when_it_goes_
         assert session.digest() == other.session(session.id).digest() == expected.digest()
 
 
+@pytest.mark.usefixtures("without_pings")
 def test_clients_of_an_owner_that_says_nothing_go_on_with_another_before_it_does(
-    site: Site, undisturbed: bw.Client, monkeypatch: pytest.MonkeyPatch
+    site: Site, undisturbed: bw.Client
 ) -> None:
-    shorter = [(key, 1_000 if key == "grpc.http2.ping_timeout_ms" else value) for key, value in _channel._OPTIONS]
-    monkeypatch.setattr(_channel, "_OPTIONS", shorter)
     with ExitStack() as stack:
         owner = stack.enter_context(bw.connect(site.replicas["a"].address))
         clients = [stack.enter_context(connect(site.replicas["b"].address)) for connect in (bw.connect, unfollowing)]
@@ -129,6 +138,30 @@ def test_clients_of_an_owner_that_says_nothing_go_on_with_another_before_it_does
             site.replicas["a"].resume()
         results = [each.result() for each in trainees]
     assert results == [each.expected(undisturbed) for each in trainees]
+
+
+@pytest.mark.usefixtures("without_pings")
+def test_a_client_that_awaits_goes_on_when_the_owner_says_nothing_by_calls_and_by_a_pipeline(site: Site) -> None:
+    data = list(islice(batches(6), 2))
+
+    async def train(ids: Sequence[str]) -> list[list[int]]:
+        async with bw.aio.connect(site.replicas["b"].address) as client:
+            one, two = [await client.session(each) for each in ids]
+            async with two.pipeline() as pipe:
+                steps = [[(await one.train_step(data[0])).step], [(await (await pipe.train_step(data[0]))).step]]
+                site.replicas["a"].pause()
+                try:
+                    future = await pipe.train_step(data[1])
+                    steps[0].append((await one.train_step(data[1])).step)
+                    steps[1].append((await future).step)
+                finally:
+                    site.replicas["a"].resume()
+        return steps
+
+    with bw.connect(site.replicas["a"].address) as client:
+        ids = [create(client, 6).id for _ in range(2)]
+    assert asyncio.run(train(ids)) == [[1, 2], [1, 2]]
+    assert {site.owner(each) for each in ids} == {"b"}
 
 
 def test_sessions_that_move_while_they_train_go_on_to_the_bit(site: Site, undisturbed: bw.Client) -> None:

@@ -120,8 +120,8 @@ def test_one_that_can_give_no_sign_tells_so_once_until_it_can(
 def test_one_lives_where_it_has_told_until_it_gives_no_sign_or_leaves(join: Join, clock: Clock) -> None:
     one, other = join("one"), join("other")
     one.announce("one.example:1")
-    assert not other.lives_at("one.example:1"), "it was not looked at yet"
-    assert other.alive("one") is not None
+    assert other.lives_at("one.example:1")
+    assert not other.lives_at("two.example:1")
     clock.now += 900.0
     assert other.lives_at("one.example:1")
     clock.now += 101.0

@@ -1,5 +1,6 @@
 """Goes straight to the server that has a session, as `backwire._following` does where one waits."""
 
+import asyncio
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -8,34 +9,37 @@ from typing import Any, Self
 import grpc
 
 from backwire._owners import Owners, session_of
+from backwire._waiting import LOOK_SECONDS, QUESTION, SLOW_SECONDS, Vanished, Waiter, Waiting, since_of
 
 
 class FollowingChannel:
     """A channel of grpc.aio to servers that tell which of them has a session: its calls go there from then on.
 
     A unary call is sent on at once; a stream ends with what was told, and is begun anew by whoever has it. When the
-    owner cannot be reached, calls go by the first channel again. For one event loop.
+    owner cannot be reached, or others say that it lives no more, calls go by the first channel again. For one event
+    loop.
     """
 
     def __init__(self, main: grpc.aio.Channel, open_channel: Callable[[str], grpc.aio.Channel]) -> None:
         """Takes over `main`; opens others by address."""
         self.owners = Owners[grpc.aio.Channel](main, open_channel)
+        self._watch = _Watch(self.owners)
 
     def unary_unary(self, *arguments: Any, **options: Any) -> Any:
         """As grpc.aio.Channel."""
-        return _Method(self.owners, "unary_unary", arguments, options).unary
+        return _Method(self.owners, self._watch, "unary_unary", arguments, options).unary
 
     def unary_stream(self, *arguments: Any, **options: Any) -> Any:
         """As grpc.aio.Channel."""
-        return _Method(self.owners, "unary_stream", arguments, options).stream
+        return _Method(self.owners, self._watch, "unary_stream", arguments, options).stream
 
     def stream_unary(self, *arguments: Any, **options: Any) -> Any:
         """As grpc.aio.Channel."""
-        return _Method(self.owners, "stream_unary", arguments, options).stream
+        return _Method(self.owners, self._watch, "stream_unary", arguments, options).stream
 
     def stream_stream(self, *arguments: Any, **options: Any) -> Any:
         """As grpc.aio.Channel."""
-        return _Method(self.owners, "stream_stream", arguments, options).stream
+        return _Method(self.owners, self._watch, "stream_stream", arguments, options).stream
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """As grpc.aio.Channel, of the first connection."""
@@ -47,17 +51,92 @@ class FollowingChannel:
 
     async def close(self) -> None:
         """As grpc.aio.Channel, of all connections."""
+        await self._watch.close()
         for channel in self.owners.channels:
+            await channel.close()
+
+
+class _Watch:
+    """Gives up what waits for a server that others say is gone: a task looks as long as there are calls, and asks."""
+
+    def __init__(self, owners: Owners[grpc.aio.Channel]) -> None:
+        self._owners = owners
+        self._waiting = Waiting(owners)
+        self._task: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def over(self, waiter: Waiter) -> Iterator[None]:
+        """Watches over a call for the block; raises Vanished where it was cancelled since its server is gone."""
+        number = self.begin(waiter)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if _was_given_up(waiter):
+                raise Vanished(waiter.address) from None
+            raise
+        finally:
+            self._waiting.remove(number)
+
+    def begin(self, waiter: Waiter) -> int:
+        """Watches over a call until that is over; returns its number."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._look_on(), name="backwire-waiting")
+        return self._waiting.add(waiter)
+
+    def end(self, number: int) -> None:
+        """Watches over a call no more."""
+        self._waiting.remove(number)
+
+    async def close(self) -> None:
+        """Ends the task."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _look_on(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(LOOK_SECONDS)
+            due = self._waiting.due()
+            if due is not None and (heir := await self._heir(*due)) is not None:
+                await self._give_up(due[0].address, heir)
+        self._task = None
+
+    async def _heir(self, waiter: Waiter, channel: grpc.aio.Channel) -> str | None:
+        request, metadata = waiter.question
+        ask: Any = channel.unary_unary(QUESTION)
+        try:
+            await ask(request, timeout=SLOW_SECONDS, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            return waiter.heir(error)
+        except grpc.aio.UsageError:  # the channel was closed meanwhile
+            pass
+        return None
+
+    async def _give_up(self, address: str, heir: str) -> None:
+        for waiter in self._waiting.at(address):
+            waiter.gone = True
+            waiter.call.cancel()
+        channel = self._owners.drop(address, heir)
+        if channel is not None:
             await channel.close()
 
 
 class _Method:
     """A method of the service that is called where the session is."""
 
-    def __init__(self, owners: Owners[grpc.aio.Channel], kind: str, arguments: tuple[Any, ...], options: Any) -> None:
+    def __init__(
+        self,
+        owners: Owners[grpc.aio.Channel],
+        watch: _Watch,
+        kind: str,
+        arguments: tuple[Any, ...],
+        options: Any,
+    ) -> None:
         self._owners = owners
+        self._watch = watch
         self._make = kind, arguments, options
-        self._methods = {"": getattr(owners.main, kind)(*arguments, **options)}
+        self._main = getattr(owners.main, kind)(*arguments, **options)
+        self._methods: dict[str, tuple[grpc.aio.Channel, Any]] = {}
 
     async def unary(self, *arguments: Any, metadata: Any = (), **options: Any) -> Any:
         """Returns the answer."""
@@ -66,7 +145,10 @@ class _Method:
             address = self._owners.owner(session_id)
             told = self._owners.told(session_id, metadata)
             try:
-                result = await self._at(address)(*arguments, metadata=told, **options)
+                call = self._at(address)(*arguments, metadata=told, **options)
+                if not address:
+                    return await call
+                result = await self._answer(call, Waiter(address, session_id, told))
             except grpc.aio.AioRpcError as error:
                 if self._owners.note(session_id, address, error) and again:
                     continue
@@ -79,23 +161,38 @@ class _Method:
         """Returns the call, which is in progress."""
         session_id = session_of(metadata)
         address = self._owners.owner(session_id)
-        call = self._at(address)(*arguments, metadata=self._owners.told(session_id, metadata), **options)
-        return _Stream(_telling(call), partial(self._owners.note, session_id, address))
+        told = self._owners.told(session_id, metadata)
+        call = _telling(self._at(address)(*arguments, metadata=told, **options))
+        waiter = Waiter(address, session_id, told, since_of(arguments[0]))
+        if address:
+            waiter.call, number = call, self._watch.begin(waiter)
+            call.add_done_callback(lambda _: self._watch.end(number))
+        return _Stream(call, partial(self._owners.note, session_id, address), waiter)
+
+    async def _answer(self, call: Any, waiter: Waiter) -> Any:
+        waiter.call = call
+        with self._watch.over(waiter):
+            return await call
 
     def _at(self, address: str) -> Any:
-        method = self._methods.get(address)
-        if method is None:
+        channel = self._owners.to(address)
+        if channel is self._owners.main:
+            return self._main
+        made, method = self._methods.get(address, (None, None))
+        if made is not channel:
             kind, arguments, options = self._make
-            method = self._methods[address] = getattr(self._owners.to(address), kind)(*arguments, **options)
+            method = getattr(channel, kind)(*arguments, **options)
+            self._methods[address] = channel, method
         return method
 
 
 class _Stream:
     """A stream in progress, of whose failure `note` is told before whoever reads it."""
 
-    def __init__(self, call: Any, note: Callable[[Any], bool]) -> None:
+    def __init__(self, call: Any, note: Callable[[Any], bool], waiter: Waiter) -> None:
         self._call = call
         self._note = note
+        self._waiter = waiter
 
     async def read(self) -> Any:
         """Returns the next response, grpc.aio.EOF after the last."""
@@ -113,6 +210,10 @@ class _Stream:
         except grpc.aio.AioRpcError as error:
             self._note(error)
             raise
+        except asyncio.CancelledError:
+            if _was_given_up(self._waiter):
+                raise Vanished(self._waiter.address) from None
+            raise
 
     async def _response(self) -> Any:
         with self._noting():
@@ -128,6 +229,12 @@ class _Stream:
         if (response := await self.read()) is grpc.aio.EOF:
             raise StopAsyncIteration
         return response
+
+
+def _was_given_up(waiter: Waiter) -> bool:
+    """Tells whether a call was cancelled since its server is gone, and not by whoever awaits it."""
+    task = asyncio.current_task()
+    return waiter.gone and not (task and task.cancelling())
 
 
 class _Telling:

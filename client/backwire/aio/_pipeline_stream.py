@@ -174,7 +174,7 @@ class PipelineStream:
             queue.put_nowait(None)
         reader = AnswerReader()
         with self._transport.span():
-            async with aclosing(self._transport.converse(_messages(queue))) as conversation:
+            async with aclosing(self._transport.converse(_Messages(queue, self._flight))) as conversation:
                 async for data in conversation:
                     answer = reader.read(data)
                     if answer is not None:
@@ -218,7 +218,17 @@ class PipelineStream:
             self._changed.notify_all()
 
 
-async def _messages(queue: "asyncio.Queue[Entry | None]") -> AsyncIterator[bytes]:
-    while (entry := await queue.get()) is not None:
-        for message in entry.messages:
-            yield message
+class _Messages:
+    """What is sent on a stream, which tells since when that is not answered; see `backwire._waiting`."""
+
+    def __init__(self, queue: "asyncio.Queue[Entry | None]", flight: InFlight) -> None:
+        self._queue = queue
+        self._flight = flight
+
+    def unanswered_since(self) -> float | None:
+        return self._flight.unanswered_since
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (entry := await self._queue.get()) is not None:
+            for message in entry.messages:
+                yield message

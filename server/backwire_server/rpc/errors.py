@@ -120,8 +120,8 @@ def status_of(error: Exception) -> tuple[status_pb2.Status, Reason]:
     info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
     if isinstance(error, sessions.DependencyFailed):
         info.metadata["failed_id"] = str(error.failed_id)
-    if isinstance(error, sessions.WrongReplica) and error.owner:
-        info.metadata["owner"] = error.owner
+    if isinstance(error, sessions.WrongReplica):
+        info.metadata.update({key: told for key in ("owner", "gone") if (told := getattr(error, key))})
     for detail in (info, *_details(error, message)):
         status.details.add().Pack(detail)
     return status, reason

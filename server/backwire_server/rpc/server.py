@@ -135,7 +135,8 @@ class Server:
                 self._lanes.close()
             raise
         advertised = keeping.advertise or self.address
-        if isinstance(vault, SharedVault):
+        if isinstance(vault, SharedVault) and self._forwarder is not None:
+            self._forwarder.address = advertised
             vault.announce(advertised)
         self._server.start()
         if self._lanes is not None:

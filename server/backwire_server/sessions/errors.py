@@ -249,11 +249,13 @@ class WrongReplica(SessionError):
 
     Attributes:
         owner: Where that one is called; empty where it is not known.
+        gone: Where a server was called that lives no more, if the caller asked for it.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None, owner: str = "") -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, owner: str = "", gone: str = "") -> None:
         super().__init__(message, retry_after=retry_after)
         self.owner = owner
+        self.gone = gone
 
 
 class Cancelled(SessionError):

@@ -107,8 +107,10 @@ class Membership:
         return seen.member if seen else None
 
     def lives_at(self, address: str) -> bool:
-        """As `alive`, of any server that was looked at and has told an address."""
-        told = [seen.member for seen in list(self._seen.values()) if seen.member.address == address]
+        """As `alive`, of any server that has told an address; all are looked at where none did that was seen so far."""
+        if not (told := self._told_of(address)):
+            _ = self.names
+            told = self._told_of(address)
         return any(self.alive(member.replica, member.incarnation) for member in told)
 
     def outlasted(self, replica: str, incarnation: str = "") -> bool:
@@ -147,6 +149,10 @@ class Membership:
         """Tells whether the next sign of a server is late, and it is dead soon if none comes."""
         silent, lease = time.monotonic() - seen.since, seen.member.lease
         return silent >= max(lease * LATE_BEATS / BEATS, lease - LONGEST_WAIT)
+
+    def _told_of(self, address: str) -> list[Member]:
+        """Returns the servers that were seen so far and have told an address."""
+        return [seen.member for seen in list(self._seen.values()) if seen.member.address == address]
 
     def _has_ended(self, member: Member) -> bool:
         return has_ended(self._directory, member.replica, member.incarnation, member.machine)

@@ -113,8 +113,8 @@ class SharedVault:
         return [member.address for member in found if member is not None and member.address]
 
     def lives_at(self, address: str) -> bool:
-        """Tells whether another server lives that has told an address, of those looked at so far; raises OSError."""
-        return self._membership.lives_at(address)
+        """Tells whether a server lives that has told an address, this one or another; raises OSError."""
+        return address == self.address or self._membership.lives_at(address)
 
     def names(self) -> list[str]:
         """Returns the ids of all sessions, whoever has them open."""

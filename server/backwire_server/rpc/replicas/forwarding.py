@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
 
-from backwire_api.metadata import FOLLOWS_KEY
+from backwire_api.metadata import FOLLOWS_KEY, WAITS_KEY
 from backwire_server.config_parts import Access
 from backwire_server.messages import fields
 from backwire_server.rpc.admission import Ticket
@@ -21,6 +21,7 @@ from backwire_server.rpc.replicas.lanes import LANES_KEY
 from backwire_server.rpc.replicas.passing import FORWARDED_KEY, Passing, Tell
 from backwire_server.rpc.replicas.watching import Watch
 from backwire_server.sessions.caller import Caller
+from backwire_server.sessions.errors import WrongReplica
 
 Messages = Iterator[bytes]
 Answered = Callable[[Messages], Messages]
@@ -33,13 +34,21 @@ SITED = {
 """The methods whose calls are for a session, but for Pipeline, of which each request is."""
 
 
+QUESTION = "GetSessionHistory"
+"""The method by whose calls clients ask whether a server lives: it takes no place of those that have to wait."""
+
+
 def here(_call: Call, _ticket: Ticket, messages: Messages) -> tuple[Messages, Messages | None]:
     """As `Forwarder.route`, of calls that are all done here."""
     return messages, None
 
 
 class Forwarder:
-    """The ways to the other servers. May be used by several threads at once."""
+    """The ways to the other servers. May be used by several threads at once.
+
+    Attributes:
+        address: Where this server is called, once it listens.
+    """
 
     def __init__(
         self,
@@ -52,12 +61,15 @@ class Forwarder:
     ) -> None:
         """Passes on calls for sessions for which `elsewhere` tells an address; connects as `access` has it.
 
-        Those that go by gRPC end when `lives` tells that no server does at their address any more.
+        Those that go by gRPC end when `lives` tells that no server does at their address any more, and clients that
+        wait at an address themselves are told so when they ask, and to go on at the address of this server.
         Lanes to others are opened by the secret of the directory, and none without; `lanes` is what others are told of
         those of this server, empty where it has none.
         """
         self._replica = replica
         self._elsewhere = elsewhere
+        self._lives = lives
+        self.address = ""
         self._watch = Watch(lives)
         self._connections = Connections(access, secret)
         self._lanes = ((LANES_KEY, lanes),) if lanes else ()
@@ -66,8 +78,10 @@ class Forwarder:
         """Returns the messages of a call, of which the first may have been awaited, and its answers.
 
         There are none (None) for a call that is to be done here. They raise Refused for an error, and what else a call
-        here may raise.
+        here may raise. Raises WrongReplica for the question whether a server lives, which tells that.
         """
+        if call.method == QUESTION and (waits_at := _told(call).get(WAITS_KEY)):
+            raise self._answer_of(str(waits_at))
         if self._is_done_here(call):
             return messages, None
         first = next(messages, None)
@@ -114,10 +128,21 @@ class Forwarder:
 
     def _is_done_here(self, call: Call) -> bool:
         """Tells whether a call is not passed on: its client goes to owners itself, or another server passed it on."""
-        keys = {key for key, _ in call.scope.context.invocation_metadata() or ()}
+        keys = _told(call)
         if FORWARDED_KEY in keys:
             call.besides = self._lanes
         return FOLLOWS_KEY in keys or FORWARDED_KEY in keys
+
+    def _answer_of(self, address: str) -> WrongReplica:
+        """Returns what a client is told that waits at an address; where that is not known, that a server lives."""
+        try:
+            gone = not self._lives(address)
+        except OSError:
+            gone = False
+        if gone:
+            message = f"no server lives at {address[:96]} any more; call another, such as this one"
+            return WrongReplica(message, owner=self.address, gone=address)
+        return WrongReplica(f"a server lives at {address[:96]}; go on waiting", owner=address)
 
     def _passing(self, call: Call, ticket: Ticket, messages: Messages, tell: Tell) -> Passing:
         return Passing(call, ticket, messages, self._replica, tell)
@@ -142,3 +167,8 @@ class Forwarder:
                 yield passing.by_lane(lane, look)
             finally:
                 connection.lanes.give(lane)
+
+
+def _told(call: Call) -> dict[str, str | bytes]:
+    """Returns the metadata of a call."""
+    return dict(call.scope.context.invocation_metadata() or ())
