@@ -11,15 +11,13 @@ import grpc
 
 from backwire._channel import TLS, is_local, open_channel
 from backwire._errors import BackwireError
+from backwire._failures import STATUS_DETAILS
 from backwire._info import SessionInfo
 from backwire._transport import Transport
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 
 PROBE_SECONDS = 2.0
 """How long a process may take to say that it keeps a session, before it is called by the server's address instead."""
-
-STATUS_DETAILS = "grpc-status-details-bin"
-"""What only a server sends, so that a failure without it is one of the connection."""
 
 Send = Callable[[grpc.Channel], Transport]
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from backwire._errors import (
     AbortedError,
@@ -56,6 +56,9 @@ from backwire._errors import (
 )
 from backwire._version import __version__
 from backwire_api.reasons import DOMAIN, Reason
+
+STATUS_DETAILS = "grpc-status-details-bin"
+"""The metadata in which a server tells the reason of a failure, which nothing else sends."""
 
 BY_CODE: dict[Code, type[BackwireError]] = {
     Code.OK: ServerError,
@@ -145,7 +148,9 @@ def from_rpc_error(error: Any, request_id: str | None) -> BackwireError:
 
     A call that the network or a proxy broke off is UNAVAILABLE, whatever status gRPC made of that.
     """
-    status = _status(error)
+    status = status_of(error)
+    if status.details and error.code() is Code.CANCELLED:
+        return from_status(status, request_id)
     code: Code = Code.UNAVAILABLE if _broke_off(error, status) else error.code()
     return _translated(code, error.details(), status, request_id)
 
@@ -219,9 +224,16 @@ def _details(status: status_pb2.Status) -> dict[str, Any]:
     return found
 
 
-def _status(error: Any) -> status_pb2.Status:
-    try:
-        status = rpc_status.from_call(error)
-    except Exception:  # whatever a proxy put there: the status code alone must do
-        status = None
-    return status_pb2.Status() if status is None else status
+def status_of(error: Any) -> status_pb2.Status:
+    """Returns what a server told of a failed call, an empty status for nothing.
+
+    The details count, whatever the status code: a proxy may break a call off behind a refusal that came whole, as
+    HAProxy does with a stream whose client has more to send, and gRPC takes its code for that of the call.
+    """
+    for key, value in error.trailing_metadata() or ():
+        if key == STATUS_DETAILS and isinstance(value, bytes):
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:  # whatever a proxy put there: the status code alone must do
+                break
+    return status_pb2.Status()

@@ -7,14 +7,17 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from backwire._errors import BackwireError
+from backwire._failures import status_of
 from backwire._transport_base import SESSION_KEY
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.reasons import DOMAIN, Reason
 
 Channel = TypeVar("Channel")
+
+ELSEWHERE = {Reason.SHUTTING_DOWN, Reason.NO_WORKER, Reason.WRONG_REPLICA}
+"""Why a call is to be sent to another server."""
 
 PAUSE_SECONDS = 0.5
 """How long a server that went away is not gone to, while others may still name it."""
@@ -91,10 +94,10 @@ class Owners(Generic[Channel]):
 
     def note(self, session_id: str, address: str, call: Any) -> bool:
         """Learns from a call to an address that is over; tells whether it should be sent again at once."""
-        if call.code() is not grpc.StatusCode.UNAVAILABLE:
+        reason, metadata = told_of(call)
+        if call.code() is not grpc.StatusCode.UNAVAILABLE and reason not in ELSEWHERE:
             self._answered.add(address)
             return bool(address) and self._is_unfit(session_id, call)
-        reason, metadata = told_of(call)
         owner = metadata.get("owner", "")
         with self._mutex:
             if address and reason in ("", Reason.SHUTTING_DOWN):
@@ -145,12 +148,8 @@ def session_of(metadata: Iterable[Any] | None) -> str:
 
 def told_of(call: Any) -> tuple[str, Mapping[str, str]]:
     """Returns the reason that the server told of a failure, empty for none, and what it told with that."""
-    try:
-        status = rpc_status.from_call(call)
-    except Exception:  # whatever a proxy put there
-        return "", {}
     info = error_details_pb2.ErrorInfo()
-    for detail in status.details if status is not None else ():
+    for detail in status_of(call).details:
         if detail.Unpack(info) and info.domain == DOMAIN:
             return info.reason, info.metadata
     return "", {}

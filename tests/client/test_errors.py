@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 import backwire as bw
 from backwire import _errors, _failures
@@ -92,6 +93,20 @@ def test_a_call_that_is_reset_on_its_way_is_sent_again(
     service.before["Step"] = [lambda context: context.abort(grpc.StatusCode[code], told)]
     assert session.step().step == 1
     assert len(service.requests["Step"]) == 2
+
+
+def test_a_refusal_that_came_whole_counts_though_a_proxy_reset_its_stream(
+    session: bw.Session, service: "FakeService"
+) -> None:
+    def refused(context: Any) -> None:
+        status = status_pb2.Status(code=grpc.StatusCode.PERMISSION_DENIED.value[0], message="not you; ask for more")
+        status.details.add().Pack(error_details_pb2.ErrorInfo(reason="PERMISSION_DENIED", domain="backwire"))
+        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+        context.abort(grpc.StatusCode.CANCELLED, "Stream removed (Received RST_STREAM with error code 8)")
+
+    service.before["Step"] = [refused]
+    with pytest.raises(bw.PermissionDeniedError, match="not you"):
+        session.step()
 
 
 def test_what_a_server_cancels_by_itself_is_told(session: bw.Session, service: "FakeService", refuse: Any) -> None:

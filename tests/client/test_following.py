@@ -25,13 +25,15 @@ SECONDS = 20.0
 class Server:
     """A server of two methods that answer with its name, or that another address has the session.
 
-    If it `forwards`, that is told to those alone who follow; others are refused where it `reaches` it no more.
+    It may be behind a proxy that `reset`s streams once they are refused. If it `forwards`, that is told to those alone
+    who follow; others are refused where it `reaches` it no more.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.owner: str | None = None
         self.code, self.reason = UNAVAILABLE, "WRONG_REPLICA"
+        self.reset = False
         self.forwards, self.reaches, self.followed = False, True, False
         self.calls = 0
         self._server = grpc.server(ThreadPoolExecutor(4))
@@ -59,6 +61,9 @@ class Server:
         info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata={"owner": self.owner})
         status = status_pb2.Status(code=self.code.value[0], message="elsewhere")
         status.details.add().Pack(info)
+        if self.reset:
+            context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+            context.abort(grpc.StatusCode.CANCELLED, "Received RST_STREAM with error code 8")
         context.abort_with_status(rpc_status.to_status(status))
         raise AssertionError("an aborted call goes on")
 
@@ -145,12 +150,13 @@ def test_each_session_has_its_own_way(servers: tuple[Server, Server], caller: Ca
     assert [caller.unary("t"), caller.unary("s")] == ["one", "other"]
 
 
-def test_a_stream_ends_and_the_next_goes_straight(servers: tuple[Server, Server], caller: Caller) -> None:
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_stream_ends_and_the_next_goes_straight(servers: tuple[Server, Server], caller: Caller, reset: bool) -> None:
     one, other = servers
-    one.owner = other.address
+    one.owner, one.reset = other.address, reset
     with pytest.raises(grpc.RpcError) as caught:
         caller.stream()
-    assert caught.value.code() is UNAVAILABLE
+    assert caught.value.code() is (grpc.StatusCode.CANCELLED if reset else UNAVAILABLE)
     assert caller.stream() == "other"
 
 

@@ -3,20 +3,27 @@
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
+from grpc_status import rpc_status
 from tests.deploy.files import DOCKER, adapted
 from tests.waiting import until
 
 import backwire as bw
+from backwire._failures import from_rpc_error
+from backwire._transport_base import PIPELINE
+from backwire_api.reasons import DOMAIN, Reason
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 LISTEN = "127.0.0.1:50051"
@@ -149,6 +156,45 @@ def test_only_a_server_that_serves_gets_calls(
         until(lambda: not answers(channel), 60.0, 0.1)
         health.set("", SERVING)
         until(lambda: answers(channel), 60.0, 0.1)
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_why_a_stream_is_refused_is_told_while_its_client_has_more_to_send(
+    kind: type[Haproxy | Envoy], certificates: Path, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    def refuse(_: object, context: grpc.ServicerContext) -> Iterator[bytes]:
+        status = status_pb2.Status(code=grpc.StatusCode.PERMISSION_DENIED.value[0], message="not you; ask for more")
+        status.details.add().Pack(error_details_pb2.ErrorInfo(reason=Reason.PERMISSION_DENIED, domain=DOMAIN))
+        context.abort_with_status(rpc_status.to_status(status))
+        yield b""
+
+    server, health = grpc.server(ThreadPoolExecutor(4)), HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    methods: dict[str, Any] = {"Pipeline": grpc.stream_stream_rpc_method_handler(refuse)}
+    handler = grpc.method_handlers_generic_handler("backwire_api.v1.GradientService", methods)
+    server.add_generic_rpc_handlers((handler,))
+    backend = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    health.set("", SERVING)
+    server.start()
+    target, trust, over = free_port(), (certificates / "ca.crt").read_bytes(), threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        yield b"one of several"
+        over.wait()
+
+    with (
+        running(kind(tmp_path, certificates, backend, target)),
+        grpc.secure_channel(f"localhost:{target}", grpc.ssl_channel_credentials(trust)) as channel,
+    ):
+        until(lambda: answers(channel), 60.0, 0.1)
+        call: Any = channel.stream_stream(PIPELINE)
+        for _ in range(5):
+            with pytest.raises(grpc.RpcError) as caught:
+                list(call(requests(), timeout=30))
+            with pytest.raises(bw.PermissionDeniedError, match="not you"):
+                raise from_rpc_error(caught.value, None)
+        over.set()
     server.stop(None).wait()
 
 
