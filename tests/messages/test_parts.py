@@ -11,12 +11,11 @@ from backwire_server.parallel.task import Part
 
 def test_all_that_a_part_says_is_told() -> None:
     x, n = (np.dtype(np.float32), (3, 4)), (np.dtype(np.int64), ())
-    step = Part({"x": x, "n": n}, ("y",), (2**64 - 1, 7), 3.0)
+    step = Part({"x": x, "n": n}, ("y",), (2**64 - 1, 7))
     told: dict[str, Any] = {
         "inputs": {"z": x},
         "outputs": None,
         "key": (5, 8),
-        "weight": 2.0,
         "scale": 0.5,
         "seeds": {"y": x},
         "wrt": ("x",),

@@ -30,9 +30,10 @@ def test_a_divided_sum_equals_numpy_to_the_bit(dtype: str, count: int, monkeypat
     compiled_too = compiled.divide_sum(np.dtype(dtype), wait=True) is not None
     assert compiled_too == (dtype != "float16")
     fast, slow = parts(dtype)[:count], parts(dtype)[:count]
-    summing.divide_sum(fast, 3.0)
+    weights = [3.0, 2.0, 1.5][:count]
+    summing.divide_sum(fast, weights, 3.0)
     monkeypatch.setattr(compiled, "divide_sum", lambda _: None)
-    summing.divide_sum(slow, 3.0)
+    summing.divide_sum(slow, weights, 3.0)
     for one, other, given in zip(fast[0], slow[0], parts(dtype)[0], strict=True):
         assert one.tobytes() == other.tobytes() != given.tobytes()
 

@@ -16,8 +16,8 @@ from backwire_server.parallel.segment import Segment, packed_bytes, vector_kinds
 from backwire_server.parallel.task import Part, Task
 
 KINDS = {"x": (np.dtype(np.float32), (5, 3))}
-FORWARD = Part(KINDS, None, (0, 0), 1.0, differentiates=False)
-BACKWARD = Part(KINDS, None, (0, 0), 1.0, tells=False)
+FORWARD = Part(KINDS, None, (0, 0), differentiates=False)
+BACKWARD = Part(KINDS, None, (0, 0), tells=False)
 NUMBER = 7
 
 

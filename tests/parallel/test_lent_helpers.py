@@ -50,5 +50,5 @@ def one_part() -> Work:
     places = Places(
         Segment(vectors), Segment(packed_bytes(frozen_kinds(graph))), Segment(packed_bytes(kinds)), Segment(vectors)
     )
-    part = Part(kinds, (), (7, 0), 1.0)
+    part = Part(kinds, (), (7, 0))
     return Work(fresh_number(), graph, 1, lambda _: (part, places))

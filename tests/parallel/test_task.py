@@ -13,7 +13,7 @@ def test_a_graph_of_nodes_that_were_made_without_attributes_arrives() -> None:
     graph = Graph(
         inputs=(Input("x", TensorType(single, (2, 3))),), nodes=(Node("Relu", ("x",), ("y",)),), outputs={"y": "y"}
     )
-    part = task.Part({"x": (single, (2, 3))}, None, key=(0, 1), weight=1.0)
+    part = task.Part({"x": (single, (2, 3))}, None, key=(0, 1))
     order = task.Task(part, 1, graph, (), (), (), ())
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -97,6 +97,6 @@ def test_a_divided_sum_has_the_bits_of_one_thread(threads: Threads) -> None:
         draw = np.random.default_rng(0)
         parts = [[draw.normal(size=size).astype(np.float32) for size in (SIZE, 3)] for _ in range(3)]
         parts[0][0][:2] = parts[1][0][:2] = 3e38, np.inf
-        summing.divide_sum(parts, 3.0, hands)
+        summing.divide_sum(parts, [2.0, 1.0, 1.5], 4.5, hands)
         found.append([array.tobytes() for array in parts[0]])
     assert found[0] == found[1]

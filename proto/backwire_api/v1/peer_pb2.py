@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from backwire_api.v1 import tensor_pb2 as backwire__api_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x61\x63kwire_api/v1/peer.proto\x12\x0f\x62\x61\x63kwire_api.v1\x1a\x1c\x62\x61\x63kwire_api/v1/tensor.proto\"\x8d\x01\n\x13\x43omputePartsRequest\x12\x31\n\x08greeting\x18\x01 \x01(\x0b\x32\x1d.backwire_api.v1.PeerGreetingH\x00\x12*\n\x04part\x18\x02 \x01(\x0b\x32\x1a.backwire_api.v1.PartOrderH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04kind\"\x96\x01\n\x0cPeerGreeting\x12\x43\n\x0b\x65nvironment\x18\x01 \x03(\x0b\x32..backwire_api.v1.PeerGreeting.EnvironmentEntry\x12\r\n\x05proof\x18\x02 \x01(\x0c\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xfd\x02\n\tPartOrder\x12\r\n\x05model\x18\x01 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\x0c\x12\x18\n\x10\x64\x65\x66inition_bytes\x18\x03 \x01(\x03\x12\x17\n\x0ftrainable_bytes\x18\x04 \x01(\x03\x12\x14\n\x0c\x66rozen_bytes\x18\x05 \x01(\x03\x12*\n\x06inputs\x18\x06 \x03(\x0b\x32\x1a.backwire_api.v1.ArrayKind\x12\x0f\n\x07outputs\x18\x07 \x03(\t\x12\x0c\n\x04seed\x18\x08 \x01(\x04\x12\x0e\n\x06number\x18\t \x01(\x03\x12\x0e\n\x06weight\x18\n \x01(\x01\x12\r\n\x05scale\x18\x0b \x01(\x01\x12\x15\n\rworking_bytes\x18\x0c \x01(\x03\x12\x13\n\x0b\x61ll_outputs\x18\r \x01(\x08\x12)\n\x05seeds\x18\x0e \x03(\x0b\x32\x1a.backwire_api.v1.ArrayKind\x12\x0b\n\x03wrt\x18\x0f \x03(\t\x12\r\n\x05tells\x18\x10 \x01(\x08\x12\x16\n\x0e\x64ifferentiates\x18\x11 \x01(\x08\"R\n\tArrayKind\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05\x64type\x18\x02 \x01(\x0e\x32\x19.backwire_api.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\"\xf1\x01\n\x14\x43omputePartsResponse\x12+\n\x05ready\x18\x01 \x01(\x0b\x32\x1a.backwire_api.v1.PeerReadyH\x00\x12-\n\x06result\x18\x02 \x01(\x0b\x32\x1b.backwire_api.v1.PartResultH\x00\x12/\n\x07refusal\x18\x03 \x01(\x0b\x32\x1c.backwire_api.v1.PartRefusalH\x00\x12\x0f\n\x05\x63hunk\x18\x04 \x01(\x0cH\x00\x12\x33\n\tchallenge\x18\x05 \x01(\x0b\x32\x1e.backwire_api.v1.PeerChallengeH\x00\x42\x06\n\x04kind\"-\n\rPeerChallenge\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"\x0b\n\tPeerReady\"\x95\x01\n\nPartResult\x12\x11\n\x04loss\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12+\n\x07outputs\x18\x02 \x03(\x0b\x32\x1a.backwire_api.v1.ArrayKind\x12\x12\n\nparameters\x18\x03 \x03(\t\x12*\n\x06inputs\x18\x04 \x03(\x0b\x32\x1a.backwire_api.v1.ArrayKindB\x07\n\x05_loss\"A\n\x0bPartRefusal\x12\x32\n\x06reason\x18\x01 \x01(\x0e\x32\".backwire_api.v1.PartRefusalReason*\x96\x01\n\x11PartRefusalReason\x12#\n\x1fPART_REFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18PART_REFUSAL_REASON_BUSY\x10\x01\x12\x1e\n\x1aPART_REFUSAL_REASON_MEMORY\x10\x02\x12\x1e\n\x1aPART_REFUSAL_REASON_FAILED\x10\x03\x32n\n\x0bPeerService\x12_\n\x0c\x43omputeParts\x12$.backwire_api.v1.ComputePartsRequest\x1a%.backwire_api.v1.ComputePartsResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x61\x63kwire_api/v1/peer.proto\x12\x0f\x62\x61\x63kwire_api.v1\x1a\x1c\x62\x61\x63kwire_api/v1/tensor.proto\"\x8d\x01\n\x13\x43omputePartsRequest\x12\x31\n\x08greeting\x18\x01 \x01(\x0b\x32\x1d.backwire_api.v1.PeerGreetingH\x00\x12*\n\x04part\x18\x02 \x01(\x0b\x32\x1a.backwire_api.v1.PartOrderH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04kind\"\x96\x01\n\x0cPeerGreeting\x12\x43\n\x0b\x65nvironment\x18\x01 \x03(\x0b\x32..backwire_api.v1.PeerGreeting.EnvironmentEntry\x12\r\n\x05proof\x18\x02 \x01(\x0c\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xfb\x02\n\tPartOrder\x12\r\n\x05model\x18\x01 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\x0c\x12\x18\n\x10\x64\x65\x66inition_bytes\x18\x03 \x01(\x03\x12\x17\n\x0ftrainable_bytes\x18\x04 \x01(\x03\x12\x14\n\x0c\x66rozen_bytes\x18\x05 \x01(\x03\x12*\n\x06inputs\x18\x06 \x03(\x0b\x32\x1a.backwire_api.v1.ArrayKind\x12\x0f\n\x07outputs\x18\x07 \x03(\t\x12\x0c\n\x04seed\x18\x08 \x01(\x04\x12\x0e\n\x06number\x18\t \x01(\x03\x12\r\n\x05scale\x18\x0b \x01(\x01\x12\x15\n\rworking_bytes\x18\x0c \x01(\x03\x12\x13\n\x0b\x61ll_outputs\x18\r \x01(\x08\x12)\n\x05seeds\x18\x0e \x03(\x0b\x32\x1a.backwire_api.v1.ArrayKind\x12\x0b\n\x03wrt\x18\x0f \x03(\t\x12\r\n\x05tells\x18\x10 \x01(\x08\x12\x16\n\x0e\x64ifferentiates\x18\x11 \x01(\x08J\x04\x08\n\x10\x0bR\x06weight\"R\n\tArrayKind\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05\x64type\x18\x02 \x01(\x0e\x32\x19.backwire_api.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\"\xf1\x01\n\x14\x43omputePartsResponse\x12+\n\x05ready\x18\x01 \x01(\x0b\x32\x1a.backwire_api.v1.PeerReadyH\x00\x12-\n\x06result\x18\x02 \x01(\x0b\x32\x1b.backwire_api.v1.PartResultH\x00\x12/\n\x07refusal\x18\x03 \x01(\x0b\x32\x1c.backwire_api.v1.PartRefusalH\x00\x12\x0f\n\x05\x63hunk\x18\x04 \x01(\x0cH\x00\x12\x33\n\tchallenge\x18\x05 \x01(\x0b\x32\x1e.backwire_api.v1.PeerChallengeH\x00\x42\x06\n\x04kind\"-\n\rPeerChallenge\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"\x0b\n\tPeerReady\"\x95\x01\n\nPartResult\x12\x11\n\x04loss\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12+\n\x07outputs\x18\x02 \x03(\x0b\x32\x1a.backwire_api.v1.ArrayKind\x12\x12\n\nparameters\x18\x03 \x03(\t\x12*\n\x06inputs\x18\x04 \x03(\x0b\x32\x1a.backwire_api.v1.ArrayKindB\x07\n\x05_loss\"A\n\x0bPartRefusal\x12\x32\n\x06reason\x18\x01 \x01(\x0e\x32\".backwire_api.v1.PartRefusalReason*\x96\x01\n\x11PartRefusalReason\x12#\n\x1fPART_REFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18PART_REFUSAL_REASON_BUSY\x10\x01\x12\x1e\n\x1aPART_REFUSAL_REASON_MEMORY\x10\x02\x12\x1e\n\x1aPART_REFUSAL_REASON_FAILED\x10\x03\x32n\n\x0bPeerService\x12_\n\x0c\x43omputeParts\x12$.backwire_api.v1.ComputePartsRequest\x1a%.backwire_api.v1.ComputePartsResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PEERGREETING_ENVIRONMENTENTRY']._loaded_options = None
   _globals['_PEERGREETING_ENVIRONMENTENTRY']._serialized_options = b'8\001'
-  _globals['_PARTREFUSALREASON']._serialized_start=1366
-  _globals['_PARTREFUSALREASON']._serialized_end=1516
+  _globals['_PARTREFUSALREASON']._serialized_start=1364
+  _globals['_PARTREFUSALREASON']._serialized_end=1514
   _globals['_COMPUTEPARTSREQUEST']._serialized_start=78
   _globals['_COMPUTEPARTSREQUEST']._serialized_end=219
   _globals['_PEERGREETING']._serialized_start=222
@@ -43,19 +43,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PEERGREETING_ENVIRONMENTENTRY']._serialized_start=322
   _globals['_PEERGREETING_ENVIRONMENTENTRY']._serialized_end=372
   _globals['_PARTORDER']._serialized_start=375
-  _globals['_PARTORDER']._serialized_end=756
-  _globals['_ARRAYKIND']._serialized_start=758
-  _globals['_ARRAYKIND']._serialized_end=840
-  _globals['_COMPUTEPARTSRESPONSE']._serialized_start=843
-  _globals['_COMPUTEPARTSRESPONSE']._serialized_end=1084
-  _globals['_PEERCHALLENGE']._serialized_start=1086
-  _globals['_PEERCHALLENGE']._serialized_end=1131
-  _globals['_PEERREADY']._serialized_start=1133
-  _globals['_PEERREADY']._serialized_end=1144
-  _globals['_PARTRESULT']._serialized_start=1147
-  _globals['_PARTRESULT']._serialized_end=1296
-  _globals['_PARTREFUSAL']._serialized_start=1298
-  _globals['_PARTREFUSAL']._serialized_end=1363
-  _globals['_PEERSERVICE']._serialized_start=1518
-  _globals['_PEERSERVICE']._serialized_end=1628
+  _globals['_PARTORDER']._serialized_end=754
+  _globals['_ARRAYKIND']._serialized_start=756
+  _globals['_ARRAYKIND']._serialized_end=838
+  _globals['_COMPUTEPARTSRESPONSE']._serialized_start=841
+  _globals['_COMPUTEPARTSRESPONSE']._serialized_end=1082
+  _globals['_PEERCHALLENGE']._serialized_start=1084
+  _globals['_PEERCHALLENGE']._serialized_end=1129
+  _globals['_PEERREADY']._serialized_start=1131
+  _globals['_PEERREADY']._serialized_end=1142
+  _globals['_PARTRESULT']._serialized_start=1145
+  _globals['_PARTRESULT']._serialized_end=1294
+  _globals['_PARTREFUSAL']._serialized_start=1296
+  _globals['_PARTREFUSAL']._serialized_end=1361
+  _globals['_PEERSERVICE']._serialized_start=1516
+  _globals['_PEERSERVICE']._serialized_end=1626
 # @@protoc_insertion_point(module_scope)

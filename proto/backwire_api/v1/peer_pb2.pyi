@@ -143,7 +143,6 @@ class PartOrder(google.protobuf.message.Message):
     OUTPUTS_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
     NUMBER_FIELD_NUMBER: builtins.int
-    WEIGHT_FIELD_NUMBER: builtins.int
     SCALE_FIELD_NUMBER: builtins.int
     WORKING_BYTES_FIELD_NUMBER: builtins.int
     ALL_OUTPUTS_FIELD_NUMBER: builtins.int
@@ -167,8 +166,6 @@ class PartOrder(google.protobuf.message.Message):
     """The seed that random numbers are drawn from."""
     number: builtins.int
     """The number of the pass, which random numbers are drawn from, too."""
-    weight: builtins.float
-    """What gradients are multiplied by."""
     scale: builtins.float
     """What the loss is multiplied by on the way to gradients."""
     working_bytes: builtins.int
@@ -209,7 +206,6 @@ class PartOrder(google.protobuf.message.Message):
         outputs: collections.abc.Iterable[builtins.str] | None = ...,
         seed: builtins.int = ...,
         number: builtins.int = ...,
-        weight: builtins.float = ...,
         scale: builtins.float = ...,
         working_bytes: builtins.int = ...,
         all_outputs: builtins.bool = ...,
@@ -218,7 +214,7 @@ class PartOrder(google.protobuf.message.Message):
         tells: builtins.bool = ...,
         differentiates: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["all_outputs", b"all_outputs", "definition_bytes", b"definition_bytes", "differentiates", b"differentiates", "fingerprint", b"fingerprint", "frozen_bytes", b"frozen_bytes", "inputs", b"inputs", "model", b"model", "number", b"number", "outputs", b"outputs", "scale", b"scale", "seed", b"seed", "seeds", b"seeds", "tells", b"tells", "trainable_bytes", b"trainable_bytes", "weight", b"weight", "working_bytes", b"working_bytes", "wrt", b"wrt"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["all_outputs", b"all_outputs", "definition_bytes", b"definition_bytes", "differentiates", b"differentiates", "fingerprint", b"fingerprint", "frozen_bytes", b"frozen_bytes", "inputs", b"inputs", "model", b"model", "number", b"number", "outputs", b"outputs", "scale", b"scale", "seed", b"seed", "seeds", b"seeds", "tells", b"tells", "trainable_bytes", b"trainable_bytes", "working_bytes", b"working_bytes", "wrt", b"wrt"]) -> None: ...
 
 Global___PartOrder: typing_extensions.TypeAlias = PartOrder
 

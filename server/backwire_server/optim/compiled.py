@@ -34,7 +34,10 @@ def adam(dtype: "np.dtype[Any]", *, wait: bool = False) -> Kernel | None:
 
 
 def divide_sum(dtype: "np.dtype[Any]", *, wait: bool = False) -> Kernel | None:
-    """Returns what makes the first of two vectors their sum, divided by a scalar of their dtype; None as for `adam`."""
+    """Returns what makes the first of two vectors their weighted sum, divided by a scalar; None as for `adam`.
+
+    It takes the vectors, and then scalars of their dtype: the weight of each, and what to divide by.
+    """
     return _found(_divide_sum, dtype, wait)
 
 
@@ -99,6 +102,6 @@ def _adam(
         parameters[i] = parameters[i] - (first[i] / (math.sqrt(second[i]) + epsilon)) * rate
 
 
-def _divide_sum(sums: Array, others: Array, total: Any) -> None:
+def _divide_sum(sums: Array, others: Array, weight: Any, other_weight: Any, total: Any) -> None:
     for i in range(sums.size):
-        sums[i] = (sums[i] + others[i]) / total
+        sums[i] = (sums[i] * weight + others[i] * other_weight) / total

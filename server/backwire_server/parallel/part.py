@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from backwire_server.engine.cost import Admit, admit_all
 from backwire_server.engine.graph import Array, Graph, Parameter
 from backwire_server.engine.model import Model, Pass
@@ -34,7 +32,7 @@ def result(
     stop: Stop = NEVER,
     admit: Admit = admit_all,
 ) -> Result:
-    """Leaves the gradients of parameters in `into`, weighted, and returns what else is asked for, as it is.
+    """Leaves the gradients of parameters in `into`, and returns what else is asked for, as it is.
 
     Raises what `Model.backward` raises; the pass is left as it was.
     """
@@ -42,10 +40,6 @@ def result(
     if not part.differentiates:
         return Result(found.loss, outputs, ())
     gradients = model.backward(found, seeds, part.wrt, into, stop, admit, part.scale)
-    if part.weight != 1:
-        with np.errstate(all="ignore"):
-            for array in gradients.parameters.values():
-                np.multiply(array, part.weight, out=array)
     return Result(found.loss, outputs, tuple(gradients.parameters), gradients.inputs)
 
 

@@ -38,7 +38,6 @@ class Part:
         inputs: The kinds of the inputs by name.
         outputs: Which outputs to compute; None for all.
         key: What random numbers are drawn from; see `Model.forward`.
-        weight: What gradients are multiplied by.
         scale: What the loss is multiplied by on the way to them; see `Model.backward`.
         seeds: The kinds of the gradients of outputs by name; none for the loss, which is differentiated then.
         wrt: The inputs whose gradients to return.
@@ -49,7 +48,6 @@ class Part:
     inputs: Mapping[str, Kind]
     outputs: tuple[str, ...] | None
     key: tuple[int, int]
-    weight: float
     scale: float = 1.0
     seeds: Mapping[str, Kind] = field(default_factory=dict)
     wrt: tuple[str, ...] = ()
@@ -116,7 +114,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a part gave: its loss, its outputs, which parameters have gradients, and those of inputs, not weighted."""
+    """What a part gave: its loss, its outputs, which parameters have gradients, and those of inputs."""
 
     loss: float | None
     outputs: Mapping[str, Array]

@@ -71,6 +71,11 @@ class Batch:
         return self.tells, self.differentiates
 
     @property
+    def weights(self) -> list[float]:
+        """What the gradients of each part are multiplied by before they are added up."""
+        return [1.0 if self.summed else float(size) for size in self.sizes]
+
+    @property
     def divisor(self) -> float:
         """What the sum of the weighted gradients is divided by."""
         return 1.0 if self.summed else float(sum(self.sizes))
@@ -82,7 +87,6 @@ class Batch:
             _kinds(self.parts[place]),
             self.outputs,
             (seed, number + place),
-            self._weight(place),
             self.scale,
             _kinds(self.seeds[place]) if self.seeds else {},
             tuple(self.wrt),
@@ -133,14 +137,13 @@ class Batch:
         return np.ascontiguousarray(seed[(slice(None),) * axis + (slice(rows[0] * times, rows[1] * times),)])
 
     def _of_input(self, axis: int | None, parts: Sequence[Array]) -> Array:
-        dtype, weights = parts[0].dtype, [self._weight(place) for place in range(len(parts))]
+        dtype = parts[0].dtype
         with np.errstate(all="ignore"):
-            each = [np.multiply(part, weight, dtype=wide(dtype)) for part, weight in zip(parts, weights, strict=True)]
+            each = [
+                np.multiply(part, weight, dtype=wide(dtype)) for part, weight in zip(parts, self.weights, strict=True)
+            ]
             whole = sum(each[1:], each[0]) if axis is None else np.concatenate(each, axis)
             return np.divide(whole, self.divisor, dtype=whole.dtype).astype(dtype, copy=False)
-
-    def _weight(self, place: int) -> float:
-        return 1.0 if self.summed else float(self.sizes[place])
 
 
 def _kinds(arrays: Mapping[str, Array]) -> dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]]:

@@ -148,7 +148,7 @@ class Team:
             raise
         names = results[0].parameters
         arrays = [[each[name] for name in names] for each in into[: len(results)]]
-        summing.divide_sum(arrays, batch.divisor, self._crew.hands(len(results)))
+        summing.divide_sum(arrays, batch.weights, batch.divisor, self._crew.hands(len(results)))
         return batch.whole(results, {name: first[name] for name in names})
 
     @property

@@ -14,7 +14,7 @@ from backwire_server.rpc.replicas.peer_wire import Chunk
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 Y = np.arange(2, dtype=np.float64)
-STEP = Part({"x": (X.dtype, X.shape)}, ("y",), (1, 2), 3.0)
+STEP = Part({"x": (X.dtype, X.shape)}, ("y",), (1, 2))
 FORWARD = replace(STEP, differentiates=False)
 BACKWARD = replace(STEP, tells=False, wrt=("x",))
 

@@ -39,6 +39,14 @@ class Peering:
         self._lending.close()
 
 
+PARTS = "2"
+"""How parts are put together: their gradients are weighted by who asked for them since 2."""
+
+
 def surroundings() -> Mapping[str, str]:
     """Returns by name what the bits of parts depend on, which are not computed by JAX; servers of one version agree."""
-    return {"backwire": version(), **{name: value for name, value in environment().items() if name != JAX}}
+    return {
+        "backwire": version(),
+        "parts": PARTS,
+        **{name: value for name, value in environment().items() if name != JAX},
+    }
