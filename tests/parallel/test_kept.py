@@ -67,9 +67,11 @@ def test_the_oldest_passes_go_when_all_hold_too_much() -> None:
     for place, made in enumerate(each):
         passes.add(1, place, made)
     assert [passes.find(1, place) for place in range(3)] == [None, *each[1:]]
+    assert passes.nbytes == 2 * each[0].nbytes
     passes.add(2, 0, each[0])
     passes.release([1])
     assert [passes.find(number, place) for number, place in ((1, 1), (1, 2), (2, 0))] == [None, None, each[0]]
+    assert passes.nbytes == each[0].nbytes
 
 
 def test_what_is_known_of_a_pass_is_gone_with_who_may_ask_for_it() -> None:

@@ -6,6 +6,8 @@ import pytest
 from tests.sessions.test_data_parallel import batch, by_hand, kill, network, trained
 from tests.sessions.test_parted_passes import PARTS, backward, forward
 from tests.sessions.test_working import Charged
+from tests.telemetry.test_metrics import samples
+from tests.waiting import until
 
 from backwire_server.engine.model import Model, Pass
 from backwire_server.parallel import kept, part
@@ -14,6 +16,8 @@ from backwire_server.parallel.task import Part
 from backwire_server.sessions import errors
 from backwire_server.sessions.calls import BackwardCall, ForwardCall, StepOptions, TrainCall
 from backwire_server.sessions.scope import UNBOUNDED
+from backwire_server.telemetry.collecting import CrewCollector
+from backwire_server.telemetry.metrics import Metrics
 
 
 @pytest.mark.usefixtures("alone")
@@ -103,3 +107,16 @@ def test_helpers_that_are_killed_take_passes_with_them_that_are_made_again(make_
     for number in range(count + 1):
         by_hand(hand, number, PARTS)
     assert session.digest(UNBOUNDED) == hand.digest(UNBOUNDED)
+
+
+def test_what_helpers_keep_of_passes_is_told_until_they_have_ended(make_session: Any, helpers: Crew) -> None:
+    metrics = Metrics()
+    metrics.watch(CrewCollector(helpers))
+    figure = "backwire_helper_kept_bytes", ()
+    assert samples(metrics.exposition())[figure] == 0
+    session = make_session(network(PARTS))
+    trained(session, helpers)
+    until(lambda: forward(session, 0) and helpers.kept_bytes)
+    assert samples(metrics.exposition())[figure] == helpers.kept_bytes
+    kill(helpers.pids)
+    until(lambda: samples(metrics.exposition())[figure] == 0)

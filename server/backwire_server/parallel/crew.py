@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol
+from weakref import WeakSet
 
 from backwire_server.engine.stopping import Stop, Stopped
 from backwire_server.optim.sharing import ALONE, Hands
@@ -68,6 +69,7 @@ class Crew:
         self.kept = self.helped = self.sent = self.lent = 0
         self._mutex = threading.Lock()
         self._idle: list[Member] = []
+        self._started: WeakSet[Member] = WeakSet()
         self._lent = 0
         self._threads: ThreadPoolExecutor | None = None
         self._not_before = 0.0
@@ -82,6 +84,12 @@ class Crew:
         """The numbers of the helper processes that compute for nobody now."""
         with self._mutex:
             return [member.pid for member in self._idle]
+
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes that the helpers keep of passes for their Backward."""
+        with self._mutex:
+            return sum(member.kept_bytes for member in self._started)
 
     def compute(self, work: Work, local: Local, stop: Stop) -> list[Result]:
         """Returns the result of each part; raises what `local` raises, and Stopped.
@@ -160,6 +168,7 @@ class Crew:
                     _LOG.warning("a process to compute parts of batches could not be started: %s", error)
                     self._not_before = time.monotonic() + RESTART_SECONDS
                     break
+                self._started.add(members[-1])
                 self._lent += 1
         lent = len(members)
         try:

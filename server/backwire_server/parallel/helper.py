@@ -16,7 +16,7 @@ from backwire_server.engine.model import Model, Pass
 from backwire_server.parallel import part, task
 from backwire_server.parallel.kept import Passes
 from backwire_server.parallel.segment import Segment
-from backwire_server.parallel.task import Result, Task
+from backwire_server.parallel.task import Answer, Result, Task
 
 IDLE_SECONDS = 60.0
 
@@ -47,18 +47,22 @@ class Known:
 
 
 class Helper:
-    """Does one task after another."""
+    """Does one task after another.
+
+    Attributes:
+        passes: What it keeps of passes.
+    """
 
     def __init__(self) -> None:
+        self.passes = Passes()
         self._segments: dict[int, Segment] = {}
         self._known: dict[int, Known] = {}
-        self._passes = Passes()
 
     def perform(self, work: Task, descriptors: list[int]) -> Result | None:
         """Does a task; returns None where the engine refuses to, for whoever asked to find out why."""
         for (number, nbytes), descriptor in zip(work.given, descriptors, strict=True):
             self._segments[number] = Segment(nbytes, number, descriptor)
-        self._passes.release(work.released)
+        self.passes.release(work.released)
         for number in work.forgotten:
             self._known.pop(number, None)
         for number in work.dropped:
@@ -80,11 +84,11 @@ class Helper:
     def _pass(self, work: Task, model: Model, inputs: Mapping[str, Array], parameters: Mapping[str, Array]) -> Pass:
         """Returns the pass of a part, which may have been kept, or is kept from now on."""
         if work.part.differentiates or not work.residue:
-            kept = self._passes.find(work.residue, work.place)
+            kept = self.passes.find(work.residue, work.place)
             return kept or part.forward(model, work.part, inputs, parameters)
         own = {name: array.copy() for name, array in inputs.items()}  # those of the next part will lie there
         found = part.forward(model, work.part, own, parameters)
-        self._passes.add(work.residue, work.place, found)
+        self.passes.add(work.residue, work.place, found)
         return found
 
 
@@ -96,7 +100,8 @@ def main() -> int:
         connection.settimeout(IDLE_SECONDS)
         task.send(connection, None)
         while True:
-            task.send(connection, helper.perform(*task.receive(connection)))
+            result = helper.perform(*task.receive(connection))
+            task.send(connection, Answer(result, helper.passes.nbytes))
     return 0
 
 

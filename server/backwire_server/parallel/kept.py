@@ -41,19 +41,23 @@ class Residue:
 
 
 class Passes:
-    """The parts of passes that a helper has made, of which the oldest go when they hold too much."""
+    """The parts of passes that a helper has made, of which the oldest go when they hold too much.
+
+    Attributes:
+        nbytes: The bytes that they hold.
+    """
 
     def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
+        self.nbytes = 0
         self._most_bytes = most_bytes
         self._kept: OrderedDict[tuple[int, int], Pass] = OrderedDict()
-        self._nbytes = 0
 
     def add(self, number: int, place: int, found: Pass) -> None:
         """Keeps the part at a place of the pass of a number."""
         self._kept[number, place] = found
-        self._nbytes += found.nbytes
-        while self._nbytes > self._most_bytes:
-            self._nbytes -= self._kept.popitem(last=False)[1].nbytes
+        self.nbytes += found.nbytes
+        while self.nbytes > self._most_bytes:
+            self.nbytes -= self._kept.popitem(last=False)[1].nbytes
 
     def find(self, number: int, place: int) -> Pass | None:
         """Returns the part at a place of the pass of a number; None if it is not there any more."""
@@ -63,7 +67,7 @@ class Passes:
         """Drops all parts of the passes of these numbers."""
         gone = set(numbers)
         for key in [key for key in self._kept if key[0] in gone]:
-            self._nbytes -= self._kept.pop(key).nbytes
+            self.nbytes -= self._kept.pop(key).nbytes
 
 
 def kept_bytes(found: Pass) -> int:

@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 from backwire_server.parallel import kept, task
 from backwire_server.parallel.segment import LIVE
-from backwire_server.parallel.task import Result, Task, Work
+from backwire_server.parallel.task import Answer, Result, Task, Work
 
 MOST_MODELS = 4
 """How many graphs a helper knows at a time."""
@@ -35,6 +35,7 @@ class Member:
         self.connection.settimeout(SILENCE_SECONDS)
         self.place: int | None = None
         self.busy, self.ready = True, False
+        self._kept_bytes = 0
         self._models: OrderedDict[int, None] = OrderedDict()
         self._segments: set[int] = set()
         self._kept: dict[int, set[int]] = {}
@@ -50,6 +51,11 @@ class Member:
     def pid(self) -> int:
         """The number of the process."""
         return self._process.pid
+
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes that it kept of passes when it last answered, 0 once it has ended; for any thread."""
+        return self._kept_bytes if self._process.poll() is None else 0
 
     def has(self, work: Work, place: int) -> bool:
         """Tells whether it has kept the pass of a part, unless that went for others."""
@@ -88,10 +94,13 @@ class Member:
 
     def answer(self) -> Result | None:
         """Returns what it has computed; None where the engine refused to. Raises EOFError, OSError."""
-        result: Result | None
-        result, _ = task.receive(self.connection)
+        answer: Answer | None
+        answer, _ = task.receive(self.connection)
         self.busy, self.ready, self.place = False, True, None
-        return result
+        if answer is None:  # it says that it is ready
+            return None
+        self._kept_bytes = answer.kept_bytes
+        return answer.result
 
     def end(self) -> None:
         """Ends the process, if it has not ended."""

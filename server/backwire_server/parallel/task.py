@@ -122,6 +122,14 @@ class Result:
     inputs: Mapping[str, Array] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a helper answers: the result, None where the engine refused to, and the bytes that it keeps of passes."""
+
+    result: Result | None
+    kept_bytes: int
+
+
 def _proxy(values: dict[Any, Any]) -> Any:
     """Returns a mapping that cannot be changed: its type itself has no name by which it could be pickled."""
     return MappingProxyType(values)

@@ -79,6 +79,7 @@ class CrewCollector(Collector):
         for by, count in (("session", crew.kept), ("helper", crew.helped), ("peer", crew.sent)):
             parts.add_metric([by], count)
         yield parts
+        yield _gauge("helper_kept_bytes", "Bytes that helpers keep of passes for their Backward", crew.kept_bytes)
         if crew.elsewhere is not None:
             sent, received = crew.elsewhere.traffic
             yield _counter("peer_parts", "Parts of batches that helpers have computed for other servers", crew.lent)
