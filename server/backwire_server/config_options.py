@@ -325,6 +325,12 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
             unset="one less than cores",
         ),
         Option(
+            "max_helper_pass_bytes",
+            read_bytes,
+            "BYTES",
+            "the most bytes that each of these keeps of passes; what it does not keep is computed again for Backward",
+        ),
+        Option(
             "peer_helpers",
             read_count_from_zero,
             "N",

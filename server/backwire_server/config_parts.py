@@ -16,6 +16,7 @@ class Capacity:
         max_concurrent_lookups: The most calls in progress that compute nothing, such as GetSession.
         max_concurrent_computations: How many sessions compute at a time; None for as many as there are cores.
         max_helpers: The most processes that compute parts of batches for sessions; None for one less than cores.
+        max_helper_pass_bytes: The most bytes that each of these keeps of passes for their Backward.
         peer_helpers: The most parts of batches that other servers which share the directory compute at a time.
         max_request_bytes: The most bytes of requests in progress.
         max_calls_per_second: The most calls, and requests on Pipelines, that begin in a second; None for no limit.
@@ -30,6 +31,7 @@ class Capacity:
     max_concurrent_lookups: int = 16
     max_concurrent_computations: int | None = None
     max_helpers: int | None = None
+    max_helper_pass_bytes: int = 256 << 20
     peer_helpers: int = 0
     max_request_bytes: int = 1 << 30
     max_calls_per_second: int | None = None

@@ -107,6 +107,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "max_concurrent_lookups": ("7", 7),
     "max_concurrent_computations": ("3", 3),
     "max_helpers": ("3", 3),
+    "max_helper_pass_bytes": ("1MiB", 1 << 20),
     "peer_helpers": ("2", 2),
     "max_request_bytes": ("4GiB", 4 * GiB),
     "max_calls_per_second": ("500", 500),

@@ -120,3 +120,12 @@ def test_what_helpers_keep_of_passes_is_told_until_they_have_ended(make_session:
     assert samples(metrics.exposition())[figure] == helpers.kept_bytes
     kill(helpers.pids)
     until(lambda: samples(metrics.exposition())[figure] == 0)
+
+
+def test_helpers_keep_no_more_of_passes_than_they_may(make_session: Any, helpers: Crew) -> None:
+    helpers.pass_bytes = 0
+    session = make_session(network(PARTS))
+    count = trained(session, helpers)
+    enough = helpers.helped + 4
+    until(lambda: backward(session, forward(session, count)) and helpers.helped > enough)
+    assert helpers.kept_bytes == 0

@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 from backwire_server.engine.stopping import Stop, Stopped
 from backwire_server.optim.sharing import ALONE, Hands
+from backwire_server.parallel.kept import KEPT_BYTES
 from backwire_server.parallel.member import Member
 from backwire_server.parallel.shift import WAIT_SECONDS, Local, Remote, Shift
 from backwire_server.parallel.task import Result, Work
@@ -56,6 +57,7 @@ class Crew:
 
     Attributes:
         most: The most helpers.
+        pass_bytes: The most bytes that each keeps of passes, of those that are started from now on.
         elsewhere: The other nodes that compute parts; None for none.
         kept: How many parts the processes have computed that have the sessions.
         helped: How many parts helpers have computed.
@@ -65,6 +67,7 @@ class Crew:
 
     def __init__(self, most: int, elsewhere: Elsewhere | None = None) -> None:
         self.most = most
+        self.pass_bytes = KEPT_BYTES
         self.elsewhere = elsewhere
         self.kept = self.helped = self.sent = self.lent = 0
         self._mutex = threading.Lock()
@@ -163,7 +166,7 @@ class Crew:
             self._lent += len(members)
             while len(members) < count and self._lent + len(self._idle) < self.most and self._may_start():
                 try:
-                    members.append(Member())
+                    members.append(Member(self.pass_bytes))
                 except OSError as error:
                     _LOG.warning("a process to compute parts of batches could not be started: %s", error)
                     self._not_before = time.monotonic() + RESTART_SECONDS

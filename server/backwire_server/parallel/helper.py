@@ -14,7 +14,7 @@ from backwire_server.engine.errors import EngineError
 from backwire_server.engine.graph import Array, Graph
 from backwire_server.engine.model import Model, Pass
 from backwire_server.parallel import part, task
-from backwire_server.parallel.kept import Passes
+from backwire_server.parallel.kept import KEPT_BYTES, Passes
 from backwire_server.parallel.segment import Segment
 from backwire_server.parallel.task import Answer, Result, Task
 
@@ -53,8 +53,9 @@ class Helper:
         passes: What it keeps of passes.
     """
 
-    def __init__(self) -> None:
-        self.passes = Passes()
+    def __init__(self, pass_bytes: int = KEPT_BYTES) -> None:
+        """Keeps at most so many bytes of passes."""
+        self.passes = Passes(pass_bytes)
         self._segments: dict[int, Segment] = {}
         self._known: dict[int, Known] = {}
 
@@ -95,7 +96,7 @@ class Helper:
 def main() -> int:
     """Does tasks until there are none, and returns the exit status 0."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal is for the process that started this
-    helper = Helper()
+    helper = Helper(*map(int, sys.argv[1:]))
     with socket.socket(fileno=0) as connection, contextlib.suppress(EOFError, OSError):  # a timeout is one, too
         connection.settimeout(IDLE_SECONDS)
         task.send(connection, None)

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from backwire_server.engine.model import Pass
 
 KEPT_BYTES = 256 << 20
-"""What a helper keeps of passes, and a session in its own process, at most."""
+"""What a session keeps of passes in its own process, and a helper unless it is told otherwise, at most."""
 
 _NUMBERS = count(1)
 

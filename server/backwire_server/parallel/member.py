@@ -29,8 +29,8 @@ class Member:
         ready: Whether it has ever answered.
     """
 
-    def __init__(self) -> None:
-        """Starts the process; raises OSError."""
+    def __init__(self, pass_bytes: int = kept.KEPT_BYTES) -> None:
+        """Starts the process, which keeps at most so many bytes of passes; raises OSError."""
         self.connection, theirs = socket.socketpair()
         self.connection.settimeout(SILENCE_SECONDS)
         self.place: int | None = None
@@ -41,7 +41,7 @@ class Member:
         self._kept: dict[int, set[int]] = {}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "backwire_server.parallel.helper"],
+                [sys.executable, "-m", "backwire_server.parallel.helper", str(pass_bytes)],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,  # a worker's own leads to the front
                 start_new_session=True,  # an interrupt at the terminal is not for it

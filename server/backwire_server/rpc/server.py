@@ -86,6 +86,7 @@ class Server:
         DEVICES.count = devices
         vault = open_vault(keeping, limits, home.owns, home.replica, capacity.most_waiting)
         processors = Processors(capacity.computations)
+        CREW.pass_bytes = capacity.max_helper_pass_bytes
         CREW.most = usable_cores() - 1 if capacity.max_helpers is None else capacity.max_helpers
         self._store = SessionStore(limits, home, vault, FileCarrier(limits), processors, limits_of, grouped=grouped)
         self.metrics = Metrics()
