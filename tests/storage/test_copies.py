@@ -99,6 +99,24 @@ def test_a_server_whose_directory_is_lost_goes_on_from_the_newest_checkpoints(st
         verify_session(tmp_path / "two", name, Limits())
 
 
+@pytest.mark.parametrize("hibernates", [False, True])
+def test_what_was_saved_by_name_last_is_what_a_session_goes_on_from(start: Start, *, hibernates: bool) -> None:
+    store = start("one")
+    session = create(store)
+    train(0)(session, None)
+    assert not hibernates or session.hibernate()
+    train(1)(session, None)
+    session.save_checkpoint(UNBOUNDED, "best")
+    before = standing(session), facts(session)
+    store.close()  # without another checkpoint
+    restored = start("two").get(session.session_id)
+    assert (standing(restored), facts(restored)) == before
+    assert [each.name for each in restored.checkpoints(UNBOUNDED) if each.name] == ["best"]
+    train(2)(restored, None)
+    restored.restore_checkpoint(UNBOUNDED, "best", None)
+    assert facts(restored) == before[1]
+
+
 def test_copies_of_what_no_manifest_names_are_removed(start: Start, url: str) -> None:
     store = start("one")
     session = create(store)

@@ -17,10 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from backwire_server.storage.checkpoints import automatic_stem
 from backwire_server.storage.disk import Usage
 from backwire_server.storage.journal import Journal
 from backwire_server.storage.making import DEFINITION
-from backwire_server.storage.manifest import MANIFEST, SUFFIX, Manifest, decode
+from backwire_server.storage.manifest import MANIFEST, SUFFIX, Manifest, Stored, decode
 
 _LOG = logging.getLogger("backwire.storage")
 
@@ -54,8 +55,9 @@ class Copies:
             return
         own = Path(tempfile.mkdtemp(dir=self._scratch, prefix="copy-"))
         try:
-            for name in {DEFINITION, *(each.file for each in reduced.checkpoints)}:
-                os.link(directory / name, own / name)
+            files = {_object(each): each.file for each in manifest.checkpoints}
+            for name in _objects(reduced):
+                os.link(directory / files.get(name, name), own / name)
         except OSError as error:  # another checkpoint has replaced it
             _LOG.warning("a checkpoint of session %s is not copied: %s", manifest.session_id, error)
             shutil.rmtree(own, ignore_errors=True)
@@ -103,7 +105,7 @@ class Copies:
             raise Damaged(f"its manifest is that of another session, {manifest.session_id!r}")
         self._files.get_file(self._path(session_id, DEFINITION), str(directory / DEFINITION))
         for each in manifest.checkpoints:
-            self._files.get_file(self._path(session_id, each.seal + SUFFIX), str(directory / each.file))
+            self._files.get_file(self._path(session_id, _object(each)), str(directory / each.file))
         (directory / MANIFEST).write_bytes(data)
         journal = Journal(directory, session_id, manifest.ancestors, Usage(), sync=False)
         journal.begin(newest + 1)
@@ -118,12 +120,12 @@ class Copies:
         there = set(self._names(session_id))
         if not there:
             self._files.makedirs(self._path(session_id), exist_ok=True)
-        objects = {DEFINITION: DEFINITION, **{each.seal + SUFFIX: each.file for each in manifest.checkpoints}}
-        for name in objects.keys() - there:
-            self._files.put_file(str(own / objects[name]), self._path(session_id, name))
+        objects = _objects(manifest)
+        for name in objects - there:
+            self._files.put_file(str(own / name), self._path(session_id, name))
         self._files.pipe_file(self._path(session_id, f"{number:020d}{_MANIFEST}"), manifest.encode())
         if self._numbers(session_id)[-1] == number:
-            for name in there - objects.keys() - {f"{number:020d}{_MANIFEST}"}:
+            for name in there - objects - {f"{number:020d}{_MANIFEST}"}:
                 self._files.rm_file(self._path(session_id, name))
 
     def _remove(self, session_id: str) -> None:
@@ -171,10 +173,25 @@ def _opened(url: str) -> tuple[Any, str]:
     return files, root
 
 
+def _objects(manifest: Manifest) -> set[str]:
+    """Returns the names in the store of what a manifest needs."""
+    return {DEFINITION, *map(_object, manifest.checkpoints)}
+
+
+def _object(checkpoint: Stored) -> str:
+    return checkpoint.seal + SUFFIX
+
+
 def _reduced(manifest: Manifest) -> Manifest | None:
-    """Returns a manifest without what takes a journal further back than the newest checkpoint; None without any."""
-    if not manifest.automatic:
+    """Returns a manifest without what takes a journal further back than the newest checkpoint; None without any.
+
+    Where the newest is one that was saved by name, it is also what the session goes on from, as another file.
+    """
+    newest = max((*manifest.automatic[-1:], *manifest.named), key=lambda each: each.record, default=None)
+    if newest is None:
         return None
-    newest = replace(manifest.automatic[-1], passing=False)
+    if newest.name:
+        newest = replace(newest, name="", file=automatic_stem(newest.record) + SUFFIX)
+    newest = replace(newest, passing=False)
     kept = sorted((*manifest.named, newest), key=lambda each: each.record)
     return replace(manifest, checkpoints=tuple(kept))
