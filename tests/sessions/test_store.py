@@ -86,6 +86,41 @@ def test_one_session_too_many_is_refused_until_another_ends(make_store: Any, dot
     sessions.create(UNBOUNDED, dot())
 
 
+def test_a_session_that_was_just_added_takes_one_place(
+    make_store: Any, dot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = make_store(max_sessions=2)
+    add = sessions._register.add
+
+    def add_and_go_on(session: Any, **how: Any) -> Any:
+        added = add(session, **how)
+        if sessions.census == (1, 1):
+            sessions.create(UNBOUNDED, dot())
+        return added
+
+    monkeypatch.setattr(sessions._register, "add", add_and_go_on)
+    sessions.create(UNBOUNDED, dot())
+    with pytest.raises(errors.TooManySessions):
+        sessions.create(UNBOUNDED, dot())
+    assert sessions.census == (2, 2)
+
+
+def test_a_session_that_is_made_takes_a_place_until_it_is_there(
+    make_store: Any, dot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = make_store(max_sessions=1)
+    add = sessions._register.add
+
+    def add_later(session: Any, **how: Any) -> Any:
+        with pytest.raises(errors.TooManySessions):
+            sessions.create(UNBOUNDED, dot())
+        return add(session, **how)
+
+    monkeypatch.setattr(sessions._register, "add", add_later)
+    sessions.create(UNBOUNDED, dot())
+    assert sessions.census == (1, 1)
+
+
 def test_parameters_too_large_are_refused_before_they_are_drawn(make_store: Any) -> None:
     with pytest.raises(errors.GraphTooLarge):
         make_store(max_parameter_bytes=1 << 20).create(UNBOUNDED, huge(1 << 40))

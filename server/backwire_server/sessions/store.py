@@ -271,9 +271,10 @@ class SessionStore:
                 return answer
             if isinstance(answer, _Made):
                 return self.get(answer.session_id).info()
-            with self._places.one(tenant or scope.caller.tenant, self._register.ids):
+            with self._places.one(tenant or scope.caller.tenant, self._register.ids) as place:
                 session = make()
                 info = session.info()
+                place.session_id = session.session_id
                 self._register.add(session, instead=True)
                 self._repetitions.record(key, scope.caller.tenant, info)
             if session.durable:
