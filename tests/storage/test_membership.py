@@ -133,6 +133,17 @@ def test_one_lives_where_it_has_told_until_it_gives_no_sign_or_leaves(join: Join
     assert not other.lives_at("one.example:1")
 
 
+@pytest.mark.parametrize("name", ["one", "again"])
+def test_where_one_that_was_seen_was_another_lives_that_came_since(join: Join, clock: Clock, name: str) -> None:
+    one, other = join("one"), join("other")
+    one.announce("one.example:1")
+    assert other.lives_at("one.example:1")
+    one.leave()
+    clock.now += 500.0
+    join(name).announce("one.example:1")
+    assert other.lives_at("one.example:1")
+
+
 def test_one_whose_sign_is_late_is_waited_for_until_it_is_dead_or_gives_one(
     join: Join, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,11 +107,14 @@ class Membership:
         return seen.member if seen else None
 
     def lives_at(self, address: str) -> bool:
-        """As `alive`, of any server that has told an address; all are looked at where none did that was seen so far."""
-        if not (told := self._told_of(address)):
-            _ = self.names
-            told = self._told_of(address)
-        return any(self.alive(member.replica, member.incarnation) for member in told)
+        """As `alive`, of any server that has told an address; all are looked at before none is said to live there.
+
+        One that runs anew may be there, in place of one that was seen.
+        """
+        if self._one_lives_at(address):
+            return True
+        _ = self.names
+        return self._one_lives_at(address)
 
     def outlasted(self, replica: str, incarnation: str = "") -> bool:
         """Tells whether a server is dead; of one whose next sign is late, when that is given or it is dead.
@@ -150,9 +153,10 @@ class Membership:
         silent, lease = time.monotonic() - seen.since, seen.member.lease
         return silent >= max(lease * LATE_BEATS / BEATS, lease - LONGEST_WAIT)
 
-    def _told_of(self, address: str) -> list[Member]:
-        """Returns the servers that were seen so far and have told an address."""
-        return [seen.member for seen in list(self._seen.values()) if seen.member.address == address]
+    def _one_lives_at(self, address: str) -> bool:
+        """As `lives_at`, of the servers that were seen so far."""
+        told = [seen.member for seen in list(self._seen.values()) if seen.member.address == address]
+        return any(self.alive(member.replica, member.incarnation) for member in told)
 
     def _has_ended(self, member: Member) -> bool:
         return has_ended(self._directory, member.replica, member.incarnation, member.machine)
