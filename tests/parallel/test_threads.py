@@ -1,12 +1,15 @@
 """Threads share tasks: each is done once, whoever does it, and the numbers are those of one thread."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
+from tests.waiting import until
 
 from backwire_server import optim
 from backwire_server.optim import compiled, summing
@@ -69,6 +72,29 @@ def test_all_is_done_when_the_other_thread_has_no_time_or_is_gone() -> None:
     pool.shutdown()
     Threads(pool, 2).share(tasks)
     assert done == [*range(20)] * 2
+
+
+class Full(ThreadPoolExecutor):
+    """A pool that can start no thread more, but keeps what it is given for those that it has."""
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        super().submit(*args, **kwargs)
+        raise RuntimeError("can't start new thread")
+
+
+def test_what_a_pool_begins_though_it_refused_it_is_waited_for() -> None:
+    meeting, done = Meeting(), list[int]()
+
+    def task(place: int, hand: int) -> None:
+        meeting.task(place, hand)
+        if hand == 1:
+            until(lambda: len(meeting.done) == 40)
+            time.sleep(0.05)
+        done.append(place)
+
+    with Full(1) as pool:
+        Threads(pool, 2).share([partial(task, place) for place in range(40)])
+        assert sorted(done) == list(range(40))
 
 
 @pytest.mark.filterwarnings("error")

@@ -43,8 +43,22 @@ class Threads:
     def _woken(self, waiting: deque[Task]) -> list[Future[None]]:
         others: list[Future[None]] = []
         with suppress(RuntimeError, MemoryError):  # of a pool that is closed, or has no room for a thread
-            others.extend(self.pool.submit(_work, waiting, hand) for hand in range(1, self.count))
+            for hand in range(1, self.count):
+                others.append(Future())  # a pool without room for a thread keeps what it refuses, and may yet do it
+                self.pool.submit(_help, others[-1], waiting, hand)
         return others
+
+
+def _help(own: Future[None], waiting: deque[Task], hand: int) -> None:
+    """Works with the others, unless that was cancelled."""
+    if not own.set_running_or_notify_cancel():
+        return
+    try:
+        _work(waiting, hand)
+    except BaseException as error:  # for the thread that asked
+        own.set_exception(error)
+    else:
+        own.set_result(None)
 
 
 def _work(waiting: deque[Task], hand: int) -> None:
