@@ -79,7 +79,7 @@ def whole(field: str, value: SupportsIndex, bits: int = 63) -> int:
     except TypeError:
         number = -1
     if not 0 <= number < 1 << bits:
-        raise InvalidRequestError(f"{field}={value!r} is no whole number of {bits} bits, 0 or more", field=field)
+        raise InvalidRequestError(f"{field}={value!r} is no whole number of {bits} bits; use 0 or more", field=field)
     return number
 
 
