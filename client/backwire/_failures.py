@@ -148,10 +148,10 @@ def from_rpc_error(error: Any, request_id: str | None) -> BackwireError:
 
     A call that the network or a proxy broke off is UNAVAILABLE, whatever status gRPC made of that.
     """
-    status = status_of(error)
-    if status.details and error.code() is Code.CANCELLED:
+    status, was_reset = status_of(error), _was_reset(error)
+    if was_reset and status.details:
         return from_status(status, request_id)
-    code: Code = Code.UNAVAILABLE if _broke_off(error, status) else error.code()
+    code: Code = Code.UNAVAILABLE if was_reset else error.code()
     return _translated(code, error.details(), status, request_id)
 
 
@@ -196,10 +196,8 @@ def _translated(code: Code, message: str | None, status: status_pb2.Status, requ
     return kind(message, reason=reason, code=code, request_id=request_id, **details)
 
 
-def _broke_off(error: Any, status: status_pb2.Status) -> bool:
-    """Tells whether a call was reset on its way: servers tell why they end one, and this client cancels none."""
-    if status.details:
-        return False
+def _was_reset(error: Any) -> bool:
+    """Tells whether a call may have been reset on its way, be it behind a refusal: this client cancels none."""
     return error.code() is Code.CANCELLED or "RST_STREAM" in (error.details() or "")
 
 

@@ -95,18 +95,20 @@ def test_a_call_that_is_reset_on_its_way_is_sent_again(
     assert len(service.requests["Step"]) == 2
 
 
+@pytest.mark.parametrize(("code", "number"), [("CANCELLED", 8), ("INTERNAL", 2), ("UNAVAILABLE", 7)])
 def test_a_refusal_that_came_whole_counts_though_a_proxy_reset_its_stream(
-    session: bw.Session, service: "FakeService"
+    session: bw.Session, service: "FakeService", code: str, number: int
 ) -> None:
     def refused(context: Any) -> None:
         status = status_pb2.Status(code=grpc.StatusCode.PERMISSION_DENIED.value[0], message="not you; ask for more")
         status.details.add().Pack(error_details_pb2.ErrorInfo(reason="PERMISSION_DENIED", domain="backwire"))
         context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-        context.abort(grpc.StatusCode.CANCELLED, "Stream removed (Received RST_STREAM with error code 8)")
+        context.abort(grpc.StatusCode[code], f"Stream removed (Received RST_STREAM with error code {number})")
 
     service.before["Step"] = [refused]
-    with pytest.raises(bw.PermissionDeniedError, match="not you"):
+    with pytest.raises(bw.PermissionDeniedError, match="not you") as caught:
         session.step()
+    assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_what_a_server_cancels_by_itself_is_told(session: bw.Session, service: "FakeService", refuse: Any) -> None:
