@@ -1,16 +1,18 @@
 """Opens gRPC channels: which options, which credentials, and where a token may travel."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
 from backwire._errors import InvalidRequestError
 from backwire._version import __version__
+
+Channel = TypeVar("Channel")
 
 DEFAULT_PORT = 50051
 
@@ -73,6 +75,23 @@ def open_async_channel(target: str, *, token: str | None, tls: TLS | bool | None
     """Returns a channel as `open_channel` does, for the event loop that runs."""
     found: grpc.aio.Channel = _open(grpc.aio, target, token, tls)
     return found
+
+
+def following(target: str, opened: Callable[[str], Channel]) -> Callable[[str], Channel]:
+    """Returns what opens channels to where the server at `target` sends calls, as `opened` does.
+
+    It raises InvalidRequestError for an address of this machine where the server is on another one, or so it seems:
+    anybody may listen here, and would be sent the token.
+    """
+
+    def open_other(address: str) -> Channel:
+        if is_local(address) and not is_local(target):
+            raise InvalidRequestError(
+                f"{target} sends calls to {address}, which is on this machine; give that server another --advertise"
+            )
+        return opened(address)
+
+    return open_other
 
 
 def _open(module: Any, target: str, token: str | None, tls: TLS | bool | None) -> Any:

@@ -9,7 +9,7 @@ from typing import Self
 import grpc
 
 from backwire import _calls_client, _files
-from backwire._channel import TLS, open_channel, with_port
+from backwire._channel import TLS, following, open_channel, with_port
 from backwire._direct import Routes
 from backwire._embedded import EmbeddedServer
 from backwire._errors import InvalidRequestError
@@ -84,7 +84,7 @@ def connect(
     check_embedded(target, token=token, tls=tls, data_dir=data_dir)
     if target != EMBEDDED:
         opened = partial(open_channel, token=token, tls=tls)
-        channel = FollowingChannel(opened(target), opened)
+        channel = FollowingChannel(opened(target), following(target, opened))
         routes = Routes(with_port(target), channel, send, token=token, tls=tls)
         return Client(send(channel), routes=routes, target=with_port(target))
     server = EmbeddedServer(data_dir)

@@ -15,6 +15,7 @@ from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.reasons import DOMAIN, Reason
 
 Channel = TypeVar("Channel")
+Known = TypeVar("Known")
 
 ELSEWHERE = {Reason.SHUTTING_DOWN, Reason.NO_WORKER, Reason.WRONG_REPLICA}
 """Why a call is to be sent to another server."""
@@ -24,6 +25,9 @@ PAUSE_SECONDS = 0.5
 
 LONG_PAUSE_SECONDS = 60.0
 """The same for one that never answered, which may be out of this client's reach; calls are forwarded meanwhile."""
+
+MOST_KNOWN = 4_096
+"""Of how many sessions it is remembered where they are called; those that were learnt first are learnt again."""
 
 
 class Owners(Generic[Channel]):
@@ -125,9 +129,9 @@ class Owners(Generic[Channel]):
         before = self._forwarded.pop(session_id, None)
         until = self._paused.get(owner, 0.0)
         if self._reaches(owner, time.monotonic()) and (owner in self._channels or self._opened(owner)):
-            self._owners[session_id] = owner
+            _remember(self._owners, session_id, owner)
             return True
-        self._forwarded[session_id] = max(until, time.monotonic() + PAUSE_SECONDS)
+        _remember(self._forwarded, session_id, max(until, time.monotonic() + PAUSE_SECONDS))
         return before is None
 
     def _reaches(self, address: str, now: float) -> bool:
@@ -136,9 +140,17 @@ class Owners(Generic[Channel]):
     def _opened(self, owner: str) -> bool:
         try:
             self._channels[owner] = self._open_channel(owner)
-        except BackwireError:  # a token would travel in clear text, or it is no address
+        except BackwireError:  # a token would travel in clear text or to anybody, or it is no address
             return False
         return True
+
+
+def _remember(known: dict[str, Known], session_id: str, what: Known) -> None:
+    """Keeps something of a session, in place of what was known of it, or of another where that is too many."""
+    known.pop(session_id, None)
+    if len(known) >= MOST_KNOWN:
+        del known[next(iter(known))]
+    known[session_id] = what
 
 
 def session_of(metadata: Iterable[Any] | None) -> str:

@@ -11,8 +11,12 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+import backwire as bw
+import backwire.aio
+from backwire import _owners
 from backwire._errors import InvalidRequestError
 from backwire._following import FollowingChannel
+from backwire._owners import Owners
 from backwire._transport_base import SESSION_KEY
 from backwire.aio import _following as aio_following
 from backwire_api.metadata import FOLLOWS_KEY
@@ -231,6 +235,42 @@ def test_an_owner_that_may_not_be_called_is_not(servers: tuple[Server, Server]) 
         caller.unary()
     assert caught.value.details() == "elsewhere"
     caller.close()
+
+
+@pytest.mark.parametrize(
+    ("target", "address", "opens"),
+    [
+        ("server.example:50051", "127.0.0.1:50052", False),
+        ("server.example:50051", "unix:/tmp/other", False),
+        ("server.example:50051", "other.example:50051", True),
+        ("localhost:50051", "127.0.0.1:50052", True),
+        ("localhost:50051", "other.example:50051", False),
+    ],
+)
+def test_a_token_travels_neither_in_clear_text_nor_to_who_listens_on_this_machine_for_a_server_on_another(
+    target: str, address: str, opens: bool
+) -> None:
+    tls = target != "localhost:50051"
+    with bw.connect(target, token="secret", tls=tls) as client:
+        owners: Owners[Any] = client._transport._channel.owners
+        owners._follow("s", address)
+        assert (owners.owner("s") == address) is opens
+
+    async def followed() -> bool:
+        async with bw.aio.connect(target, token="secret", tls=tls) as client:
+            owners: Owners[Any] = client._transport._channel.owners
+            owners._follow("s", address)
+            return owners.owner("s") == address
+
+    assert asyncio.run(followed()) is opens
+
+
+def test_of_many_sessions_those_that_were_learnt_last_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_owners, "MOST_KNOWN", 3)
+    owners = Owners("main", lambda address: address)
+    for session in ("a", "b", "c", "a", "d"):
+        owners._follow(session, "there")
+    assert [owners.owner(session) for session in ("a", "b", "c", "d")] == ["there", "", "there", "there"]
 
 
 @pytest.mark.parametrize("way", ["unary", "stream"])

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from backwire import _calls_client, _files
-from backwire._channel import TLS, open_async_channel, with_port
+from backwire._channel import TLS, following, open_async_channel, with_port
 from backwire._client import EMBEDDED, check_embedded
 from backwire._embedded import EmbeddedServer
 from backwire._errors import ClientClosedError
@@ -182,7 +182,7 @@ class Client:
     def _open(self, target: str) -> Transport:
         token, tls, timeout = self._settings.token, self._settings.tls, self._settings.timeout
         opened = partial(open_async_channel, token=token, tls=tls)
-        channel = FollowingChannel(opened(target), opened)
+        channel = FollowingChannel(opened(target), following(target, opened))
         return Transport(channel, token=token, timeout=timeout, retry=self._retry)
 
     def __repr__(self) -> str:
