@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from google.protobuf.message import DecodeError
+from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from backwire._errors import (
@@ -176,7 +177,7 @@ def failed_id(status: status_pb2.Status) -> int:
     """Returns the id of the request because of which another failed; 0 when that was not so."""
     info = error_details_pb2.ErrorInfo()
     for detail in status.details:
-        if detail.Unpack(info) and info.metadata.get("failed_id", "").isdecimal():
+        if unpacked(detail, info) and info.metadata.get("failed_id", "").isdecimal():
             return int(info.metadata["failed_id"])
     return 0
 
@@ -213,11 +214,11 @@ def _details(status: status_pb2.Status) -> dict[str, Any]:
             error_details_pb2.BadRequest(),
             error_details_pb2.RetryInfo(),
         )
-        if detail.Unpack(info) and info.domain == DOMAIN:
+        if unpacked(detail, info) and info.domain == DOMAIN:
             found["reason"] = info.reason
-        elif detail.Unpack(request) and request.field_violations:
+        elif unpacked(detail, request) and request.field_violations:
             found["field"] = request.field_violations[0].field
-        elif detail.Unpack(retry):
+        elif unpacked(detail, retry):
             found["retry_after"] = retry.retry_delay.ToNanoseconds() / 1e9
     return found
 
@@ -235,3 +236,11 @@ def status_of(error: Any) -> status_pb2.Status:
             except DecodeError:  # whatever a proxy put there: the status code alone must do
                 break
     return status_pb2.Status()
+
+
+def unpacked(detail: any_pb2.Any, message: Message) -> bool:
+    """Has a message be what a detail of a status is; tells whether it is one of that kind, and whole."""
+    try:
+        return detail.Unpack(message)
+    except DecodeError:
+        return False

@@ -9,7 +9,7 @@ import grpc
 from google.rpc import error_details_pb2
 
 from backwire._errors import BackwireError
-from backwire._failures import status_of
+from backwire._failures import status_of, unpacked
 from backwire._transport_base import SESSION_KEY
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.reasons import DOMAIN, Reason
@@ -162,6 +162,6 @@ def told_of(call: Any) -> tuple[str, Mapping[str, str]]:
     """Returns the reason that the server told of a failure, empty for none, and what it told with that."""
     info = error_details_pb2.ErrorInfo()
     for detail in status_of(call).details:
-        if detail.Unpack(info) and info.domain == DOMAIN:
+        if unpacked(detail, info) and info.domain == DOMAIN:
             return info.reason, info.metadata
     return "", {}

@@ -111,6 +111,19 @@ def test_a_refusal_that_came_whole_counts_though_a_proxy_reset_its_stream(
     assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED
 
 
+@pytest.mark.parametrize("kind", ["ErrorInfo", "BadRequest", "RetryInfo"])
+def test_details_that_are_torn_leave_the_status_code(session: bw.Session, service: "FakeService", kind: str) -> None:
+    def refused(context: Any) -> None:
+        status = status_pb2.Status(code=grpc.StatusCode.PERMISSION_DENIED.value[0], message="not you")
+        status.details.add(type_url=f"type.googleapis.com/google.rpc.{kind}", value=b"\x0a\x7f")
+        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you")
+
+    service.before["Step"] = [refused]
+    with pytest.raises(bw.PermissionDeniedError, match="not you"):
+        session.step()
+
+
 def test_what_a_server_cancels_by_itself_is_told(session: bw.Session, service: "FakeService", refuse: Any) -> None:
     service.before["Step"] = [refuse(grpc.StatusCode.CANCELLED, reason="CANCELLED")]
     with pytest.raises(bw.CancelledError):
