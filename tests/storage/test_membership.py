@@ -117,6 +117,30 @@ def test_one_that_can_give_no_sign_tells_so_once_until_it_can(
     assert "others take sessions over" in caplog.text
 
 
+def test_two_of_one_name_that_began_at_once_are_told_in_the_logs_of_both(
+    join: Join, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = join("one")
+    one._tell_somehow()
+    assert caplog.text == ""
+    again = join("one")
+    one.announce("one.example:1")
+    for each in (again, one):
+        each._tell_somehow()
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "--replica one gives signs" in first
+    assert "from one.example:1" in first
+    assert "an address that it has not told yet" in second
+    assert "give it another name" in second
+
+
+def test_a_run_before_that_has_ended_is_no_other_of_its_name(join: Join, caplog: pytest.LogCaptureFixture) -> None:
+    one, again = join("one"), join("one")
+    again._life._file.close()  # as the kernel does when a process ends
+    one._tell_somehow()
+    assert caplog.text == ""
+
+
 def test_one_lives_where_it_has_told_until_it_gives_no_sign_or_leaves(join: Join, clock: Clock) -> None:
     one, other = join("one"), join("other")
     one.announce("one.example:1")

@@ -7,6 +7,7 @@ import os
 import secrets
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from backwire_server.sessions.replicas import is_replica
 from backwire_server.storage.disk import TEMPORARY
 from backwire_server.storage.life import Life, has_ended
 from backwire_server.storage.lock import REPLICAS
+from backwire_server.storage.seldom import Seldom
 from backwire_server.storage.signs import SECOND, Member, read_sign
 
 BEATS = 5
@@ -68,6 +70,7 @@ class Membership:
         self._beat = 0
         self._told = 0.0
         self._seen: dict[str, _Seen] = {}
+        self._namesakes = Seldom(_LOG)
         self._mutex = threading.Lock()
         self._left = threading.Event()
         self._waiting = threading.Semaphore(min(most_waiting, MOST_WAITING))
@@ -179,6 +182,7 @@ class Membership:
 
     def _tell_somehow(self) -> None:
         """Gives a sign, on a full disk, too, where a file has no room and the times of one can be set."""
+        self._look_for_namesake()
         try:
             self._tell()
         except OSError as error:
@@ -186,6 +190,20 @@ class Membership:
                 raise
             os.utime(self._directory / self.replica)
             self._told = time.monotonic()
+
+    def _look_for_namesake(self) -> None:
+        """Warns of another server that gives signs under this name: of two that begin at once, none sees the other."""
+        other = None
+        with suppress(OSError):  # the sign itself may be given all the same
+            other = self._read(self.replica)
+        if other is not None and not self._has_ended(other):
+            self._namesakes.warn(
+                "another server with --replica %s gives signs of life in %s, from %s, so that others take each of the "
+                "two for dead again and again; end one of them, and give it another name",
+                self.replica,
+                self._directory,
+                other.address or "an address that it has not told yet",
+            )
 
     def _tell(self) -> None:
         self._beat += 1
