@@ -23,7 +23,9 @@ class Register:
     def add(self, session: Session, *, instead: bool = False) -> Session:
         """Adds a session, unless there is one of its id and it is not to come `instead`; returns the one there is."""
         with self.mutex:
-            if instead or session.session_id not in self._sessions:
+            if instead:
+                self._sessions.pop(session.session_id, None)  # or the new one would come before others of lower numbers
+            if session.session_id not in self._sessions:
                 self._sessions[session.session_id] = self._added, session
                 self._added += 1
             return self._sessions[session.session_id][1]
