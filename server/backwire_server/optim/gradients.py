@@ -43,18 +43,22 @@ def norm(array: NDArray[Any], hands: Hands = ALONE) -> float:
     vector = array.reshape(-1)
     parts = [vector[part] for part in blocks(0, vector.size)]
     with np.errstate(all="ignore"):
-        squares = sum(_squares(vector, hands))
+        squares = sum(map(_square, parts) if hands.count == 1 else _squares(vector, hands))
         if _TINY < squares < math.inf:
             return math.sqrt(squares)
         largest = float(np.max([np.max(np.abs(part)) for part in parts], initial=0))
         if largest == 0 or not math.isfinite(largest):
             return largest
         scaled = (part.astype(np.float64) / largest for part in parts)
-        return largest * math.sqrt(sum(float(np.dot(part, part)) for part in scaled))
+        return largest * math.sqrt(sum(map(_square, scaled)))
+
+
+def _square(block: NDArray[Any]) -> float:
+    return float(np.dot(block, block))
 
 
 def _squares(vector: NDArray[Any], hands: Hands) -> Sequence[float]:
-    """The sum of squares of each block of a vector, the last of which may be shorter."""
+    """The sum of squares of each block of a vector, the last of which may be shorter, in few calls for each hand."""
     found = [0.0] * len(range(0, vector.size, BLOCK))
 
     def square(run: slice, _: int) -> None:
@@ -62,7 +66,7 @@ def _squares(vector: NDArray[Any], hands: Hands) -> Sequence[float]:
         rows = part[: part.size // BLOCK * BLOCK].reshape(-1, BLOCK)
         with np.errstate(all="ignore"):  # of each thread by itself
             whole = np.vecdot(rows, rows).tolist()
-            rest = [float(np.dot(each, each)) for each in (part[rows.size :],) if each.size]
+            rest = [_square(each) for each in (part[rows.size :],) if each.size]
         first = run.start // BLOCK
         found[first : first + len(whole) + len(rest)] = [*whole, *rest]
 
