@@ -2,7 +2,7 @@
 
 numpy needs a pass for each operation, a dozen for Adam; the results are equal to the bit, so that numpy does it while a
 thread compiles, which takes half a second or more: no step waits for that, such as the first of a server that takes
-over.
+over. Only where two NaN of different signs are added up, neither says which sign is left.
 """
 
 import math
