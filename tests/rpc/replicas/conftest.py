@@ -1,4 +1,4 @@
-"""A replica that others open lanes to."""
+"""Replicas over a directory."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,18 @@ from tests.rpc.replicas.serving import started
 
 @pytest.fixture
 def owner(tmp_path: Path) -> Iterator[Api]:
+    """A client of one that others open lanes to."""
     made = Api(started(tmp_path, "a"))
     yield made
     made.channel.close()
     made.server.stop(5.0)
+
+
+@pytest.fixture
+def replicas(tmp_path: Path) -> Iterator[tuple[Api, Api]]:
+    """Clients, which follow nobody, of two, with no lanes between them."""
+    found = Api(started(tmp_path, "a")), Api(started(tmp_path, "b"))
+    yield found
+    for api in found:
+        api.channel.close()
+        api.server.stop(5.0)

@@ -1,7 +1,5 @@
 """A client that waits for a server is told by the others whether that lives."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -9,19 +7,9 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from tests.rpc.conftest import TIMEOUT, Api
-from tests.rpc.replicas.serving import started
 
 from backwire_api.metadata import FOLLOWS_KEY, WAITS_KEY
 from backwire_api.v1 import gradient_service_pb2 as pb
-
-
-@pytest.fixture
-def replicas(tmp_path: Path) -> Iterator[tuple[Api, Api]]:
-    found = Api(started(tmp_path, "a")), Api(started(tmp_path, "b"))
-    yield found
-    for api in found:
-        api.channel.close()
-        api.server.stop(5.0)
 
 
 def told(api: Api, waits_at: str, session: str = "any") -> dict[str, str]:

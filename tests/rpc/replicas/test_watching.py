@@ -1,31 +1,19 @@
 """A call that was passed on by gRPC ends when the server lives no more to which it went, though no connection broke."""
 
 import threading
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from tests.rpc.conftest import TIMEOUT, Api
-from tests.rpc.replicas.serving import Held, Until, X, started
+from tests.rpc.replicas.serving import Held, Until, X
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.rpc.replicas import watching
 from backwire_server.rpc.replicas.watching import Watch
 from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
-
-
-@pytest.fixture
-def replicas(tmp_path: Path) -> Iterator[tuple[Api, Api]]:
-    """Clients, which follow nobody, of two servers over a directory, with no lanes between them."""
-    found = Api(started(tmp_path, "a")), Api(started(tmp_path, "b"))
-    yield found
-    for api in found:
-        api.channel.close()
-        api.server.stop(5.0)
 
 
 @pytest.mark.parametrize("way", ["call", "stream"])
