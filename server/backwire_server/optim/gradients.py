@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 
 from backwire_server.optim.errors import POSITIVE, check_fields
 from backwire_server.optim.layout import FlatLayout
-from backwire_server.optim.sharing import ALONE, Hands
 
 BLOCK = 32_768
 """How many elements are worked on at a time, so that they stay in the processor's cache."""
@@ -33,8 +31,8 @@ def runs(size: int) -> Iterator[slice]:
     return blocks(0, size, RUN * BLOCK)
 
 
-def norm(array: NDArray[Any], hands: Hands = ALONE) -> float:
-    """The L2 norm of an array of any shape, as a float, the same however many hands there are.
+def norm(array: NDArray[Any]) -> float:
+    """The L2 norm of an array of any shape, as a float.
 
     Squares are summed in the array's own dtype within a block and in float64 across blocks; where squares leave the
     range of the dtype, the values are scaled first. It is finite exactly when all elements are (and the norm itself
@@ -43,40 +41,19 @@ def norm(array: NDArray[Any], hands: Hands = ALONE) -> float:
     vector = array.reshape(-1)
     parts = [vector[part] for part in blocks(0, vector.size)]
     with np.errstate(all="ignore"):
-        squares = sum(map(_square, parts) if hands.count == 1 else _squares(vector, hands))
+        squares = sum(float(np.dot(part, part)) for part in parts)
         if _TINY < squares < math.inf:
             return math.sqrt(squares)
         largest = float(np.max([np.max(np.abs(part)) for part in parts], initial=0))
         if largest == 0 or not math.isfinite(largest):
             return largest
         scaled = (part.astype(np.float64) / largest for part in parts)
-        return largest * math.sqrt(sum(map(_square, scaled)))
+        return largest * math.sqrt(sum(float(np.dot(part, part)) for part in scaled))
 
 
-def _square(block: NDArray[Any]) -> float:
-    return float(np.dot(block, block))
-
-
-def _squares(vector: NDArray[Any], hands: Hands) -> Sequence[float]:
-    """The sum of squares of each block of a vector, the last of which may be shorter, in few calls for each hand."""
-    found = [0.0] * len(range(0, vector.size, BLOCK))
-
-    def square(run: slice, _: int) -> None:
-        part = vector[run]
-        rows = part[: part.size // BLOCK * BLOCK].reshape(-1, BLOCK)
-        with np.errstate(all="ignore"):  # of each thread by itself
-            whole = np.vecdot(rows, rows).tolist()
-            rest = [_square(each) for each in (part[rows.size :],) if each.size]
-        first = run.start // BLOCK
-        found[first : first + len(whole) + len(rest)] = [*whole, *rest]
-
-    hands.share([partial(square, run) for run in runs(vector.size)])
-    return found
-
-
-def global_norm(vectors: Mapping[np.dtype[Any], NDArray[Any]], hands: Hands = ALONE) -> float:
+def global_norm(vectors: Mapping[np.dtype[Any], NDArray[Any]]) -> float:
     """The L2 norm of all vectors together. Not finite when an element is not: see `first_non_finite`."""
-    return math.hypot(*(norm(vector, hands) for vector in vectors.values()))
+    return math.hypot(*map(norm, vectors.values()))
 
 
 def first_non_finite(layout: FlatLayout, vectors: Mapping[np.dtype[Any], NDArray[Any]]) -> str | None:

@@ -20,7 +20,7 @@ from backwire_server.parallel.kept import KEPT_BYTES
 from backwire_server.parallel.member import Member
 from backwire_server.parallel.shift import WAIT_SECONDS, Local, Remote, Shift
 from backwire_server.parallel.task import Result, Work
-from backwire_server.parallel.threads import Threads
+from backwire_server.parallel.threads import LEAST, Threads
 
 RESTART_SECONDS = 5.0
 """How long no helper is started after one that ended before it was ready."""
@@ -135,8 +135,10 @@ class Crew:
             self.lent += 1
         return result
 
-    def hands(self, most: int) -> Hands:
-        """Returns at most so many hands for work on long vectors: the caller's, and one for each helper not lent."""
+    def hands(self, most: int, elements: int) -> Hands:
+        """Returns at most so many hands for work on so many elements: the caller's and one for each helper not lent."""
+        if elements < LEAST:
+            return ALONE
         with self._mutex:
             count = min(most, 1 + self.most - self._lent)
             if count <= 1:

@@ -6,10 +6,10 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
 
-from backwire_server.optim.sharing import ALONE, Task
+from backwire_server.optim.sharing import Task
 
-FEW = 4
-"""So many tasks are done sooner than another thread is awake."""
+LEAST = 2 << 20
+"""Work on fewer elements is done about as soon by one thread: others have to wake, and take turns with it in Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,6 @@ class Threads:
 
     def share(self, tasks: Sequence[Task]) -> None:
         """Does each task once and returns when all are done; raises what one of them raises, after the others end."""
-        if len(tasks) <= FEW:
-            ALONE.share(tasks)
-            return
         waiting = deque(tasks)
         others = self._woken(waiting)
         try:

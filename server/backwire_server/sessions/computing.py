@@ -7,7 +7,6 @@ from backwire_server.engine.check import GradientCheck, Sampling, check_gradient
 from backwire_server.engine.model import Gradients, Model, Pass
 from backwire_server.engine.profile import Profile, profile
 from backwire_server.optim.sharing import ALONE, Hands
-from backwire_server.parallel import crew
 from backwire_server.parallel.kept import Residue
 from backwire_server.sessions.answering import check_answer
 from backwire_server.sessions.batches import Batch, Whole
@@ -68,8 +67,7 @@ class Computing:
 
     def hands(self, asked: int) -> Hands:
         """Returns what works on the vectors of a step, for a call that asks for so many parts."""
-        parts = self.parts(asked)
-        return crew.CREW.hands(parts) if parts > 1 and self._helped else ALONE
+        return ALONE if self._team is None else self._team.hands(self.parts(asked))
 
     def working(self, stop: CallStop) -> Working:
         """Returns what admits the computations of a call."""

@@ -16,6 +16,7 @@ from backwire_server.engine.model import Model, Pass
 from backwire_server.engine.seeds import check_seeds, check_wrt
 from backwire_server.engine.stopping import NEVER, Stop
 from backwire_server.optim import summing
+from backwire_server.optim.sharing import Hands
 from backwire_server.parallel import crew, kept, part
 from backwire_server.parallel.crew import Crew
 from backwire_server.parallel.kept import Residue
@@ -52,6 +53,7 @@ class Team:
         self._inputs = {item.name: item for item in graph.inputs}
         self._number = fresh_number()
         self._layout = part.layout_of(graph)
+        self._elements = sum(self._layout.sizes.values())
         self._gradients: list[tuple[Segment, Mapping[str, Array]]] = []
         self._given: list[Segment] = []
         self._frozen: tuple[Mapping[str, Array], Segment] | None = None
@@ -148,8 +150,12 @@ class Team:
             raise
         names = results[0].parameters
         arrays = [[each[name] for name in names] for each in into[: len(results)]]
-        summing.divide_sum(arrays, batch.weights, batch.divisor, self._crew.hands(len(results)))
+        summing.divide_sum(arrays, batch.weights, batch.divisor, self.hands(len(results)))
         return batch.whole(results, {name: first[name] for name in names})
+
+    def hands(self, most: int) -> Hands:
+        """Returns at most so many hands for work on the vectors of all parameters."""
+        return self._crew.hands(most, self._elements)
 
     @property
     def _crew(self) -> Crew:

@@ -251,7 +251,7 @@ class Trainer:
         if not self.accumulator.contributions:
             raise NoGradients("nothing was accumulated since the last Step; run Backward first")
         gradients = self.accumulator.combined(options.normalization)
-        norm = optim.global_norm(gradients, hands)
+        norm = optim.global_norm(gradients)
         culprit = None if math.isfinite(norm) else optim.first_non_finite(self.layout, gradients)
         skipped = is_skipped(culprit, options.non_finite, self.scaling)
         rate = optimizer.rate(self.step + 1) if options.learning_rate is None else options.learning_rate
