@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 
 import pytest
 from tests.storage.toy import KEY, append, checkpoint, history, image, mutation, spec
@@ -17,6 +18,7 @@ from backwire_server.sessions.errors import (
     WrongReplica,
 )
 from backwire_server.sessions.limits import Limits
+from backwire_server.storage import ownership
 from backwire_server.storage.lock import DirectoryInUse, DirectoryLock
 from backwire_server.storage.ownership import Mark
 from backwire_server.storage.shared_files import SharedFileSession
@@ -264,3 +266,18 @@ def test_servers_that_share_a_directory_do_so_with_their_like_alone(tmp_path: Pa
     (tmp_path / "sessions" / "a").mkdir()
     with pytest.raises(OSError, match=r"without --shared.*--data-dir"):
         DirectoryLock(tmp_path, shared=True)
+
+
+def test_a_server_that_has_a_session_is_taken_to_have_it_for_a_moment_and_no_longer(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(ownership, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    one, other = join("one"), join("other")
+    files = made(one)
+    assert other.owner("a") == "one.example:50051"
+    files.close()
+    now[0] += 0.9 * ownership.MOMENT_SECONDS
+    assert other.owner("a") == "one.example:50051"
+    now[0] += 0.2 * ownership.MOMENT_SECONDS
+    assert other.owner("a") == ""

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,10 @@ class Call:
         besides: What the metadata of its answer have besides where the time went.
     """
 
-    def __init__(self, method: str, context: grpc.ServicerContext, reception: Reception, quota: str) -> None:
+    def __init__(
+        self, method: str, context: grpc.ServicerContext, reception: Reception, quota: str, *, tells_late: bool = False
+    ) -> None:
+        """`tells_late` has its figures told once it was answered, where `context` calls back at that time."""
         self.method = method
         self.scope = RpcScope(context)
         self.session = ""
@@ -75,6 +79,7 @@ class Call:
         self._ticket: Ticket | None = None
         self._quota = quota
         self._reception = reception
+        self._tells_late = tells_late
         self._started = time.perf_counter()
 
     def __enter__(self) -> Ticket:
@@ -148,14 +153,15 @@ class Call:
             if error is not None:  # the client went while it was answered
                 code = reason = grpc.StatusCode.CANCELLED.name
         finally:
-            self._tell(code, reason)
+            tell = partial(self._tell, code, reason, time.perf_counter() - self._started)
+            if not (self._tells_late and self.scope.context.add_callback(tell)):
+                tell()
 
     def _why_gone(self) -> Exception:
         evicted = self._ticket.eviction if self._ticket is not None else None
         return evicted or Cancelled("the call was cancelled")
 
-    def _tell(self, code: str, reason: str) -> None:
-        seconds = time.perf_counter() - self._started
+    def _tell(self, code: str, reason: str, seconds: float) -> None:
         request_bytes = self._ticket.total_bytes if self._ticket is not None else 0
         caller = self.scope.caller
         facts = CallFacts(

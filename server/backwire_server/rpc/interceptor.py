@@ -59,10 +59,10 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def behaviour(self, method: str, handler: Any) -> Callable[[Messages, Any], bytes]:
         """Returns what does calls of a unary method that do not come by gRPC, from their messages and context."""
-        found: Callable[[Messages, Any], bytes] = self._wrap(method, handler).stream_unary
+        found: Callable[[Messages, Any], bytes] = self._wrap(method, handler, tells_late=True).stream_unary
         return found
 
-    def _wrap(self, method: str, handler: Any) -> Any:
+    def _wrap(self, method: str, handler: Any, *, tells_late: bool = False) -> Any:
         quota = quota_of(
             method, client_streaming=handler.request_streaming, server_streaming=handler.response_streaming
         )
@@ -71,7 +71,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         route = here if forwarder is None or method not in SITED else forwarder.route
 
         def respond(messages: Messages, context: grpc.ServicerContext) -> bytes:
-            call = Call(method, context, self._reception, quota)
+            call = Call(method, context, self._reception, quota, tells_late=tells_late)
             with call as ticket:
                 messages, passed = route(call, ticket, messages)
                 if passed is not None:

@@ -11,6 +11,7 @@ the write, that its mark is still there.
 import errno
 import os
 import shutil
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,10 @@ CHASES = 16
 """How often the files of a session are looked for that changes hands meanwhile."""
 
 RETRY_SECONDS = 0.1
+
+MOMENT_SECONDS = 0.02
+"""For how long a server that has a session, and lives, is taken to do both still: calls that are passed on follow one
+another closely, and one that comes too late is refused by the other, or not answered, and repeated by its client."""
 
 MOST_KNOWN = 4_096
 """Of how many sessions it is remembered which other server has them."""
@@ -61,6 +66,7 @@ class Ownership:
         self._membership = membership
         self._unsevered: set[Path] = set()
         self._others: dict[str, tuple[str, Mark]] = {}
+        self._addresses: dict[str, tuple[str, float]] = {}
 
     def begin(self, session_id: str) -> Path:
         """Returns an empty directory for a new session, which is this server's.
@@ -139,7 +145,19 @@ class Ownership:
         return self._root / session_id / str(self._mark(session_id))
 
     def owner(self, session_id: str) -> str:
-        """Returns the address of another server that lives and has a session; empty for none, and where none is."""
+        """Returns the address of another server that lives and has a session; empty for none, and where none is.
+
+        It is what was found up to MOMENT_SECONDS ago.
+        """
+        address, until = self._addresses.get(session_id, ("", 0.0))
+        if time.monotonic() < until:
+            return address
+        address = self._owner(session_id)
+        if address:
+            self._addresses[session_id] = address, time.monotonic() + MOMENT_SECONDS
+        return address
+
+    def _owner(self, session_id: str) -> str:
         try:
             mark = self._known(session_id) or self._mark(session_id)
             if not mark.replica or self._is_mine(mark):
@@ -189,6 +207,7 @@ class Ownership:
         if session_id not in self._others:
             if len(self._others) >= MOST_KNOWN:
                 self._others.clear()
+                self._addresses.clear()
             self._others[session_id] = f"{self._root}/{session_id}/{mark}", mark
 
     def _check_free(self, session_id: str, mark: Mark) -> None:

@@ -185,6 +185,20 @@ def test_a_connection_whose_other_end_takes_nothing_ends(monkeypatch: pytest.Mon
             lane_frames.send(connection, head(), bytes(64 << 20), look)
 
 
+def test_a_message_that_comes_in_parts_is_whole_and_each_wait_for_the_next_is_looked_at() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as connection,
+        listener.accept()[0] as sender,
+    ):
+        lane_frames.prepare(connection, TIMEOUT)
+        lane_frames.be_patient(connection, 0.02)
+        rest = iter([b"wi", b"re", b"!"])
+        sender.sendall(b"back")
+        assert lane_frames.receive(connection, 8, lambda: sender.sendall(next(rest))) == b"backwire"
+        assert list(rest) == [b"!"]
+
+
 def test_a_server_on_all_addresses_has_its_lanes_there_too_for_who_calls_it_where_it_advertises(tmp_path: Path) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")

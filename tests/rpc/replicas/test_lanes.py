@@ -13,7 +13,7 @@ from tests.rpc.conftest import TIMEOUT, Api
 from tests.rpc.replicas.serving import SOME, Held, Until, X, lane_port, lane_to, lanes_between, open_lane, started
 
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.rpc.replicas import lane_server, lanes
+from backwire_server.rpc.replicas import lane_frames, lane_server, lanes
 from backwire_server.rpc.replicas.lane_frames import LaneBroken
 from backwire_server.rpc.replicas.lanes import LANES_KEY, Lanes
 from backwire_server.rpc.replicas.passing import Passing
@@ -89,6 +89,25 @@ def test_a_client_is_told_where_the_time_went_and_nothing_of_lanes(replicas: tup
     told = dict(call.trailing_metadata())
     assert "compute" in told["server-timing"]
     assert LANES_KEY not in told
+
+
+def test_a_call_on_a_lane_is_counted_once_it_was_answered(
+    replicas: tuple[Api, Api], monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    owner, other = replicas
+    session, counts, send = owner.create(), [], lane_frames.send
+
+    def counted() -> int:
+        return owner.server.metrics.exposition().count(b'backwire_calls_total{code="OK",method="Forward"')
+
+    def look(*told: Any) -> None:
+        counts.append(counted())
+        send(*told)
+
+    monkeypatch.setattr(lane_frames, "send", look)
+    other.forward(session)
+    assert counts == [0, 0], "the request, and its answer"
+    until(counted)
 
 
 def test_a_call_on_a_lane_that_is_cancelled_is_not_computed_on(replicas: tuple[Api, Api], held: Held) -> None:

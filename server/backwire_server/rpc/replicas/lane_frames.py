@@ -18,12 +18,16 @@ MOST_MESSAGE_BYTES = (1 << 31) - 1
 """How large a message may be: no message of the contract is larger."""
 
 _SIZES = struct.Struct("<IQ")
+_TIMEOUT = struct.Struct("@ll")
 _LIFE = {
     "TCP_KEEPIDLE": 20,
     "TCP_KEEPINTVL": 5,
     "TCP_KEEPCNT": 2,
     "TCP_USER_TIMEOUT": 30_000,  # milliseconds; the others find nothing while something sent is not acknowledged
 }
+
+_NOTHING_MOVED = TimeoutError, BlockingIOError
+"""What is raised where Python waits, and where the system does."""
 
 Head = dict[str, Any]
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -45,6 +49,20 @@ def prepare(connection: socket.socket, seconds: float) -> None:
     connection.settimeout(seconds)
 
 
+def be_patient(connection: socket.socket, seconds: float) -> None:
+    """Has a connection that was prepared wait so long at a time from now on, by the system's clock where it can.
+
+    Python's own would ask the system before each byte that is read or sent whether there is one, or room for it.
+    """
+    if isinstance(connection, ssl.SSLSocket):
+        connection.settimeout(seconds)
+        return
+    connection.setblocking(True)
+    terms = _TIMEOUT.pack(int(seconds), round(seconds % 1 * 1e6))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, terms)
+
+
 def break_off() -> None:
     """As `Look`: waits no longer."""
     raise LaneBroken
@@ -64,7 +82,7 @@ def send(connection: socket.socket, head: Head, message: bytes, look: Look = bre
     while parts:
         try:
             sent = connection.send(parts[0]) if encrypts else connection.sendmsg(parts)
-        except TimeoutError:
+        except _NOTHING_MOVED:
             look()
             continue
         except OSError:
@@ -91,20 +109,21 @@ def receive_head(connection: socket.socket, look: Look = break_off) -> tuple[Hea
 
 def receive(connection: socket.socket, nbytes: int, look: Look = break_off) -> bytes:
     """Returns the next bytes; raises LaneBroken."""
-    buffer = bytearray(nbytes)
-    room = memoryview(buffer)
-    while room:
-        try:  # what is there already, while the rest is on its way: waiting for all (MSG_WAITALL) takes longer
-            count = connection.recv_into(room)
-        except TimeoutError:
+    flags = 0 if isinstance(connection, ssl.SSLSocket) else socket.MSG_WAITALL
+    parts: list[bytes] = []
+    while nbytes:
+        try:
+            part = connection.recv(nbytes, flags)
+        except _NOTHING_MOVED:
             look()
             continue
         except OSError:
             raise LaneBroken from None
-        if not count:
+        if not part:
             raise LaneBroken
-        room = room[count:]
-    return bytes(buffer)
+        nbytes -= len(part)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def drop(connection: socket.socket, nbytes: int) -> None:

@@ -160,7 +160,7 @@ class LaneServer:
                 lane.connection.do_handshake()
             greeting.admit(lane.connection, self._secret, self._place)
             self._prove(lane)
-            lane.connection.settimeout(IDLE_SECONDS)
+            frames.be_patient(lane.connection, IDLE_SECONDS)
             lane.connection.sendall(greeting.OPENED)
             while True:
                 lane.do_next(self._behaviours, self._most)

@@ -68,7 +68,7 @@ class Lane:
             if encryption is not None:
                 self._connection = encryption.wrap_socket(self._connection, server_hostname=host)
             open_lane(self._connection, secret, place_of(address, told))
-            self._connection.settimeout(LOOK_SECONDS)
+            frames.be_patient(self._connection, LOOK_SECONDS)
         except BaseException:
             self._connection.close()
             raise
