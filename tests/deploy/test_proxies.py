@@ -38,7 +38,7 @@ def tool(name: str) -> str:
     return found
 
 
-FAST = {"inter 2s": "inter 100ms", "timeout check 2s": "timeout check 500ms"}
+FAST = {"check inter 1s fastinter 500ms": "check inter 100ms", "timeout check 1s": "timeout check 500ms"}
 
 
 class Haproxy:
@@ -156,6 +156,58 @@ def test_only_a_server_that_serves_gets_calls(
         until(lambda: not answers(channel), 60.0, 0.1)
         health.set("", SERVING)
         until(lambda: answers(channel), 60.0, 0.1)
+    server.stop(None).wait()
+
+
+class Watched(HealthServicer):
+    """The health of a server, which says nothing more once it is `silent`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.silent, self.over = threading.Event(), threading.Event()
+
+    def Check(self, request: Any, context: Any) -> Any:
+        if self.silent.is_set():
+            self.over.wait()
+        return super().Check(request, context)
+
+
+def test_a_call_goes_on_while_its_server_drains_and_ends_when_it_answers_nothing(
+    certificates: Path, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    done = threading.Event()
+
+    def work(_: bytes, __: grpc.ServicerContext) -> bytes:
+        done.wait()
+        return b"done"
+
+    server, health = grpc.server(ThreadPoolExecutor(64)), Watched()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    methods: dict[str, Any] = {"Work": grpc.unary_unary_rpc_method_handler(work)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests", methods),))
+    backend = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    health.set("", SERVING)
+    server.start()
+    target, trust = free_port(), grpc.ssl_channel_credentials((certificates / "ca.crt").read_bytes())
+    with (
+        running(Haproxy(tmp_path, certificates, backend, target)),
+        grpc.secure_channel(f"localhost:{target}", trust) as channel,
+    ):
+        until(lambda: answers(channel), 60.0, 0.1)
+        way: Any = channel.unary_unary("/tests/Work")
+        call = way.future(b"", timeout=60)
+        health.set("", NOT_SERVING)
+        until(lambda: not answers(channel), 60.0, 0.1)
+        done.set()
+        assert call.result() == b"done"
+        done.clear()
+        health.set("", SERVING)
+        until(lambda: answers(channel), 60.0, 0.1)
+        call = way.future(b"", timeout=60)
+        health.silent.set()
+        assert call.code() == grpc.StatusCode.UNAVAILABLE
+    done.set()
+    health.over.set()
     server.stop(None).wait()
 
 
