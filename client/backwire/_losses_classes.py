@@ -22,8 +22,8 @@ def softmax_cross_entropy(
 
     Args:
         logits: Scores before softmax: [batch, classes, ...], the classes along axis 1.
-        labels: The number of the right class, of an integer type, [batch, ...]; or the probability of every class, of
-            the dtype and shape of the logits.
+        labels: The number of the right class, from 0 on, of an integer type, [batch, ...]; a number that is no class is
+            an error. Or the probability of every class, of the dtype and shape of the logits.
         class_weights: [classes], what the loss of each class counts; None for 1. The mean of losses with class numbers
             is then divided by the sum of the weights of the labels.
         label_smoothing: What share of the right class's probability is spread evenly over all classes, 0 to 1 (Szegedy

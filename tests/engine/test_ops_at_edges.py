@@ -194,3 +194,18 @@ def test_integers_of_a_wrong_shape_are_named_and_never_a_defect(op: str, inputs:
     arrays = [np.asarray(inputs[0]), *(np.asarray(each, np.int64) for each in inputs[1:])]
     with pytest.raises(EngineError, match=f"{op} node"):
         run(op, *arrays)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+@pytest.mark.parametrize("op", ["SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"])
+@pytest.mark.parametrize("weight", [(), ([1.0, 2.0, 3.0],)])
+def test_a_label_that_is_no_class_is_refused_unless_it_is_ignored(
+    op: str, label: int, weight: tuple[list[float], ...]
+) -> None:
+    scores, labels = np.log([[0.2, 0.3, 0.5], [0.1, 0.1, 0.8]]), np.array([1, label])
+    with pytest.raises(InvalidValue, match=f"label {label} is no class of 0 to 2; correct it, or .* ignore_index"):
+        run(op, scores, labels, *weight)
+    (value,), _ = run(op, scores, labels, *weight, ignore_index=label)
+    np.testing.assert_allclose(value, -np.log(0.3))
+    with pytest.raises(InvalidValue, match=f"label {label} is no class"):
+        run(op, scores, labels, *weight, ignore_index=-100)

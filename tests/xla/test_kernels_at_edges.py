@@ -137,6 +137,8 @@ OUTSIDE = [
     call("GatherNDGradient", np.ones(1), np.array([[5]]), batch_dims=0, shape=(3,)),
     call("ScatterElements", np.ones(3), np.array([0, 3]), np.ones(2)),
     call("ScatterND", np.ones(3), np.array([[3]]), np.ones(1)),
+    call("ClassLabels", np.array([2, -1]), classes=3),
+    call("ClassLabels", np.array([3, 2], np.uint8), classes=3),
     call("RegionForm", np.ones((1, 1, 2, 2)), *[np.ones((1, 1, 2))] * 2, np.array([3]), by=0, shape=(1, 1, 1, 1)),
     call("RegionMaxima", np.ones((1, 1, 2, 2)), np.array([[1.0, 0, 0, 1, 1]]), pooled_shape=(1, 1), spatial_scale=1.0),
     call("RegionWeights", np.zeros(1), np.array([1e6]), cells=1, ratio=0, length=4, n_outputs=3),

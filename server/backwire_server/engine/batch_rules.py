@@ -247,6 +247,7 @@ RULES: Mapping[str, Rule] = {
             "IsNaN",
             "IsInf",
             "Copy",
+            "ClassLabels",
         ),
         _elementwise,
     ),
