@@ -187,7 +187,21 @@ def test_one_whose_sign_is_late_is_waited_for_until_it_is_dead_or_gives_one(
     clock.now += 999.5
     monkeypatch.setattr(other._left, "wait", passes)
     assert other.outlasted("one", one.incarnation)
-    assert 2_140.0 <= clock.now <= 2_180.0
+    assert 2_099.5 <= clock.now <= 2_099.6
+
+
+def test_who_waits_for_one_waits_no_longer_than_its_caller(join: Join, clock: Clock) -> None:
+    class Over(Exception):
+        pass
+
+    def check() -> None:
+        raise Over
+
+    one, other = join("one"), join("other")
+    clock.now += 999.5
+    with pytest.raises(Over):
+        other.outlasted("one", one.incarnation, check)
+    assert other._waiting.acquire(blocking=False), "others can wait in its place"
 
 
 @pytest.mark.parametrize("age", [0.0, 900.0, 998.5])

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from backwire_server.sessions.calls import CheckpointInfo
 from backwire_server.sessions.errors import SessionError
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.scope import CallScope
+from backwire_server.sessions.scope import CallScope, Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image, RequestImage
 
@@ -222,10 +222,11 @@ class Vault(Protocol):
         crash it is there wholly or not at all.
         """
 
-    def open(self, session_id: str) -> SessionFiles:
+    def open(self, session_id: str, check: Check = unchecked, /) -> SessionFiles:
         """Returns the files of a session; raises SessionQuarantined when they are not in order.
 
-        Raises WrongReplica while another server has them open, and SessionNotFound when there are none.
+        Raises WrongReplica while another server has them open, and SessionNotFound when there are none. Where it waits
+        for the end of another server, it calls `check`, which may raise.
         """
 
     def look(self, session_id: str) -> SessionFiles:

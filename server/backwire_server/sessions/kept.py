@@ -12,11 +12,13 @@ from backwire_server.sessions.errors import NotDurable, SessionQuarantined
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.saving import Saving
+from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
 
 _LOG = logging.getLogger("backwire.sessions")
 
-Open = Callable[[], SessionFiles]
+Open = Callable[[Check], SessionFiles]
+Look = Callable[[], SessionFiles]
 
 
 class Kept:
@@ -56,7 +58,7 @@ class Kept:
         self._saving: Saving | None = None
         self._computed = 0.0  # seconds, since the last checkpoint or in a replay of what followed it
         self._open: Open | None = None
-        self._look: Open | None = None
+        self._look: Look | None = None
         self.damage: SessionQuarantined | None = None
 
     def begin(self, spec: SessionSpec, make: Callable[[Limits, Account], Content]) -> Content:
@@ -70,7 +72,7 @@ class Kept:
         self._spec = spec.without_sources()
         return self._content
 
-    def belong(self, reopen: Open, look: Open, files: SessionFiles | None = None, *, shared: bool = False) -> None:
+    def belong(self, reopen: Open, look: Look, files: SessionFiles | None = None, *, shared: bool = False) -> None:
         """Keeps what is on disk, too: `files` that are open, and later what `reopen` returns.
 
         What `look` returns is only read from, whoever has them open, which may be other servers if they are `shared`.
@@ -109,7 +111,7 @@ class Kept:
 
         Raises SessionQuarantined when they are damaged, StorageFailed when they cannot be read, and OutOfMemory.
         """
-        content = self._content or self._wake()
+        content = self._content or self.wake()
         if self._saving is not None and self._saving.done:
             self._saving.record(content.log)
             self._saving = None
@@ -194,17 +196,18 @@ class Kept:
             files.close()  # what is being saved is on the disk then, and the request remembered there
         self._account.settle(0)
 
-    def _opened(self) -> SessionFiles:
+    def _opened(self, check: Check = unchecked) -> SessionFiles:
         if self._files is None:
             assert self._open is not None
-            self._files = self._open()
+            self._files = self._open(check)
         return self._files
 
-    def _wake(self) -> Content:
+    def wake(self, check: Check = unchecked) -> Content:
+        """Makes the content from the files, as `content`; calls `check` while they are waited for, which may raise."""
         if self.damage is not None:
             raise SessionQuarantined(str(self.damage))
         try:
-            files = self._opened()
+            files = self._opened(check)
             spec = files.spec()
             self._account.reserve(spec.state_bytes)
             self._content = self._made(spec, files.recover())

@@ -13,7 +13,7 @@ from backwire_server.sessions.errors import InvalidExport, NotDurable
 from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.info import Home, Standing
 from backwire_server.sessions.keeper import Keeper
-from backwire_server.sessions.kept import Open
+from backwire_server.sessions.kept import Look, Open
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.requests import RequestKey
@@ -160,7 +160,7 @@ class SessionMaker:
     def _session(self, keeper: Keeper, created: float, standing: Standing | None) -> Session:
         return Session(keeper, self._limits, self._home.address, created=created, standing=standing)
 
-    def _ways(self, session_id: str) -> tuple[Open, Open]:
+    def _ways(self, session_id: str) -> tuple[Open, Look]:
         """Returns what opens the files of a session, and what only looks at them."""
         vault = self._vault()
         return partial(vault.open, session_id), partial(vault.look, session_id)

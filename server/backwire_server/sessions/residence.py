@@ -247,8 +247,10 @@ class Residence:
             scope.check()
             if self._keeper.broken:
                 self._keeper.forget()
-            if waking and (not self._keeper.awake or self._keeper.content.trainer.passes.expire()):
-                _ = self._keeper.content
+            woken = waking and not self._keeper.awake
+            if woken:
+                self._keeper.wake(scope.check)
+            if woken or (waking and self._keeper.content.trainer.passes.expire()):
                 self._publish()
         except BaseException:
             self._finish(reading=True)

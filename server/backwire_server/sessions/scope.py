@@ -7,6 +7,13 @@ from backwire_server.engine.stopping import Stop, Stopped
 from backwire_server.sessions.caller import ANYONE, Caller
 from backwire_server.sessions.spent import Spent
 
+Check = Callable[[], None]
+"""Raises what `CallScope.check` raises, for who waits for a call and knows nothing else of it."""
+
+
+def unchecked() -> None:
+    """As a Check, of who waits to the end."""
+
 
 class Yielding(Protocol):
     """What computes, and can let others do so."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backwire_server.sessions.replicas import is_replica
+from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.storage.disk import TEMPORARY
 from backwire_server.storage.life import Life, has_ended
 from backwire_server.storage.lock import REPLICAS
@@ -26,6 +27,9 @@ LATE_BEATS = 1.5
 
 LOOKS = 25
 """How often in the time after which it counts as dead a server is looked at that is late."""
+
+CHECK_SECONDS = 0.05
+"""How late a call that waits for that may notice that its caller is gone, or its deadline has passed."""
 
 LONGEST_WAIT = 1.0
 """From how many seconds on before it counts as dead one that is late is waited for."""
@@ -119,16 +123,19 @@ class Membership:
         _ = self.names
         return self._one_lives_at(address)
 
-    def outlasted(self, replica: str, incarnation: str = "") -> bool:
+    def outlasted(self, replica: str, incarnation: str = "", check: Check = unchecked) -> bool:
         """Tells whether a server is dead; of one whose next sign is late, when that is given or it is dead.
 
-        It waits so for LONGEST_WAIT seconds at most, in some threads at a time. Raises OSError.
+        It waits so for LONGEST_WAIT seconds at most, in some threads at a time, and calls `check` meanwhile, which may
+        raise. Raises OSError.
         """
         seen = self._living(replica, incarnation, self._lease / BEATS)
         if seen is None or not self._is_late(seen) or not self._waiting.acquire(blocking=False):
             return seen is None
         try:
-            while seen is not None and self._is_late(seen) and not self._left.wait(self._lease / LOOKS):
+            pause = min(self._lease / LOOKS, CHECK_SECONDS)
+            while seen is not None and self._is_late(seen) and not self._left.wait(pause):
+                check()
                 seen = self._living(replica, incarnation, self._lease / LOOKS)
             return seen is None
         finally:

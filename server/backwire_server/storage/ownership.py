@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backwire_server.sessions.errors import InvalidRequest, SessionNotFound, StorageFailed, WrongReplica
+from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.storage.disk import GONE, TEMPORARY, UNFINISHED, sync_directory, sync_file
 from backwire_server.storage.membership import Membership
 from backwire_server.storage.segment import first_number
@@ -97,18 +98,18 @@ class Ownership:
                 os.rmdir(own.parent)
         shutil.rmtree(gone, ignore_errors=True)
 
-    def take(self, session_id: str) -> Path:
+    def take(self, session_id: str, check: Check = unchecked) -> Path:
         """Returns the directory that has the session's, which is this server's from now on.
 
         Raises WrongReplica while it is another's that is alive, for whose next sign it waits where that is late,
-        SessionNotFound, and OSError.
+        SessionNotFound, and OSError; and what `check` does, which is called while it waits.
         """
         for _ in range(CHASES):
             mark = self._mark(session_id)
             before = self._root / session_id / str(mark)
             own = before
             if not self._is_mine(mark):
-                self._check_free(session_id, mark)
+                self._check_free(session_id, mark, check)
                 own = before.with_name(str(self._mine(mark.epoch + 1)))
                 if mark.replica:
                     self._unsevered.add(own)
@@ -210,8 +211,8 @@ class Ownership:
                 self._addresses.clear()
             self._others[session_id] = f"{self._root}/{session_id}/{mark}", mark
 
-    def _check_free(self, session_id: str, mark: Mark) -> None:
-        if mark.replica and not self._membership.outlasted(mark.replica, mark.incarnation):
+    def _check_free(self, session_id: str, mark: Mark, check: Check) -> None:
+        if mark.replica and not self._membership.outlasted(mark.replica, mark.incarnation, check):
             raise self._elsewhere(session_id, mark)
 
     def _elsewhere(self, session_id: str, mark: Mark) -> WrongReplica:

@@ -12,6 +12,7 @@ from backwire_server.sessions.durable import Durability, Entry
 from backwire_server.sessions.errors import Recovering, SessionError, SessionNotFound, WrongReplica
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image
 from backwire_server.storage.checkpointer import Checkpointer
@@ -168,9 +169,9 @@ class SharedVault:
         assert isinstance(made, SharedFileSession)
         return made
 
-    def open(self, session_id: str) -> SharedFileSession:
+    def open(self, session_id: str, check: Check = unchecked) -> SharedFileSession:
         """Takes a session and returns its files; raises WrongReplica while another server that is alive has it."""
-        own = self._take(session_id)
+        own = self._take(session_id, check)
         try:
             self._check_made(own, session_id)
             opened = SharedFileSession.open(replace(self._place, root=own), session_id)
@@ -219,7 +220,7 @@ class SharedVault:
         with storage_errors("the data directory could not be left"):
             self._membership.leave()
 
-    def _take(self, session_id: str) -> Path:
+    def _take(self, session_id: str, check: Check = unchecked) -> Path:
         """Takes a session, of which this process then has the files open; raises what `Ownership.take` raises."""
         if not is_id(session_id):
             raise SessionNotFound(f"there is no session {session_id[:64]!r}; create a new one", field="session_id")
@@ -229,7 +230,7 @@ class SharedVault:
             self._open.add(session_id)
         try:
             with storage_errors(f"session {session_id!r} could not be taken over"):
-                return self._ownership.take(session_id)
+                return self._ownership.take(session_id, check)
         except BaseException:
             self._forget(session_id)
             raise

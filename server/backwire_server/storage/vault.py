@@ -13,6 +13,7 @@ from backwire_server.sessions.durable import Durability, Entry
 from backwire_server.sessions.errors import SessionError, SessionNotFound
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image
 from backwire_server.storage import failpoints
@@ -136,8 +137,8 @@ class FileVault:
             manifest = new_manifest(session_id, durability, key, spec.definition)
             return FileSession.create(self._place, manifest, spec.definition, image)
 
-    def open(self, session_id: str) -> FileSession:
-        """Returns the files of a session; raises SessionNotFound when there are none."""
+    def open(self, session_id: str, _: Check = unchecked) -> FileSession:
+        """Returns the files of a session, which nobody else has to let go of; raises SessionNotFound for none."""
         if not (is_id(session_id) and self._directory(session_id).is_dir()):
             raise SessionNotFound(
                 f"there is no session {session_id[:64]!r} on disk; create a new one", field="session_id"

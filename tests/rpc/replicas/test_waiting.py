@@ -7,14 +7,18 @@ from typing import Any
 import grpc
 import pytest
 from tests.rpc.conftest import TIMEOUT, Api
-from tests.rpc.replicas.serving import LEASE, SOME, Until, started
+from tests.rpc.replicas.serving import LEASE, SOME, Until, X, started
 
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config_parts import Capacity, Keeping
+from backwire_server.rpc.admission import CALLS
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.info import Home
 from backwire_server.storage import membership
+
+ENOUGH = 100
+"""How often a server is looked at, each twentieth of a second, in far longer than a call may take."""
 
 
 def test_those_who_wait_for_a_silent_server_leave_half_of_the_places(
@@ -44,3 +48,21 @@ def test_those_who_wait_for_a_silent_server_leave_half_of_the_places(
     for api in (owner, other):
         api.channel.close()
         api.server.stop(5.0)
+
+
+def test_a_call_that_waits_for_a_silent_server_ends_by_its_deadline_and_gives_its_place_back(
+    replicas: tuple[Api, Api], monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    owner, other = replicas
+    session, looks = owner.create(), []
+
+    def is_late(*_: object) -> bool:
+        looks.append(1)
+        return len(looks) < ENOUGH
+
+    monkeypatch.setattr(membership.Membership, "_is_late", is_late)
+    request = pb.TrainStepRequest(session_id=session, inputs=X)
+    with pytest.raises(grpc.RpcError, match="DEADLINE_EXCEEDED"):
+        other.stub.TrainStep(request, timeout=0.2, metadata=((FOLLOWS_KEY, "1"),))
+    until(lambda: not other.server.admission.usage(CALLS)[0])
+    assert 1 < len(looks) < ENOUGH
