@@ -189,6 +189,8 @@ def _translated(code: Code, message: str | None, status: status_pb2.Status, requ
     message = message or f"the call failed with {code.name} and no explanation"
     if code is Code.UNAVAILABLE and reason is None:
         message = f"{message.rstrip('.')}; check the target, and that a server runs there (`backwire serve` starts one)"
+    if code is Code.DEADLINE_EXCEEDED and reason is None:
+        message = f"{message.rstrip('.')}; give it more time by timeout="
     if request_id and code in (Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE, Code.CANCELLED):
         message = (
             f"{message.rstrip('.')}; the call may or may not have been applied: repeating it with "

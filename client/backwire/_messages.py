@@ -197,8 +197,14 @@ def train_step(
 
 
 def encode_inputs(session: SessionInfo, inputs: Arrays) -> dict[str, RawTensor]:
-    """Returns the tensors of a request; raises UnknownNameError, DTypeError or TensorError."""
+    """Returns the tensors of a request; raises InvalidRequestError, UnknownNameError, DTypeError or TensorError."""
     known = {each.name: each.dtype for each in session.inputs}
+    if not isinstance(inputs, Mapping):
+        listed = ", ".join(f"{name!r}: ..." for name in known)
+        raise InvalidRequestError(
+            f"the inputs are a {type(inputs).__name__}; give a dictionary of arrays by their names, {{{listed}}}",
+            field="inputs",
+        )
     check_known("input", inputs, known)
     return {
         name: tensors.encode_raw(_arrays.convert(value, known[name], f"input {name!r}"))

@@ -93,6 +93,8 @@ def test_inputs_that_would_lose_their_meaning_are_refused(session: bw.Session, s
     with pytest.raises(bw.UnknownNameError, match=r"no input 'z'; it has 'x', 'labels'") as caught:
         session.forward({"z": [1.0]})
     assert caught.value.field == "inputs[z]"
+    with pytest.raises(bw.InvalidRequestError, match=r"the inputs are a ndarray; give a dictionary .* \{'x': \.\.\."):
+        session.forward(np.ones((1, 2)))  # type: ignore[arg-type]
     assert not service.requests["Forward"]
 
 
