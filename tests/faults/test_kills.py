@@ -43,8 +43,8 @@ def test_nothing_is_lost_or_doubled_when_the_server_is_killed_at_random_moments(
 def test_nothing_is_lost_or_doubled_when_a_server_is_killed_that_computes_in_parts(
     arena: Arena, durability: str, seed: int
 ) -> None:
-    script = drawn_script(np.random.default_rng(seed), 50)
-    verdict = play(arena, seed, script, Disturbance(durability, kill_seconds=0.3), parts_task())
+    script = drawn_script(np.random.default_rng(seed), 40)
+    verdict = play(arena, seed, script, Disturbance(durability, kill_seconds=0.6), parts_task())
     assert verdict.told == []
     assert verdict.happened["kill"] > 1
 
