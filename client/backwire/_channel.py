@@ -102,6 +102,11 @@ def _open(module: Any, target: str, token: str | None, tls: TLS | bool | None) -
             f"a token would travel to {target} in clear text; pass tls=True, or connect over loopback or a unix socket",
             field="token",
         )
+    if token is not None and not re.fullmatch(r"[!-~]+", token):
+        raise InvalidRequestError(
+            "the token is empty, or has characters that a header cannot carry, such as the end of a line; strip it",
+            field="token",
+        )
     options = [*_OPTIONS, *([("grpc.enable_http_proxy", 0)] if local else [])]
     if not tls:
         return module.insecure_channel(target, options)
@@ -117,6 +122,9 @@ def with_port(target: str) -> str:
     """Returns the target with Backwire's port when it is only a host name or an IPv4 address."""
     if not target or target != target.strip():
         raise InvalidRequestError(f"{target!r} is no target; give host:port, unix:/path, or 'embedded'", field="target")
+    port = re.fullmatch(r"(?:dns:|ipv4:)?[A-Za-z0-9.-]+:(\d+)", target)
+    if port and not 0 < int(port[1]) < 2**16:
+        raise InvalidRequestError(f"{target!r} has no port of 1 to 65535; give host:port", field="target")
     return f"{target}:{DEFAULT_PORT}" if re.fullmatch(r"[A-Za-z0-9.-]+", target) else target
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
+from numbers import Real
 
 from backwire._errors import InvalidRequestError
 
@@ -40,7 +41,9 @@ class Timeout:
 
 
 def positive(timeout: float) -> float:
-    """Returns the seconds; raises InvalidRequestError where they leave no time."""
+    """Returns the seconds; raises InvalidRequestError where they are no number, or leave no time."""
+    if not isinstance(timeout, Real):
+        raise InvalidRequestError(f"a timeout of {timeout!r} is no number; give seconds, such as 60.0")
     if math.isnan(timeout) or timeout <= 0:
         raise InvalidRequestError(
             f"a timeout of {timeout} s leaves no time; give seconds above 0, or math.inf for none"

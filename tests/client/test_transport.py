@@ -161,6 +161,18 @@ def test_a_timeout_that_leaves_no_time_is_refused(session: bw.Session) -> None:
             session.step(timeout=timeout)
 
 
+def test_a_timeout_that_is_no_number_is_refused(session: bw.Session) -> None:
+    with pytest.raises(bw.InvalidRequestError, match="'60' is no number; give seconds"):
+        session.step(timeout="60")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("token", ["", "of a file\n", "tok\ten", "schlüssel"])
+def test_a_token_that_no_header_carries_is_refused_before_anything_is_sent(token: str) -> None:
+    with pytest.raises(bw.InvalidRequestError, match="strip it") as refused:
+        bw.connect("127.0.0.1:1", token=token)
+    assert refused.value.field == "token"
+
+
 def test_a_server_that_is_not_there_is_unavailable() -> None:
     with (
         bw.connect("127.0.0.1:1", retry=bw.Retry(attempts=2, initial=0.01)) as client,
@@ -210,6 +222,9 @@ def test_a_host_without_port_gets_the_default_one() -> None:
     assert with_port("unix:/a/b") == "unix:/a/b"
     with pytest.raises(bw.InvalidRequestError, match="no target"):
         with_port("")
+    for port in (0, 65_536, 99_999):
+        with pytest.raises(bw.InvalidRequestError, match="no port of 1 to 65535"):
+            with_port(f"localhost:{port}")
 
 
 def test_tls_wants_key_and_certificate_together_and_shows_neither() -> None:

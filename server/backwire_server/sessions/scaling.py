@@ -60,8 +60,9 @@ def is_skipped(culprit: str | None, policy: NonFinitePolicy, scaling: LossScale 
         return True
     if policy is NonFinitePolicy.REJECT:
         raise NonFiniteGradient(
-            f"the gradient of parameter {culprit!r} has elements that are NaN or infinite; read it with GetGradients, "
-            "then discard it with ZeroGradients, or step with another non_finite policy",
+            f"the gradient of parameter {culprit!r} has elements that are NaN or infinite, and nothing was changed; "
+            "after Backward read it with GetGradients, and discard it with ZeroGradients; in a TrainStep correct the "
+            "batch; or step with another non_finite policy",
             field=f"parameters[{culprit}]",
         )
     return policy is NonFinitePolicy.SKIP
