@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from backwire_server.engine.dims import concrete
 from backwire_server.engine.errors import InvalidAttribute, InvalidValue, ShapeMismatch
 from backwire_server.engine.graph import Array
 from backwire_server.engine.registry import function, op, stored
@@ -51,7 +52,7 @@ def negative_log_likelihood(
         raise ShapeMismatch(f"the target has rank {target.rank}; it must have that of the scores less one")
     for a, b in zip((x.shape[0], *x.shape[2:]), target.shape, strict=True):
         require_equal(a, b, "sizes of scores and target")
-    weights, classes = weight, x.sizes[1]
+    weights, (classes,) = weight, concrete(x.shape[1:2])  # of the batch nothing need be known
     if ignore_index is not None:
         counted = O.Not(O.Equal(target, np.asarray(ignore_index, target.dtype)))
         target = O.ClassLabels(O.Where(counted, target, np.asarray(0, target.dtype)), classes=classes)
