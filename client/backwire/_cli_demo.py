@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 
 from backwire import _cli_options
-from backwire._errors import MissingExtraError
+from backwire._errors_service import MissingExtraError
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,8 @@ from typing import IO
 import grpc
 
 from backwire import _channel, _health
-from backwire._errors import BackwireError, ServerStartError
+from backwire._errors import BackwireError
+from backwire._errors_service import ServerStartError
 
 START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 15.0

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from backwire._errors import MissingExtraError
+from backwire._errors_service import MissingExtraError
 
 
 def needed(module: str, extra: str) -> Any:

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import BinaryIO
 
-from backwire._errors import Code, InvalidRequestError, ServerError
+from backwire._errors import Code, InvalidRequestError
+from backwire._errors_service import ServerError
 from backwire_api.file_stream import CHUNK_BYTES, FileStreamError, decode_file, encode_file
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 

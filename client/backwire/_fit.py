@@ -13,7 +13,8 @@ import numpy as np
 from backwire._callbacks import Callback, Training
 from backwire._course import Course, closed, next_batch
 from backwire._data import Batches, Columns, Data, Source, examples, share, source
-from backwire._errors import BackwireError, FailedPreconditionError, InvalidRequestError
+from backwire._errors import BackwireError, InvalidRequestError
+from backwire._errors_session import FailedPreconditionError
 from backwire._history import History
 from backwire._info import InputInfo, TrainStepResult
 from backwire._passes import Reading, evaluation

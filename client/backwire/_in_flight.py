@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from backwire._errors import BackwireError, ServerError
+from backwire._errors import BackwireError
+from backwire._errors_service import ServerError
 from backwire._failures import failed_id, from_status
 from backwire._pipeline_messages import Answer, Request
 

@@ -4,7 +4,8 @@ import contextlib
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from backwire._errors import BackwireError, SessionNotFoundError, WriterFencedError
+from backwire._errors import BackwireError
+from backwire._errors_session import SessionNotFoundError, WriterFencedError
 from backwire._session_state import SessionState
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 

@@ -9,7 +9,9 @@ from numpy.typing import ArrayLike
 
 from backwire import _arrays
 from backwire._arrays import Array, DType
-from backwire._errors import Code, FailedPreconditionError, InvalidRequestError, ServerError, UnknownNameError
+from backwire._errors import Code, InvalidRequestError, UnknownNameError
+from backwire._errors_service import ServerError
+from backwire._errors_session import FailedPreconditionError
 from backwire._graph import LOSS, Graph
 from backwire._info import DURABILITIES, EXECUTORS, PRECISIONS, Durability, Executor, Precision, SessionInfo
 from backwire._optimizers import Optimizer

@@ -5,7 +5,8 @@ from typing import Any
 
 from backwire import _arrays
 from backwire._arrays import Array
-from backwire._errors import Code, InvalidRequestError, ServerError, ShapeError
+from backwire._errors import Code, InvalidRequestError, ShapeError
+from backwire._errors_service import ServerError
 from backwire._info import ParameterInfo, SessionInfo
 from backwire._messages import Arrays, check_known
 from backwire_api import chunk_stream, tensors

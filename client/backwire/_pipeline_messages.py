@@ -7,7 +7,8 @@ from typing import Any, Literal
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from backwire._errors import Code, InvalidRequestError, ServerError
+from backwire._errors import Code, InvalidRequestError
+from backwire._errors_service import ServerError
 from backwire_api import chunk_stream, tensors, wire
 from backwire_api.chunk_stream import Assembler
 from backwire_api.tensors import RawTensor

@@ -6,7 +6,8 @@ import threading
 import time
 from dataclasses import dataclass
 
-from backwire._errors import BackwireError, Code, InvalidRequestError, OverloadedError
+from backwire._errors import BackwireError, Code, InvalidRequestError
+from backwire._errors_service import OverloadedError
 from backwire_api.reasons import Reason
 
 SOON = {Reason.WRONG_REPLICA, Reason.NO_WORKER}

@@ -6,7 +6,8 @@ from types import TracebackType
 from typing import Self
 
 from backwire import _calls_state, _files
-from backwire._errors import BackwireError, SessionNotFoundError
+from backwire._errors import BackwireError
+from backwire._errors_session import SessionNotFoundError
 from backwire._files import File
 from backwire._graph import Graph
 from backwire._info import CheckpointInfo, SessionInfo

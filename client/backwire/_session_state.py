@@ -3,7 +3,7 @@
 import math
 
 from backwire import _html, _shapes
-from backwire._errors import SessionNotFoundError
+from backwire._errors_session import SessionNotFoundError
 from backwire._graph import Graph
 from backwire._info import SessionInfo
 from backwire._info_reading import SessionReader

@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 from backwire import _messages
 from backwire._call import TensorCall
-from backwire._errors import ServerError, TooLargeError
+from backwire._errors_service import ServerError, TooLargeError
 from backwire._failures import from_status
 from backwire._pipeline_messages import Answer, AnswerReader, Request, fits
 from backwire._transport import Transport

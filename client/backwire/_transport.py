@@ -7,13 +7,8 @@ from typing import Any, TypeVar
 import grpc
 
 from backwire._call import Call, Download, Upload
-from backwire._errors import (
-    BackwireError,
-    ClientClosedError,
-    DeadlineExceededError,
-    UnavailableError,
-    UnsupportedCallError,
-)
+from backwire._errors import BackwireError
+from backwire._errors_service import ClientClosedError, DeadlineExceededError, UnavailableError, UnsupportedCallError
 from backwire._failures import from_rpc_error, unsupported
 from backwire._health import checking, health
 from backwire._retry import Retry

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Self
 
 from backwire import _tracing
-from backwire._errors import ClientClosedError
+from backwire._errors_service import ClientClosedError
 from backwire._retry import Attempts, Budget, Retry
 from backwire._stub import Stub
 from backwire._timeout import Timeout, positive

@@ -10,7 +10,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 import backwire as bw
-from backwire import _errors, _failures
+from backwire import _errors, _errors_service, _errors_session, _failures
 from backwire_api.reasons import Reason
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 RETRIED = ("SHUTTING_DOWN", "NO_WORKER", "RECOVERING", "WRONG_REPLICA", "STORAGE_FAILED")
 CLASSES = [
     value
-    for value in vars(_errors).values()
+    for module in (_errors, _errors_session, _errors_service)
+    for value in vars(module).values()
     if inspect.isclass(value) and issubclass(value, bw.BackwireError) and value is not bw.BackwireError
 ]
 

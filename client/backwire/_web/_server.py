@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from backwire import _cli_options
-from backwire._errors import BackwireError, InvalidRequestError, NotFoundError
+from backwire._errors import BackwireError, InvalidRequestError
+from backwire._errors_session import NotFoundError
 from backwire._web._answers import Answers
 
 HOST = "127.0.0.1"

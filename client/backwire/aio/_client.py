@@ -11,7 +11,7 @@ from backwire import _calls_client, _files
 from backwire._channel import TLS, following, open_async_channel, with_port
 from backwire._client import EMBEDDED, check_embedded
 from backwire._embedded import EmbeddedServer
-from backwire._errors import ClientClosedError
+from backwire._errors_service import ClientClosedError
 from backwire._files import File
 from backwire._graph import Graph, as_graph
 from backwire._info import Durability, Executor, Precision, SessionInfo

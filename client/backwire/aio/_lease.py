@@ -4,7 +4,8 @@ import contextlib
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from backwire._errors import BackwireError, SessionNotFoundError, WriterFencedError
+from backwire._errors import BackwireError
+from backwire._errors_session import SessionNotFoundError, WriterFencedError
 from backwire._lease import LeaseState
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
-from backwire._errors import BackwireError, DeadlineExceededError, ServerError, UnavailableError
+from backwire._errors import BackwireError
+from backwire._errors_service import DeadlineExceededError, ServerError, UnavailableError
 from backwire._failures import from_rpc_error
 from backwire._in_flight import REMEMBERED_ERRORS, Entry, InFlight, for_request
 from backwire._pipeline_messages import Answer, AnswerReader, Request

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import grpc
 
 from backwire._call import Call, Download, Upload
-from backwire._errors import BackwireError, UnsupportedCallError
+from backwire._errors import BackwireError
+from backwire._errors_service import UnsupportedCallError
 from backwire._failures import from_rpc_error, unsupported
 from backwire._transport_base import VERSION_REQUEST, VERSION_SECONDS, TransportBase
 

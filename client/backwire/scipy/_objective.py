@@ -13,7 +13,8 @@ from backwire import _variables
 from backwire._arrays import Array
 from backwire._client import Client
 from backwire._declare import input  # noqa: A004
-from backwire._errors import NoLossError, ShapeError
+from backwire._errors import ShapeError
+from backwire._errors_session import NoLossError
 from backwire._functions_reduction import sum  # noqa: A004
 from backwire._gradient import gradient
 from backwire._graph import LOSS, Graph, as_graph, graph

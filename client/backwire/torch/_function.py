@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from backwire._arrays import Array
-from backwire._errors import FailedPreconditionError
+from backwire._errors_session import FailedPreconditionError
 from backwire._forward import Forward
 from backwire._graph import LOSS
 from backwire._messages import Mode
