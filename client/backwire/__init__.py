@@ -21,7 +21,8 @@ from backwire._allocator import tune_allocator
 from backwire._building import *  # noqa: F403 - the names in its __all__, which are added to ours below
 from backwire._callbacks import BestCheckpoint, Callback, EarlyStopping, ReduceOnPlateau, Training
 from backwire._channel import TLS
-from backwire._client import Client, connect
+from backwire._client import Client
+from backwire._connect import connect
 from backwire._errors import (
     BackwireError,
     DTypeError,

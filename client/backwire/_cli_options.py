@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
-from backwire import _channel, _client
+from backwire import _channel, _connect
 from backwire._errors import BackwireError, InvalidRequestError
 
 Shape = tuple[int, ...]
@@ -31,7 +31,7 @@ class Failed(Exception):
 RUNNING = f"localhost:{_channel.DEFAULT_PORT}"
 """The target of commands that are about a server that runs."""
 
-PRIVATE = _client.EMBEDDED
+PRIVATE = _connect.EMBEDDED
 """The target of commands that can do with a server of their own."""
 
 

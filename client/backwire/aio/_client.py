@@ -9,7 +9,7 @@ from typing import Self
 
 from backwire import _calls_client, _files
 from backwire._channel import TLS, following, open_async_channel, with_port
-from backwire._client import EMBEDDED, check_embedded
+from backwire._connect import EMBEDDED, check_embedded
 from backwire._embedded import EmbeddedServer
 from backwire._errors_service import ClientClosedError
 from backwire._files import File

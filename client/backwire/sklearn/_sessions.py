@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from backwire._client import Client, connect
+from backwire._client import Client
+from backwire._connect import connect
 from backwire._errors import BackwireError
 from backwire._session import Session
 
