@@ -1,9 +1,100 @@
-"""Activations beyond the basic ones of `_functions_math`, named as in PyTorch."""
+"""Activations, named as in PyTorch."""
 
-from backwire import _functions_math, _functions_shape
-from backwire._value import Value, apply, require_float
+from backwire import _functions_math, _functions_shape, _shapes
+from backwire._functions_math import float_unary
+from backwire._value import Value
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # of more digits than the attributes of Selu hold
+
+
+def relu(x: Value) -> Value:
+    """Returns max(x, 0); the gradient at 0 is 0.
+
+    Example:
+        >>> bw.relu(bw.input("x", ("batch", 3)))
+        <Relu: float32[batch, 3]>
+    """
+    return float_unary("Relu", x)
+
+
+def leaky_relu(x: Value, slope: float = 0.01) -> Value:
+    """Returns x where it is positive, and slope * x elsewhere.
+
+    Example:
+        >>> bw.leaky_relu(bw.input("x", ("batch", 3)), 0.2)
+        <LeakyRelu: float32[batch, 3]>
+    """
+    return float_unary("LeakyRelu", x, alpha=float(slope))
+
+
+def elu(x: Value, alpha: float = 1.0) -> Value:
+    """Returns x where it is positive, and alpha * (exp(x) - 1) elsewhere (Clevert et al. 2016).
+
+    Example:
+        >>> bw.elu(bw.input("x", ("batch", 3)))
+        <Elu: float32[batch, 3]>
+    """
+    return float_unary("Elu", x, alpha=float(alpha))
+
+
+def sigmoid(x: Value) -> Value:
+    """Returns 1 / (1 + exp(-x)).
+
+    Example:
+        >>> bw.sigmoid(bw.input("x", ("batch", 3)))
+        <Sigmoid: float32[batch, 3]>
+    """
+    return float_unary("Sigmoid", x)
+
+
+def tanh(x: Value) -> Value:
+    """Returns the hyperbolic tangent of every element.
+
+    Example:
+        >>> bw.tanh(bw.input("x", ("batch", 3)))
+        <Tanh: float32[batch, 3]>
+    """
+    return float_unary("Tanh", x)
+
+
+def softplus(x: Value) -> Value:
+    """Returns log(1 + exp(x)).
+
+    Example:
+        >>> bw.softplus(bw.input("x", ("batch", 3)))
+        <Softplus: float32[batch, 3]>
+    """
+    return float_unary("Softplus", x)
+
+
+def gelu(x: Value, *, approximate: bool = False) -> Value:
+    """Returns x * Phi(x), Phi being the normal distribution, or its approximation by tanh (Hendrycks, Gimpel 2016).
+
+    Example:
+        >>> bw.gelu(bw.input("x", ("batch", 3)))
+        <Gelu: float32[batch, 3]>
+    """
+    return float_unary("Gelu", x, approximate="tanh" if approximate else "none")
+
+
+def softmax(x: Value, axis: int = -1) -> Value:
+    """Returns exp(x) divided by its sum along `axis`.
+
+    Example:
+        >>> bw.softmax(bw.input("x", ("batch", 3)))
+        <Softmax: float32[batch, 3]>
+    """
+    return float_unary("Softmax", x, axis=_checked_axis("Softmax", x, axis))
+
+
+def log_softmax(x: Value, axis: int = -1) -> Value:
+    """Returns the logarithm of softmax along `axis`, without its rounding errors.
+
+    Example:
+        >>> bw.log_softmax(bw.input("x", ("batch", 3)))
+        <LogSoftmax: float32[batch, 3]>
+    """
+    return float_unary("LogSoftmax", x, axis=_checked_axis("LogSoftmax", x, axis))
 
 
 def silu(x: Value) -> Value:
@@ -13,7 +104,7 @@ def silu(x: Value) -> Value:
         >>> bw.silu(bw.input("x", ("batch", 8)))
         <Mul: float32[batch, 8]>
     """
-    return x * _functions_math.sigmoid(x)
+    return x * sigmoid(x)
 
 
 def mish(x: Value) -> Value:
@@ -23,7 +114,7 @@ def mish(x: Value) -> Value:
         >>> bw.mish(bw.input("x", ("batch", 8)))
         <Mish: float32[batch, 8]>
     """
-    return _unary("Mish", x)
+    return float_unary("Mish", x)
 
 
 def selu(x: Value) -> Value:
@@ -35,7 +126,7 @@ def selu(x: Value) -> Value:
         >>> bw.selu(bw.dense(bw.input("x", ("batch", 8)), 4, name="d", initializer=bw.LeCunNormal())).shape
         ('batch', 4)
     """
-    return _functions_math.where(x > 0, x * _SELU_SCALE, _functions_math.elu(x) * (_SELU_SCALE * _SELU_ALPHA))
+    return _functions_math.where(x > 0, x * _SELU_SCALE, elu(x) * (_SELU_SCALE * _SELU_ALPHA))
 
 
 def celu(x: Value, alpha: float = 1.0) -> Value:
@@ -45,7 +136,7 @@ def celu(x: Value, alpha: float = 1.0) -> Value:
         >>> bw.celu(bw.input("x", ("batch", 8)), 0.5)
         <Celu: float32[batch, 8]>
     """
-    return _unary("Celu", x, alpha=float(alpha))
+    return float_unary("Celu", x, alpha=float(alpha))
 
 
 def softsign(x: Value) -> Value:
@@ -55,7 +146,7 @@ def softsign(x: Value) -> Value:
         >>> bw.softsign(bw.input("x", ("batch", 8)))
         <Softsign: float32[batch, 8]>
     """
-    return _unary("Softsign", x)
+    return float_unary("Softsign", x)
 
 
 def hard_sigmoid(x: Value) -> Value:
@@ -75,7 +166,7 @@ def hard_swish(x: Value) -> Value:
         >>> bw.hard_swish(bw.input("x", ("batch", 8)))
         <HardSwish: float32[batch, 8]>
     """
-    return _unary("HardSwish", x)
+    return float_unary("HardSwish", x)
 
 
 def glu(x: Value, axis: int = -1) -> Value:
@@ -86,9 +177,10 @@ def glu(x: Value, axis: int = -1) -> Value:
         <Mul: float32[batch, 4]>
     """
     a, b = _functions_shape.split(x, 2, axis)
-    return a * _functions_math.sigmoid(b)
+    return a * sigmoid(b)
 
 
-def _unary(op: str, x: Value, **attributes: float) -> Value:
-    require_float(op, x)
-    return apply(op, [x], x.dtype, x.shape, attributes=attributes)
+def _checked_axis(op: str, x: Value, axis: int) -> int:
+    if x.shape is not None:
+        _shapes.axis_of(f"{op} of {x.label}", axis, len(x.shape))
+    return axis

@@ -1,31 +1,40 @@
 """What graphs are built with: declarations, functions, layers, losses and initializers, in one place."""
 
-from backwire._activations import celu, glu, hard_sigmoid, hard_swish, mish, selu, silu, softsign
+from backwire._activations import (
+    celu,
+    elu,
+    gelu,
+    glu,
+    hard_sigmoid,
+    hard_swish,
+    leaky_relu,
+    log_softmax,
+    mish,
+    relu,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    tanh,
+)
 from backwire._declare import constant, input, parameter  # noqa: A004 - NumPy and PyTorch have such names, too
 from backwire._functions_math import (
     cast,
     clip,
     cos,
-    elu,
     equal,
     erf,
     exp,
-    gelu,
-    leaky_relu,
     log,
-    log_softmax,
     maximum,
     minimum,
     not_equal,
     reciprocal,
-    relu,
-    sigmoid,
     sign,
     sin,
-    softmax,
-    softplus,
     sqrt,
-    tanh,
     where,
 )
 from backwire._functions_nn import conv, conv_transpose, dropout, roi_align

@@ -14,10 +14,10 @@ import numpy as np
 
 import backwire
 from backwire import (
+    _activations,
     _cli_frames,
     _cli_options,
     _declare,
-    _functions_math,
     _functions_reduction,
     _layers,
     _losses_classes,
@@ -109,7 +109,7 @@ def measure(client: Client, calls: int) -> Bench:
 
 def _network() -> Graph:
     x, y = _declare.input("x", ("batch", 784)), _declare.input("y", ("batch",), "int64")
-    hidden = _functions_math.relu(_layers.dense(x, 128, name="hidden"))
+    hidden = _activations.relu(_layers.dense(x, 128, name="hidden"))
     logits = _layers.dense(hidden, 10, name="logits")
     return graph(loss=_losses_classes.softmax_cross_entropy(logits, y), outputs={"logits": logits})
 

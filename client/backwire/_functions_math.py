@@ -1,10 +1,10 @@
-"""Elementwise functions and activations, named as in NumPy and PyTorch."""
+"""Elementwise functions, named as in NumPy and PyTorch."""
 
 from collections.abc import Sequence
 
 from numpy.typing import DTypeLike
 
-from backwire import _arrays, _shapes
+from backwire import _arrays
 from backwire._errors import GraphError
 from backwire._value import (
     AttributeValue,
@@ -38,7 +38,8 @@ ONNX_TYPES = {
 }
 
 
-def _float_unary(op: str, x: Value, **attributes: AttributeValue) -> Value:
+def float_unary(op: str, x: Value, **attributes: AttributeValue) -> Value:
+    """Returns an elementwise function of a floating-point value; raises DTypeError for another."""
     (value,) = as_values(op, x)
     require_float(op, value)
     return apply(op, [value], value.dtype, value.shape, attributes=attributes)
@@ -51,7 +52,7 @@ def exp(x: Value) -> Value:
         >>> bw.exp(bw.input("x", ("batch", 3)))
         <Exp: float32[batch, 3]>
     """
-    return _float_unary("Exp", x)
+    return float_unary("Exp", x)
 
 
 def log(x: Value) -> Value:
@@ -61,7 +62,7 @@ def log(x: Value) -> Value:
         >>> bw.log(bw.input("x", ("batch", 3)))
         <Log: float32[batch, 3]>
     """
-    return _float_unary("Log", x)
+    return float_unary("Log", x)
 
 
 def sqrt(x: Value) -> Value:
@@ -71,7 +72,7 @@ def sqrt(x: Value) -> Value:
         >>> bw.sqrt(bw.input("x", ("batch", 3)))
         <Sqrt: float32[batch, 3]>
     """
-    return _float_unary("Sqrt", x)
+    return float_unary("Sqrt", x)
 
 
 def sin(x: Value) -> Value:
@@ -81,7 +82,7 @@ def sin(x: Value) -> Value:
         >>> bw.sin(bw.input("x", ("batch", 3)))
         <Sin: float32[batch, 3]>
     """
-    return _float_unary("Sin", x)
+    return float_unary("Sin", x)
 
 
 def cos(x: Value) -> Value:
@@ -91,7 +92,7 @@ def cos(x: Value) -> Value:
         >>> bw.cos(bw.input("x", ("batch", 3)))
         <Cos: float32[batch, 3]>
     """
-    return _float_unary("Cos", x)
+    return float_unary("Cos", x)
 
 
 def erf(x: Value) -> Value:
@@ -101,7 +102,7 @@ def erf(x: Value) -> Value:
         >>> bw.erf(bw.input("x", ("batch", 3)))
         <Erf: float32[batch, 3]>
     """
-    return _float_unary("Erf", x)
+    return float_unary("Erf", x)
 
 
 def reciprocal(x: Value) -> Value:
@@ -111,7 +112,7 @@ def reciprocal(x: Value) -> Value:
         >>> bw.reciprocal(bw.input("x", ("batch", 3)))
         <Reciprocal: float32[batch, 3]>
     """
-    return _float_unary("Reciprocal", x)
+    return float_unary("Reciprocal", x)
 
 
 def sign(x: Value) -> Value:
@@ -122,96 +123,6 @@ def sign(x: Value) -> Value:
         <Sign: float32[batch, 3]>
     """
     return unary("Sign", x)
-
-
-def relu(x: Value) -> Value:
-    """Returns max(x, 0); the gradient at 0 is 0.
-
-    Example:
-        >>> bw.relu(bw.input("x", ("batch", 3)))
-        <Relu: float32[batch, 3]>
-    """
-    return _float_unary("Relu", x)
-
-
-def leaky_relu(x: Value, slope: float = 0.01) -> Value:
-    """Returns x where it is positive, and slope * x elsewhere.
-
-    Example:
-        >>> bw.leaky_relu(bw.input("x", ("batch", 3)), 0.2)
-        <LeakyRelu: float32[batch, 3]>
-    """
-    return _float_unary("LeakyRelu", x, alpha=float(slope))
-
-
-def elu(x: Value, alpha: float = 1.0) -> Value:
-    """Returns x where it is positive, and alpha * (exp(x) - 1) elsewhere (Clevert et al. 2016).
-
-    Example:
-        >>> bw.elu(bw.input("x", ("batch", 3)))
-        <Elu: float32[batch, 3]>
-    """
-    return _float_unary("Elu", x, alpha=float(alpha))
-
-
-def sigmoid(x: Value) -> Value:
-    """Returns 1 / (1 + exp(-x)).
-
-    Example:
-        >>> bw.sigmoid(bw.input("x", ("batch", 3)))
-        <Sigmoid: float32[batch, 3]>
-    """
-    return _float_unary("Sigmoid", x)
-
-
-def tanh(x: Value) -> Value:
-    """Returns the hyperbolic tangent of every element.
-
-    Example:
-        >>> bw.tanh(bw.input("x", ("batch", 3)))
-        <Tanh: float32[batch, 3]>
-    """
-    return _float_unary("Tanh", x)
-
-
-def softplus(x: Value) -> Value:
-    """Returns log(1 + exp(x)).
-
-    Example:
-        >>> bw.softplus(bw.input("x", ("batch", 3)))
-        <Softplus: float32[batch, 3]>
-    """
-    return _float_unary("Softplus", x)
-
-
-def gelu(x: Value, *, approximate: bool = False) -> Value:
-    """Returns x * Phi(x), Phi being the normal distribution, or its approximation by tanh (Hendrycks, Gimpel 2016).
-
-    Example:
-        >>> bw.gelu(bw.input("x", ("batch", 3)))
-        <Gelu: float32[batch, 3]>
-    """
-    return _float_unary("Gelu", x, approximate="tanh" if approximate else "none")
-
-
-def softmax(x: Value, axis: int = -1) -> Value:
-    """Returns exp(x) divided by its sum along `axis`.
-
-    Example:
-        >>> bw.softmax(bw.input("x", ("batch", 3)))
-        <Softmax: float32[batch, 3]>
-    """
-    return _float_unary("Softmax", x, axis=_checked_axis("Softmax", x, axis))
-
-
-def log_softmax(x: Value, axis: int = -1) -> Value:
-    """Returns the logarithm of softmax along `axis`, without its rounding errors.
-
-    Example:
-        >>> bw.log_softmax(bw.input("x", ("batch", 3)))
-        <LogSoftmax: float32[batch, 3]>
-    """
-    return _float_unary("LogSoftmax", x, axis=_checked_axis("LogSoftmax", x, axis))
 
 
 def maximum(*values: Operand) -> Value:
@@ -294,9 +205,3 @@ def cast(x: Value, dtype: DTypeLike) -> Value:
 def _among(op: str, operands: Sequence[Operand]) -> Value:
     values = as_values(op, *operands)
     return broadcasting(op, values, values[0].dtype)
-
-
-def _checked_axis(op: str, x: Value, axis: int) -> int:
-    if x.shape is not None:
-        _shapes.axis_of(f"{op} of {x.label}", axis, len(x.shape))
-    return axis

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from backwire import _functions_math, _functions_nn, _layers, _shapes
+from backwire import _activations, _functions_nn, _layers, _shapes
 from backwire._errors import ShapeError
 from backwire._layers import known_size
 from backwire._layers_attention import multi_head_attention
@@ -40,7 +40,7 @@ def feed_forward(
     hidden: int,
     *,
     name: str,
-    activation: Activation = _functions_math.gelu,
+    activation: Activation = _activations.gelu,
     gated: bool = False,
     dropout: float = 0.0,
     use_bias: bool = True,
@@ -75,7 +75,7 @@ def transformer_encoder_block(
     rotate: bool = False,
     dropout: float = 0.0,
     norm_first: bool = True,
-    activation: Activation = _functions_math.gelu,
+    activation: Activation = _activations.gelu,
 ) -> Value:
     """Returns x [batch, steps, features] after self-attention and a feed-forward layer, both as residuals.
 
@@ -123,7 +123,7 @@ def transformer_decoder_block(
     causal: bool = True,
     dropout: float = 0.0,
     norm_first: bool = True,
-    activation: Activation = _functions_math.gelu,
+    activation: Activation = _activations.gelu,
 ) -> Value:
     """Returns x [batch, steps, features] after attention to itself, then to `memory`, and a feed-forward layer.
 

@@ -1,6 +1,6 @@
 """Losses of classes and of distributions over them; see `_losses` for those of numbers."""
 
-from backwire import _arrays, _functions_math, _functions_reduction, _functions_shape, _shapes
+from backwire import _activations, _arrays, _functions_math, _functions_reduction, _functions_shape, _shapes
 from backwire._arrays import INT64
 from backwire._errors import DTypeError, InvalidRequestError, ShapeError
 from backwire._layers import known_size
@@ -70,9 +70,9 @@ def sigmoid_cross_entropy(
     """
     x, t = paired("sigmoid_cross_entropy", logits, targets)
     if positive_weight is None:
-        return reduced(_functions_math.softplus(x) - x * t, reduction)
+        return reduced(_activations.softplus(x) - x * t, reduction)
     _, w = as_values("sigmoid_cross_entropy", x, positive_weight)
-    return reduced((1 - t) * x + (1 + (w - 1) * t) * _functions_math.softplus(-x), reduction)
+    return reduced((1 - t) * x + (1 + (w - 1) * t) * _activations.softplus(-x), reduction)
 
 
 def hinge_loss(scores: Value, targets: Operand, *, margin: float = 1.0, reduction: Reduction = "mean") -> Value:
@@ -83,7 +83,7 @@ def hinge_loss(scores: Value, targets: Operand, *, margin: float = 1.0, reductio
         >>> loss = bw.hinge_loss(scores, t)
     """
     x, t = paired("hinge_loss", scores, targets)
-    return reduced(_functions_math.relu(margin - t * x), reduction)
+    return reduced(_activations.relu(margin - t * x), reduction)
 
 
 def multiclass_hinge_loss(scores: Value, labels: Value, *, margin: float = 1.0, reduction: Reduction = "mean") -> Value:
@@ -109,7 +109,7 @@ def multiclass_hinge_loss(scores: Value, labels: Value, *, margin: float = 1.0, 
     classes = known_size(what, scores, 1)
     right = _functions_shape.one_hot(labels, classes, dtype=scores.dtype.name)
     score = _functions_reduction.sum(right * scores, axis=1, keepdims=True)
-    beyond = _functions_math.relu(scores - score + margin) * (1 - right)
+    beyond = _activations.relu(scores - score + margin) * (1 - right)
     return reduced(_functions_reduction.sum(beyond, axis=1) / classes, reduction)
 
 
@@ -185,7 +185,7 @@ def _soft_cross_entropy(
         labels = labels * (1 - smoothing) + smoothing / known_size("label_smoothing", logits, 1)
     if weights is not None:
         labels = labels * _along_classes(weights, logits)
-    each = -_functions_reduction.sum(labels * _functions_math.log_softmax(logits, axis=1), axis=1)
+    each = -_functions_reduction.sum(labels * _activations.log_softmax(logits, axis=1), axis=1)
     return reduced(each, reduction)
 
 
@@ -199,7 +199,7 @@ def _smoothed(
     reduction: Reduction,
 ) -> Value:
     """The share 1 - smoothing of the loss at the label, and the rest of the mean of the losses at all classes."""
-    log_p = _functions_math.log_softmax(logits, axis=1)
+    log_p = _activations.log_softmax(logits, axis=1)
     counted = None if ignored is None else _functions_math.not_equal(labels, ignored)
     if counted is not None:
         labels = _functions_math.where(counted, labels, 0)

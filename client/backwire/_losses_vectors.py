@@ -1,6 +1,6 @@
 """Losses of vectors that stand for things: what is alike shall be near, and what is not shall be far."""
 
-from backwire import _functions_math, _functions_reduction
+from backwire import _activations, _functions_math, _functions_reduction
 from backwire._reduction import Reduction, paired, positive, reduced
 from backwire._value import Operand, Value
 
@@ -41,7 +41,7 @@ def cosine_loss(
     if targets is None:
         return reduced(1 - cosine, reduction)
     _, t = paired("cosine_loss", cosine, targets)
-    return reduced(_functions_math.where(t > 0, 1 - cosine, _functions_math.relu(cosine - margin)), reduction)
+    return reduced(_functions_math.where(t > 0, 1 - cosine, _activations.relu(cosine - margin)), reduction)
 
 
 def triplet_loss(
@@ -56,7 +56,7 @@ def triplet_loss(
         >>> loss = bw.triplet_loss(anchor, alike, other, margin=0.5)
     """
     near, far = (_distance(*paired("triplet_loss", anchor, each)) for each in (alike, other))
-    return reduced(_functions_math.relu(near - far + margin), reduction)
+    return reduced(_activations.relu(near - far + margin), reduction)
 
 
 def _dot(a: Value, b: Value, axis: int) -> Value:
