@@ -111,7 +111,6 @@ from backwire._pipeline import ForwardFuture, Pipeline
 from backwire._pipeline_stream import PipelineFuture
 from backwire._retry import Retry
 from backwire._schedules import (
-    ChainedSchedule,
     ConstantSchedule,
     CosineRestartsSchedule,
     CosineSchedule,
@@ -121,9 +120,9 @@ from backwire._schedules import (
     OneCycleSchedule,
     PolynomialSchedule,
     Schedule,
-    SequentialSchedule,
     StepSchedule,
 )
+from backwire._schedules_combined import ChainedSchedule, SequentialSchedule
 from backwire._session import Session
 from backwire._session_description import SessionDescription
 from backwire._status import ServerLoad, ServerStatus, SessionHistory, SessionStatus, StepRecord, Usage

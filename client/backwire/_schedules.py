@@ -5,19 +5,11 @@ from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
 
 from backwire._errors import OptimizerError
-from backwire._figures import (
-    AT_LEAST_ONE,
-    COUNT,
-    COUNT_OR_ZERO,
-    NOT_NEGATIVE,
-    POSITIVE,
-    SHARE,
-    Range,
-    check_figures,
-)
+from backwire._figures import AT_LEAST_ONE, COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, SHARE, Range, check_figures
 from backwire_api.v1 import optimizer_pb2
 
-_PATH = "optimizer.schedule"
+PATH = "optimizer.schedule"
+"""The field that errors name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +23,7 @@ class Schedule:
     _ranges: ClassVar[Mapping[str, Range]] = {}
 
     def __post_init__(self) -> None:
-        check_figures(self, self._ranges, _PATH)
+        check_figures(self, self._ranges, PATH)
 
     def to_proto(self) -> optimizer_pb2.Schedule:
         """Returns the message `backwire_api.v1.Schedule`."""
@@ -95,7 +87,7 @@ class MultiStepSchedule(Schedule):
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)
-        object.__setattr__(self, "milestones", _milestones(self.milestones))
+        object.__setattr__(self, "milestones", checked_milestones(self.milestones))
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,67 +211,15 @@ class OneCycleSchedule(Schedule):
         if self.three_phases and self.warmup_share > 0.5:
             raise OptimizerError(
                 f"OneCycleSchedule: warmup_share is {self.warmup_share}, but must be in [0, 0.5] with three phases",
-                field=f"{_PATH}.warmup_share",
+                field=f"{PATH}.warmup_share",
             )
 
 
-@dataclass(frozen=True, slots=True)
-class SequentialSchedule(Schedule):
-    """One schedule after another; each counts its own steps from 1.
-
-    Attributes:
-        schedules: The schedules, at least one.
-        milestones: After which steps the next one takes over, in rising order; one fewer than schedules.
-
-    Example:
-        >>> warmup, decay = bw.LinearSchedule(100), bw.CosineSchedule(900)
-        >>> schedule = bw.SequentialSchedule([warmup, decay], milestones=[100])
-    """
-
-    schedules: Sequence[Schedule]
-    milestones: Sequence[int]
-
-    _kind: ClassVar[str] = "sequential"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "schedules", _schedules(self.schedules))
-        object.__setattr__(self, "milestones", _milestones(self.milestones))
-        if len(self.milestones) != len(self.schedules) - 1:
-            counts = f"{len(self.schedules)} schedules and {len(self.milestones)} milestones"
-            raise OptimizerError(
-                f"SequentialSchedule: there are {counts}; give one milestone between every two schedules",
-                field=f"{_PATH}.milestones",
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class ChainedSchedule(Schedule):
-    """Several schedules at once: the rate of each is the base of the next, so that their factors multiply.
-
-    Example:
-        >>> warmup, decay = bw.LinearSchedule(100), bw.ExponentialSchedule(0.999)
-        >>> optimizer = bw.SGD(0.1, schedule=bw.ChainedSchedule([warmup, decay]))
-    """
-
-    schedules: Sequence[Schedule]
-
-    _kind: ClassVar[str] = "chained"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "schedules", _schedules(self.schedules))
-
-
-def _schedules(given: Sequence[Schedule]) -> tuple[Schedule, ...]:
-    schedules = tuple(given)
-    if not schedules:
-        raise OptimizerError("schedules is empty; give at least one schedule", field=f"{_PATH}.schedules")
-    return schedules
-
-
-def _milestones(given: Sequence[int]) -> tuple[int, ...]:
+def checked_milestones(given: Sequence[int]) -> tuple[int, ...]:
+    """Returns the step numbers; raises OptimizerError unless they are at least 1 and never fall."""
     milestones = tuple(given)
     if any(milestone < 1 for milestone in milestones) or list(milestones) != sorted(milestones):
         raise OptimizerError(
-            f"milestones is {given!r}; give step numbers of at least 1, in rising order", field=f"{_PATH}.milestones"
+            f"milestones is {given!r}; give step numbers of at least 1, in rising order", field=f"{PATH}.milestones"
         )
     return milestones
