@@ -4,9 +4,9 @@ import argparse
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import backwire
 from backwire import (
@@ -43,13 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code, which `backwire --help` lists; `serve` and `verify` do not return."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:2] == ["config", "check"]:
-        _check_config(given[2:])
+        _cli_server.check_config(given[2:])
     if given[:1] and given[0] in _SERVER_COMMANDS:
-        _become(_SERVER_COMMANDS[given[0]], given[1:])
+        _cli_server.become(_SERVER_COMMANDS[given[0]], given[1:])
     options = _parser().parse_args(given)
-    run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return run(options)
+        for line in options.lines(options):
+            print(line, flush=True)
     except (BackwireError, _cli_options.Failed) as error:
         if str(error):
             print(f"backwire: {error}", file=sys.stderr)
@@ -58,18 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands; what it makes of arguments has `lines`, which yields what to print."""
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    whole = argparse.ArgumentParser(
         prog="backwire",
         description="Gradient computation as a service.",
         epilog=_exit_codes(),
         formatter_class=formatter,
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     command = partial(_command, commands)
 
@@ -184,22 +185,21 @@ def _parser() -> argparse.ArgumentParser:
         add_help=False,
     )
 
-    config = commands.add_parser(
+    command(
         "config",
+        _cli_server.add_config_options,
+        _cli_server.config,
         help="`backwire config check` prints every setting of a server and where it comes from",
         description="Checks the configuration of a server without starting it; takes the options of `backwire serve`.",
     )
-    config.add_argument("check", choices=["check"])
-    _cli_options.add_json(config)
-    config.set_defaults(run=lambda options: _check_config(["--json"] if options.json else []))
 
-    token = commands.add_parser(
+    command(
         "token",
+        _cli_tokens.add_options,
+        _cli_tokens.lines,
         help="make, list and revoke the tokens that let clients in",
         description="Makes, lists and revokes the tokens of a file that `backwire serve --tokens FILE` reads.",
     )
-    _cli_tokens.add_options(token)
-    token.set_defaults(run=_tokens)
 
     command(
         "completion",
@@ -210,10 +210,8 @@ def _parser() -> argparse.ArgumentParser:
         "where to put it. Needs shtab (pip install 'backwire[cli]').",
     )
 
-    version = commands.add_parser("version", help="print the version")
-    _cli_options.add_json(version)
-    version.set_defaults(run=_print_version)
-    return parser
+    command("version", _cli_options.add_json, _version, help="print the version")
+    return whole
 
 
 def _command(
@@ -226,7 +224,7 @@ def _command(
     """Adds a command that prints lines; `texts` are the help and the description of its parser."""
     parser = commands.add_parser(name, **texts)
     add_options(parser)
-    parser.set_defaults(run=_print_lines, lines=lines)
+    parser.set_defaults(lines=lines)
 
 
 def _exit_codes() -> str:
@@ -238,32 +236,6 @@ def _exit_codes() -> str:
     return "\n".join(["exit codes:", *told])
 
 
-def _check_config(arguments: Sequence[str]) -> NoReturn:
-    _become("backwire_server", ["--check-config", *arguments])
-
-
-def _become(module: str, arguments: Sequence[str]) -> NoReturn:
-    """Becomes a process of the server's, which sets its environment before it loads numpy."""
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
-
-
-def _print_lines(options: argparse.Namespace) -> int:
-    for line in options.lines(options):
-        print(line, flush=True)
-    return 0
-
-
-def _tokens(options: argparse.Namespace) -> int:
-    printed = _cli_tokens.run(options)
-    for line in printed.err:
-        print(line, file=sys.stderr)
-    for line in printed.out:
-        print(line)
-    return 0
-
-
-def _print_version(options: argparse.Namespace) -> int:
+def _version(options: argparse.Namespace) -> Iterator[str]:
     version = backwire.__version__
-    print(_cli_options.as_json({"version": version}) if options.json else f"backwire {version}")
-    return 0
+    yield _cli_options.as_json({"version": version}) if options.json else f"backwire {version}"

@@ -1,10 +1,12 @@
-"""`backwire health` and `backwire ops`: whether a server serves, and the operators that it has."""
+"""`backwire health`, `ops` and `config check`, and the commands that become a process of the server."""
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -25,6 +27,12 @@ def add_ops_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="OP", help="an operator to tell all about, such as Gemm")
     _cli_options.add_json(parser)
     _cli_options.add_target(parser, _cli_options.RUNNING, timeout=10.0)
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `config` to its parser."""
+    parser.add_argument("check", choices=["check"])
+    _cli_options.add_json(parser)
 
 
 def health(options: argparse.Namespace) -> Iterator[str]:
@@ -49,6 +57,22 @@ def ops(options: argparse.Namespace) -> Iterator[str]:
     unknown = [name for name in options.names if name not in found]
     if unknown:
         raise UnknownNameError(f"the server has no op {', '.join(map(repr, unknown))}; `backwire ops` lists all")
+
+
+def config(options: argparse.Namespace) -> NoReturn:
+    """Checks the configuration of the environment; options of the server come before any parser sees them."""
+    check_config(["--json"] if options.json else [])
+
+
+def check_config(arguments: Sequence[str]) -> NoReturn:
+    """Becomes a process that checks the configuration of a server."""
+    become("backwire_server", ["--check-config", *arguments])
+
+
+def become(module: str, arguments: Sequence[str]) -> NoReturn:
+    """Becomes a process of the server's, which sets its environment before it loads numpy."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 
 
 def _document(op: OpInfo) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import re
 import secrets
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -44,6 +45,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     revoke = _add(commands, "revoke", _revoke, "take away the token of this id, or all of this name")
     revoke.add_argument("--file", required=True)
     revoke.add_argument("token", metavar="NAME_OR_ID")
+
+
+def lines(options: argparse.Namespace) -> tuple[str, ...]:
+    """Runs the command, writes what is not its result to standard error, and returns its result."""
+    printed = run(options)
+    sys.stderr.writelines(f"{line}\n" for line in printed.err)
+    return printed.out
 
 
 def run(options: argparse.Namespace) -> Printed:

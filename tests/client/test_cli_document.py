@@ -51,7 +51,7 @@ def test_help_tells_every_exit_code() -> None:
 def test_every_example_is_right_usage(example: str) -> None:
     words = shlex.split(example)
     end = words.index(">") if ">" in words else len(words)
-    assert _cli._parser().parse_args(words[1:end]).run is not None
+    assert _cli._parser().parse_args(words[1:end]).lines is not None
 
 
 def test_every_command_that_tells_something_takes_json() -> None:
