@@ -31,15 +31,23 @@ class Replica:
         address: What clients connect to, from the first start on.
     """
 
-    def __init__(self, directory: Path, *flags: str, listen: str = "127.0.0.1:0", within: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *flags: str,
+        listen: str = "127.0.0.1:0",
+        within: Sequence[str] = (),
+        module: str = "backwire_server",
+    ) -> None:
         """As ServerProcess, which is started with these flags when it is entered."""
         self.address = listen
         self._within = within
+        self._module = module
         self._flags = ("--data-dir", str(directory), "--exit-with-parent", *flags)
         self._process: ServerProcess | None = None
 
     def start(self) -> None:
-        self._process = ServerProcess("--listen", self.address, *self._flags, within=self._within)
+        self._process = ServerProcess("--listen", self.address, *self._flags, within=self._within, module=self._module)
         self.address = self._process.wait_until_ready()
 
     def kill(self) -> float:
@@ -68,6 +76,13 @@ class Replica:
         """Has it go on after `pause`."""
         assert self._process is not None
         self._process.signal(signal.SIGCONT)
+
+    def ensure(self) -> None:
+        """Has it serve, whether it was killed, paused, or neither."""
+        if self._process is None:
+            self.start()
+        else:
+            self.resume()
 
     def upgrade(self) -> None:
         """Ends it in good order, and starts another in its place."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import numpy as np
@@ -21,16 +21,17 @@ import backwire as bw
 from backwire_api.v1 import peer_pb2, peer_pb2_grpc
 
 SECONDS = 120.0
-PARTS, EXAMPLES, WIDTH = 2, 1_000, 512
-MANY = 6_000  # of which a Forward alone takes long enough
+PARTS, EXAMPLES, WIDTH = 2, 20, 512
+MANY = 2_000  # whose parts are computed for a while
 PAUSE = 0.05
 """Between steps that wait for a helper: all are done again, and helpers need a processor to start on, too."""
 
 FLAGS = ("--workers", "1", "--shared", "--lease", "1s", "--metrics-listen", "127.0.0.1:0", "--peer-helpers", "2")
+EAGER = "tests.cluster.eager"
 
 
 def network() -> bw.Graph:
-    """A network whose parts take longer than what is never sent."""
+    """A network whose parts take longer than what is never sent, where a batch has a thousand examples."""
     x, y = bw.input("x", ("batch", WIDTH)), bw.input("y", ("batch",), dtype="int64")
     scale = bw.parameter("scale", np.linspace(0.5, 1.5, WIDTH, dtype=np.float32), frozen=True)
     h = bw.dropout(bw.relu(bw.dense(x * scale, WIDTH, name="hidden")), 0.25)
@@ -46,9 +47,9 @@ def batch(number: int, examples: int = EXAMPLES) -> dict[str, Any]:
 
 def in_calls(session: bw.Session, number: int, between: Callable[[], object] = lambda: None) -> dict[str, Any]:
     """Steps by calls of their own, and does something between Forward and Backward; returns what the calls gave."""
-    made = session.forward(batch(number, MANY))
+    made = session.forward(batch(number))
     between()
-    seed = np.random.default_rng(number).normal(size=(MANY, 3)).astype(np.float32)
+    seed = np.random.default_rng(number).normal(size=(EXAMPLES, 3)).astype(np.float32)
     by_loss = made.backward(wrt=("x",), retain=True)["x"]
     by_logits = made.backward({"logits": seed}, wrt=("x",))["x"]
     session.step()
@@ -74,21 +75,39 @@ class Pair:
 
     def __init__(self, directory: Path, environment: dict[str, str] | None = None) -> None:
         """Has the other replica start in an environment that differs, if it does."""
-        self.a = Replica(directory, "--replica", "a", *FLAGS, "--max-helpers", "0")
-        self.b = Replica(directory, "--replica", "b", *FLAGS, "--max-helpers", "1", within=_changed(environment or {}))
-        self.done = 0
+        self.a = Replica(directory, "--replica", "a", *FLAGS, "--max-helpers", "0", module=EAGER)
+        self.b = Replica(
+            directory, "--replica", "b", *FLAGS, "--max-helpers", "1", within=_changed(environment or {}), module=EAGER
+        )
+
+    @contextmanager
+    def serving(self) -> Iterator[Self]:
+        """Has both serve."""
+        with self.b, self.a:
+            yield self
 
     @contextmanager
     def trained(self) -> Iterator[None]:
-        """Has both serve, and the session be there."""
-        with self.b, self.a, bw.connect(self.a.address) as client:
-            self.session = client.create_session(network(), bw.Adam(0.001), seed=5, data_parallel=PARTS)
-            yield
+        """Has a session be there, and both serve again at its end."""
+        with bw.connect(self.a.address) as client:
+            self.done, self._large = 0, set[int]()
+            with client.create_session(network(), bw.Adam(0.001), seed=5, data_parallel=PARTS) as self.session:
+                yield
+        self.b.ensure()
 
     def train(self, steps: int = 1) -> None:
         for _ in range(steps):
             assert self.session.train_step(batch(self.done)).step == self.done + 1
             self.done += 1
+
+    def give_up(self) -> None:
+        """Trains on a large batch, and gives that up while it is computed."""
+        step = self.done
+        with contextlib.suppress(bw.DeadlineExceededError):
+            self.session.train_step(batch(step, MANY), timeout=0.02)
+        self.done = self.session.info().step  # it may have been done all the same
+        if self.done > step:
+            self._large.add(step)
 
     def train_until(self, reached: Callable[[], bool]) -> None:
         deadline = time.monotonic() + SECONDS
@@ -110,25 +129,32 @@ class Pair:
         """Holds the session against the same steps on a server that is alone, which is sent parts by hand."""
         with undisturbed.create_session(network(), bw.Adam(0.001), seed=5) as alone:
             for number in range(self.done):
-                for rows in np.array_split(np.arange(EXAMPLES), PARTS):
-                    part = {name: array[rows] for name, array in batch(number).items()}
+                examples = MANY if number in self._large else EXAMPLES
+                for rows in np.array_split(np.arange(examples), PARTS):
+                    part = {name: array[rows] for name, array in batch(number, examples).items()}
                     alone.forward(part).backward(weight=len(rows))
                 alone.step(normalize="mean")
             assert self.session.digest() == alone.digest()
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    made = Pair(tmp_path)
-    with made.trained():
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    with Pair(tmp_path_factory.mktemp("pair")).serving() as made:
         yield made
 
 
+@pytest.fixture
+def pair(serving: Pair) -> Iterator[Pair]:
+    with serving.trained():
+        yield serving
+
+
 def test_parts_that_another_replica_computes_give_the_same_bits(pair: Pair, undisturbed: bw.Client) -> None:
+    before = figure(pair.a, "backwire_parts_total", by="session")
     pair.train_more_elsewhere(5)
     pair.check(undisturbed)
     assert figure(pair.b, "backwire_peer_parts_total") >= 5
-    assert figure(pair.a, "backwire_parts_total", by="session") >= pair.done
+    assert figure(pair.a, "backwire_parts_total", by="session") >= before + pair.done
 
 
 def test_forward_and_backward_of_their_own_go_there_and_give_the_same_bits(pair: Pair, undisturbed: bw.Client) -> None:
@@ -178,8 +204,8 @@ def test_a_replica_that_is_killed_leaves_no_trace_and_is_used_again_when_it_is_b
     pair.train_more_elsewhere()
     killer = threading.Timer(0.05, pair.b.kill)
     killer.start()
-    pair.train(10)
-    killer.join()
+    pair.train_until(lambda: not killer.is_alive())
+    pair.train(5)
     pair.b.start()
     pair.train_more_elsewhere()
     pair.check(undisturbed)
@@ -202,17 +228,16 @@ def test_a_replica_that_ends_in_good_order_leaves_no_trace(pair: Pair, undisturb
     pair.train_more_elsewhere()
     with ThreadPoolExecutor(1) as pool:
         ending = pool.submit(pair.b.end_in_good_order)
-        pair.train(10)
+        pair.train_until(ending.done)
         ending.result()
+    pair.train(5)
     pair.check(undisturbed)
 
 
 def test_a_call_that_its_client_gives_up_leaves_no_trace(pair: Pair, undisturbed: bw.Client) -> None:
     pair.train_more_elsewhere()
     for _ in range(5):
-        with contextlib.suppress(bw.DeadlineExceededError):
-            pair.session.train_step(batch(pair.done), timeout=0.02)
-        pair.done = pair.session.info().step  # it may have been done all the same
+        pair.give_up()
     pair.train_more_elsewhere()
     pair.check(undisturbed)
 
@@ -222,7 +247,7 @@ def test_a_replica_that_computes_otherwise_is_not_used_and_that_is_said_once(
 ) -> None:
     pair = Pair(tmp_path, {"OPENBLAS_CORETYPE": "Prescott"})
     said = "computes no parts of batches, which is done here: the bits would not be the same: blas kernel was"
-    with pair.trained():
+    with pair.serving(), pair.trained():
         pair.train_until(lambda: said in pair.a.log)
         pair.train(20)
         assert pair.sent() == 0

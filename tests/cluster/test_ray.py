@@ -30,6 +30,9 @@ from tests.waiting import until
 
 import backwire as bw
 
+EXAMPLES = 1_000
+"""So many that their parts are worth sending, which these workers judge by their times."""
+
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
 
@@ -109,11 +112,13 @@ def test_workers_compute_parts_for_each_other_which_the_metrics_of_a_gateway_tel
                 each.create_session(network(), bw.Adam(0.001), seed=5, data_parallel=4) for each in (client, alone)
             )
             numbers = count()
-            until(
-                lambda: parted.train_step(batch(next(numbers))).step > 0 and computed_by_peers() > 0, START_SECONDS, 0.2
-            )
+
+            def helped() -> bool:
+                return parted.train_step(batch(next(numbers), EXAMPLES)).step > 0 and computed_by_peers() > 0
+
+            until(helped, START_SECONDS, 0.2)
             for number in range(parted.info().step):
-                same.train_step(batch(number))
+                same.train_step(batch(number, EXAMPLES))
             assert parted.digest() == same.digest()
         end(process)
     finally:

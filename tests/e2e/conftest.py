@@ -21,7 +21,7 @@ import backwire as bw
 Array = NDArray[Any]
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 PACKAGES = os.pathsep.join(str(ROOT / folder) for folder in ("proto", "client", "server"))
 
 

@@ -25,6 +25,10 @@ from backwire_server.sessions.limits import Limits
 TIMEOUT = 20.0
 
 
+LONGER = (0.2, 1.0, 5.0, TIMEOUT)
+"""The seconds that a call has whose time is to be up: the least in which a server has come to it, on any machine."""
+
+
 class Refusal:
     """What a failed call told: status code, reason, field, and the details that go with some errors."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.waiting import until
 
 from backwire_server.engine.errors import GraphError
 from backwire_server.engine.graph import Graph, Node, Parameter, TensorType
@@ -219,12 +220,13 @@ class TestRepeatedRequests:
 
 
 class TestIdleSessions:
-    def test_end_after_their_time(self, make_store: Any, dot: Any) -> None:
-        sessions = make_store(idle_ttl=0.1)
+    def test_end_after_their_time(self, make_store: Any, dot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        sessions = make_store(idle_ttl=3_600.0)
         session_id = sessions.create(UNBOUNDED, dot()).session_id
         sessions.sweep()
         sessions.get(session_id)
-        time.sleep(0.12)
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 3_601.0)
         sessions.sweep()
         with pytest.raises(errors.SessionNotFound):
             sessions.get(session_id)
@@ -252,8 +254,4 @@ class TestIdleSessions:
         monkeypatch.setattr(store, "SWEEP_SECONDS", 0.01)
         sessions = make_store(idle_ttl=0.02)
         sessions.create(UNBOUNDED, dot())
-        for _ in range(500):
-            if not sessions.list().sessions:
-                return
-            time.sleep(0.01)
-        raise AssertionError("the session was never swept")
+        until(lambda: not sessions.list().sessions)

@@ -18,7 +18,7 @@ from backwire_api.v1 import gradient_service_pb2_grpc as pb_grpc
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = os.pathsep.join(str(ROOT / folder) for folder in ("proto", "client", "server"))
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 class Served:

@@ -266,8 +266,9 @@ def test_sessions_are_listed_in_the_order_of_their_creation(served: Any) -> None
 
 
 def test_a_deadline_and_a_cancellation_reach_the_worker(served: Any, pair: list[str]) -> None:
+    over = threading.Event()
     for number, each in enumerate(pair):
-        upload = served.stub.SetParameters.future(endless(each), timeout=0.3 if number else TIMEOUT)
+        upload = served.stub.SetParameters.future(endless(each, over), timeout=0.3 if number else TIMEOUT)
         if number:
             with pytest.raises(grpc.RpcError) as caught:
                 upload.result()
@@ -275,9 +276,10 @@ def test_a_deadline_and_a_cancellation_reach_the_worker(served: Any, pair: list[
         else:
             upload.cancel()
             assert upload.cancelled()
+    over.set()
     served.stub.TrainStep(pb.TrainStepRequest(session_id=pair[0], inputs=inputs()), timeout=TIMEOUT)
 
 
-def endless(session_id: str) -> Iterator[pb.SetParametersRequest]:
+def endless(session_id: str, over: threading.Event) -> Iterator[pb.SetParametersRequest]:
     yield pb.SetParametersRequest(session_id=session_id)
-    threading.Event().wait(1.0)
+    over.wait(TIMEOUT)

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,12 +65,12 @@ def test_calls_in_progress_fail_when_their_worker_is_killed(start: Any, until: A
     until(lambda: server.workers)
     with bw.connect(server.address) as client:
         lost, kept = two_sessions(client)
-        asked, answered = threading.Event(), threading.Semaphore(1)
+        asked, over, answered = threading.Event(), threading.Event(), threading.Semaphore(1)
 
         def upload() -> Iterator[pb.SetParametersRequest]:
             yield pb.SetParametersRequest(session_id=lost.id)
             asked.set()
-            time.sleep(30)
+            over.wait(30)
 
         def pipeline() -> Iterator[pb.PipelineRequest]:
             for number, each in enumerate((lost, kept, lost, kept), 1):
@@ -98,6 +97,7 @@ def test_calls_in_progress_fail_when_their_worker_is_killed(start: Any, until: A
         error: Any = caught.value
         for told in (error.details(), answers[2].error.message):
             assert told.startswith(f"session {lost.id!r} is lost")
+        over.set()
 
 
 def test_the_client_repeats_a_creation_whose_worker_ended(start: Any, until: Any) -> None:
@@ -162,18 +162,23 @@ def refused(server: Any) -> bool:
 
 @pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGTERM, signal.SIGTERM]])
 def test_no_worker_outlives_the_front(start: Any, until: Any, alive: Any, signals: list[int]) -> None:
-    server = start("--grace", "10m")
+    server, begun, over = start("--grace", "10m"), threading.Event(), threading.Event()
     workers = until(lambda: server.workers)
-    call = server.stub.SetParameters.future(iter_and_wait(), timeout=60)
+    with bw.connect(server.address) as client:
+        session_id = create(client).id
+
+    def upload() -> Iterator[pb.SetParametersRequest]:
+        yield pb.SetParametersRequest(session_id=session_id)
+        begun.set()
+        over.wait(60)
+
+    call = server.stub.SetParameters.future(upload(), timeout=60)
+    assert begun.wait(20)
     for number in signals:
         server.process.send_signal(number)
-        time.sleep(0.1)
-    server.wait()
+        until(lambda: refused(server))
+    assert server.wait() in (-signal.SIGKILL, 128 + signal.SIGTERM)
     call.cancel()
+    over.set()
     until(lambda: not [worker for worker in workers if alive(worker)])
     until(lambda: list(server.directory.glob("*/*")) == [])
-
-
-def iter_and_wait() -> Iterator[pb.SetParametersRequest]:
-    yield pb.SetParametersRequest(session_id="s")
-    time.sleep(1.0)
