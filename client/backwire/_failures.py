@@ -4,7 +4,8 @@ from typing import Any
 
 from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError, Message
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import status_pb2
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 from backwire._errors import (
     BackwireError,
@@ -179,7 +180,7 @@ def unsupported(error: BackwireError, server_version: str) -> BackwireError:
 
 def failed_id(status: status_pb2.Status) -> int:
     """Returns the id of the request because of which another failed; 0 when that was not so."""
-    info = error_details_pb2.ErrorInfo()
+    info = ErrorInfo()
     for detail in status.details:
         if unpacked(detail, info) and info.metadata.get("failed_id", "").isdecimal():
             return int(info.metadata["failed_id"])
@@ -215,11 +216,7 @@ def _known(reason: str | None) -> str | None:
 def _details(status: status_pb2.Status) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for detail in status.details:
-        info, request, retry = (
-            error_details_pb2.ErrorInfo(),
-            error_details_pb2.BadRequest(),
-            error_details_pb2.RetryInfo(),
-        )
+        info, request, retry = ErrorInfo(), BadRequest(), RetryInfo()
         if unpacked(detail, info) and info.domain == DOMAIN:
             found["reason"] = info.reason
         elif unpacked(detail, request) and request.field_violations:

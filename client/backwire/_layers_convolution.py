@@ -39,9 +39,9 @@ def conv1d(
         >>> bw.conv1d(sound, 32, 400, name="first", stride=160)
         <first/Conv: float32[batch, 32, 98]>
     """
-    what = f"conv1d {name!r}"
-    size = _kernel(what, x, 1, filters, kernel_size, groups)
-    weight, bias = _parameters(x, name, size, 0, filters, use_bias, initializer, bias_initializer)
+    weight, bias = _weights(
+        "conv1d", name, x, 1, 0, filters, kernel_size, groups, use_bias, initializer, bias_initializer
+    )
     return _functions_nn.conv(
         x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, scope=name
     )
@@ -71,9 +71,9 @@ def conv2d(
         >>> bw.conv2d(images, 16, 3, name="first", padding="same")
         <first/Conv: float32[batch, 16, 28, 28]>
     """
-    what = f"conv2d {name!r}"
-    size = _kernel(what, x, 2, filters, kernel_size, groups)
-    weight, bias = _parameters(x, name, size, 0, filters, use_bias, initializer, bias_initializer)
+    weight, bias = _weights(
+        "conv2d", name, x, 2, 0, filters, kernel_size, groups, use_bias, initializer, bias_initializer
+    )
     return _functions_nn.conv(
         x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, scope=name
     )
@@ -103,9 +103,9 @@ def conv3d(
         >>> bw.conv3d(scans, 8, 3, name="first", stride=2, padding=1)
         <first/Conv: float32[batch, 8, 16, 16, 16]>
     """
-    what = f"conv3d {name!r}"
-    size = _kernel(what, x, 3, filters, kernel_size, groups)
-    weight, bias = _parameters(x, name, size, 0, filters, use_bias, initializer, bias_initializer)
+    weight, bias = _weights(
+        "conv3d", name, x, 3, 0, filters, kernel_size, groups, use_bias, initializer, bias_initializer
+    )
     return _functions_nn.conv(
         x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, scope=name
     )
@@ -136,9 +136,9 @@ def conv_transpose1d(
         >>> bw.conv_transpose1d(codes, 8, 4, name="up", stride=2, padding=1)
         <up/ConvTranspose: float32[batch, 8, 50]>
     """
-    what = f"conv_transpose1d {name!r}"
-    size = _transposed_kernel(what, x, 1, filters, kernel_size, groups)
-    weight, bias = _parameters(x, name, size, 1, filters, use_bias, initializer, bias_initializer)
+    weight, bias = _weights(
+        "conv_transpose1d", name, x, 1, 1, filters, kernel_size, groups, use_bias, initializer, bias_initializer
+    )
     return _functions_nn.conv_transpose(
         *(x, weight, bias),
         stride=stride,
@@ -175,9 +175,9 @@ def conv_transpose2d(
         >>> bw.conv_transpose2d(codes, 8, 4, name="up", stride=2, padding=1)
         <up/ConvTranspose: float32[batch, 8, 14, 14]>
     """
-    what = f"conv_transpose2d {name!r}"
-    size = _transposed_kernel(what, x, 2, filters, kernel_size, groups)
-    weight, bias = _parameters(x, name, size, 1, filters, use_bias, initializer, bias_initializer)
+    weight, bias = _weights(
+        "conv_transpose2d", name, x, 2, 1, filters, kernel_size, groups, use_bias, initializer, bias_initializer
+    )
     return _functions_nn.conv_transpose(
         *(x, weight, bias),
         stride=stride,
@@ -214,9 +214,9 @@ def conv_transpose3d(
         >>> bw.conv_transpose3d(codes, 8, 2, name="up", stride=2)
         <up/ConvTranspose: float32[batch, 8, 8, 8, 8]>
     """
-    what = f"conv_transpose3d {name!r}"
-    size = _transposed_kernel(what, x, 3, filters, kernel_size, groups)
-    weight, bias = _parameters(x, name, size, 1, filters, use_bias, initializer, bias_initializer)
+    weight, bias = _weights(
+        "conv_transpose3d", name, x, 3, 1, filters, kernel_size, groups, use_bias, initializer, bias_initializer
+    )
     return _functions_nn.conv_transpose(
         *(x, weight, bias),
         stride=stride,
@@ -228,38 +228,27 @@ def conv_transpose3d(
     )
 
 
-def _kernel(
-    what: str, x: Value, axes: int, filters: int, kernel_size: int | Sequence[int], groups: int
-) -> tuple[int, ...]:
-    channels = _channels(what, x, axes, filters, groups)
-    return (filters, channels // groups, *each(kernel_size, axes, f"{what}: kernel_size"))
-
-
-def _transposed_kernel(
-    what: str, x: Value, axes: int, filters: int, kernel_size: int | Sequence[int], groups: int
-) -> tuple[int, ...]:
-    channels = _channels(what, x, axes, filters, groups)
-    return (channels, filters // groups, *each(kernel_size, axes, f"{what}: kernel_size"))
-
-
-def _channels(what: str, x: Value, axes: int, filters: int, groups: int) -> int:
-    require_spatial(what, x, axes)
-    channels = known_size(what, x, 1)
-    if groups < 1 or channels % groups or filters % groups:
-        raise ShapeError(f"{what}: {channels} channels and {filters} filters must be multiples of groups={groups}")
-    return channels
-
-
-def _parameters(
-    x: Value,
+def _weights(
+    layer: str,
     name: str,
-    size: tuple[int, ...],
+    x: Value,
+    axes: int,
     unit_axis: int,
     filters: int,
+    kernel_size: int | Sequence[int],
+    groups: int,
     use_bias: bool,
     initializer: Initializer | None,
     bias_initializer: Initializer | None,
 ) -> tuple[Value, Value | None]:
+    """Declares the kernel, whose filters are its axis `unit_axis`, and the bias; kernels have so many spatial axes."""
+    what = f"{layer} {name!r}"
+    require_spatial(what, x, axes)
+    channels = known_size(what, x, 1)
+    if groups < 1 or channels % groups or filters % groups:
+        raise ShapeError(f"{what}: {channels} channels and {filters} filters must be multiples of groups={groups}")
+    ends = (channels, filters // groups) if unit_axis else (filters, channels // groups)
+    size = (*ends, *each(kernel_size, axes, f"{what}: kernel_size"))
     rule = initializer or HeUniform()
     weight = parameter(f"{name}/weight", size, initializer=rule, unit_axis=unit_axis, dtype=x.dtype)
     if not use_bias:
