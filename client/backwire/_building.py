@@ -75,7 +75,8 @@ from backwire._initializers import (
 )
 from backwire._layers import dense, embedding, prelu
 from backwire._layers_attention import attention, multi_head_attention
-from backwire._layers_convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from backwire._layers_convolution import conv1d, conv2d, conv3d
+from backwire._layers_convolution_transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from backwire._layers_recurrent import gru, lstm, rnn
 from backwire._layers_transformer import feed_forward, residual, transformer_decoder_block, transformer_encoder_block
 from backwire._losses import absolute_error, gaussian_loss, huber_loss, poisson_loss, smooth_l1_loss, squared_error
