@@ -1,6 +1,5 @@
 """Functions that rearrange elements without computing new ones, named as in NumPy and PyTorch."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,7 +46,7 @@ def flatten(x: Value, axis: int = 1) -> Value:
     shape: Shape = (None, None)
     if x.shape is not None:
         place = axis if axis == len(x.shape) else _shapes.axis_of("Flatten", axis, len(x.shape))
-        shape = (_product(x.shape[:place]), _product(x.shape[place:]))
+        shape = (_shapes.product(x.shape[:place]), _shapes.product(x.shape[place:]))
     return apply("Flatten", [x], x.dtype, shape, attributes={"axis": axis})
 
 
@@ -126,7 +125,7 @@ def concat(values: Sequence[Operand], axis: int = 0) -> Value:
     known = [part.shape for part in parts if part.shape is not None]
     if len(known) == len(parts):
         axis = _shapes.axis_of("Concat", axis, len(known[0]))
-        shape = _joined(known, axis)
+        shape = _shapes.concatenated(known, axis)
     return apply("Concat", parts, parts[0].dtype, shape, attributes={"axis": axis})
 
 
@@ -228,31 +227,3 @@ def _whole(size: Dim) -> Dim:
 
 def _listed(axis: int | Sequence[int]) -> list[int]:
     return [int(axis)] if isinstance(axis, int | np.integer) else [int(item) for item in axis]
-
-
-def _product(dims: Sequence[Dim]) -> Dim:
-    others = [dim for dim in dims if dim != 1]
-    if len(others) == 1:
-        return others[0]
-    sizes = [dim for dim in others if isinstance(dim, int)]
-    return math.prod(sizes) if len(sizes) == len(others) else None
-
-
-def _joined(shapes: Sequence[tuple[Dim, ...]], axis: int) -> Shape:
-    first = shapes[0]
-    for other in shapes[1:]:
-        fits = len(other) == len(first) and all(
-            place == axis or _shapes.may_equal(a, b) for place, (a, b) in enumerate(zip(first, other, strict=True))
-        )
-        if not fits:
-            raise ShapeError(
-                f"Concat: shapes {_shapes.show(first)} and {_shapes.show(other)} differ outside axis {axis}; "
-                "make their other sizes equal"
-            )
-    sizes = [dims[axis] for dims in shapes]
-    joined = sum(size for size in sizes if isinstance(size, int))
-    length = joined if all(isinstance(size, int) for size in sizes) else None
-    rest = [first[place] for place in range(len(first))]
-    for dims in shapes[1:]:
-        rest = [_shapes.merged(a, b) for a, b in zip(rest, dims, strict=True)]
-    return tuple(length if place == axis else dim for place, dim in enumerate(rest))

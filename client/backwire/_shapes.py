@@ -180,3 +180,33 @@ def rank_of(what: str, shape: Shape) -> int:
     if shape is None:
         raise GraphError(f"{what}: the rank of its input is unknown; reshape it to a known rank first")
     return len(shape)
+
+
+def product(dims: Sequence[Dim]) -> Dim:
+    """Returns the product of sizes, None where it is not known."""
+    others = [dim for dim in dims if dim != 1]
+    if len(others) == 1:
+        return others[0]
+    sizes = [dim for dim in others if isinstance(dim, int)]
+    return math.prod(sizes) if len(sizes) == len(others) else None
+
+
+def concatenated(shapes: Sequence[tuple[Dim, ...]], axis: int) -> Shape:
+    """Returns the shape of values one after another along the axis; raises ShapeError where others differ."""
+    first = shapes[0]
+    for other in shapes[1:]:
+        fits = len(other) == len(first) and all(
+            place == axis or may_equal(a, b) for place, (a, b) in enumerate(zip(first, other, strict=True))
+        )
+        if not fits:
+            raise ShapeError(
+                f"Concat: shapes {show(first)} and {show(other)} differ outside axis {axis}; "
+                "make their other sizes equal"
+            )
+    sizes = [dims[axis] for dims in shapes]
+    joined = sum(size for size in sizes if isinstance(size, int))
+    length = joined if all(isinstance(size, int) for size in sizes) else None
+    rest = [first[place] for place in range(len(first))]
+    for dims in shapes[1:]:
+        rest = [merged(a, b) for a, b in zip(rest, dims, strict=True)]
+    return tuple(length if place == axis else dim for place, dim in enumerate(rest))
