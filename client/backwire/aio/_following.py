@@ -1,15 +1,16 @@
 """Goes straight to the server that has a session, as `backwire._following` does where one waits."""
 
 import asyncio
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import grpc
 
 from backwire._owners import Owners, session_of
 from backwire._waiting import LOOK_SECONDS, QUESTION, SLOW_SECONDS, Vanished, Waiter, Waiting, since_of
+from backwire.aio._following_stream import Stream, telling, was_given_up
 
 
 class FollowingChannel:
@@ -71,7 +72,7 @@ class _Watch:
         try:
             yield
         except asyncio.CancelledError:
-            if _was_given_up(waiter):
+            if was_given_up(waiter):
                 raise Vanished(waiter.address) from None
             raise
         finally:
@@ -157,17 +158,17 @@ class _Method:
             return result
         raise AssertionError("the second attempt neither failed nor succeeded")
 
-    def stream(self, *arguments: Any, metadata: Any = (), **options: Any) -> "_Stream":
+    def stream(self, *arguments: Any, metadata: Any = (), **options: Any) -> "Stream":
         """Returns the call, which is in progress."""
         session_id = session_of(metadata)
         address = self._owners.owner(session_id)
         told = self._owners.told(session_id, metadata)
-        call = _telling(self._at(address)(*arguments, metadata=told, **options))
+        call = telling(self._at(address)(*arguments, metadata=told, **options))
         waiter = Waiter(address, session_id, told, since_of(arguments[0]))
         if address:
             waiter.call, number = call, self._watch.begin(waiter)
             call.add_done_callback(lambda _: self._watch.end(number))
-        return _Stream(call, partial(self._owners.note, session_id, address), waiter)
+        return Stream(call, partial(self._owners.note, session_id, address), waiter)
 
     async def _answer(self, call: Any, waiter: Waiter) -> Any:
         waiter.call = call
@@ -184,75 +185,3 @@ class _Method:
             method = getattr(channel, kind)(*arguments, **options)
             self._methods[address] = channel, method
         return method
-
-
-class _Stream:
-    """A stream in progress, of whose failure `note` is told before whoever reads it."""
-
-    def __init__(self, call: Any, note: Callable[[Any], bool], waiter: Waiter) -> None:
-        self._call = call
-        self._note = note
-        self._waiter = waiter
-
-    async def read(self) -> Any:
-        """Returns the next response, grpc.aio.EOF after the last."""
-        with self._noting():
-            return await self._call.read()
-
-    def cancel(self) -> None:
-        """Ends it, if it has not ended."""
-        self._call.cancel()
-
-    @contextmanager
-    def _noting(self) -> Iterator[None]:
-        try:
-            yield
-        except grpc.aio.AioRpcError as error:
-            self._note(error)
-            raise
-        except asyncio.CancelledError:
-            if _was_given_up(self._waiter):
-                raise Vanished(self._waiter.address) from None
-            raise
-
-    async def _response(self) -> Any:
-        with self._noting():
-            return await self._call
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self._response().__await__()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Any:
-        if (response := await self.read()) is grpc.aio.EOF:
-            raise StopAsyncIteration
-        return response
-
-
-def _was_given_up(waiter: Waiter) -> bool:
-    """Tells whether a call was cancelled since its server is gone, and not by whoever awaits it."""
-    task = asyncio.current_task()
-    return waiter.gone and not (task and task.cancelling())
-
-
-class _Telling:
-    """The inner call of a stream of requests, which lets the server say why it takes no more of them.
-
-    grpc.aio gives a call whose message could not be sent a status of its own, in place of the one that is on its way.
-    """
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def set_internal_error(self, text: str) -> None:
-        """Leaves the status to the server."""
-
-
-def _telling(call: Any) -> Any:
-    call._cython_call = _Telling(call._cython_call)
-    return call
