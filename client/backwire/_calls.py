@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from backwire import _inspection_messages, _messages, _parameter_messages, _session_description
+from backwire import _inspection_messages, _message_fields, _messages, _parameter_messages, _session_description
 from backwire._arrays import Array
 from backwire._call import Call, Download, TensorCall, Upload
 from backwire._info import StepResult, TrainStepResult
@@ -32,7 +32,7 @@ def forward(
 ) -> TensorCall[T]:
     """Returns the call of `Session.forward`; `read` makes a pass of the answer."""
     session._check_open()
-    unique = _messages.new_request_id(request_id) if mode == "train" else None
+    unique = _message_fields.new_request_id(request_id) if mode == "train" else None
     request = _messages.forward(
         session._created,
         inputs,
@@ -59,7 +59,7 @@ def backward(
 ) -> TensorCall[dict[str, Array]]:
     """Returns the call of `Forward.backward`; gradients take the dtypes of the outputs that are known."""
     session._check_open()
-    unique = _messages.new_request_id(request_id)
+    unique = _message_fields.new_request_id(request_id)
     request = _messages.backward(
         session._created,
         forward_id,
@@ -95,7 +95,7 @@ def step(
         after_contributions=after_contributions,
         digest=digest,
     )
-    unique = _messages.new_request_id(request_id)
+    unique = _message_fields.new_request_id(request_id)
     request = service_pb2.StepRequest(session_id=session.id, options=options, request_id=unique, lease=session._lease)
     return Call("Step", request, lambda response: StepResult(**step_fields(response.result)), unique)
 
@@ -116,7 +116,7 @@ def train_step(
 ) -> TensorCall[TrainStepResult]:
     """Returns the call of `Session.train_step`."""
     session._check_open()
-    unique = _messages.new_request_id(request_id)
+    unique = _message_fields.new_request_id(request_id)
     options = _messages.step_options(
         learning_rate=learning_rate,
         expected_step=expected_step,
@@ -140,7 +140,7 @@ def train_step(
 def zero_gradients(session: SessionState, request_id: str | None) -> Call[int]:
     """Returns the call of `Session.zero_gradients`."""
     session._check_open()
-    unique = _messages.new_request_id(request_id)
+    unique = _message_fields.new_request_id(request_id)
     request = service_pb2.ZeroGradientsRequest(session_id=session.id, request_id=unique, lease=session._lease)
     return Call("ZeroGradients", request, lambda response: int(response.contributions), unique)
 
@@ -173,7 +173,7 @@ def set_parameters(session: SessionState, values: Arrays, request_id: str | None
     """Returns the call of `Session.set_parameters`."""
     session._check_open()
     arrays = _parameter_messages.checked_parameters(session._created, values)
-    unique, lease = _messages.new_request_id(request_id), session._lease
+    unique, lease = _message_fields.new_request_id(request_id), session._lease
 
     def requests() -> Iterator[Framed[service_pb2.SetParametersRequest]]:
         return _parameter_messages.set_parameters(session._created, arrays, unique, lease)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from backwire import _files, _inspection_messages, _messages
+from backwire import _files, _inspection_messages, _message_fields, _messages
 from backwire._call import Call, Upload
 from backwire._graph import Graph, as_graph
 from backwire._info import Durability, Executor, Precision, SessionInfo
@@ -31,7 +31,7 @@ def create_session(
     precision: Precision | None,
 ) -> Call[SessionInfo]:
     """Returns the call of `Client.create_session`."""
-    unique = _messages.new_request_id(request_id)
+    unique = _message_fields.new_request_id(request_id)
     request = _messages.create_session(
         graph,
         optimizer,
@@ -53,7 +53,7 @@ def describe(
     precision: Precision | None = None,
 ) -> Call[GraphDescription]:
     """Returns the call of `Client.describe`."""
-    number = _messages.precision_number(precision)
+    number = _message_fields.precision_number(precision)
     request = _inspection_messages.describe_request(as_graph(graph), input_shapes or {}, optimizer, number)
     return Call("DescribeGraph", request, _inspection_messages.graph_description)
 
@@ -87,8 +87,8 @@ def history(session_id: str, cursor: str) -> Call[SessionHistory]:
 
 def import_session(durability: Durability | None, request_id: str | None) -> Callable[[BinaryIO], Upload[SessionInfo]]:
     """Returns what makes the call of `Client.import_session` of a file, which is read from where it stands."""
-    unique = _messages.new_request_id(request_id)
-    head = service_pb2.ImportSessionRequest(request_id=unique, durability=_messages.durability_number(durability))
+    unique = _message_fields.new_request_id(request_id)
+    head = service_pb2.ImportSessionRequest(request_id=unique, durability=_message_fields.durability_number(durability))
 
     def of(file: BinaryIO) -> Upload[SessionInfo]:
         start = file.tell()

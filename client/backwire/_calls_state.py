@@ -7,7 +7,7 @@ from typing import BinaryIO, Literal, overload
 
 from google.protobuf import duration_pb2
 
-from backwire import _files, _messages
+from backwire import _files, _message_fields
 from backwire._call import Call, Download
 from backwire._errors import InvalidRequestError
 from backwire._info import CheckpointInfo, SessionInfo
@@ -49,7 +49,7 @@ def attach(
         )
     silence = duration_pb2.Duration()
     silence.FromNanoseconds(round(lease_timeout * 1e9))
-    unique = _messages.new_request_id(request_id)
+    unique = _message_fields.new_request_id(request_id)
     request = service_pb2.AttachSessionRequest(
         session_id=session.id,
         holder=_this_process() if holder is None else holder,
@@ -62,7 +62,7 @@ def attach(
 
 def detach(session: SessionState, number: int, request_id: str | None) -> Call[None]:
     """Returns the call that gives back a lease."""
-    unique = _messages.new_request_id(request_id)
+    unique = _message_fields.new_request_id(request_id)
     request = service_pb2.DetachSessionRequest(session_id=session.id, number=number, request_id=unique)
     return Call("DetachSession", request, lambda _: None, unique)
 
@@ -70,7 +70,7 @@ def detach(session: SessionState, number: int, request_id: str | None) -> Call[N
 def save_checkpoint(session: SessionState, name: str, request_id: str | None) -> Call[CheckpointInfo]:
     """Returns the call of `Session.save_checkpoint`."""
     session._check_open()
-    unique = _messages.new_request_id(request_id)
+    unique = _message_fields.new_request_id(request_id)
     request = service_pb2.SaveCheckpointRequest(session_id=session.id, name=name, request_id=unique)
     return Call("SaveCheckpoint", request, lambda response: checkpoint_info(response.checkpoint), unique)
 
@@ -85,7 +85,7 @@ def checkpoints(session: SessionState) -> Call[list[CheckpointInfo]]:
 def restore(session: SessionState, to: str | int, request_id: str | None) -> Call[CheckpointInfo]:
     """Returns the call of `Session.restore_checkpoint` for a name, or of `Session.rewind` for a step."""
     session._check_open()
-    unique = _messages.new_request_id(request_id)
+    unique = _message_fields.new_request_id(request_id)
     request = service_pb2.RestoreCheckpointRequest(session_id=session.id, request_id=unique, lease=session._lease)
     if isinstance(to, str):
         request.name = to
@@ -97,7 +97,7 @@ def restore(session: SessionState, to: str | int, request_id: str | None) -> Cal
 def delete_checkpoint(session: SessionState, name: str, request_id: str | None) -> Call[None]:
     """Returns the call of `Session.delete_checkpoint`."""
     session._check_open()
-    unique = _messages.new_request_id(request_id)
+    unique = _message_fields.new_request_id(request_id)
     request = service_pb2.DeleteCheckpointRequest(session_id=session.id, name=name, request_id=unique)
     return Call("DeleteCheckpoint", request, lambda _: None, unique)
 
@@ -105,7 +105,7 @@ def delete_checkpoint(session: SessionState, name: str, request_id: str | None) 
 def fork(session: SessionState, request_id: str | None) -> Call[SessionInfo]:
     """Returns the call of `Session.fork`, whose outcome is what the new session is."""
     session._check_open()
-    unique = _messages.new_request_id(request_id)
+    unique = _message_fields.new_request_id(request_id)
     request = service_pb2.ForkSessionRequest(session_id=session.id, request_id=unique)
     return Call("ForkSession", request, lambda response: session_info(response.session), unique)
 
@@ -126,7 +126,7 @@ def export(session: SessionState, restart: Callable[[], BinaryIO]) -> Download[N
 
 def delete(session: SessionState, request_id: str | None) -> Call[None]:
     """Returns the call of `Session.close`."""
-    unique = _messages.new_request_id(request_id)
+    unique = _message_fields.new_request_id(request_id)
     request = service_pb2.DeleteSessionRequest(session_id=session.id, request_id=unique)
     return Call("DeleteSession", request, lambda _: None, unique)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from backwire import _messages, _parameter_messages
+from backwire import _message_fields, _messages, _parameter_messages
 from backwire._errors import InvalidRequestError
 from backwire._graph import Graph
 from backwire._info import SessionInfo
@@ -52,7 +52,7 @@ def check_request(
     """Returns the request; raises InvalidRequestError, or UnknownNameError for a parameter that is not trainable."""
     if not 0 < max_elements < 2**31:
         raise InvalidRequestError(f"max_elements={max_elements} is not above 0; use 64", field="max_elements")
-    seed = _messages.whole("seed", seed, 64)
+    seed = _message_fields.whole("seed", seed, 64)
     names, _ = _parameter_messages.selected_parameters(session, parameters, trainable=True)
     message = service_pb2.CheckGradientsRequest(
         session_id=session.id, names=names, max_elements=max_elements, seed=seed

@@ -1,19 +1,18 @@
 """Builds requests and reads responses, without any I/O: the core that every kind of client shares."""
 
-import operator
-import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Literal, SupportsIndex, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from numpy.typing import ArrayLike
 
 from backwire import _arrays
 from backwire._arrays import Array, DType
-from backwire._errors import Code, InvalidRequestError, UnknownNameError
+from backwire._errors import Code, InvalidRequestError
 from backwire._errors_service import ServerError
 from backwire._errors_session import FailedPreconditionError
 from backwire._graph import LOSS, Graph
-from backwire._info import DURABILITIES, EXECUTORS, PRECISIONS, Durability, Executor, Precision, SessionInfo
+from backwire._info import EXECUTORS, Durability, Executor, Precision, SessionInfo
+from backwire._message_fields import check_known, chosen, durability_number, precision_number, whole
 from backwire._optimizers import Optimizer
 from backwire_api import tensors
 from backwire_api.tensors import RawTensor
@@ -24,7 +23,6 @@ Arrays = Mapping[str, ArrayLike]
 Mode = Literal["train", "eval"]
 NonFinite = Literal["reject", "skip", "allow"]
 Normalize = Literal["sum", "mean"]
-Choice = TypeVar("Choice")
 
 _MODES = {"train": service_pb2.MODE_TRAIN, "eval": service_pb2.MODE_EVAL}
 _NON_FINITE = {
@@ -36,11 +34,6 @@ _NORMALIZE = {
     "sum": service_pb2.GRADIENT_NORMALIZATION_SUM,
     "mean": service_pb2.GRADIENT_NORMALIZATION_MEAN,
 }
-
-
-def new_request_id(given: str | None) -> str:
-    """Returns the id that the user gave, or a random one of 128 bits."""
-    return secrets.token_hex(16) if given is None else given
 
 
 def create_session(
@@ -66,37 +59,12 @@ def create_session(
         precision=precision_number(precision),
     )
     if executor is not None:
-        request.executor = _chosen("executor", executor, EXECUTORS)
+        request.executor = chosen("executor", executor, EXECUTORS)
     if optimizer is not None:
         if not isinstance(optimizer, Optimizer):
             raise InvalidRequestError(f"optimizer={optimizer!r} is no optimizer; use one such as bw.Adam(1e-3)")
         request.optimizer.CopyFrom(optimizer.to_proto())
     return request
-
-
-def whole(field: str, value: SupportsIndex, bits: int = 63) -> int:
-    """Returns a number that a message has in so many bits; raises InvalidRequestError for what is none."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = -1
-    if not 0 <= number < 1 << bits:
-        raise InvalidRequestError(f"{field}={value!r} is no whole number of {bits} bits; use 0 or more", field=field)
-    return number
-
-
-def durability_number(durability: Durability | None) -> service_pb2.Durability.ValueType:
-    """Returns the number of a level, that of none for None; raises InvalidRequestError for one that is unknown."""
-    if durability is None:
-        return service_pb2.DURABILITY_UNSPECIFIED
-    return _chosen("durability", durability, DURABILITIES)
-
-
-def precision_number(precision: Precision | None) -> service_pb2.Precision.ValueType:
-    """Returns the number of a precision, that of none for None; raises InvalidRequestError for one that is unknown."""
-    if precision is None:
-        return service_pb2.PRECISION_UNSPECIFIED
-    return _chosen("precision", precision, PRECISIONS)
 
 
 def forward(
@@ -113,7 +81,7 @@ def forward(
     """Returns the request, with inputs converted to their declared dtypes."""
     message = service_pb2.ForwardRequest(
         session_id=session.id,
-        mode=_chosen("mode", mode, _MODES),
+        mode=chosen("mode", mode, _MODES),
         outputs=_output_names(session, outputs),
         forward_id=forward_id or "",
         data_parallel=whole("data_parallel", data_parallel or 0, 31),
@@ -167,8 +135,8 @@ def step_options(
     return service_pb2.StepOptions(
         learning_rate=learning_rate,
         expected_step=None if expected_step is None else whole("expected_step", expected_step),
-        non_finite=_chosen("non_finite", non_finite, _NON_FINITE),
-        normalization=_chosen("normalize", normalize, _NORMALIZE),
+        non_finite=chosen("non_finite", non_finite, _NON_FINITE),
+        normalization=chosen("normalize", normalize, _NORMALIZE),
         after_contributions=whole("after_contributions", after_contributions),
         digest=digest,
     )
@@ -241,19 +209,3 @@ def _output_names(session: SessionInfo, names: Sequence[str] | None) -> list[str
     listed = [names] if isinstance(names, str) else list(names)
     check_known("output", listed, [*session.outputs, LOSS])
     return listed
-
-
-def check_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
-    """Raises UnknownNameError for a name that is none of those that the graph has of this kind."""
-    for name in names:
-        if name not in known:
-            listed = ", ".join(map(repr, known)) or "none"
-            raise UnknownNameError(f"the graph has no {kind} {name!r}; it has {listed}", field=f"{kind}s[{name}]")
-
-
-def _chosen(what: str, value: str, choices: Mapping[str, Choice]) -> Choice:
-    if value not in choices:
-        raise InvalidRequestError(
-            f"{what}={value!r} is unknown; use one of {', '.join(map(repr, choices))}", field=what
-        )
-    return choices[value]

@@ -8,7 +8,8 @@ from backwire._arrays import Array
 from backwire._errors import Code, InvalidRequestError, ShapeError
 from backwire._errors_service import ServerError
 from backwire._info import ParameterInfo, SessionInfo
-from backwire._messages import Arrays, check_known
+from backwire._message_fields import check_known
+from backwire._messages import Arrays
 from backwire_api import chunk_stream, tensors
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 from backwire_api.wire import Framed
