@@ -2,7 +2,7 @@
 
 from backwire import _functions_math, _functions_shape, _shapes
 from backwire._functions_math import float_unary
-from backwire._value import Value
+from backwire._value import Value, require_float, require_value
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # of more digits than the attributes of Selu hold
 
@@ -126,6 +126,7 @@ def selu(x: Value) -> Value:
         >>> bw.selu(bw.dense(bw.input("x", ("batch", 8)), 4, name="d", initializer=bw.LeCunNormal())).shape
         ('batch', 4)
     """
+    require_float("Selu", x)
     return _functions_math.where(x > 0, x * _SELU_SCALE, elu(x) * (_SELU_SCALE * _SELU_ALPHA))
 
 
@@ -156,6 +157,7 @@ def hard_sigmoid(x: Value) -> Value:
         >>> bw.hard_sigmoid(bw.input("x", ("batch", 8)))
         <Clip: float32[batch, 8]>
     """
+    require_float("HardSigmoid", x)
     return _functions_math.clip(x / 6 + 0.5, 0, 1)
 
 
@@ -181,6 +183,7 @@ def glu(x: Value, axis: int = -1) -> Value:
 
 
 def _checked_axis(op: str, x: Value, axis: int) -> int:
+    require_value(op, x)
     if x.shape is not None:
         _shapes.axis_of(f"{op} of {x.label}", axis, len(x.shape))
     return axis

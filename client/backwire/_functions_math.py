@@ -17,6 +17,7 @@ from backwire._value import (
     comparison,
     require_bool,
     require_float,
+    require_value,
     unary,
 )
 
@@ -154,6 +155,7 @@ def clip(x: Value, low: float | None = None, high: float | None = None) -> Value
     """
     if low is None and high is None:
         raise GraphError("Clip: give low, high, or both")
+    require_value("Clip", x)
     bounds = [None if bound is None else as_constant(bound, x.dtype, "a bound of Clip") for bound in (low, high)]
     return apply("Clip", [x, *(bounds if high is not None else bounds[:1])], x.dtype, x.shape)
 
@@ -198,6 +200,7 @@ def cast(x: Value, dtype: DTypeLike) -> Value:
         >>> bw.cast(bw.input("pixels", ("batch", 28, 28), "uint8"), "float32")
         <Cast: float32[batch, 28, 28]>
     """
+    require_value("Cast", x)
     kind = _arrays.dtype_of(dtype)
     return apply("Cast", [x], kind, x.shape, attributes={"to": ONNX_TYPES[kind.name]})
 

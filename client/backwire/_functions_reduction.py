@@ -13,6 +13,7 @@ from backwire._value import (
     apply,
     integers,
     require_float,
+    require_value,
 )
 
 
@@ -48,6 +49,7 @@ def max(x: Value, axis: int | Sequence[int] | None = None, *, keepdims: bool = F
 
 
 def _reduction(op: str, x: Value, axis: int | Sequence[int] | None, keepdims: bool) -> Value:
+    require_value(op, x)
     if x.dtype == BOOL:
         raise DTypeError(f"{op}: {x!r} is bool; convert it with bw.cast(value, 'float32')")
     shape: Shape

@@ -19,6 +19,7 @@ from backwire._value import (
     gather,
     insert_axes,
     integers,
+    require_value,
 )
 
 
@@ -32,6 +33,7 @@ def reshape(x: Value, shape: Sequence[Dim]) -> Value:
         >>> bw.reshape(x, (x.shape[0], -1))
         <Reshape: float32[batch, 64]>
     """
+    require_value("Reshape", x)
     sizes, result = _shapes.reshaped(x.shape, [_whole(size) for size in shape])
     return apply("Reshape", [x, integers(sizes)], x.dtype, result)
 
@@ -43,6 +45,7 @@ def flatten(x: Value, axis: int = 1) -> Value:
         >>> bw.flatten(bw.input("x", ("batch", 8, 4, 4)))
         <Flatten: float32[batch, 128]>
     """
+    require_value("Flatten", x)
     shape: Shape = (None, None)
     if x.shape is not None:
         place = axis if axis == len(x.shape) else _shapes.axis_of("Flatten", axis, len(x.shape))
@@ -57,6 +60,7 @@ def transpose(x: Value, axes: Sequence[int] | None = None) -> Value:
         >>> bw.transpose(bw.input("x", ("batch", 3, 4)), [0, 2, 1])
         <Transpose: float32[batch, 4, 3]>
     """
+    require_value("Transpose", x)
     if axes is None:
         return x.T
     if len(axes) != _shapes.rank_of("Transpose", x.shape):
@@ -73,6 +77,7 @@ def squeeze(x: Value, axis: int | Sequence[int]) -> Value:
         >>> bw.squeeze(bw.input("x", ("batch", 1, 3)), 1)
         <Squeeze: float32[batch, 3]>
     """
+    require_value("Squeeze", x)
     axes = _listed(axis)
     shape: Shape = None
     if x.shape is not None:
@@ -91,6 +96,7 @@ def unsqueeze(x: Value, axis: int | Sequence[int]) -> Value:
         >>> bw.unsqueeze(bw.input("x", ("batch", 3)), 1)
         <Unsqueeze: float32[batch, 1, 3]>
     """
+    require_value("Unsqueeze", x)
     axes = _listed(axis)
     if x.shape is None:
         return apply("Unsqueeze", [x, integers(axes)], x.dtype, None)
@@ -104,6 +110,7 @@ def broadcast_to(x: Value, shape: Sequence[int]) -> Value:
         >>> bw.broadcast_to(bw.input("x", (1, 3)), (5, 3))
         <Expand: float32[5, 3]>
     """
+    require_value("Expand", x)
     sizes = [int(size) for size in shape]
     result = _shapes.broadcast(f"Expand of {x.label}", x.shape, tuple(sizes))
     if result is not None and len(result) != len(sizes):
@@ -146,6 +153,7 @@ def split(x: Value, parts: int | Sequence[int], axis: int = 0) -> tuple[Value, .
         >>> bw.split(bw.input("x", ("batch", 3)), [1, 2], axis=1)
         (<Split: float32[batch, 1]>, <Split: float32[batch, 2]>)
     """
+    require_value("Split", x)
     axis = _shapes.axis_of(f"Split of {x.label}", axis, _shapes.rank_of("Split", x.shape))
     dims = x.shape or ()
     total = dims[axis]
@@ -183,6 +191,7 @@ def pad(x: Value, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Valu
         >>> bw.pad(bw.input("x", ("batch", 3)), [(0, 0), (1, 2)])
         <Pad: float32[batch, 6]>
     """
+    require_value("Pad", x)
     if len(widths) != _shapes.rank_of("Pad", x.shape):
         raise ShapeError(f"Pad of {x!r}: {list(widths)} needs one (before, after) for each axis")
     shape = tuple(
@@ -200,6 +209,7 @@ def one_hot(indices: Value, depth: int, *, dtype: str = "float32") -> Value:
         >>> bw.one_hot(bw.input("label", ("batch",), "int64"), 10)
         <OneHot: float32[batch, 10]>
     """
+    require_value("OneHot", indices)
     if indices.dtype.kind not in "iu":
         raise DTypeError(f"OneHot: {indices!r} is not of an integer type; convert it with bw.cast(value, 'int64')")
     kind = _arrays.dtype_of(dtype)
@@ -214,6 +224,7 @@ def shape(x: Value) -> Value:
         >>> bw.shape(bw.input("x", ("batch", 3)))
         <Shape: int64[2]>
     """
+    require_value("Shape", x)
     return apply("Shape", [x], INT64, (None if x.shape is None else len(x.shape),))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from backwire import _arrays
 from backwire._errors import DTypeError, GraphError
-from backwire._value import Constant, Node, Value
+from backwire._value import Constant, Node, Value, require_value
 
 
 def gradient(y: Value, xs: Sequence[Value]) -> tuple[Value, ...]:
@@ -28,10 +28,13 @@ def gradient(y: Value, xs: Sequence[Value]) -> tuple[Value, ...]:
         >>> product.shape
         (3,)
     """
+    if isinstance(xs, Value):
+        raise GraphError(f"gradient: xs is {xs!r} alone; put it into a list")
     values = tuple(xs)
     if not values:
         raise GraphError("gradient: xs is empty; name at least one value to differentiate by")
     for value in (y, *values):
+        require_value("gradient", value)
         if not _arrays.is_float(value.dtype):
             raise DTypeError(f"gradient: {value!r} is not floating-point, so it has no gradient; use bw.cast before")
     for value in values:

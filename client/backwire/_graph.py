@@ -85,6 +85,8 @@ def graph(*, loss: Value | None = None, outputs: Mapping[str, Value] | None = No
         Mul = Mul(Add, w)
         output    z = Mul
     """
+    if not isinstance(outputs, Mapping | None):
+        raise GraphError(f"outputs is {outputs!r}; name them by a dictionary, such as outputs={{'logits': logits}}")
     results = {
         checked_name(name): _checked_value(value, f"outputs[{name!r}]") for name, value in (outputs or {}).items()
     }

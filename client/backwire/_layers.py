@@ -4,7 +4,7 @@ from backwire import _shapes
 from backwire._declare import parameter
 from backwire._errors import ShapeError
 from backwire._initializers import Constant, GlorotUniform, Initializer, Normal, Zeros
-from backwire._value import Value, apply, gather, insert_axes, require_float
+from backwire._value import Value, apply, gather, insert_axes, require_float, require_value
 
 
 def dense(
@@ -74,6 +74,7 @@ def prelu(x: Value, *, name: str, initializer: Initializer | None = None) -> Val
 
 def known_size(what: str, x: Value, axis: int) -> int:
     """Returns the size of an axis that sizes a parameter; raises ShapeError when it is not known or not there."""
+    require_value(what, x)
     size = (x.shape or (None,))[axis] if _shapes.rank_of(what, x.shape) else None
     if not isinstance(size, int):
         raise ShapeError(

@@ -6,7 +6,7 @@ from backwire._errors import DTypeError, InvalidRequestError, ShapeError
 from backwire._layers import known_size
 from backwire._reduction import Reduction, check_reduction, paired, reduced, same_shape
 from backwire._shapes import Shape
-from backwire._value import AttributeValue, Operand, Value, apply, as_values, gather, require_float
+from backwire._value import AttributeValue, Operand, Value, apply, as_values, gather, require_float, require_value
 
 
 def softmax_cross_entropy(
@@ -105,10 +105,13 @@ def multiclass_hinge_loss(scores: Value, labels: Value, *, margin: float = 1.0, 
     require_float(what, scores)
     if scores.shape is not None and len(scores.shape) != 2:
         raise ShapeError(f"{what}: {scores!r} must be [batch, classes]; reshape it")
-    label_shape(what, scores, labels)
+    each = label_shape(what, scores, labels)
     classes = known_size(what, scores, 1)
+    labels = _labels(what, labels, None)
     right = _functions_shape.one_hot(labels, classes, dtype=scores.dtype.name)
-    score = _functions_reduction.sum(right * scores, axis=1, keepdims=True)
+    # unlike OneHot, the log likelihood refuses a label that is no class
+    missed = apply("NegativeLogLikelihoodLoss", [scores, labels], scores.dtype, each, attributes={"reduction": "none"})
+    score = _functions_shape.unsqueeze(-missed, 1)
     beyond = _activations.relu(scores - score + margin) * (1 - right)
     return reduced(_functions_reduction.sum(beyond, axis=1) / classes, reduction)
 
@@ -140,6 +143,8 @@ def kl_divergence(
 
 def label_shape(what: str, logits: Value, labels: Value) -> Shape:
     """Returns the shape of labels for logits [batch, classes, ...]; raises ShapeError when they do not go together."""
+    require_value(what, logits)
+    require_value(what, labels)
     if logits.shape is None or labels.shape is None:
         return labels.shape
     expected = logits.shape[:1] + logits.shape[2:]

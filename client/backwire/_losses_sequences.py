@@ -7,7 +7,7 @@ from backwire._arrays import INT64
 from backwire._errors import DTypeError, ShapeError
 from backwire._layers import known_size
 from backwire._reduction import Reduction, check_reduction, reduced
-from backwire._value import Value, apply, as_constant, insert_axes, integers, require_float
+from backwire._value import Value, apply, as_constant, insert_axes, integers, require_float, require_value
 
 _NEVER = -1e30  # the logarithm of a probability of 0, of which differences are still numbers
 
@@ -56,6 +56,7 @@ def ctc_loss(
 
 def _sizes(log_probabilities: Value, labels: Value) -> tuple[int, int]:
     require_float("ctc_loss", log_probabilities)
+    require_value("ctc_loss", labels)
     if labels.dtype.kind not in "iu":
         raise DTypeError(f"ctc_loss: labels {labels!r} must be integers; convert them with bw.cast(value, 'int64')")
     if _shapes.rank_of("ctc_loss", log_probabilities.shape) != 3 or _shapes.rank_of("ctc_loss", labels.shape) != 2:

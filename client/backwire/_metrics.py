@@ -6,7 +6,7 @@ from backwire import _functions_math, _functions_reduction, _functions_shape
 from backwire._arrays import FLOAT32, INT64
 from backwire._errors import DTypeError, ShapeError
 from backwire._op import op
-from backwire._value import Value
+from backwire._value import Value, require_value
 
 
 def accuracy(logits: Value, labels: Value) -> Value:
@@ -60,6 +60,8 @@ def top_k_accuracy(logits: Value, labels: Value, k: int = 5) -> Value:
 
 
 def _check(what: str, logits: Value, labels: Value) -> None:
+    require_value(what, logits)
+    require_value(what, labels)
     if labels.dtype.kind not in "iu":
         raise DTypeError(f"{what}: {labels!r} is not of an integer type; convert it with bw.cast(value, 'int64')")
     if logits.shape is None or labels.shape is None:

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from backwire import _functions_reduction
 from backwire._errors import UnknownNameError
-from backwire._value import Node, Value
+from backwire._value import Node, Value, require_value
 from backwire_api.v1 import graph_pb2
 
 
@@ -66,6 +66,7 @@ def _total(of: Callable[[Value], Value], values: Value | Iterable[Value] | Mappi
 
 
 def _all_parameters(value: Value) -> dict[str, Value]:
+    require_value("parameters_of", value)
     found: dict[str, Value] = {}
     seen: set[int] = set()
     waiting = [value]

@@ -199,6 +199,7 @@ def checked_name(name: object) -> str:
 
 def as_constant(value: ArrayLike, dtype: DTypeLike | None = None, what: str = "a constant") -> Value:
     """Returns an unnamed constant; without a dtype, floating-point data becomes float32 and the rest stays."""
+    _refuse_several(what, value)
     array = _arrays.to_array(value, what)
     if dtype is None:
         array = array.astype(_arrays.FLOAT32, copy=True) if _arrays.is_float(array.dtype) else array.copy()
@@ -213,6 +214,8 @@ def as_values(op: str, *operands: Operand) -> list[Value]:
 
     Raises DTypeError when two values differ, or when a number or array cannot become that dtype.
     """
+    for operand in operands:
+        _refuse_several(op, operand)
     values = [operand for operand in operands if isinstance(operand, Value)]
     if not values:
         raise GraphError(f"{op}: none of its operands is a Value; begin with bw.input, bw.parameter or bw.constant")
@@ -236,11 +239,15 @@ def apply(
     attributes: Mapping[str, AttributeValue] | None = None,
 ) -> Value:
     """Returns the only output of a new node."""
+    for each in inputs:
+        if each is not None:
+            require_value(op, each)
     return Value(Node(op, tuple(inputs), attributes or {}, scope), dtype, shape)
 
 
 def unary(op: str, x: Value) -> Value:
     """Returns an elementwise function of one value, of its dtype and shape."""
+    require_value(op, x)
     return apply(op, [x], x.dtype, x.shape)
 
 
@@ -286,14 +293,33 @@ def matmul(a: Operand, b: Operand) -> Value:
     return apply("MatMul", [left, right], left.dtype, shape)
 
 
+def require_value(op: str, value: object) -> None:
+    """Raises GraphError unless the value is one, and not an array, a name, or all the outputs of a node."""
+    if not isinstance(value, Value):
+        _refuse_several(op, value)
+        text = f"an array of shape {list(value.shape)}" if isinstance(value, np.ndarray) else repr(value)
+        raise GraphError(f"{op}: {text} is no Value; make one with bw.input, bw.parameter or bw.constant")
+
+
+def _refuse_several(op: str, operand: object) -> None:
+    """Raises GraphError for Values in a tuple or list, as which `bw.op` and `bw.split` return outputs."""
+    if isinstance(operand, tuple | list) and any(isinstance(item, Value) for item in operand):
+        raise GraphError(
+            f"{op}: one Value is needed here, not a {type(operand).__name__} of {len(operand)}; take one by its place, "
+            "such as [0], or join them with bw.concat or bw.stack"
+        )
+
+
 def require_float(op: str, value: Value) -> None:
     """Raises DTypeError unless the value is of a floating-point type."""
+    require_value(op, value)
     if not _arrays.is_float(value.dtype):
         raise DTypeError(f"{op}: {value!r} is not floating-point; convert it with bw.cast(value, 'float32')")
 
 
 def require_bool(op: str, value: Value) -> None:
     """Raises DTypeError unless the value is bool."""
+    require_value(op, value)
     if value.dtype != _arrays.BOOL:
         raise DTypeError(f"{op}: {value!r} is not bool; compare it with something first")
 
@@ -338,6 +364,7 @@ def insert_axes(x: Value, axes: Sequence[int]) -> Value:
 
 def gather(x: Value, indices: Operand, axis: int, *, scope: str = "") -> Value:
     """Returns the slices of `x` along `axis` that integer `indices` name."""
+    require_value("Gather", x)
     index = indices if isinstance(indices, Value) else as_constant(indices)
     if index.dtype.kind not in "iu":
         raise DTypeError(f"Gather: indices are integers, not {index!r}; masks of bools are not supported, use bw.where")

@@ -139,6 +139,14 @@ def test_multiclass_hinge_loss(reduction: Any, bench: "TorchBench") -> None:
     )
 
 
+@pytest.mark.parametrize("label", [-1, 4])
+def test_multiclass_hinge_loss_refuses_a_label_that_is_no_class(label: int, client: bw.Client) -> None:
+    scores, labels = bw.input("scores", ("batch", 4)), bw.input("labels", ("batch",), "uint8" if label > 0 else "int64")
+    session = client.create_session(bw.multiclass_hinge_loss(scores, labels))
+    with pytest.raises(bw.TensorError, match=f"label {label} is no class of 0 to 3"):
+        session.forward({"scores": np.zeros((2, 4)), "labels": [0, label]})
+
+
 def test_divergence_counts_nothing_where_the_target_has_no_probability(bench: "TorchBench") -> None:
     target = np.asarray([[0.0, 0.25, 0.75], [1.0, 0.0, 0.0]])
     bench.compare(
