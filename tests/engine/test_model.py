@@ -117,7 +117,11 @@ def test_eval_needs_only_what_the_outputs_depend_on() -> None:
         ({"x": np.zeros((2, 3), "f4")}, DtypeMismatch, "float64.*float32"),
         ({"x": np.zeros((2, 3)), "t": np.zeros(3, "i8")}, ShapeMismatch, "batch is 2 in input 'x' and 3 in input 't'"),
         ({"y": np.zeros(3)}, UnknownInput, "no input 'y'; its inputs are: x, t"),
-        ({"x": np.zeros((2, 3)), "t": np.array([0, 9])}, InvalidValue, "label 9 is no class of 0 to 3"),
+        (
+            {"x": np.zeros((2, 3)), "t": np.array([0, 9])},
+            InvalidValue,
+            "^SoftmaxCrossEntropyLoss node 'l': label 9 is no class of 0 to 3",
+        ),
     ],
 )
 def test_wrong_inputs_are_named(inputs: dict, error: type[EngineError], message: str) -> None:

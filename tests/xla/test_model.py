@@ -120,14 +120,16 @@ def test_an_operator_without_a_kernel_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert str(found.value) == "Tanh node 'h': Tanh has no JAX kernel; use the numpy executor"
 
 
-def test_an_index_outside_is_refused_as_by_numpy() -> None:
-    node = Node("Gather", ("x", "t"), ("y",))
+@pytest.mark.parametrize("op", ["Gather", "SoftmaxCrossEntropyLoss"])
+def test_an_index_outside_is_refused_as_by_numpy_in_the_name_of_the_node_of_the_graph(op: str) -> None:
+    node = Node(op, ("x", "t"), ("y",))
     graph, inputs = Graph((X, T), nodes=(node,), outputs={"y": "y"}), {**batch(), "t": np.array([0, 7, 1, 2, 9])}
     with pytest.raises(InvalidValue) as expected:
         Model(graph).forward(inputs, {}, training=False)
     with pytest.raises(InvalidValue) as found:
         XlaModel(graph).forward(inputs, {}, training=False)
     assert (str(found.value), found.value.field) == (str(expected.value), expected.value.field)
+    assert str(found.value).startswith(f"{op} node 'y': ")
 
 
 def test_a_computation_that_is_not_wanted_does_not_begin() -> None:

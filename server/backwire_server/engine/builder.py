@@ -32,8 +32,9 @@ MOST_MADE = 1 << 27  # numbers that operators make while the graph is built, all
 class Emitted:
     """A node in a builder, with its attributes complete and, for an operator of several outputs, all of them.
 
-    `owner` is the first output of the graph's node that it is part of, or that it belongs to the gradient of; empty for
-    what belongs to none, such as a sum of gradients.
+    `label` and `of` are the label and the operator of the graph's node that it is part of, for messages. `owner` is the
+    first output of that node, or of the one that it belongs to the gradient of; empty for what belongs to none, such as
+    a sum of gradients.
     """
 
     op: Op
@@ -42,6 +43,12 @@ class Emitted:
     attributes: Mapping[str, Attribute]
     label: str
     owner: str = ""
+    of: str = ""
+
+    @property
+    def described(self) -> str:
+        """What messages call this node: by the operator that its graph names, where an inner one only helps that."""
+        return f"{self.of or self.op.name} node {self.label!r}"
 
 
 class Builder:
@@ -70,6 +77,7 @@ class Builder:
         self.known: dict[str, Array] = dict(known or {})
         self.label = ""
         self.owner = ""
+        self.of = ""
         self._lowering = False
         self._count = 0
         self._made = 0
@@ -120,13 +128,13 @@ class Builder:
 
     def enter(self, node: Node) -> None:
         """Says which node of a graph the next operators belong to: for messages, random numbers and the precision."""
-        self.label = node.label
+        self.label, self.of = node.label, node.op
         self._lowering = self.precision != SINGLE and node.op in LOWERED
         self._scope = self.owner = next(filter(None, node.outputs))
 
     def leave(self) -> None:
         """Says that the next operators belong to no node of a graph."""
-        self.label = self.owner = ""
+        self.label = self.owner = self.of = ""
         self._lowering = False
 
     def emit(
@@ -185,7 +193,7 @@ class Builder:
                 return (simpler,)
             outputs = tuple(self._fresh(op.name) for _ in types)
             self.types.update(zip(outputs, types, strict=True))
-            node = Emitted(op, names, outputs, bound, self.label, self.owner)
+            node = Emitted(op, names, outputs, bound, self.label, self.owner, self.of)
             if not self._fold(node, types):
                 self.nodes.append(node)
                 self.origins.update(dict.fromkeys(outputs, node))
@@ -238,14 +246,11 @@ def views_of(node: Emitted, arrays: Sequence[Array | None]) -> tuple[Array, ...]
 
 
 def run_kernel(node: Emitted, arrays: Sequence[Array | None]) -> tuple[Array, ...]:
-    """Computes a node's outputs; raises EngineError naming the node when an element is not acceptable."""
+    """Computes a node's outputs; raises EngineError when an element is not acceptable."""
     kernel = node.op.kernel
     assert kernel is not None
     extra = {N_OUTPUTS: len(node.outputs)} if takes_n_outputs(kernel) else {}
-    try:
-        results = kernel(*arrays, **node.attributes, **extra)
-    except EngineError as error:
-        raise error.within(f"{node.op.name} node {node.label!r}", f"graph.nodes[{node.label}]") from None
+    results = kernel(*arrays, **node.attributes, **extra)
     results = results if isinstance(results, tuple) else (results,)
     return tuple(np.asarray(result) for result in results[: len(node.outputs)])
 

@@ -37,12 +37,12 @@ def differentiate(
         if stop.wanted:
             stop.heed()
         if not gradients.keys().isdisjoint(node.outputs) and not active.isdisjoint(node.inputs):
-            builder.label, builder.owner = f"gradient of {node.label}", inside or node.owner
+            builder.label, builder.owner, builder.of = f"gradient of {node.label}", inside or node.owner, node.of
             incoming = [total(gradients[name]) if name in gradients else None for name in node.outputs]
             for name, gradient in zip(node.inputs, _apply_rule(builder, node, incoming), strict=False):
                 if gradient is not None and name in active:
                     gradients.setdefault(name, []).append(sum_to(gradient, Value(builder, name).type))
-    builder.label, builder.owner = "a sum of gradients", inside
+    builder.label, builder.owner, builder.of = "a sum of gradients", inside, ""
     found = {name: total(gradients[name]) if name in gradients else None for name in wrt}
     builder.label = ""
     return found
@@ -97,7 +97,7 @@ def _reached(builder: Builder, nodes: Sequence[Emitted], wrt: Iterable[str]) -> 
 def _apply_rule(builder: Builder, node: Emitted, incoming: Sequence[Value | None]) -> Sequence[Value | None]:
     if node.op.gradient is None:
         raise NotDifferentiable(
-            f"{node.op.name} node {node.label!r} has no gradient, but lies between what is differentiated and what it "
+            f"{node.described} has no gradient, but lies between what is differentiated and what it "
             "is differentiated by; take it off that path, or freeze the parameters before it"
         )
     inputs = [Value(builder, name) if name else None for name in node.inputs]

@@ -87,7 +87,7 @@ class Frame:
                     call()
         except EngineError as error:
             node = self._node_of(call)
-            raise error.within(f"{node.op.name} node {node.label!r}", f"graph.nodes[{node.label}]") from None
+            raise error.within(node.described, f"graph.nodes[{node.label}]") from None
         return [self._target(place, slot, into.get(place)) for place, slot in enumerate(self._targets)]
 
     def let_go(self) -> None:

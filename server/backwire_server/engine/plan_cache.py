@@ -141,7 +141,7 @@ def _check(graph: Graph, trainable: Sequence[str], stop: Stop) -> None:
         _check_loss(graph.loss, type_)
     if node_without := undifferentiable(builder, [loss], trainable):
         raise NotDifferentiable(
-            f"{node_without.op.name} node {node_without.label!r} has no gradient, but lies between the loss and a "
+            f"{node_without.described} has no gradient, but lies between the loss and a "
             "trainable parameter; take it off that path, or freeze the parameters before it",
             field=f"graph.nodes[{node_without.label}]",
         )

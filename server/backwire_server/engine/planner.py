@@ -163,7 +163,7 @@ class _Planner:
         if not given or name in self._steady or at not in node.op.settled:
             return slot
         if slot not in self._copies:
-            copy = Emitted(lookup("Copy"), (name,), (f"%copy:{name}",), {}, node.label, node.owner)
+            copy = Emitted(lookup("Copy"), (name,), (f"%copy:{name}",), {}, node.label, node.owner, node.of)
             self._copies[slot] = self._slot(copy.outputs[0])
             self._own(self._copies[slot], self._types[name], node.op.settled[at](self._outlines[slot]), Home.WORK)
             self._steps.append(Step(copy, (slot,), (self._copies[slot],)))

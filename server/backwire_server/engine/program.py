@@ -9,7 +9,7 @@ import numpy as np
 from backwire_server.engine.builder import Builder, Emitted, run_kernel
 from backwire_server.engine.cost import flops, nbytes
 from backwire_server.engine.dims import concrete
-from backwire_server.engine.errors import GraphError
+from backwire_server.engine.errors import EngineError, GraphError
 from backwire_server.engine.frame import Frame, Workspace
 from backwire_server.engine.geometry import outline
 from backwire_server.engine.graph import Array
@@ -99,7 +99,10 @@ class Program:
             for node in self.nodes:
                 if stop.wanted:
                     stop.heed()
-                results = run_kernel(node, [found[name] for name in node.inputs])
+                try:
+                    results = run_kernel(node, [found[name] for name in node.inputs])
+                except EngineError as error:
+                    raise error.within(node.described, f"graph.nodes[{node.label}]") from None
                 found.update(zip(node.outputs, results, strict=True))
         return [array for name in self.targets if (array := found[name]) is not None]
 

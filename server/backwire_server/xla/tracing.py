@@ -97,4 +97,4 @@ def _results(node: Emitted, inputs: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _within(node: Emitted, error: EngineError) -> EngineError:
-    return error.within(f"{node.op.name} node {node.label!r}", f"graph.nodes[{node.label}]")
+    return error.within(node.described, f"graph.nodes[{node.label}]")

@@ -9,6 +9,6 @@ from backwire_server.xla.registry import kernel, refuse
 
 @kernel("ClassLabels", plain=(0,))
 def class_labels(labels: Any, *, classes: int) -> Any:
-    """The labels, all of which must be classes"""
+    """The labels, all of which must be classes."""
     refuse((labels < 0) | (labels >= classes), labels, partial(no_class, classes=classes))
     return labels
