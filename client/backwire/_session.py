@@ -222,7 +222,8 @@ class Session(FittedSession):
     ) -> GradientCheck:
         """Compares the gradient of the loss with finite differences, at the parameters as they are; changes nothing.
 
-        The loss is computed twice for each element that is checked, while other calls on the session wait.
+        The loss is computed twice for each element that is checked, while other calls on the session wait. What would
+        take far longer than `timeout` is refused with TooLargeError as soon as that is clear.
 
         Args:
             inputs: As in `forward`.

@@ -1,13 +1,15 @@
 """The check of gradients finds right ones right and wrong ones wrong, and says what it computed with."""
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from backwire_server.engine import check
 from backwire_server.engine.check import Sampling, check_gradients
-from backwire_server.engine.errors import DtypeMismatch, MissingInput
+from backwire_server.engine.errors import DtypeMismatch, MissingInput, TooCostly
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
 from backwire_server.engine.registry import OPS
 
@@ -126,3 +128,25 @@ def test_the_caller_can_end_the_check_between_evaluations() -> None:
 
     with pytest.raises(TimeoutError):
         check_gradients(network(), inputs, parameters, ALL, key=(0, 0), ready=ready)
+
+
+@pytest.mark.parametrize(("seconds", "enough"), [(None, True), (11.0, True), (9.0, False)])
+def test_a_check_that_cannot_end_in_time_is_refused_early(
+    monkeypatch: pytest.MonkeyPatch, seconds: float | None, *, enough: bool
+) -> None:
+    monkeypatch.setattr(check, "PROBED", 4)
+    inputs, parameters = values()
+    looked: list[None] = []
+    monkeypatch.setattr(check, "time", SimpleNamespace(perf_counter=lambda: len(looked)))  # a second for each element
+
+    def remaining() -> float | None:
+        looked.append(None)
+        return seconds
+
+    given: dict[str, Any] = {"key": (0, 0), "remaining": remaining}
+    if enough:
+        check_gradients(network(), inputs, parameters, ALL, **given)
+        return
+    with pytest.raises(TooCostly, match=r"takes about \d+ s more, and the call has 9 s left; check fewer elements"):
+        check_gradients(network(), inputs, parameters, ALL, **given)
+    assert len(looked) == 5

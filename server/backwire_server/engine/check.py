@@ -1,5 +1,6 @@
 """Compares analytic gradients of the loss with central differences."""
 
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,17 @@ _NAMES = ("to", "dtype", "softmax_precision")  # the attributes that name an ele
 Key = tuple[int, int]
 Ready = Callable[[], None]
 Reserve = Callable[[int], None]
+Remaining = Callable[[], float | None]
+
+PROBED = 32
+"""How many elements are checked before it is estimated how long all will take."""
+
+HOPELESS = 1.5
+"""How many times as long as it may take a check has to be expected to take for being refused."""
+
+
+def _unlimited() -> None:
+    """As a Remaining: there is no deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,7 @@ def check_gradients(
     *,
     key: Key,
     ready: Ready = lambda: None,
+    remaining: Remaining = _unlimited,
     reserve: Reserve = lambda _: None,
     stop: Stop = NEVER,
     admit: Admit = admit_all,
@@ -99,8 +112,10 @@ def check_gradients(
 
     Passes are made in training with this `key`, so Dropout drops the same in all of them; nothing given is changed.
     `reserve` is told how many bytes are about to be used, and `ready` is called before each pass; what they raise ends
-    the check. Raises EngineError when the inputs do not fit the graph, and Stopped between two kernels when that is
-    wanted. `admit` and `compile_seconds` are as in Model, which `make` is, or a class like it.
+    the check. `remaining` gives the seconds that it may still take, None for all the time of the world: TooCostly is
+    raised as soon as it is clear that they do not suffice. Raises EngineError when the inputs do not fit the graph, and
+    Stopped between two kernels when that is wanted. `admit` and `compile_seconds` are as in Model, which `make` is, or
+    a class like it.
     """
     bind_inputs({item.name: item for item in graph.inputs}, inputs)
     reserve(COPIES * sum(array.nbytes for array in (*inputs.values(), *parameters.values())))
@@ -108,12 +123,12 @@ def check_gradients(
         model = make(widened(graph), compile_seconds=compile_seconds)
         values = {name: wide(array) for name, array in parameters.items()}
         given = {name: wide(array) for name, array in inputs.items()}
-        return _Check(model, given, values, key, ready, reserve, stop, admit).run(sampling)
+        return _Check(model, given, values, key, ready, remaining, reserve, stop, admit).run(sampling)
     except TooCostly:
         raise
     except EngineError:
         model = make(replace(graph, precision=SINGLE), compile_seconds=compile_seconds)
-        return _Check(model, inputs, parameters, key, ready, reserve, stop, admit).run(sampling)
+        return _Check(model, inputs, parameters, key, ready, remaining, reserve, stop, admit).run(sampling)
 
 
 class _Check:
@@ -124,6 +139,7 @@ class _Check:
         parameters: Mapping[str, Array],
         key: Key,
         ready: Ready,
+        remaining: Remaining,
         reserve: Reserve,
         stop: Stop,
         admit: Admit,
@@ -133,6 +149,8 @@ class _Check:
         self._parameters = parameters
         self._key = key
         self._ready = ready
+        self._remaining = remaining
+        self._began, self._checked, self._wanted = 0.0, 0, 0
         self._reserve = reserve
         self._stop = stop
         self._admit = admit
@@ -144,6 +162,8 @@ class _Check:
         loss = _loss_of(found)
         dtypes = [self._parameters[name].dtype for name in sampling.names]
         dtype = min(dtypes, key=lambda each: each.itemsize, default=DOUBLE)
+        self._wanted = sum(min(self._parameters[name].size, sampling.most) for name in sampling.names)
+        self._began = time.perf_counter()
         checks = [self._parameter(name, gradients.get(name), loss, sampling) for name in sampling.names]
         return GradientCheck(tuple(checks), dtype, loss)
 
@@ -165,6 +185,7 @@ class _Check:
 
     def _difference(self, name: str, place: int) -> float:
         """Returns (f(x + h) - f(x - h)) / 2h, where h is the step that balances truncation against rounding."""
+        self._estimate()
         value = self._parameters[name]
         step = _precision(value.dtype) * max(1.0, abs(float(value.flat[place])))
         points, losses = [], []
@@ -173,7 +194,21 @@ class _Check:
             moved.flat[place] += sign * step
             points.append(float(moved.flat[place]))
             losses.append(_loss_of(self._pass({name: moved})))
+        self._checked += 1
         return (losses[0] - losses[1]) / (points[0] - points[1])
+
+    def _estimate(self) -> None:
+        """Raises TooCostly when what is left cannot be done in the time that is."""
+        remaining = self._remaining()
+        if remaining is None or self._checked < PROBED:
+            return
+        needed = (time.perf_counter() - self._began) / self._checked * (self._wanted - self._checked)
+        if needed > HOPELESS * remaining:
+            raise TooCostly(
+                f"the check of {self._wanted:,} elements takes about {needed:,.0f} s more, and the call has "
+                f"{remaining:,.0f} s left; check fewer elements of each parameter, or fewer parameters, or give it "
+                "more time"
+            )
 
     def _pass(self, changed: Mapping[str, Array]) -> Pass:
         self._ready()

@@ -154,6 +154,7 @@ class Computing:
         sampling: Sampling,
         number: int,
         ready: Callable[[], None],
+        remaining: Callable[[], float | None],
         stop: CallStop,
     ) -> GradientCheck:
         """Compares gradients of the loss with central differences, as the pass of this number would find them."""
@@ -165,6 +166,7 @@ class Computing:
                 sampling,
                 key=self.key(number),
                 ready=ready,
+                remaining=remaining,
                 reserve=self.account.reserve,
                 stop=stop,
                 admit=admit,

@@ -50,7 +50,7 @@ class Keeper(Kept):
         """Compares the gradient of the loss with central differences, as long as the caller waits for that."""
         content = self.content
         with _Heeding(scope), self._processors.turn(scope) as stop:
-            return content.trainer.check_gradients(call, scope.check, stop)
+            return content.trainer.check_gradients(call, scope.check, scope.remaining, stop)
 
     def describe(self, call: DescribeCall, scope: CallScope) -> MadeSession:
         """Tells what it was made from and what a pass takes, as long as the caller waits for that."""

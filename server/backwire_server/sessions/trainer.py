@@ -220,7 +220,9 @@ class Trainer:
         found = optim.averages(self.memory.current.state)
         return self.layout.views(found) if found and self.step else self.parameters.current.arrays
 
-    def check_gradients(self, call: CheckCall, ready: Ready, stop: CallStop = NEVER) -> GradientCheck:
+    def check_gradients(
+        self, call: CheckCall, ready: Ready, remaining: Callable[[], float | None], stop: CallStop = NEVER
+    ) -> GradientCheck:
         """Compares the gradient of the loss with central differences, as the next pass in training would find it."""
         self._require_loss("set one")
         if call.max_elements < 0:
@@ -231,7 +233,7 @@ class Trainer:
         names = checked_names(call.names, self.layout.slots, "trainable parameter")
         sampling = Sampling(names, call.max_elements or CHECKED_ELEMENTS, call.seed)
         values = self.parameters.arrays
-        return self._computing.check_gradients(call.inputs, values, sampling, self.forwards, ready, stop)
+        return self._computing.check_gradients(call.inputs, values, sampling, self.forwards, ready, remaining, stop)
 
     def profile(self, inputs: Mapping[str, Array], passes: int, stop: CallStop = NEVER) -> Profile:
         """Measures so many passes, each as the next one in training would be."""
