@@ -12,6 +12,7 @@ from backwire_server.sessions import models
 from backwire_server.sessions.caller import ANYONE
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import (
+    DeadlineExceeded,
     ExecutorUnavailable,
     InvalidRequest,
     Recovering,
@@ -22,10 +23,10 @@ from backwire_server.sessions.errors import (
 from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.scope import UNBOUNDED
+from backwire_server.sessions.scope import UNBOUNDED, Unbounded, unchecked
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.store import SessionStore
-from backwire_server.storage import pacing, shared_vault
+from backwire_server.storage import membership, pacing, shared_vault
 from backwire_server.storage.shared_vault import SharedVault
 
 Start = Callable[[str], "Server"]
@@ -191,17 +192,39 @@ def test_a_session_that_was_deleted_is_not_made_again_by_its_own_request(start: 
 def test_while_one_makes_a_session_another_has_the_request_repeated(start: Start) -> None:
     one, other = start("a"), start("b")
     session_id = session_of(one)
-    one.vault._born(session_id)
+    one.vault._born(session_id, unchecked)
     with pytest.raises(Recovering):
         other.create(KEY)
     one.vault._unborn(session_id)
     assert other.create(KEY) == session_id
 
 
+def test_who_repeats_a_request_that_a_silent_server_began_to_serve_looks_at_the_deadline(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = start("a"), start("b")
+    one.vault._born(session_of(one), unchecked)
+    looks: list[int] = []
+
+    class Passing(Unbounded):
+        def check(self) -> None:
+            if looks:
+                raise DeadlineExceeded("it passed")
+
+    def is_late(*_: object) -> bool:
+        looks.append(1)
+        return len(looks) < 100
+
+    monkeypatch.setattr(membership.Membership, "_is_late", is_late)
+    monkeypatch.setattr(membership, "CHECK_SECONDS", 0.001)
+    with pytest.raises(DeadlineExceeded):
+        other.store.create(Passing(), spec(), KEY)
+
+
 def test_a_session_over_which_its_server_died_is_made_by_another(start: Start, tmp_path: Path) -> None:
     one = start("a")
     session_id = session_of(one)
-    own = one.vault._born(session_id)
+    own = one.vault._born(session_id, unchecked)
     (own / f".new-{session_id}").mkdir()
     gone(tmp_path, "a")
     other = start("b")

@@ -162,10 +162,10 @@ class SessionFiles(Protocol):
     def restart(self, image: Image) -> None:
         """Makes an image what the session goes on from, whatever was before, and closes it. Wholly or not at all."""
 
-    def fork(self, session_id: str, key: RequestKey | None) -> "SessionFiles":
+    def fork(self, session_id: str, key: RequestKey | None, check: Check = unchecked) -> "SessionFiles":
         """Returns the files of a new session with the state of this moment, without copying what it holds.
 
-        Its journal ends with a BranchCall.
+        Its journal ends with a BranchCall. Waits as `Vault.open` does.
         """
 
     def hand_over(self, replica: str) -> str:
@@ -215,11 +215,12 @@ class Vault(Protocol):
         durability: Durability,
         key: RequestKey | None = None,
         image: Image | None = None,
+        check: Check = unchecked,
     ) -> SessionFiles:
         """Returns the files of a new session, on disk; raises StorageFailed, DiskQuotaExceeded.
 
         It begins with an image, which is closed, or with what the specification says for None. All at once: after a
-        crash it is there wholly or not at all.
+        crash it is there wholly or not at all. Waits as `open` does.
         """
 
     def open(self, session_id: str, check: Check = unchecked, /) -> SessionFiles:
@@ -232,10 +233,10 @@ class Vault(Protocol):
     def look(self, session_id: str) -> SessionFiles:
         """Returns the files of a session to read from, whoever has them open; raises what `open` raises else."""
 
-    def delete(self, session_id: str, key: RequestKey | None = None) -> None:
+    def delete(self, session_id: str, key: RequestKey | None = None, check: Check = unchecked) -> None:
         """Removes all files of a session, in whatever order they are, and remembers the request that asked for it.
 
-        Its SessionFiles must have been closed.
+        Its SessionFiles must have been closed. Waits as `open` does.
         """
 
     @property

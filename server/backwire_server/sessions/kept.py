@@ -168,12 +168,14 @@ class Kept:
         self.forget()
         return True
 
-    def hand_over(self, replica: str) -> str:
+    def hand_over(self, replica: str, check: Check = unchecked) -> str:
         """Writes the content to disk if it is in memory, has another server have the files, and tells where that is.
 
-        Raises NotDurable, and what `SessionFiles.hand_over` raises; then all is as before.
+        Raises NotDurable, and what `SessionFiles.hand_over` raises; then all is as before. Calls
+        `check` as `wake` does.
         """
-        files = self.files
+        self.check_durable()
+        files = self._opened(check)
         if self.awake and not files.broken and files.dirty:
             files.checkpoint(self.content.image(), background=False)
         try:

@@ -75,7 +75,7 @@ class SessionMaker:
         spec = self._of_here(spec, level)
 
         def files(keeper: Keeper, _: Content) -> SessionFiles:
-            return self._vault().create(keeper.session_id, spec, level, key)
+            return self._vault().create(keeper.session_id, spec, level, key, check=scope.check)
 
         return self._make(scope, spec, level, key, partial(Content.new, spec), files)
 
@@ -91,7 +91,7 @@ class SessionMaker:
                 raise InvalidExport(f"the file does not fit its own graph: {error}; export again") from error
 
         def files(keeper: Keeper, content: Content) -> SessionFiles:
-            return self._vault().create(keeper.session_id, spec, level, key, content.image())
+            return self._vault().create(keeper.session_id, spec, level, key, content.image(), scope.check)
 
         with image:
             spec.check(self._limits)
@@ -101,7 +101,7 @@ class SessionMaker:
         """Returns a session that shares what another has until either of them changes it; raises as `new` does."""
 
         def files(keeper: Keeper, _: Content) -> SessionFiles:
-            return parent.files.fork(keeper.session_id, key)
+            return parent.files.fork(keeper.session_id, key, scope.check)
 
         spec = parent.spec
         content = partial(parent.content.branch, spec)

@@ -118,7 +118,7 @@ class Residence:
         and what opening its files raises.
         """
         with _Turn(self, scope, reading=False, waking=False, patient=True) as keeper:
-            return keeper.hand_over(replica)
+            return keeper.hand_over(replica, scope.check)
 
     def close(self, scope: CallScope, discard: Callable[[], None] = lambda: None) -> None:
         """Ends the session after the calls before this one, and frees what it holds; `discard` removes its files."""

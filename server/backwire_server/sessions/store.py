@@ -223,7 +223,7 @@ class SessionStore:
                 return
             session = self.get(session_id, scope.caller)
             vault = self._vault if session.durable else None
-            session.close(scope, partial(vault.delete, session_id, key) if vault else lambda: None)
+            session.close(scope, partial(vault.delete, session_id, key, scope.check) if vault else lambda: None)
             self._register.forget(session_id)
             self._repetitions.record(key, scope.caller.tenant, CountResult(1))
             self._awake.remove(session_id)

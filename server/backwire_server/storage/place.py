@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.storage.checkpointer import Checkpointer
 from backwire_server.storage.copies import Copies
 from backwire_server.storage.disk import Usage
@@ -33,6 +34,6 @@ class Place:
     copies: Copies | None = None
     replay_seconds: float = math.inf
 
-    def of(self, _: str) -> "Place":
+    def of(self, _: str, __: Check = unchecked) -> "Place":
         """Returns where a new session of an id goes; raises OSError."""
         return self

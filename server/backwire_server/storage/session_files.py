@@ -11,7 +11,7 @@ from backwire_server.sessions.calls import CheckpointInfo
 from backwire_server.sessions.durable import Durability, Entry, Mutation, Recovery
 from backwire_server.sessions.errors import InvalidRequest, SessionError
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.scope import CallScope
+from backwire_server.sessions.scope import CallScope, Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image, RequestImage
 from backwire_server.storage.checkpointing import Checkpointing
@@ -190,11 +190,11 @@ class FileSession:
         """Makes an image what the session goes on from; what was saved by name stays."""
         self._checkpointing.anew(image)
 
-    def fork(self, session_id: str, key: RequestKey | None) -> "FileSession":
+    def fork(self, session_id: str, key: RequestKey | None, check: Check = unchecked) -> "FileSession":
         """Returns the files of a new session, which share what is on disk of this one, but for what has a name."""
         record = self._journal.rotate()
         with storage_errors("the session could not be put on disk"):
-            place = self._place.of(session_id)
+            place = self._place.of(session_id, check)
         with self._checkpoints.still() as own:
             manifest = branched(own, session_id, key)
             files = [DEFINITION, *(each.file for each in manifest.checkpoints)]

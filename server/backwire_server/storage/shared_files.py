@@ -8,6 +8,7 @@ from pathlib import Path
 from backwire_server.sessions.durable import Mutation
 from backwire_server.sessions.errors import StorageFailed, WrongReplica
 from backwire_server.sessions.requests import RequestKey
+from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.storage.disk import storage_errors
 from backwire_server.storage.ownership import Ownership
 from backwire_server.storage.place import Place
@@ -22,18 +23,19 @@ class SharedPlace(Place):
     Attributes:
         ownership: What tells whose sessions are.
         closed: Is told of the directory when the files were closed, and of the server that is to have them, if any.
-        born: Returns such a directory for a new session, of whose files `closed` is then told.
+        born: Returns such a directory for a new session, of whose files `closed` is then told; calls the Check where it
+            waits for another server, which may raise.
         unborn: Is told of a session for which there was such a directory, and of which nothing came.
     """
 
     ownership: Ownership
     closed: Callable[[Path, Member | None], None]
-    born: Callable[[str], Path]
+    born: Callable[[str, Check], Path]
     unborn: Callable[[str], None]
 
-    def of(self, session_id: str) -> "SharedPlace":
+    def of(self, session_id: str, check: Check = unchecked) -> "SharedPlace":
         """Returns where a new session of an id goes; raises OSError."""
-        return replace(self, root=self.born(session_id))
+        return replace(self, root=self.born(session_id, check))
 
 
 class SharedFileSession(FileSession):
@@ -63,10 +65,10 @@ class SharedFileSession(FileSession):
             raise lost
         return number
 
-    def fork(self, session_id: str, key: RequestKey | None) -> FileSession:
+    def fork(self, session_id: str, key: RequestKey | None, check: Check = unchecked) -> FileSession:
         """Returns the files of a new session, which is this server's, too."""
         try:
-            return super().fork(session_id, key)
+            return super().fork(session_id, key, check)
         except BaseException:
             self._place.unborn(session_id)
             raise

@@ -155,12 +155,13 @@ class SharedVault:
         durability: Durability,
         key: RequestKey | None = None,
         image: Image | None = None,
+        check: Check = unchecked,
     ) -> SharedFileSession:
         """Returns the files of a new session, which begins with the image if there is one."""
         with image or nullcontext():
             manifest = new_manifest(session_id, durability, key, spec.definition)
             with storage_errors("the session could not be put on disk"):
-                place = self._place.of(session_id)
+                place = self._place.of(session_id, check)
             try:
                 made = SharedFileSession.create(place, manifest, spec.definition, image)
             except BaseException:
@@ -193,9 +194,9 @@ class SharedVault:
         place = self._place
         return FileSession.open(Place(root, place.limits, Usage(), place.checkpointer), session_id)
 
-    def delete(self, session_id: str, key: RequestKey | None = None) -> None:
+    def delete(self, session_id: str, key: RequestKey | None = None, check: Check = unchecked) -> None:
         """Removes all files of a session; raises WrongReplica while another server has it, and StorageFailed."""
-        own = self._take(session_id)
+        own = self._take(session_id, check)
         try:
             with storage_errors("the session could not be removed from the disk"):
                 if key is not None:
@@ -235,7 +236,7 @@ class SharedVault:
             self._forget(session_id)
             raise
 
-    def _born(self, session_id: str) -> Path:
+    def _born(self, session_id: str, check: Check) -> Path:
         if session_id in self._deletions:
             raise SessionNotFound(
                 f"this request made session {session_id[:96]!r}, which was deleted; send it with a new request_id",
@@ -244,19 +245,19 @@ class SharedVault:
         try:
             own = self._ownership.begin(session_id)
         except FileExistsError:
-            return self._left_unmade(session_id)
+            return self._left_unmade(session_id, check)
         with self._mutex:
             self._open.add(session_id)
         return own
 
-    def _left_unmade(self, session_id: str) -> Path:
+    def _left_unmade(self, session_id: str, check: Check) -> Path:
         """Takes the place of a session over which another server died while it made it; raises Recovering otherwise."""
         again = Recovering(
             f"another replica makes session {session_id[:96]!r} for the same request; call again",
             retry_after=RETRY_SECONDS,
         )
         try:
-            own = self._take(session_id)
+            own = self._take(session_id, check)
         except (WrongReplica, SessionNotFound):
             raise again from None
         if (own / session_id).exists():

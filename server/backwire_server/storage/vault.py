@@ -131,13 +131,14 @@ class FileVault:
         durability: Durability,
         key: RequestKey | None = None,
         image: Image | None = None,
+        check: Check = unchecked,  # noqa: ARG002
     ) -> FileSession:
         """Returns the files of a new session, which begins with the image if there is one."""
         with image or nullcontext():
             manifest = new_manifest(session_id, durability, key, spec.definition)
             return FileSession.create(self._place, manifest, spec.definition, image)
 
-    def open(self, session_id: str, _: Check = unchecked) -> FileSession:
+    def open(self, session_id: str, check: Check = unchecked) -> FileSession:  # noqa: ARG002
         """Returns the files of a session, which nobody else has to let go of; raises SessionNotFound for none."""
         if not (is_id(session_id) and self._directory(session_id).is_dir()):
             raise SessionNotFound(
@@ -149,7 +150,7 @@ class FileVault:
         """Returns the files of a session to read from."""
         return self.open(session_id)
 
-    def delete(self, session_id: str, key: RequestKey | None = None) -> None:
+    def delete(self, session_id: str, key: RequestKey | None = None, check: Check = unchecked) -> None:  # noqa: ARG002
         """Removes all files of a session; raises StorageFailed, after which it may be deleted again."""
         with storage_errors("the session could not be removed from the disk"):
             if key is not None:

@@ -20,6 +20,12 @@ from backwire_server.storage import membership
 ENOUGH = 100
 """How often a server is looked at, each twentieth of a second, in far longer than a call may take."""
 
+MOVE = pb.MoveSessionRequest(replica="b")
+
+
+def named(request: Any) -> str:
+    return type(request).__name__.removesuffix("Request")
+
 
 def test_those_who_wait_for_a_silent_server_leave_half_of_the_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Until, refused: Any
@@ -50,21 +56,21 @@ def test_those_who_wait_for_a_silent_server_leave_half_of_the_places(
         api.server.stop(5.0)
 
 
+@pytest.mark.parametrize("asked", [pb.TrainStepRequest(inputs=X), pb.DeleteSessionRequest(), MOVE], ids=named)
 def test_a_call_that_waits_for_a_silent_server_ends_by_its_deadline_and_gives_its_place_back(
-    replicas: tuple[Api, Api], monkeypatch: pytest.MonkeyPatch, until: Until
+    replicas: tuple[Api, Api], monkeypatch: pytest.MonkeyPatch, until: Until, asked: Any
 ) -> None:
     owner, other = replicas
-    session, looks = owner.create(), []
+    asked.session_id, looks = owner.create(), []
 
     def is_late(*_: object) -> bool:
         looks.append(1)
         return len(looks) < ENOUGH
 
     monkeypatch.setattr(membership.Membership, "_is_late", is_late)
-    request = pb.TrainStepRequest(session_id=session, inputs=X)
     for seconds in LONGER:
         with pytest.raises(grpc.RpcError, match="DEADLINE_EXCEEDED"):
-            other.stub.TrainStep(request, timeout=seconds, metadata=((FOLLOWS_KEY, "1"),))
+            getattr(other.stub, named(asked))(asked, timeout=seconds, metadata=((FOLLOWS_KEY, "1"),))
         if len(looks) > 1:
             break
     until(lambda: not other.server.admission.usage(CALLS)[0])
