@@ -18,7 +18,7 @@ from backwire_server.sessions.calls import (
     StepResult,
     TrainCall,
 )
-from backwire_server.sessions.history import KEPT, History
+from backwire_server.sessions.history import KEPT, SHORT, History
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
@@ -91,6 +91,25 @@ def test_the_last_steps_are_kept_in_order() -> None:
     records, _ = history.since()
     assert [each.step for each in records] == list(range(KEPT + 3, 2 * KEPT + 3))
     assert history.steps == 2 * KEPT + 2
+
+
+@pytest.mark.parametrize("done", [1, SHORT, SHORT + 1, 2 * SHORT + 3, KEPT, 3 * KEPT + 7])
+def test_one_that_was_shortened_has_the_last_steps_and_grows_again(done: int) -> None:
+    history = History()
+    for step in range(1, done + 1):
+        history.note(result(step))
+    assert history.long == (done > SHORT)
+    _, cursor = history.since()
+    history.shorten()
+    assert not history.long
+    assert [each.step for each in history.since()[0]] == list(range(max(1, done - SHORT + 1), done + 1))
+    for step in range(done + 1, done + 2 * KEPT):
+        history.note(result(step))
+        first = max(1, done - SHORT + 1, step - KEPT + 1)
+        if step % 37 == 0 or step < done + 3:
+            assert [each.step for each in history.since()[0]] == list(range(first, step + 1))
+    assert history.since(cursor)[0][0].step == done + KEPT
+    assert history.steps == done + 2 * KEPT - 1
 
 
 def test_a_cursor_gives_only_what_came_after() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.waiting import until
 
 from backwire_server.sessions.errors import Cancelled, DeadlineExceeded
-from backwire_server.sessions.locks import FairLock, KeyedLocks
+from backwire_server.sessions.locks import FairLock, KeyedLocks, Signal
 from backwire_server.sessions.scope import UNBOUNDED, Unbounded
 
 
@@ -107,3 +107,31 @@ def test_keyed_locks_keep_only_equal_keys_apart_and_leave_nothing_behind() -> No
     thread.join()
     assert seen == ["b", "first a", "second a"]
     assert not locks._locks
+
+
+class TestASignal:
+    def test_wakes_all_who_wait_and_later_ones_go_on_at_once(self) -> None:
+        signal, woken = Signal(), []
+
+        def wait(number: int) -> None:
+            signal.wait(0, UNBOUNDED)
+            woken.append(number)
+
+        threads = [threading.Thread(target=wait, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        until(lambda: len(signal._waiting) == 4)
+        assert woken == []
+        signal.tell()
+        for thread in threads:
+            thread.join()
+        assert sorted(woken) == [0, 1, 2, 3]
+        signal.wait(0, UNBOUNDED)
+        assert (signal.count, signal._waiting) == (1, [])
+
+    @pytest.mark.parametrize(("settings", "error"), [({"seconds": 0.0}, DeadlineExceeded), ({"checks": 1}, Cancelled)])
+    def test_is_left_by_who_waits_no_more(self, scope: Any, settings: Any, error: type[Exception]) -> None:
+        signal = Signal()
+        with pytest.raises(error):
+            signal.wait(0, scope(**settings))
+        assert signal._waiting == []

@@ -1,19 +1,28 @@
 """Durable sessions that nobody uses leave the memory, by time, number and bytes, and come back as they were."""
 
+import gc
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import pytest
 from tests.storage.durable import SECONDS, TOUR, Disk, create, do, forward, key_of, standing, train
 from tests.waiting import until
 
 from backwire_server.sessions import errors, store
+from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.calls import CountResult, StepOptions
 from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.history import SHORT
+from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
+from backwire_server.storage.vault import FileVault
 
 
 @pytest.fixture
@@ -96,6 +105,41 @@ class TestIdleSessions:
         forward(1, "p")(session, None)
         assert session.hibernate()
         assert session.info().forward_ids == ()
+
+
+SHARED = (type, FunctionType, ModuleType, Enum, Budget, FileVault, Limits, Processors)
+"""What sessions have in common with others."""
+
+
+def own_bytes(session: Session) -> int:
+    """The bytes of all that a session refers to, and no other does."""
+    seen, pending, total = set(), [session], 0
+    while pending:
+        each = pending.pop()
+        if id(each) not in seen and not isinstance(each, SHARED):
+            seen.add(id(each))
+            total += sys.getsizeof(each)
+            pending += gc.get_referents(each)
+    return total
+
+
+def test_a_session_that_sleeps_takes_little_memory(disk: Disk) -> None:
+    session = create(disk.open())
+    train(1)(session, None)
+    assert own_bytes(session) > 8_000
+    assert session.hibernate()
+    assert own_bytes(session) < 4_000
+
+
+def test_histories_of_those_that_sleep_for_longest_are_shortened(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "LONG_HISTORIES", 1)
+    sessions = [create(disk.open()), *(create(disk.store) for _ in range(2))]
+    for session in sessions:
+        for number in range(SHORT + 4):
+            train(number)(session, None)
+    assert all(session.hibernate() for session in sessions[:2])
+    disk.store.sweep()
+    assert [len(session.history.since()[0]) for session in sessions] == [SHORT, SHORT + 4, SHORT + 4]
 
 
 def test_a_session_that_is_kept_in_memory_alone_never_goes(disk: Disk) -> None:

@@ -2862,7 +2862,9 @@ class GetSessionHistoryResponse(google.protobuf.message.Message):
     """What to ask with the next time."""
     @property
     def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StepRecord]:
-        """The steps, oldest first; the last 512 are kept, as long as the process runs that keeps the session."""
+        """The steps, oldest first; the last 512 are kept, as long as the process runs that keeps the session. Of sessions that
+        are on disk alone, those 1,000 that were used last keep as many, and others the last 16.
+        """
 
     @property
     def session(self) -> Global___SessionStatus:

@@ -10,6 +10,9 @@ from backwire_server.sessions.calls import Answered, ForwardResult, StepResult, 
 KEPT = 512
 """How many steps are kept of a session."""
 
+SHORT = 16
+"""How many there is room for at first, and how many stay once there are too many sessions with more."""
+
 _RECORD = Struct("<qq?dddd")
 _TAG_LENGTH = 8
 _LONGEST_NUMBER = 18  # digits
@@ -32,8 +35,9 @@ class StepRecord:
 class History:
     """The figures of a session since its process started. One thread at a time writes, any may read meanwhile.
 
-    A step costs the packing of some numbers into memory that is there already, all at once, so that who reads needs no
-    lock. It is neither part of the state nor written to disk.
+    A step costs the packing of some numbers into memory that is mostly there already, all at once, so that who reads
+    needs no lock. Memory doubles up to that of KEPT steps, since most of many sessions do few. It is neither part of
+    the state nor written to disk.
 
     Attributes:
         steps: How many steps were done, those that were skipped too.
@@ -51,6 +55,16 @@ class History:
         self.learning_rate: float | None = None
         self._ring: bytearray | None = None
         self._tag = ""
+
+    @property
+    def long(self) -> bool:
+        """Whether it takes more memory than SHORT steps do."""
+        return self._ring is not None and len(self._ring) > SHORT * _RECORD.size
+
+    def shorten(self) -> None:
+        """Keeps the last SHORT steps alone; for the one thread that writes."""
+        if self.long and self._ring is not None:
+            self._ring = _resized(self._ring, SHORT)
 
     def note(self, answer: Answered) -> None:
         """Keeps what a mutation that was just done has answered, if it is a pass or a step."""
@@ -82,12 +96,24 @@ class History:
         ring = self._ring
         if ring is None:
             self._tag = secrets.token_hex(_TAG_LENGTH // 2)
-            ring = self._ring = bytearray(KEPT * _RECORD.size)
+            ring = self._ring = bytearray(SHORT * _RECORD.size)
         loss, norm, rate = self.loss, result.gradient_norm, result.learning_rate
         number = self.steps + 1
-        place = number % KEPT * _RECORD.size
+        room = len(ring) // _RECORD.size
+        if room < KEPT and _RECORD.unpack_from(ring, number % room * _RECORD.size)[0]:
+            room *= 2
+            ring = self._ring = _resized(ring, room)
+        place = number % room * _RECORD.size
         _RECORD.pack_into(ring, place, number, result.step, loss is not None, loss or 0.0, norm, rate, time.time())
         self.steps, self.gradient_norm, self.learning_rate = number, norm, rate
+
+
+def _resized(ring: bytearray, room: int) -> bytearray:
+    """Returns memory for so many records that has the last ones of a ring, each where its number says."""
+    found = bytearray(room * _RECORD.size)
+    for each in sorted(each for each in _RECORD.iter_unpack(bytes(ring)) if each[0])[-room:]:
+        _RECORD.pack_into(found, each[0] % room * _RECORD.size, *each)
+    return found
 
 
 def _number(cursor: str, tag: str) -> int:

@@ -1,7 +1,6 @@
 """Where a session is: whose turn it is, whether it is in memory, on disk or gone, and what it tells of itself."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,7 +10,7 @@ from backwire_server.sessions.history import History
 from backwire_server.sessions.info import SessionInfo, Standing
 from backwire_server.sessions.keeper import Keeper
 from backwire_server.sessions.limits import Limits
-from backwire_server.sessions.locks import POLL_SECONDS, FairLock
+from backwire_server.sessions.locks import FairLock, Signal
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.status import SessionState, SessionStatus
 
@@ -40,8 +39,7 @@ class Residence:
         self._limits = limits
         self._address = address
         self._turn = FairLock()
-        self._changed = threading.Condition()
-        self._changes = 0
+        self._changed = Signal()
         self._closed = False
         self._standing = standing
         if keeper.awake:
@@ -169,6 +167,14 @@ class Residence:
         finally:
             self._turn.release()
 
+    def shorten_history(self) -> None:
+        """Has the figures of its last steps take little memory, unless a call is in progress."""
+        if self._turn.try_acquire():
+            try:
+                self.history.shorten()
+            finally:
+                self._turn.release()
+
     def shut(self) -> None:
         """Lets go of files before the process ends, after the calls in progress."""
         if self._turn.try_acquire():
@@ -218,13 +224,6 @@ class Residence:
         if keeper.progress is not None or self._standing is None:
             return SessionState.RECOVERING
         return SessionState.AWAKE if keeper.awake else SessionState.ASLEEP
-
-    def _await_change(self, seen: int, scope: CallScope) -> None:
-        with self._changed:
-            while self._changes == seen:
-                remaining = scope.remaining()
-                self._changed.wait(POLL_SECONDS if remaining is None else min(POLL_SECONDS, remaining))
-                scope.check()
 
     def _hibernate(self) -> bool:
         try:
@@ -277,21 +276,16 @@ class Residence:
         )
         self._keeper.settle()
         if before is None or before.contributions != self._standing.contributions:
-            self._tell_change()
+            self._changed.tell()
 
     def _recovering(self) -> Recovering:
         done, count = self._keeper.progress or (0, 0)
         how_far = f": {done:,} of {count:,} mutations are done again" if count else ""
         return Recovering(f"session {self.session_id!r} is being recovered{how_far}; call again", retry_after=0.2)
 
-    def _tell_change(self) -> None:
-        with self._changed:
-            self._changes += 1
-            self._changed.notify_all()
-
     def _end(self) -> None:
         self._closed = True
-        self._tell_change()
+        self._changed.tell()
 
 
 class _Turn:

@@ -81,11 +81,11 @@ class Session(Residence):
     ) -> StepResult:
         """Applies the accumulated gradients; waits until there are as many as the options say."""
         while True:
-            seen = self._changes
+            seen = self._changed.count
             try:
                 return self._mutate(scope, key, lease, options, StepResult)
             except ContributionsMissing:
-                self._await_change(seen, scope)
+                self._changed.wait(seen, scope)
 
     def train_step(
         self, scope: CallScope, call: TrainCall, key: RequestKey | None = None, *, lease: int = 0

@@ -39,6 +39,9 @@ _LOG = logging.getLogger("backwire.sessions")
 HERE = Home()
 SWEEP_SECONDS = 5.0
 
+LONG_HISTORIES = 1_000
+"""How many sessions that are on disk alone keep more than the last few steps of their history: 25 KB each."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Made:
@@ -241,10 +244,14 @@ class SessionStore:
             self._vault.close()
 
     def sweep(self) -> None:
-        """Drops passes that are too old, and sessions that were idle for too long."""
-        ended = [each.session_id for each in self._register.of() if each.awake and each.sweep()]
+        """Drops passes that are too old, sessions that were idle for too long, and most of histories that are so."""
+        sessions = self._register.of()
+        ended = [each.session_id for each in sessions if each.awake and each.sweep()]
         self._register.forget(*ended)
         self._awake.prune()
+        asleep = [each for each in sessions if each.history.long and not each.awake]
+        for session in sorted(asleep, key=lambda each: each.idle_since)[:-LONG_HISTORIES]:
+            session.shorten_history()
 
     def _find(self) -> Sequence[str]:
         """Has the sessions of the vault, and returns the ids of those whose journal has to be replayed."""
