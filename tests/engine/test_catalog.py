@@ -6,7 +6,8 @@ import pytest
 
 from backwire_server.engine.catalog import catalog
 from backwire_server.engine.errors import InvalidAttribute
-from backwire_server.engine.registry import OPS, REQUIRED, Op
+from backwire_server.engine.operators import REQUIRED, Op
+from backwire_server.engine.registry import OPS
 
 ENTRIES = {entry.name: entry for entry in catalog()}
 

@@ -13,8 +13,8 @@ from backwire_server.engine import chains
 from backwire_server.engine.builder import RANDOM_KEY, Builder
 from backwire_server.engine.differentiate import differentiate
 from backwire_server.engine.errors import InvalidValue
-from backwire_server.engine.frame import Workspace
 from backwire_server.engine.graph import Array, TensorType
+from backwire_server.engine.memory import Workspace
 from backwire_server.engine.program import Program
 from backwire_server.engine.registry import OPS
 from backwire_server.engine.samples import Sample

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from backwire_server.engine.registry import OPS, takes_n_outputs
+from backwire_server.engine.operators import takes_n_outputs
+from backwire_server.engine.registry import OPS
 from backwire_server.xla import ops as _ops  # noqa: F401  # fills the table of kernels
 from backwire_server.xla.registry import kernel_of, numerics, static_places
 

@@ -4,8 +4,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from backwire_server.engine.batch_states import Rows, State
-from backwire_server.engine.builder import Builder, Emitted
+from backwire_server.engine.builder import Builder
 from backwire_server.engine.dims import Dim, Shape
+from backwire_server.engine.emitted import Emitted
 from backwire_server.engine.values import Value
 
 UNKNOWN = "is not known to keep the examples of a batch apart"

@@ -14,8 +14,9 @@ from backwire_server.engine import ops as _ops  # noqa: F401  # fills the operat
 from backwire_server.engine.batch_rules import MAKING, mean_of, rows_of
 from backwire_server.engine.batch_setting import PLACES, Meeting, Setting, spread
 from backwire_server.engine.batch_states import MEAN, OPEN, Mixed, Open, Rows, State
-from backwire_server.engine.builder import Builder, Emitted
+from backwire_server.engine.builder import Builder
 from backwire_server.engine.dims import Dim, Symbolic, UnknownDimension, mentions
+from backwire_server.engine.emitted import Emitted
 from backwire_server.engine.graph import Array, Graph, Node, TensorType
 from backwire_server.engine.replay import replay
 from backwire_server.engine.stopping import NEVER, Stop

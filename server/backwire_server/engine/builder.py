@@ -7,18 +7,19 @@ the operator and the shapes into the message when something does not fit.
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
 from backwire_server.engine.dims import Dim, UnknownDimension, check_shape, product
+from backwire_server.engine.emitted import Emitted, run_kernel
 from backwire_server.engine.errors import EngineError, GraphError, ShapeMismatch
 from backwire_server.engine.graph import Array, Attribute, DType, Node, TensorType
 from backwire_server.engine.narrow import SINGLE
+from backwire_server.engine.operators import BUILDER, N_OUTPUTS, Op, takes_builder, takes_n_outputs
 from backwire_server.engine.precision import LOWERED, is_lowered, lowered, raised
-from backwire_server.engine.registry import BUILDER, N_OUTPUTS, Op, lookup, takes_builder, takes_n_outputs
+from backwire_server.engine.registry import lookup
 from backwire_server.engine.simplify import simplified
 from backwire_server.engine.values import NeedsValue, O, Value
 
@@ -26,29 +27,6 @@ RANDOM_KEY = "%key"
 RANDOM_KEY_TYPE = TensorType(np.dtype(np.uint64), (2,))
 FOLD_LIMIT = 65536  # elements; larger results are computed at run time even when they could be folded
 MOST_MADE = 1 << 27  # numbers that operators make while the graph is built, all together
-
-
-@dataclass(frozen=True, slots=True)
-class Emitted:
-    """A node in a builder, with its attributes complete and, for an operator of several outputs, all of them.
-
-    `label` and `of` are the label and the operator of the graph's node that it is part of, for messages. `owner` is the
-    first output of that node, or of the one that it belongs to the gradient of; empty for what belongs to none, such as
-    a sum of gradients.
-    """
-
-    op: Op
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Attribute]
-    label: str
-    owner: str = ""
-    of: str = ""
-
-    @property
-    def described(self) -> str:
-        """What messages call this node: by the operator that its graph names, where an inner one only helps that."""
-        return f"{self.of or self.op.name} node {self.label!r}"
 
 
 class Builder:
@@ -235,24 +213,6 @@ class Builder:
     def _fresh(self, stem: str) -> str:
         self._count += 1
         return f"%{self._count}:{stem}"
-
-
-def views_of(node: Emitted, arrays: Sequence[Array | None]) -> tuple[Array, ...]:
-    """Returns the outputs of a node that returns views of its first input, whose elements may be anything."""
-    assert node.op.kernel is not None
-    extra = {N_OUTPUTS: len(node.outputs)} if takes_n_outputs(node.op.kernel) else {}
-    views = node.op.kernel(*arrays, **node.attributes, **extra)
-    return views if isinstance(views, tuple) else (views,)
-
-
-def run_kernel(node: Emitted, arrays: Sequence[Array | None]) -> tuple[Array, ...]:
-    """Computes a node's outputs; raises EngineError when an element is not acceptable."""
-    kernel = node.op.kernel
-    assert kernel is not None
-    extra = {N_OUTPUTS: len(node.outputs)} if takes_n_outputs(kernel) else {}
-    results = kernel(*arrays, **node.attributes, **extra)
-    results = results if isinstance(results, tuple) else (results,)
-    return tuple(np.asarray(result) for result in results[: len(node.outputs)])
 
 
 def _size(type_: TensorType) -> int:

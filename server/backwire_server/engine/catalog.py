@@ -12,7 +12,8 @@ from backwire_server.engine.builder import Builder
 from backwire_server.engine.differentiate import differentiate, is_float
 from backwire_server.engine.errors import NotDifferentiable
 from backwire_server.engine.graph import GRADIENT, TensorType
-from backwire_server.engine.registry import OPS, REQUIRED, Op
+from backwire_server.engine.operators import REQUIRED, Op
+from backwire_server.engine.registry import OPS
 from backwire_server.engine.samples import Sample
 from backwire_server.engine.values import Value
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from backwire_server.engine.builder import Emitted
 from backwire_server.engine.dims import concrete
+from backwire_server.engine.emitted import Emitted
 from backwire_server.engine.graph import TensorType
 
 Types = Mapping[str, TensorType | None]

@@ -7,8 +7,9 @@ Walking the nodes backwards, each one's rule builds the nodes that carry the gra
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from backwire_server.engine.builder import Builder, Emitted
+from backwire_server.engine.builder import Builder
 from backwire_server.engine.contributions import total
+from backwire_server.engine.emitted import Emitted
 from backwire_server.engine.errors import DtypeMismatch, NotDifferentiable
 from backwire_server.engine.graph import DType, TensorType
 from backwire_server.engine.stopping import NEVER, Stop

@@ -6,31 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from backwire_server.engine.builder import Emitted, views_of
+from backwire_server.engine.emitted import Emitted, views_of
 from backwire_server.engine.errors import EngineError
-from backwire_server.engine.geometry import order_of, same_geometry
+from backwire_server.engine.geometry import copied_like, same_geometry, with_strides_of
 from backwire_server.engine.graph import Array
-from backwire_server.engine.memory import ALIGNMENT
-from backwire_server.engine.registry import N_OUTPUTS, Call, takes_n_outputs, takes_out
+from backwire_server.engine.memory import Workspace, allocate
+from backwire_server.engine.operators import N_OUTPUTS, takes_n_outputs, takes_out
+from backwire_server.engine.registry import Call
 from backwire_server.engine.schedule import Chain, Home, Schedule, Spot, Step
 from backwire_server.engine.stopping import NEVER, Stop
 
 SMALL_BYTES = 16_384  # up to here it is cheaper to copy an array than to bind another one in its place
 
 _NOTHING: Mapping[int, Array] = {}
-
-
-class Workspace:
-    """Memory that the programs of a model use one after another. It grows to what the largest of them needs."""
-
-    def __init__(self) -> None:
-        self.memory = allocate(0)
-
-    def reserve(self, nbytes: int) -> Array:
-        """Returns at least so many bytes; they stay the same ones until more are needed."""
-        if self.memory.nbytes < nbytes:
-            self.memory = allocate(nbytes)
-        return self.memory
 
 
 class Frame:
@@ -115,9 +103,9 @@ class Frame:
                     np.copyto(self._owned(slot, outline, stale), array)
                 elif array.flags.aligned and same_geometry(array, outline):
                     given[place] = array
-                    self._replace(slot, _exactly(array, outline), stale)
+                    self._replace(slot, with_strides_of(array, outline), stale)
                 else:
-                    self._replace(slot, _like(array, outline), stale)
+                    self._replace(slot, copied_like(array, outline), stale)
         for slot, place in self._results.items():
             spot = self._schedule.spots[slot]
             if place in into:
@@ -225,27 +213,6 @@ class Frame:
     def _borrows(self, array: Array) -> bool:
         """Tells whether the next run may change the array, because it is a view of the frame's copy of a feed."""
         return any(np.may_share_memory(array, own) for own in self._own.values())
-
-
-def _like(array: Array, outline: Array) -> Array:
-    """Returns a copy that lies in memory as the outline does."""
-    order = order_of(outline) or tuple(range(array.ndim))
-    room = np.empty([array.shape[axis] for axis in order], array.dtype).transpose(np.argsort(order))
-    np.copyto(room, array)
-    return room
-
-
-def _exactly(array: Array, outline: Array) -> Array:
-    """Returns the array with the strides of the outline also along axes of one place, by which calls are prepared."""
-    same = array.strides == outline.strides
-    return array if same else np.lib.stride_tricks.as_strided(array, outline.shape, outline.strides)
-
-
-def allocate(nbytes: int) -> Array:
-    """Returns so many bytes at an aligned address; their content is arbitrary."""
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes]
 
 
 def _array(memory: Array, spot: Spot) -> Array:

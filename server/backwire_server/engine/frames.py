@@ -3,7 +3,8 @@
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from backwire_server.engine.frame import Frame, Workspace
+from backwire_server.engine.frame import Frame
+from backwire_server.engine.memory import Workspace
 from backwire_server.engine.program import Program
 
 IDLE_FRAMES = 2  # as many passes as a client has open at once without new memory for each

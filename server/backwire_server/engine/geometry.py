@@ -81,3 +81,17 @@ def reshapes_to_view(x: Array, type_: TensorType) -> bool:
             return False
         start = stop
     return True
+
+
+def copied_like(array: Array, outline: Array) -> Array:
+    """Returns a copy that lies in memory as the outline does."""
+    order = order_of(outline) or tuple(range(array.ndim))
+    room = np.empty([array.shape[axis] for axis in order], array.dtype).transpose(np.argsort(order))
+    np.copyto(room, array)
+    return room
+
+
+def with_strides_of(array: Array, outline: Array) -> Array:
+    """Returns the array with the strides of the outline also along axes of one place, by which calls are prepared."""
+    same = array.strides == outline.strides
+    return array if same else np.lib.stride_tricks.as_strided(array, outline.shape, outline.strides)

@@ -4,6 +4,10 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from backwire_server.engine.graph import Array
+
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 
 
@@ -78,3 +82,23 @@ def _release(gaps: list[tuple[int, int]], offset: int, size: int, top: int) -> i
         gaps.pop(index)
         return offset
     return top
+
+
+class Workspace:
+    """Memory that the programs of a model use one after another. It grows to what the largest of them needs."""
+
+    def __init__(self) -> None:
+        self.memory = allocate(0)
+
+    def reserve(self, nbytes: int) -> Array:
+        """Returns at least so many bytes; they stay the same ones until more are needed."""
+        if self.memory.nbytes < nbytes:
+            self.memory = allocate(nbytes)
+        return self.memory
+
+
+def allocate(nbytes: int) -> Array:
+    """Returns so many bytes at an aligned address; their content is arbitrary."""
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]

@@ -9,9 +9,9 @@ import numpy as np
 from backwire_server.engine.builder import RANDOM_KEY
 from backwire_server.engine.cost import Admit, admit_all
 from backwire_server.engine.errors import GraphError
-from backwire_server.engine.frame import Workspace
 from backwire_server.engine.frames import FramePool
 from backwire_server.engine.graph import LOSS, Array, Graph
+from backwire_server.engine.memory import Workspace
 from backwire_server.engine.plan import Plan, update_name
 from backwire_server.engine.plan_cache import CACHED_PLANS, Place, PlanCache
 from backwire_server.engine.precision import needs_scale

@@ -2,13 +2,12 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
-import numpy as np
-
+from backwire_server.engine.backward_plan import NODE_BYTES, BackwardPlan, differentiated
 from backwire_server.engine.builder import RANDOM_KEY, Builder
 from backwire_server.engine.cost import Cost
-from backwire_server.engine.differentiate import differentiate, is_float
+from backwire_server.engine.differentiate import is_float
 from backwire_server.engine.dims import may_equal
 from backwire_server.engine.errors import DtypeMismatch, GraphError, ShapeMismatch
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
@@ -21,41 +20,6 @@ from backwire_server.engine.stopping import NEVER, Stop
 from backwire_server.engine.values import NeedsValue, Value
 
 CACHED_BACKWARD = 16  # ways to differentiate a plan; a client uses one or two, and a hostile one gains nothing
-NODE_BYTES = 2_048  # what a node takes in a plan, measured: itself, its calls, its places in memory
-
-
-class BackwardPlan:
-    """A program that turns seeds and what a pass kept into gradients; `nbytes` is about what it holds.
-
-    `counted` tells that its work counted when the pass was made, `names` what `run` returns.
-    """
-
-    def __init__(self, program: Program, names: Sequence[str], element_bytes: int) -> None:
-        self.program = program
-        self.counted = False
-        self.nbytes = len(program.nodes) * NODE_BYTES + element_bytes
-        self.names = tuple(names)
-        self._places = {name: place for place, name in enumerate(names)}
-
-    @cached_property
-    def cost(self) -> Cost:
-        """What a run takes that did not count before."""
-        return Cost(0 if self.counted else self.program.flops, self.program.schedule.peak_bytes)
-
-    def run(
-        self,
-        kept: Mapping[str, Array],
-        seeds: Mapping[str, Array],
-        frame: Runner | None = None,
-        into: Mapping[str, Array] | None = None,
-        stop: Stop = NEVER,
-    ) -> dict[str, Array]:
-        """Returns the gradients by name; those that do not flow are absent. With a frame, some of them go `into`."""
-        values = {**kept, **{seed_name(name): seed for name, seed in seeds.items()}}
-        if frame is None:
-            return dict(zip(self._places, self.program.run(values, stop), strict=True))
-        places = {self._places[name]: array for name, array in (into or {}).items() if name in self._places}
-        return dict(zip(self._places, frame.run(values, places, stop), strict=True))
 
 
 class Plan:
@@ -83,6 +47,7 @@ class Plan:
         self._builder = builder
         self._graph = graph
         self._values = values
+        self._differentiate = partial(differentiated, builder, graph, values)
         self._backward: dict[object, BackwardPlan] = {}
         self._mutex = threading.Lock()
         self.residuals: tuple[str, ...] = ()
@@ -133,7 +98,7 @@ class Plan:
         key = (seeds, wrt)
         if (found := self._backward.get(key)) is not None:
             return found
-        made = self._differentiate(seeds, wrt, self._leaves | set(self.residuals), self.program, stop)
+        made = self._differentiate(seeds, wrt, self._leaves | set(self.residuals), source=self.program, stop=stop)
         made.counted = key == self.usual
         with self._mutex:
             if len(self._backward) >= CACHED_BACKWARD:
@@ -167,32 +132,6 @@ class Plan:
         types = {name: self._values[value].type for name, value in self._graph.outputs.items() if value in self._values}
         outputs = tuple(sorted(name for name, type_ in types.items() if is_float(type_.dtype)))
         return (outputs, (*trainable, *inputs)) if outputs else None
-
-    def _differentiate(
-        self,
-        seeds: Sequence[str],
-        wrt: Sequence[str],
-        given: frozenset[str] | set[str],
-        source: Program | None = None,
-        stop: Stop = NEVER,
-    ) -> BackwardPlan:
-        builder = self._builder.fork()
-        of: dict[str, Value] = {}
-        for name in seeds or (LOSS,):
-            value = self._values[self._graph.targets([name])[name]]
-            type_ = value.type
-            if seeds:
-                seed = builder.leaf(seed_name(name), type_)
-            else:
-                seed = builder.constant(np.ones(value.sizes, type_.dtype))
-            of[value.name] = of[value.name] + seed if value.name in of else seed
-        present = tuple(name for name in wrt if name in builder.types)
-        gradients = differentiate(builder, of, present, stop)
-        flowing = {name: value.name for name, value in gradients.items() if value is not None}
-        seeds_given = {seed_name(name) for name in seeds}
-        program = Program(builder, tuple(flowing.values()), given | seeds_given, source=source)
-        added = builder.known.keys() - self._builder.known.keys()
-        return BackwardPlan(program, tuple(flowing), sum(builder.known[name].nbytes for name in added))
 
 
 def compile_plan(
@@ -273,8 +212,3 @@ def _leaves_below(builder: Builder, names: frozenset[str]) -> frozenset[str]:
 def update_name(parameter: str) -> str:
     """Returns the name of a parameter's update among the results of a plan."""
     return f"%update:{parameter}"
-
-
-def seed_name(output: str) -> str:
-    """Returns the name of the gradient that is given for an output among the feeds of a backward program."""
-    return f"%gradient:{output}"

@@ -5,13 +5,14 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence, Set
 
 from backwire_server.engine import ops as _ops  # noqa: F401  # fills the operator table
+from backwire_server.engine.backward_plan import seed_name
 from backwire_server.engine.binding import bind_inputs
 from backwire_server.engine.builder import RANDOM_KEY, Builder
 from backwire_server.engine.differentiate import is_float, undifferentiable
 from backwire_server.engine.dims import may_equal
 from backwire_server.engine.errors import GraphError, MissingInput, NotDifferentiable, UnknownOutput
 from backwire_server.engine.graph import LOSS, Array, Graph, TensorType
-from backwire_server.engine.plan import Plan, check_updates, compile_plan, seed_name
+from backwire_server.engine.plan import Plan, check_updates, compile_plan
 from backwire_server.engine.replay import replay
 from backwire_server.engine.stopping import NEVER, Stop
 

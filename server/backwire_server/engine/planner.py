@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from backwire_server.engine.builder import Emitted, views_of
 from backwire_server.engine.chains import Run, find_runs
 from backwire_server.engine.dims import concrete
+from backwire_server.engine.emitted import Emitted, Outlined, order_of_result, views_of
 from backwire_server.engine.geometry import Order, order_of, outline, same_geometry
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.memory import Buffer, line_up, place
-from backwire_server.engine.registry import lookup, takes_out
-from backwire_server.engine.schedule import Chain, Home, Root, Schedule, Spot, Step
-
-Outlined = Sequence[Array | None]
+from backwire_server.engine.operators import takes_out
+from backwire_server.engine.registry import lookup
+from backwire_server.engine.schedule import Chain, Home, Root, Schedule, Spot, Step, dependents_of
 
 
 def make_schedule(
@@ -85,7 +84,7 @@ class _Planner:
                 self._outlines[slot], self._roots[slot] = view, self._roots[inputs[0]]
         else:
             for slot, name in zip(outputs, node.outputs, strict=True):
-                order = _order(node, arrays, concrete(self._types[name].shape), is_prepared)
+                order = order_of_result(node, arrays, concrete(self._types[name].shape), is_prepared)
                 self._own(slot, self._types[name], order, Home.KEPT if name in self._kept else Home.WORK)
         self._steps.append(Step(node, inputs, outputs, (), is_view, is_prepared))
 
@@ -143,7 +142,7 @@ class _Planner:
         kept = {name: self._outlines[self._slot(name)] for name in targets if name in self._kept}
         schedule.outlines = {**self._feeds, **kept}
         schedule.lasting = frozenset(name for name in kept if schedule.homes[self._slot(name)] is Home.KEPT)
-        schedule.dependents = _dependents(schedule, self._roots)
+        schedule.dependents = dependents_of(schedule, self._roots)
         return schedule
 
     def _slot(self, name: str) -> int:
@@ -248,28 +247,3 @@ class _Planner:
 
 
 _WHOLE = Run(0, 1)
-
-
-def _order(node: Emitted, arrays: Outlined, shape: tuple[int, ...], is_prepared: bool) -> Order | None:
-    """Returns how a result lies in memory: as the operator says, or like an input of an elementwise one."""
-    if node.op.order is not None and is_prepared:
-        order: Order | None = node.op.order(*arrays, **node.attributes)
-        return order
-    if not node.op.elementwise:
-        return None
-    orders = (order_of(array) for array in arrays if array is not None and array.shape == shape)
-    return next((order for order in orders if order is not None), None)
-
-
-def _dependents(schedule: Schedule, roots: Mapping[int, Root]) -> dict[int, tuple[int, ...]]:
-    """A feed or result touches the steps that read or write it, and those that read a view of it."""
-    touched: dict[int, list[int]] = {slot: [] for slot in roots}
-    source = {slot: slot for slot in roots}
-    for index, item in enumerate(schedule.steps):
-        steps = item.steps if isinstance(item, Chain) else (item,)
-        for slot in {source[each] for step in steps for each in (*step.inputs, *step.outputs) if each}:
-            touched[slot].append(index)
-        if isinstance(item, Step) and item.is_view:
-            source.update(dict.fromkeys(item.outputs, source[item.inputs[0]]))
-            touched[source[item.inputs[0]]].append(index)
-    return {slot: tuple(dict.fromkeys(steps)) for slot, steps in touched.items()}

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from backwire_server.engine.backward_plan import BackwardPlan
 from backwire_server.engine.cost import Admit, admit_all
 from backwire_server.engine.describe import node_names
-from backwire_server.engine.frame import Frame, Workspace
+from backwire_server.engine.frame import Frame
 from backwire_server.engine.graph import Array, TensorType
+from backwire_server.engine.memory import Workspace
 from backwire_server.engine.model import Model
-from backwire_server.engine.plan import BackwardPlan, Plan
+from backwire_server.engine.plan import Plan
 from backwire_server.engine.registry import Call
 from backwire_server.engine.schedule import Step
 from backwire_server.engine.stopping import NEVER, Stop

@@ -6,13 +6,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from backwire_server.engine.builder import Builder, Emitted, run_kernel
+from backwire_server.engine.builder import Builder
 from backwire_server.engine.cost import flops, nbytes
 from backwire_server.engine.dims import concrete
+from backwire_server.engine.emitted import Emitted, run_kernel
 from backwire_server.engine.errors import EngineError, GraphError
-from backwire_server.engine.frame import Frame, Workspace
+from backwire_server.engine.frame import Frame
 from backwire_server.engine.geometry import outline
 from backwire_server.engine.graph import Array
+from backwire_server.engine.memory import Workspace
 from backwire_server.engine.planner import make_schedule
 from backwire_server.engine.schedule import Schedule
 from backwire_server.engine.stopping import NEVER, Stop

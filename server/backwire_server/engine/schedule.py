@@ -1,9 +1,10 @@
 """Where each value of a program lies while it runs, and in which order what is done: the result of planning."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from backwire_server.engine.builder import Emitted
+from backwire_server.engine.emitted import Emitted
 from backwire_server.engine.graph import Array, DType
 from backwire_server.engine.memory import Buffer
 
@@ -112,3 +113,17 @@ class Schedule:
     def results(self) -> list[int]:
         """The slots of the arrays that leave with the result."""
         return [slot for slot, spot in self.spots.items() if spot.root.home is Home.RESULT]
+
+
+def dependents_of(schedule: Schedule, roots: Mapping[int, Root]) -> dict[int, tuple[int, ...]]:
+    """Returns the steps that touch each value, by its slot: those that read or write it, or read a view of it."""
+    touched: dict[int, list[int]] = {slot: [] for slot in roots}
+    source = {slot: slot for slot in roots}
+    for index, item in enumerate(schedule.steps):
+        steps = item.steps if isinstance(item, Chain) else (item,)
+        for slot in {source[each] for step in steps for each in (*step.inputs, *step.outputs) if each}:
+            touched[slot].append(index)
+        if isinstance(item, Step) and item.is_view:
+            source.update(dict.fromkeys(item.outputs, source[item.inputs[0]]))
+            touched[source[item.inputs[0]]].append(index)
+    return {slot: tuple(dict.fromkeys(steps)) for slot, steps in touched.items()}

@@ -14,7 +14,8 @@ from backwire_server.engine.narrow import is_narrow
 from backwire_server.engine.values import O, Value
 
 if TYPE_CHECKING:
-    from backwire_server.engine.builder import Builder, Emitted
+    from backwire_server.engine.builder import Builder
+    from backwire_server.engine.emitted import Emitted
 
 Rule = Callable[..., Value | None]
 

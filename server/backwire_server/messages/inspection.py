@@ -14,8 +14,8 @@ from backwire_server.engine.check import GradientCheck
 from backwire_server.engine.describe import NodeWork
 from backwire_server.engine.dims import concrete
 from backwire_server.engine.graph import Attribute, TensorType
+from backwire_server.engine.operators import REQUIRED
 from backwire_server.engine.profile import NodeTime, Profile
-from backwire_server.engine.registry import REQUIRED
 from backwire_server.messages.calls import RawTensors, arrays_from_proto
 from backwire_server.messages.graph import graph_from_proto
 from backwire_server.messages.optimizer import optimizer_from_proto

@@ -6,11 +6,12 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from backwire_server.engine.backward_plan import seed_name
 from backwire_server.engine.builder import RANDOM_KEY
 from backwire_server.engine.cost import Admit
 from backwire_server.engine.graph import LOSS, Array, Graph
 from backwire_server.engine.model import Model
-from backwire_server.engine.plan import Plan, seed_name
+from backwire_server.engine.plan import Plan
 from backwire_server.engine.plan_cache import Place, PlanCache
 from backwire_server.engine.precision import needs_scale
 from backwire_server.engine.runner import Pool

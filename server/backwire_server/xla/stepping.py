@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from backwire_server.engine.backward_plan import seed_name
 from backwire_server.engine.cost import Cost
 from backwire_server.engine.graph import LOSS, Array
-from backwire_server.engine.plan import Plan, seed_name, update_name
+from backwire_server.engine.plan import Plan, update_name
 from backwire_server.engine.program import Program
 from backwire_server.xla.optimizing import Arrays, TracedOptimizer, square_of
 from backwire_server.xla.registry import numerics

@@ -7,10 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from backwire_server.engine.builder import Emitted
+from backwire_server.engine.emitted import Emitted
 from backwire_server.engine.errors import EngineError, InvalidValue
+from backwire_server.engine.operators import N_OUTPUTS, takes_n_outputs
 from backwire_server.engine.program import Program
-from backwire_server.engine.registry import N_OUTPUTS, takes_n_outputs
 from backwire_server.xla import ops as _ops  # noqa: F401  # fills the table of kernels
 from backwire_server.xla.registry import Fault, collecting, kernel_of, static_places
 

@@ -9,7 +9,8 @@ from backwire_server.engine.convolve import Preparation
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
 from backwire_server.engine.graph import Array, TensorType
 from backwire_server.engine.narrow import single
-from backwire_server.engine.registry import Call, Rule, Take, function, gradient, op, prepared, stored
+from backwire_server.engine.operators import Rule
+from backwire_server.engine.registry import Call, Take, function, gradient, op, prepared, stored
 from backwire_server.engine.samples import F, case
 from backwire_server.engine.shapes import common_dtype, require_equal, require_rank
 from backwire_server.engine.values import O, Value

@@ -8,7 +8,8 @@ import numpy as np
 from backwire_server.engine.differentiate import is_float
 from backwire_server.engine.errors import InvalidAttribute
 from backwire_server.engine.graph import Array, TensorType
-from backwire_server.engine.registry import Rule, elementwise, function, gradient, op
+from backwire_server.engine.operators import Rule
+from backwire_server.engine.registry import elementwise, function, gradient, op
 from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import broadcasting, same
 from backwire_server.engine.values import O, Value

@@ -11,8 +11,9 @@ from backwire_server.engine.dims import Dim, Shape, product
 from backwire_server.engine.errors import ShapeMismatch
 from backwire_server.engine.geometry import order_of
 from backwire_server.engine.graph import Array, DType, TensorType
+from backwire_server.engine.operators import Rule
 from backwire_server.engine.ops.sums import sum_over, summing
-from backwire_server.engine.registry import Call, Rule, Take, gradient, op, prepared, stored
+from backwire_server.engine.registry import Call, Take, gradient, op, prepared, stored
 from backwire_server.engine.samples import F, I, Sample, case
 from backwire_server.engine.shapes import axes_of, axis_of, require
 from backwire_server.engine.values import O, Value
