@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,8 @@ SAMPLES = [
 PRIMITIVE: dict[str, Any] = {"kernel": (2, 2), "strides": (2, 1), "pads": (1, 0, 0, 1), "dilations": (1, 2)}
 
 
-def _geometry(window: Window) -> dict[str, Ints]:
+def geometry_of(window: Window) -> dict[str, Ints]:
+    """Returns a window as the attributes of a primitive operator."""
     return {"kernel": window.kernel, "strides": window.strides, "pads": window.pads, "dilations": window.dilations}
 
 
@@ -62,7 +62,7 @@ def max_pool(
     the spatial axes.
     """
     require_rank(x, 3)
-    geometry = _geometry(window_of(x.shape[2:], kernel_shape, strides, pads, dilations, auto_pad, ceil_mode))
+    geometry = geometry_of(window_of(x.shape[2:], kernel_shape, strides, pads, dilations, auto_pad, ceil_mode))
     if n_outputs == 1:
         return (O.MaxPooling(x, **geometry),)
     return O.MaxPooling(x, **geometry), O.MaxPoolingIndices(x, column_major=storage_order, **geometry)
@@ -86,7 +86,7 @@ def _(out: Array, x: Array, *, kernel: Ints, strides: Ints, pads: Ints, dilation
     window = Window(kernel, strides, pads, dilations)
     calls: list[Call] = []
     padded = _padded(window, x, bounds(x.dtype)[0], take, calls)
-    first, *rest = (padded[_within(slices)] for _, slices in window.offsets(out.shape[2:]))
+    first, *rest = (padded[(slice(None), slice(None), *slices)] for _, slices in window.offsets(out.shape[2:]))
     calls.append(partial(np.maximum, first, rest[0] if rest else first, out=out))
     return [*calls, *(partial(np.maximum, out, part, out=out) for part in rest[1:])]
 
@@ -106,10 +106,6 @@ def _padded(window: Window, x: Array, value: Any, take: Take, calls: list[Call])
 def _inside(pads: Ints, sizes: Sequence[int]) -> Any:
     """Returns the index of what a padded array had before."""
     return (..., *(slice(before, before + size) for before, size in zip(pads, sizes, strict=False)))
-
-
-def _within(slices: tuple[slice, ...]) -> Any:
-    return (..., *slices)
 
 
 @gradient("MaxPooling")
@@ -159,7 +155,7 @@ def _(
     chosen, left = (take(shape, np.bool_).transpose(back) for _ in range(2))
     calls += [partial(spread.fill, 0), partial(left.fill, True), partial(np.copyto, slope, g)]
     for _, slices in window.offsets(y.shape[2:]):
-        place = _within(slices)
+        place = (slice(None), slice(None), *slices)
         calls += [
             partial(np.less, padded[place], y, out=chosen),
             partial(np.greater, left, chosen, out=chosen),  # left, and not less: as in `_winners` also for NaN
@@ -216,38 +212,6 @@ def max_pooling_indices(
     return np.asarray(planes * int(np.prod(x.shape[2:])) + flat, np.int64)
 
 
-@function(
-    "AveragePool", samples=[*SAMPLES, case(F(1, 1, 4, 4), kernel_shape=(3, 3), pads=(1,) * 4, count_include_pad=1)]
-)
-def average_pool(
-    x: Value,
-    *,
-    kernel_shape: Ints,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    count_include_pad: int = 0,
-    dilations: Ints | None = None,
-    pads: Ints | None = None,
-    strides: Ints | None = None,
-) -> Value:
-    """The mean of each window of x [N, C, d1, ...]; padding counts only when told so."""
-    require_rank(x, 3)
-    sizes = x.shape[2:]
-    window = window_of(sizes, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
-    plain = window_of(sizes, kernel_shape, strides, pads, dilations, auto_pad)
-    total = O.SumPooling(x, **_geometry(window))
-    if window.pads == plain.pads and (count_include_pad or not any(window.pads)):
-        return total / float(np.prod(kernel_shape))
-    extents = [int(size) for size in sizes]
-    x.builder.make(prod(extents))
-    ones = np.ones((1, 1, *extents), x.dtype)
-    if count_include_pad:
-        ones = plain.padded(ones, 1.0)
-        grown = tuple(a - b for a, b in zip(window.pads, plain.pads, strict=True))
-        window = Window(window.kernel, window.strides, grown, window.dilations)
-    return total / x.builder.constant(sum_pooling(ones, **_geometry(window)))
-
-
 @op("SumPooling", shape=_pooled_type, samples=[case(F(1, 2, 4, 5), **PRIMITIVE)], internal=True)
 def sum_pooling(x: Array, *, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints) -> Array:
     """The sum of each window. Used by AveragePool."""
@@ -281,11 +245,3 @@ def sum_pooling_gradient(g: Array, *, sizes: Ints, kernel: Ints, strides: Ints, 
 @gradient("SumPoolingGradient")
 def _(g: Value, y: Value, x: Value, *, sizes: Ints, **geometry: Ints) -> Value:
     return O.SumPooling(g, **geometry)
-
-
-@function("GlobalAveragePool", samples=[case(F(2, 3, 4, 2)), case(F(1, 2, 3))])
-def global_average_pool(x: Value) -> Value:
-    """The mean over all spatial axes of x [N, C, d1, ...], which are kept with size 1."""
-    if x.rank < 3:
-        raise ShapeMismatch("there are no spatial axes; x must be [N, C, d1, ...]")
-    return O.ReduceMean(x, list(range(2, x.rank)), keepdims=1)

@@ -34,16 +34,15 @@ def reduced_axes(x: Value, axes: Value | None, noop_with_empty_axes: int) -> tup
     return given if given or noop_with_empty_axes else tuple(range(x.rank))
 
 
-def _kept_shape(x: Value, axes: tuple[int, ...]) -> Shape:
-    return tuple(1 if axis in axes else dim for axis, dim in enumerate(x.shape))
+def _reduced_shape(x: Value, axes: tuple[int, ...], keepdims: int) -> Shape:
+    return tuple(1 if axis in axes else dim for axis, dim in enumerate(x.shape) if keepdims or axis not in axes)
 
 
 def _reduction_type(kinds: str) -> Rule:
     def shape(x: Value, axes: Value | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> TensorType:
         require(x, kinds)
         over = reduced_axes(x, axes, noop_with_empty_axes)
-        kept = tuple(dim for axis, dim in enumerate(x.shape) if axis not in over)
-        return TensorType(x.dtype, _kept_shape(x, over) if keepdims else kept)
+        return TensorType(x.dtype, _reduced_shape(x, over, keepdims))
 
     return shape
 
@@ -52,7 +51,7 @@ def _restored(value: Value, x: Value, axes: Value | None, keepdims: int, noop_wi
     """Returns a reduction's result, or its gradient, with the reduced axes as size 1 again."""
     if keepdims:
         return value
-    shape = _kept_shape(x, reduced_axes(x, axes, noop_with_empty_axes))
+    shape = _reduced_shape(x, reduced_axes(x, axes, noop_with_empty_axes), 1)
     return O.Reshape(value, list(shape), allowzero=1)
 
 
@@ -221,7 +220,6 @@ _reduction(
     lambda g, y, x, axes: g * O.Exp(x - y),
 )
 
-
 _reducing("ReduceSum", summing)
 _reducing("ReduceMean", _averaging)
 _reducing("ReduceMax", partial(_extreme, np.maximum))
@@ -235,8 +233,7 @@ def _arg_type(x: Value, *, axis: int = 0, keepdims: int = 1, select_last_index: 
     over = (axis_of(axis, x.rank),)
     if x.shape[over[0]] == 0:
         raise ShapeMismatch(f"axis {over[0]} has no elements to search; leave such inputs out")
-    kept = tuple(dim for each, dim in enumerate(x.shape) if each not in over)
-    return TensorType.of(np.int64, _kept_shape(x, over) if keepdims else kept)
+    return TensorType.of(np.int64, _reduced_shape(x, over, keepdims))
 
 
 def _arg(name: str, search: Rule, doc: str) -> None:

@@ -1,16 +1,51 @@
-"""Lp and global pooling, and MaxUnpool."""
+"""Pooling made of other operators: by averages, by norms, and over whole planes; and MaxUnpool."""
+
+from math import prod
 
 import numpy as np
 
 from backwire_server.engine.dims import product
 from backwire_server.engine.errors import InvalidAttribute, ShapeMismatch
+from backwire_server.engine.ops.pooling import SAMPLES, geometry_of, sum_pooling
 from backwire_server.engine.registry import function
 from backwire_server.engine.samples import F, I, case
 from backwire_server.engine.shapes import require_rank
 from backwire_server.engine.values import O, Value
-from backwire_server.engine.windows import window_of
+from backwire_server.engine.windows import Window, window_of
 
 Ints = tuple[int, ...]
+
+
+@function(
+    "AveragePool", samples=[*SAMPLES, case(F(1, 1, 4, 4), kernel_shape=(3, 3), pads=(1,) * 4, count_include_pad=1)]
+)
+def average_pool(
+    x: Value,
+    *,
+    kernel_shape: Ints,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    count_include_pad: int = 0,
+    dilations: Ints | None = None,
+    pads: Ints | None = None,
+    strides: Ints | None = None,
+) -> Value:
+    """The mean of each window of x [N, C, d1, ...]; padding counts only when told so."""
+    require_rank(x, 3)
+    sizes = x.shape[2:]
+    window = window_of(sizes, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
+    plain = window_of(sizes, kernel_shape, strides, pads, dilations, auto_pad)
+    total = O.SumPooling(x, **geometry_of(window))
+    if window.pads == plain.pads and (count_include_pad or not any(window.pads)):
+        return total / float(np.prod(kernel_shape))
+    extents = [int(size) for size in sizes]
+    x.builder.make(prod(extents))
+    ones = np.ones((1, 1, *extents), x.dtype)
+    if count_include_pad:
+        ones = plain.padded(ones, 1.0)
+        grown = tuple(a - b for a, b in zip(window.pads, plain.pads, strict=True))
+        window = Window(window.kernel, window.strides, grown, window.dilations)
+    return total / x.builder.constant(sum_pooling(ones, **geometry_of(window)))
 
 
 def _root(total: Value, p: int) -> Value:
@@ -43,13 +78,7 @@ def lp_pool(
     """The p-norm, (sum of |x|^p)^(1/p), of each window of x [N, C, d1, ...]."""
     require_rank(x, 3)
     window = window_of(x.shape[2:], kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
-    total = O.SumPooling(
-        O.Abs(x) ** float(p),
-        kernel=window.kernel,
-        strides=window.strides,
-        pads=window.pads,
-        dilations=window.dilations,
-    )
+    total = O.SumPooling(O.Abs(x) ** float(p), **geometry_of(window))
     return _root(total, p)
 
 
@@ -58,6 +87,14 @@ def global_lp_pool(x: Value, *, p: int = 2) -> Value:
     """The p-norm over all spatial axes of x [N, C, d1, ...], which are kept with size 1."""
     require_rank(x, 3)
     return _root(O.ReduceSum(O.Abs(x) ** float(p), list(range(2, x.rank))), p)
+
+
+@function("GlobalAveragePool", samples=[case(F(2, 3, 4, 2)), case(F(1, 2, 3))])
+def global_average_pool(x: Value) -> Value:
+    """The mean over all spatial axes of x [N, C, d1, ...], which are kept with size 1."""
+    if x.rank < 3:
+        raise ShapeMismatch("there are no spatial axes; x must be [N, C, d1, ...]")
+    return O.ReduceMean(x, list(range(2, x.rank)), keepdims=1)
 
 
 @function("GlobalMaxPool", samples=[case(F(2, 3, 4, 2)), case(F(1, 2, 3))])
