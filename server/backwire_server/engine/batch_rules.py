@@ -1,17 +1,15 @@
 """What each operator does with examples that lie along axes of its inputs: the rules that `batching` goes by."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 
-from backwire_server.engine.batch_setting import UNKNOWN, Meeting, Setting, quotient, spread
+from backwire_server.engine.batch_moving import MOVING
+from backwire_server.engine.batch_setting import UNKNOWN, Meeting, Rule, Setting, spread
 from backwire_server.engine.batch_states import MEAN, Rows, State
 from backwire_server.engine.differentiate import is_float
-from backwire_server.engine.dims import Dim, Symbolic, UnknownDimension, product
 from backwire_server.engine.ops.reduction import reduced_axes
 from backwire_server.engine.values import Value
 
 BENT = "makes no linear function of a mean of all examples, so that the mean over parts is another"
-
-Rule = Callable[[Setting], State | tuple[State, ...]]
 
 
 def rows_of(setting: Setting) -> tuple[State, ...]:
@@ -42,38 +40,25 @@ def _elementwise(at: Setting) -> Rows:
 def _aligned(at: Setting) -> Rows:
     """For inputs of one rank that are read at equal places of all axes but one."""
     found = at.joined([range(len(shape)) for shape in at.shapes], range(len(at.shapes[0])), whole=True)
-    return _apart_from(at, found, [_axis(at)])
-
-
-def _axis(at: Setting) -> int:
-    axis = at.node.attributes["axis"]
-    assert isinstance(axis, int)
-    return axis % len(at.shapes[0])
-
-
-def _apart_from(at: Setting, state: Rows, axes: Sequence[int]) -> Rows:
-    """Returns the state, if its axis is none of these."""
-    if state.axis in axes:
-        raise at.meets(state.axis)
-    return state
+    return at.apart_from([at.axis], found)
 
 
 def _along(at: Setting) -> Rows:
-    return _apart_from(at, at.only(), [_axis(at)])
+    return at.apart_from([at.axis])
 
 
 def _transformed(at: Setting) -> Rows:
-    return _apart_from(at, at.only(), [_axis(at), len(at.shapes[0]) - 1])
+    return at.apart_from([at.axis, len(at.shapes[0]) - 1])
 
 
 def _running(at: Setting) -> Rows:
-    return _apart_from(at, at.only(), [axis % len(at.shapes[0]) for axis in at.elements(1) or []])
+    return at.apart_from([axis % len(at.shapes[0]) for axis in at.elements(1) or []])
 
 
 def _reduction(at: Setting) -> State:
     state, options = at.only(), at.node.attributes
     if "axis" in options:
-        axes: tuple[int, ...] = (_axis(at),)
+        axes: tuple[int, ...] = (at.axis,)
     else:
         given = at.value(1) if at.node.inputs[1:] and at.node.inputs[1] else None
         axes = reduced_axes(at.value(0), given, int(options["noop_with_empty_axes"]))  # type: ignore[arg-type]
@@ -83,40 +68,6 @@ def _reduction(at: Setting) -> State:
         raise at.collapses()
     gone = 0 if options["keepdims"] else sum(axis < state.axis for axis in axes)
     return Rows(state.axis - gone, state.outer, state.inner)
-
-
-def _relaid(at: Setting) -> Rows:
-    """For another shape of the same elements in C order."""
-    state, before, after = at.only(), at.shapes[0], at.results[0]
-    left = product(before[: state.axis]) * state.outer
-    right = state.inner * product(before[state.axis + 1 :])
-    for axis, dim in enumerate(after):
-        outer = quotient(left, product(after[:axis]))
-        inner = quotient(right, product(after[axis + 1 :]))
-        if outer is not None and inner is not None and outer * at.batch * inner == dim:
-            return Rows(axis, outer, inner)
-    if any(isinstance(dim, Symbolic) and "(" in str(dim) for dim in (*before, *after)):
-        raise UnknownDimension("a quotient of sizes")
-    raise at.meets(state.axis)
-
-
-def _squeezed(at: Setting) -> Rows:
-    if at.elements(1) is None:
-        raise Meeting("has no axes, and so would drop that of the batch where a part has one example")
-    return _relaid(at)
-
-
-def _transposed(at: Setting) -> Rows:
-    state, perm = at.only(), at.node.attributes["perm"]
-    order = list(perm) if isinstance(perm, tuple) else list(reversed(range(len(at.shapes[0]))))
-    return Rows(order.index(state.axis), state.outer, state.inner)
-
-
-def _expanded(at: Setting) -> State:
-    if not any(at.states):
-        return spread(at.results[0], at.batch)
-    state = at.only()
-    return Rows(state.axis + len(at.results[0]) - len(at.shapes[0]), state.outer, state.inner)
 
 
 def _product(at: Setting) -> Rows:
@@ -133,90 +84,17 @@ def _contraction(at: Setting) -> Rows:
     return at.joined([str(term) for term in terms], str(result))
 
 
-def _joint(at: Setting) -> Rows:
-    """For Concat: of batches along their axis there are several times all examples, one after another."""
-    ranges = [range(len(shape)) for shape in at.shapes]
-    axis = _axis(at)
-    rows = [state for state in at.states if isinstance(state, Rows)]
-    if all(state.axis != axis for state in rows):
-        return at.joined(ranges, ranges[0], whole=True)
-    if len(rows) != len(at.states) or len({(state.axis, state.inner) for state in rows}) != 1:
-        raise at.meets(axis)
-    outer: Dim = 0
-    for state in rows:
-        outer = state.outer + outer
-    return Rows(axis, outer, rows[0].inner)
-
-
-def _split(at: Setting) -> tuple[State, ...]:
-    state, axis = at.only(), _axis(at)
-    if state.axis != axis:
-        return (state,) * len(at.node.outputs)
-    counts = [quotient(shape[axis], at.batch * state.inner) for shape in at.results]
-    if any(count is None for count in counts):
-        raise at.meets(axis)
-    return tuple(Rows(axis, count or 0, state.inner) for count in counts)
-
-
-def _slice(at: Setting) -> Rows:
-    state, starts = at.only(), at.elements(1) or []
-    rank = len(at.shapes[0])
-    axes = [axis % rank for axis in at.elements(3) or range(len(starts))]
-    steps = at.elements(4) or [1] * len(starts)
-    if state.axis in axes:
-        same = at.shapes[0][state.axis] == at.results[0][state.axis]
-        if not same or steps[axes.index(state.axis)] < 0:
-            raise at.meets(state.axis)
-    return state
-
-
-def _padded(at: Setting) -> Rows:
-    state, pads = at.only(), at.node.attributes["pads"]
-    assert isinstance(pads, tuple)
-    return _apart_from(at, state, [axis for axis in range(len(pads) // 2) if pads[axis] or pads[axis - len(pads) // 2]])
-
-
-def _gathered(at: Setting) -> Rows:
-    axis, (x, indices) = _axis(at), at.states
-    rank = len(at.shapes[1])
-    if isinstance(x, Rows):
-        if indices or x.axis == axis:
-            raise at.meets(x.axis)
-        return Rows(x.axis + (rank - 1 if x.axis > axis else 0), x.outer, x.inner)
-    assert isinstance(indices, Rows)
-    return Rows(axis + indices.axis, indices.outer, indices.inner)
-
-
-def _gathered_gradient(at: Setting) -> Rows:
-    state, rank = at.only(), len(at.shapes[1])
-    size, axis = len(at.results[0]), at.node.attributes["axis"]
-    assert isinstance(axis, int)
-    if axis % size <= state.axis < axis % size + rank:
-        raise at.collapses()
-    return Rows(state.axis - (rank - 1 if state.axis > axis % size else 0), state.outer, state.inner)
-
-
-def _gathered_nd(at: Setting) -> Rows:
-    common, (x, indices) = at.node.attributes["batch_dims"], at.states
-    assert isinstance(common, int)
-    if isinstance(indices, Rows) and x == indices and indices.axis < common:
-        return indices
-    if isinstance(indices, Rows) and not x and common <= indices.axis < len(at.shapes[1]) - 1:
-        return indices
-    raise Meeting(UNKNOWN)
-
-
 def _matrices(at: Setting) -> Rows:
     rank = len(at.shapes[0])
-    return _apart_from(at, at.only(), [rank - 2, rank - 1])
+    return at.apart_from([rank - 2, rank - 1])
 
 
 def _grams(at: Setting) -> Rows:
-    return _apart_from(at, at.only(), [len(at.shapes[0]) - 1])
+    return at.apart_from([len(at.shapes[0]) - 1])
 
 
 def _convolution(at: Setting) -> Rows:
-    return _apart_from(at, at.only(), range(1, len(at.shapes[0])))
+    return at.apart_from(range(1, len(at.shapes[0])))
 
 
 def _kernel_gradient(at: Setting) -> Rows:
@@ -225,7 +103,7 @@ def _kernel_gradient(at: Setting) -> Rows:
 
 def _pooling(at: Setting) -> Rows:
     ranges = [range(len(shape)) for shape in at.shapes]
-    return _apart_from(at, at.joined(ranges, ranges[0], whole=True), ranges[0][2:])
+    return at.apart_from(ranges[0][2:], at.joined(ranges, ranges[0], whole=True))
 
 
 def _drawn(at: Setting) -> State:
@@ -234,6 +112,7 @@ def _drawn(at: Setting) -> State:
 
 
 RULES: Mapping[str, Rule] = {
+    **MOVING,
     **dict.fromkeys(
         (
             "LeakyRelu",
@@ -256,27 +135,16 @@ RULES: Mapping[str, Rule] = {
         ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceLogSumExp", "ArgMax", "ArgMin"),
         _reduction,
     ),
-    **dict.fromkeys(("Reshape", "Flatten", "Unsqueeze"), _relaid),
     **dict.fromkeys(("GatherElements", "GatherElementsGradient", "ScatterElements"), _aligned),
     **dict.fromkeys(("Convolution", "ConvolutionInputGradient"), _convolution),
     **dict.fromkeys(
         ("MaxPooling", "MaxPoolingGradient", "MaxPoolingSelect", "SumPooling", "SumPoolingGradient"), _pooling
     ),
     **dict.fromkeys(("Inverse", "Cofactor", "Det"), _matrices),
-    **dict.fromkeys(("Slice", "SliceGradient"), _slice),
     "FourierTransform": _transformed,
     "CumSum": _running,
-    "Squeeze": _squeezed,
-    "Transpose": _transposed,
-    "Expand": _expanded,
     "MatMul": _product,
     "Contraction": _contraction,
-    "Concat": _joint,
-    "Split": _split,
-    "ConstantPad": _padded,
-    "Gather": _gathered,
-    "GatherGradient": _gathered_gradient,
-    "GatherND": _gathered_nd,
     "ConvolutionKernelGradient": _kernel_gradient,
     "TfIdfVectorizer": _grams,
     "RandomStream": _drawn,

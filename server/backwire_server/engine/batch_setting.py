@@ -1,6 +1,6 @@
 """A node of a graph as the rules of `batch_rules` see it: with what is known of the examples in its inputs."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from backwire_server.engine.batch_states import Rows, State
@@ -36,6 +36,13 @@ class Setting:
         """The shapes of the outputs."""
         return [Value(self.builder, name).shape for name in self.node.outputs]
 
+    @property
+    def axis(self) -> int:
+        """The attribute `axis`, as one of the first input's axes counted from the front."""
+        axis = self.node.attributes["axis"]
+        assert isinstance(axis, int)
+        return axis % len(self.shapes[0])
+
     def value(self, place: int) -> Value:
         """Returns an input."""
         return Value(self.builder, self.node.inputs[place])
@@ -51,6 +58,13 @@ class Setting:
         if not isinstance(first, Rows) or any(others):
             raise Meeting(UNKNOWN)
         return first
+
+    def apart_from(self, axes: Sequence[int], state: Rows | None = None) -> Rows:
+        """Returns the state, that of the only input with examples where none is given, if its axis is none of these."""
+        found = state or self.only()
+        if found.axis in axes:
+            raise self.meets(found.axis)
+        return found
 
     def meets(self, axis: int) -> Meeting:
         """Returns that examples meet along an axis of an input."""
@@ -81,6 +95,10 @@ class Setting:
 
     def _placed(self, terms: Sequence[Sequence[Hashable]]) -> list[tuple[Sequence[Hashable], State]]:
         return list(zip(terms, self.states, strict=True))
+
+
+Rule = Callable[[Setting], State | tuple[State, ...]]
+"""Returns the states of the outputs of a node some of whose inputs have examples; raises Meeting."""
 
 
 def spread(shape: Shape, batch: Dim) -> State:
