@@ -11,9 +11,17 @@ from typing import Any
 
 from backwire_server.config import PARTS, Config, version
 from backwire_server.config_file import read_settings
-from backwire_server.config_options import OPTIONS, PREFIX, Option
+from backwire_server.config_options import OPTIONS
 from backwire_server.config_told import Told, as_document, as_file
-from backwire_server.config_values import UNITS, ConfigError, read_bytes, read_flag, read_optional_seconds
+from backwire_server.config_values import (
+    PREFIX,
+    UNITS,
+    ConfigError,
+    Option,
+    read_bytes,
+    read_flag,
+    read_optional_seconds,
+)
 
 FILE_VARIABLE = f"{PREFIX}CONFIG"
 

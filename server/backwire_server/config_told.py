@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from backwire_server.config_options import Option
+from backwire_server.config_values import Option
 
 Told = tuple[Option, Any, str]
 """A setting, its value as a file could have it, None where there is none, and where it comes from."""

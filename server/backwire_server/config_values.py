@@ -1,9 +1,15 @@
-"""Reads the values of settings from text."""
+"""Option: a setting, and how the texts of settings become values."""
 
 import os
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from backwire_server.sessions.replicas import is_replica
+
+PREFIX = "BACKWIRE_"
+"""What the environment variables of settings begin with."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 DURABILITIES = ("memory", "journal", "fsync")
@@ -19,6 +25,30 @@ _TRUTHS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false"
 
 class ConfigError(ValueError):
     """A setting that a server cannot have; the message says which and what it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A setting: its name as in Config, Tuning, Keeping, Limits or Capacity, how its text is read, and what it means.
+
+    `unset` is what the help calls a default of None.
+    """
+
+    name: str
+    read: Callable[[str], Any]
+    metavar: str
+    help: str
+    unset: str = "never"
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.name.upper()
 
 
 def read_count(text: str) -> int:

@@ -6,9 +6,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from backwire_server.config import PARTS
-from backwire_server.config_options import OPTIONS, Option
+from backwire_server.config_options import OPTIONS
 from backwire_server.config_reading import default_text
-from backwire_server.config_values import read_flag
+from backwire_server.config_values import Option, read_flag
 
 MARK = "<!-- What follows is written by `python -m tests.deploy.configuration docs/configuration.md`. -->\n"
 TABLES = {each.name: part for part, kind in PARTS.items() for each in fields(kind)}

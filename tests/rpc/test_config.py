@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from backwire_server.config import PARTS, Config
-from backwire_server.config_options import OPTIONS, Option
+from backwire_server.config_options import OPTIONS
 from backwire_server.config_parts import Cluster, Keeping
 from backwire_server.config_reading import parse
-from backwire_server.config_values import ConfigError, read_bytes, read_seconds
+from backwire_server.config_values import ConfigError, Option, read_bytes, read_seconds
 from backwire_server.machine import usable_cores
 from backwire_server.sessions.limits import GiB, MiB
 

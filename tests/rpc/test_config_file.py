@@ -9,8 +9,8 @@ import pytest
 from tests.rpc.test_config import ALL, SAMPLES, TOGETHER
 
 from backwire_server.config import PARTS, Config
-from backwire_server.config_options import Option
 from backwire_server.config_reading import parse
+from backwire_server.config_values import Option
 
 
 def refused(capsys: pytest.CaptureFixture[str], path: Path, *flags: str) -> str:
