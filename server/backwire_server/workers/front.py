@@ -24,7 +24,8 @@ from backwire_server.workers.pipes import Pipe
 from backwire_server.workers.process import WorkerProcess
 from backwire_server.workers.reception import Reception
 from backwire_server.workers.relay import Caller, WorkerEnded
-from backwire_server.workers.supervisor import Supervisor, lost
+from backwire_server.workers.routing import lost
+from backwire_server.workers.supervisor import Supervisor
 
 Answer = Callable[[Caller, bytes], Awaitable[bytes]]
 

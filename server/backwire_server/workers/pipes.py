@@ -21,7 +21,8 @@ from backwire_server.rpc.parting import Parts, ends_answer
 from backwire_server.sessions.errors import NoWorker, SessionError
 from backwire_server.workers.process import WorkerProcess
 from backwire_server.workers.relay import ENDED, Caller, WorkerEnded, noticing_the_end
-from backwire_server.workers.supervisor import Supervisor, lost
+from backwire_server.workers.routing import lost
+from backwire_server.workers.supervisor import Supervisor
 
 LONGEST_ID = 64  # of a session, as far as messages tell it
 

@@ -7,7 +7,8 @@ durable session has a slot instead, which tells the number of the worker; see `s
 
 import secrets
 
-from backwire_server.sessions.info import Home
+from backwire_server.sessions.errors import NoWorker, SessionError, SessionLost
+from backwire_server.sessions.info import Home, slot_of
 
 TAG_LENGTH = 8
 
@@ -27,3 +28,27 @@ def home(tag: str, address: str, index: int = 0, count: int = 1, replica: str = 
 def tag_of(session_id: str) -> str:
     """Returns the tag in a session's id; a text that no worker has for what is no session's id."""
     return session_id[len(_PREFIX) : len(_PREFIX) + TAG_LENGTH] if session_id.startswith(_PREFIX) else ""
+
+
+def no_worker() -> NoWorker:
+    """Returns the error for a call that no worker can take just now."""
+    return NoWorker("no worker process is ready; call again", retry_after=1.0)
+
+
+def lost(session_id: str) -> SessionError:
+    """Returns the error for a call on a session whose worker ended.
+
+    It is NoWorker when the call was on no session, or on one that is durable, which comes back with the next worker.
+    """
+    if not session_id:
+        return NoWorker("the worker process ended before it answered; call again", retry_after=1.0)
+    if slot_of(session_id) is not None:
+        return NoWorker(
+            f"the process that keeps session {session_id[:64]!r} ended, and another takes its place; call again: the "
+            "session will be as it was",
+            retry_after=0.3,
+        )
+    return SessionLost(
+        f"session {session_id[:64]!r} is lost: the process that kept it ended unexpectedly; create it again",
+        field="session_id",
+    )

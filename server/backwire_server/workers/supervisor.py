@@ -13,12 +13,11 @@ from pathlib import Path
 
 from backwire_server.config import Config
 from backwire_server.config_values import LONGEST_SOCKET_PATH
-from backwire_server.sessions.errors import NoWorker, SessionError, SessionLost
 from backwire_server.sessions.info import request_slot, slot_of
 from backwire_server.telemetry.collecting import Staff
 from backwire_server.workers.assignment import Place, assign
 from backwire_server.workers.process import WorkerProcess, remove
-from backwire_server.workers.routing import new_tag, tag_of
+from backwire_server.workers.routing import lost, new_tag, no_worker, tag_of
 
 REMEMBERED = 1_024
 """Of how many workers that ended the tags are remembered, so that their sessions are told to be lost."""
@@ -211,30 +210,6 @@ class Supervisor:
         if self._settings.worker_port is None:
             return Place(path, path, path)
         return Place(path, path, f":{port}", encrypted=f"{host}:{port}")
-
-
-def no_worker() -> NoWorker:
-    """Returns the error for a call that no worker can take just now."""
-    return NoWorker("no worker process is ready; call again", retry_after=1.0)
-
-
-def lost(session_id: str) -> SessionError:
-    """Returns the error for a call on a session whose worker ended.
-
-    It is NoWorker when the call was on no session, or on one that is durable, which comes back with the next worker.
-    """
-    if not session_id:
-        return NoWorker("the worker process ended before it answered; call again", retry_after=1.0)
-    if slot_of(session_id) is not None:
-        return NoWorker(
-            f"the process that keeps session {session_id[:64]!r} ended, and another takes its place; call again: the "
-            "session will be as it was",
-            retry_after=0.3,
-        )
-    return SessionLost(
-        f"session {session_id[:64]!r} is lost: the process that kept it ended unexpectedly; create it again",
-        field="session_id",
-    )
 
 
 def _private_directory() -> Path:
