@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from backwire_server.config_parts import Capacity
-from backwire_server.rpc.waiting import Wait
+from backwire_server.rpc.waiting import Returns, Wait, overloaded
 from backwire_server.sessions.errors import Overloaded, ShuttingDown
 from backwire_server.sessions.limits import LimitsOf, unlimited
 
@@ -18,9 +18,6 @@ LOOKING = {"GetSession", "ListSessions", "ListCheckpoints", "ListOps", "GetStatu
 """Methods that compute nothing. They have places of their own, so that they are answered where all others wait."""
 
 TENANT_CALLS = "tenant_max_calls"
-
-LONGEST_WAIT = 10.0
-"""Seconds after which any call that is refused may come again."""
 
 LOOK_SECONDS = 0.05
 """How long nobody is looked for who waits too long, once nobody was found: floods are refused without it."""
@@ -119,7 +116,7 @@ class Admission:
         self._changed = threading.Condition(self._lock)
         self._in_progress = dict.fromkeys(QUOTAS, 0)
         self._by_tenant: Counter[tuple[str, str]] = Counter()
-        self._returns = {quota: _Returns(clock) for quota in QUOTAS}
+        self._returns = {quota: Returns(clock) for quota in QUOTAS}
         self._drains: dict[Ticket, Callable[[], None]] = {}
         self._evictions: dict[Ticket, Callable[[], object]] = {}
         self._looks = dict.fromkeys(QUOTAS, 0.0)  # when the next look for one to evict is worth its time
@@ -162,14 +159,13 @@ class Admission:
         if ticket is None or ticket.wait.overdue() <= 0:
             self._looks[quota] = now + LOOK_SECONDS
             return False
-        what = "the call waited too long for its client, and another had its place"
-        ticket.eviction = self._refusal(what, quota)
+        ticket.eviction = self._refusal("the call waited too long for its client, and another had its place", quota)
         self._free(ticket)
         self._evictions.pop(ticket)()
         return True
 
     def _refusal(self, what: str, quota: str, named: str = "") -> Overloaded:
-        return _overloaded(what, named or quota, self._returns[quota].next())
+        return overloaded(what, named or quota, self._returns[quota].next())
 
     def usage(self, quota: str) -> tuple[int, int]:
         """Returns how many calls are in progress that count for a limit of Capacity, and the limit."""
@@ -184,7 +180,7 @@ class Admission:
             if others and self._request_bytes + nbytes > self._max_request_bytes:
                 limit = f"{self._max_request_bytes:,}"
                 held = f"the requests in progress hold the limit of {limit} bytes"
-                raise _overloaded(held, "max_request_bytes", self._returns[ticket.quota].next())
+                raise overloaded(held, "max_request_bytes", self._returns[ticket.quota].next())
             ticket.request_bytes += nbytes
             ticket.total_bytes += nbytes
             self._request_bytes += nbytes
@@ -247,31 +243,6 @@ class Admission:
             callback()
         with self._changed:
             return self._changed.wait_for(lambda: not self._unfinished, timeout)
-
-
-class _Returns:
-    """When calls that are refused may come again: one after another, as fast as calls are done. Under a lock."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._interval = 0.01  # between two calls that are done, on average, when there are many
-        self._last = self._next = clock()
-
-    def left(self) -> None:
-        """Notes that a call is done."""
-        now = self._clock()
-        self._interval += (min(now - self._last, 1.0) - self._interval) / 16
-        self._last = now
-
-    def next(self) -> float:
-        """Returns the seconds until a place is likely to be free that was promised to nobody else."""
-        now = self._clock()
-        self._next = min(max(self._next, now) + self._interval, now + LONGEST_WAIT)
-        return max(self._next - now, 1e-3)
-
-
-def _overloaded(message: str, quota: str, seconds: float) -> Overloaded:
-    return Overloaded(f"{message}; call again in {seconds:.3g} s", retry_after=seconds, quota=quota)
 
 
 def drained() -> ShuttingDown:

@@ -17,7 +17,7 @@ from backwire_api.wire import Framed
 from backwire_server.messages.tensor_limits import check_tensors
 from backwire_server.rpc.admission import PIPELINES, Ticket, quota_of
 from backwire_server.rpc.call import Call, Reception
-from backwire_server.rpc.pipeline import Incoming
+from backwire_server.rpc.pipeline_outcome import Incoming
 from backwire_server.rpc.replicas.forwarding import SITED, Forwarder, here
 from backwire_server.sessions.errors import InvalidRequest
 

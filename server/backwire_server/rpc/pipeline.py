@@ -1,12 +1,9 @@
 """Runs a Pipeline stream: one thread reads and checks requests ahead, one does them in order, and one answers."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -15,30 +12,20 @@ import grpc
 from google.rpc import code_pb2
 
 from backwire_server.access import permissions
-from backwire_server.rpc.admission import Ticket, drained
+from backwire_server.rpc.admission import drained
 from backwire_server.rpc.errors import status_of
 from backwire_server.rpc.pipeline_calls import answer, refusal
 from backwire_server.rpc.pipeline_dependencies import Dependencies
+from backwire_server.rpc.pipeline_outcome import Incoming, Outcome
 from backwire_server.rpc.pipeline_requests import Reader, Work
 from backwire_server.rpc.pipeline_window import Window
-from backwire_server.rpc.rates import Rates
 from backwire_server.rpc.scope import PipelineScope, RpcScope
-from backwire_server.sessions.caller import Caller
-from backwire_server.sessions.errors import (
-    Cancelled,
-    DeadlineExceeded,
-    Recovering,
-    WrongReplica,
-)
-from backwire_server.sessions.spent import Spent
+from backwire_server.sessions.errors import Cancelled, DeadlineExceeded, Recovering, WrongReplica
 from backwire_server.sessions.store import SessionStore
-from backwire_server.telemetry.facts import CallFacts
-from backwire_server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:  # it needs an extra
-    from backwire_server.telemetry.tracing import CallSpan
+    pass
 
-_ACCESS = logging.getLogger("backwire.access")
 
 _POLL_SECONDS = 0.02
 
@@ -49,38 +36,6 @@ RENEWAL_SECONDS = 1.0
 
 MOST_AHEAD = 16
 """How many requests a stream does ahead of the one whose answer is being flushed or sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """The serialized messages of a stream, its place among the calls in progress, what counts requests, its span."""
-
-    messages: Iterator[bytes]
-    ticket: Ticket
-    metrics: Metrics
-    rates: Rates
-    renew: Callable[[], Caller]
-    span: "CallSpan | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a request: a result or an error; and what flushes it, if it must be before it is told."""
-
-    work: Work
-    started: float
-    spent: Spent
-    result: object = None
-    error: Exception | None = None
-    flush: Future[None] | None = None
-
-    def settled(self) -> "Outcome":
-        """Waits for the flush; raises StorageFailed, after which the stream cannot go on: nobody knows what is done."""
-        if self.flush is not None:
-            began = time.perf_counter()
-            self.flush.result()
-            self.spent.journal += time.perf_counter() - began
-        return self
 
 
 class PipelineStream:
@@ -173,43 +128,11 @@ class PipelineStream:
             self._tell(outcome, code, reason, nbytes)
 
     def _tell(self, outcome: Outcome, code: str, reason: str, nbytes: int) -> None:
-        work, spent, whole = outcome.work, outcome.spent, self._whole.spent
+        spent, whole = outcome.spent, self._whole.spent
         whole.queue += spent.queue
         whole.compute += spent.compute
         whole.journal += spent.journal
-        facts = CallFacts(
-            method=f"Pipeline/{work.kind or 'unknown'}",
-            code=code,
-            reason=reason,
-            seconds=time.perf_counter() - outcome.started,
-            spent=spent,
-            request_bytes=work.nbytes,
-            response_bytes=nbytes,
-            tenant=self._scope.caller.tenant,
-            streaming=True,
-        )
-        self._incoming.metrics.ended(facts)
-        if self._incoming.span is not None:
-            self._incoming.span.request(facts, outcome.started, work.session_id[:8])
-        if _ACCESS.isEnabledFor(logging.INFO):
-            self._log(work, facts)
-
-    def _log(self, work: Work, facts: CallFacts) -> None:
-        data = {
-            "method": facts.method,
-            "reason": facts.reason,
-            "milliseconds": round(facts.seconds * 1e3, 3),
-            "server_timing": facts.spent.header(),
-            "request_bytes": facts.request_bytes,
-            "response_bytes": facts.response_bytes,
-            "session": work.session_id[:8],
-            "caller": self._scope.caller.name,
-            "tenant": facts.tenant,
-            "peer": self._whole.context.peer(),
-        }
-        if self._incoming.span is not None:
-            data["trace_id"] = self._incoming.span.trace_id
-        _ACCESS.info("request", extra={"data": data})
+        outcome.tell(self._incoming, self._scope.caller, self._whole.context.peer, code, reason, nbytes)
 
     def _do(self, work: Work) -> Outcome:
         started = time.perf_counter()

@@ -73,8 +73,7 @@ class GradientServicer:
 
     def DeleteSession(self, request: pb.DeleteSessionRequest, scope: RpcScope) -> pb.DeleteSessionResponse:
         """As in the contract."""
-        key = key_of(request)
-        self._store.delete(scope, request.session_id, key)
+        self._store.delete(scope, request.session_id, key_of(request))
         return pb.DeleteSessionResponse()
 
     def AttachSession(self, request: pb.AttachSessionRequest, scope: RpcScope) -> pb.AttachSessionResponse:
@@ -181,10 +180,8 @@ class GradientServicer:
 
     def CheckGradients(self, framed: Framed[pb.CheckGradientsRequest], scope: RpcScope) -> pb.CheckGradientsResponse:
         """As in the contract."""
-        session, call = (
-            self._store.get(framed.message.session_id, scope.caller),
-            inspect.check_call(framed.message, framed.tensors),
-        )
+        session = self._store.get(framed.message.session_id, scope.caller)
+        call = inspect.check_call(framed.message, framed.tensors)
         return inspect.check_response(session.check_gradients(scope, call))
 
     def GetStatus(self, request: pb.GetStatusRequest, scope: RpcScope) -> pb.GetStatusResponse:
@@ -226,8 +223,7 @@ class GradientServicer:
 
     def ForkSession(self, request: pb.ForkSessionRequest, scope: RpcScope) -> pb.ForkSessionResponse:
         """As in the contract."""
-        key = key_of(request)
-        info = self._store.fork(scope, request.session_id, key)
+        info = self._store.fork(scope, request.session_id, key_of(request))
         return pb.ForkSessionResponse(session=session_to_proto(info))
 
     def MoveSession(self, request: pb.MoveSessionRequest, scope: RpcScope) -> pb.MoveSessionResponse:

@@ -1,7 +1,9 @@
-"""Since when a call waits for its client, which may be slow, or want nothing but the call's place."""
+"""Since when a call waits for its client, which may be slow, and when one may come again that found no place."""
 
 import time
 from collections.abc import Callable
+
+from backwire_server.sessions.errors import Overloaded
 
 IDLE_PATIENCE = 300.0
 """How many seconds a Pipeline may be idle, all its requests answered, when others want its place."""
@@ -60,3 +62,33 @@ class Wait:
         if (since := self._sending) is not None:
             most = max(most, now - since - self._patience)
         return most
+
+
+LONGEST_WAIT = 10.0
+"""Seconds after which any call that is refused may come again."""
+
+
+class Returns:
+    """When calls that are refused may come again: one after another, as fast as calls are done. Under a lock."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._interval = 0.01  # between two calls that are done, on average, when there are many
+        self._last = self._next = clock()
+
+    def left(self) -> None:
+        """Notes that a call is done."""
+        now = self._clock()
+        self._interval += (min(now - self._last, 1.0) - self._interval) / 16
+        self._last = now
+
+    def next(self) -> float:
+        """Returns the seconds until a place is likely to be free that was promised to nobody else."""
+        now = self._clock()
+        self._next = min(max(self._next, now) + self._interval, now + LONGEST_WAIT)
+        return max(self._next - now, 1e-3)
+
+
+def overloaded(message: str, quota: str, seconds: float) -> Overloaded:
+    """Returns the error of a call that may come again after so many seconds."""
+    return Overloaded(f"{message}; call again in {seconds:.3g} s", retry_after=seconds, quota=quota)
