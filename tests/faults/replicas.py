@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from tests.faults.actor import PATIENT, Actor
 from tests.faults.oracle import Oracle
-from tests.faults.rounds import CALL_SECONDS, Arena, connected
+from tests.faults.rounds import CALL_SECONDS, LIVES, Arena, connected
 from tests.faults.script import Deed
 from tests.faults.server import Server, revived
 from tests.faults.tasks import Task
@@ -74,8 +74,12 @@ def _befalling(servers: Mapping[str, Server], draw: np.random.Generator, kill_se
     """Kills or stalls one of them again and again while the block runs."""
     ending = threading.Event()
 
+    def has_ended(seconds: float) -> bool:
+        started = max(server.start_seconds for server in servers.values())
+        return ending.wait(float(draw.exponential(max(seconds, LIVES * started))))
+
     def befall() -> None:
-        while kill_seconds is not None and not ending.wait(float(draw.exponential(kill_seconds))):
+        while kill_seconds is not None and not has_ended(kill_seconds):
             server = servers[str(draw.choice(list(servers)))]
             if draw.random() < STALLS:
                 server.stall(STALL_SECONDS)

@@ -20,6 +20,8 @@ from tests.faults.verdict import Judge, Verdict
 import backwire as bw
 
 CALL_SECONDS = 60.0
+LIVES = 5.0
+"""So many times as long as it took to start a server lives on average at least, to get on on a slow machine, too."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,11 @@ def killing(server: Server, draw: np.random.Generator, how: Disturbance) -> Iter
     """Kills the server, or one of its workers, again and again while the block runs."""
     ending, seconds = threading.Event(), how.kill_seconds
 
+    def has_ended(seconds: float) -> bool:
+        return ending.wait(float(draw.exponential(max(seconds, LIVES * server.start_seconds))))
+
     def kill() -> None:
-        while seconds is not None and not ending.wait(float(draw.exponential(seconds))):
+        while seconds is not None and not has_ended(seconds):
             if how.workers == 1:
                 server.kill()
             else:

@@ -28,12 +28,14 @@ class Server:
     Attributes:
         address: What clients connect to, from the first start on.
         deaths: How often it was killed, by failpoints too.
+        start_seconds: How long its last start took until it served.
     """
 
     def __init__(self, launcher: Launcher, directory: Path, *flags: str, workers: int = 1, kept: bool = True) -> None:
         """Prepares for a server with further flags; its sessions are kept in the directory if they are `kept`."""
         self.address = "127.0.0.1:0"
         self.deaths = 0
+        self.start_seconds = 0.0
         self._launcher = launcher
         self._log = directory / "log"
         self._flags = [*FLAGS, *(["--data-dir", str(directory / "data")] if kept else []), *flags]
@@ -47,6 +49,7 @@ class Server:
 
         Raises AssertionError when it ended otherwise.
         """
+        began = time.monotonic()
         with self._mutex:
             assert self._process is None, "it runs already"
             process, lines = self._launch(failpoints)
@@ -55,6 +58,7 @@ class Server:
             line = lines.readline()
         if line.startswith(PREFIX):
             self.address = line.removeprefix(PREFIX).strip().decode()
+            self.start_seconds = time.monotonic() - began
             return True
         with self._mutex:
             if self._process is process:  # it was not killed from here
