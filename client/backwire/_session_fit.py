@@ -14,10 +14,10 @@ from backwire._info import TrainStepResult
 from backwire._messages import Arrays, NonFinite, Normalize
 from backwire._passes import BATCH_SIZE, DEPTH, Reading, evaluation, prediction
 from backwire._pipeline import Pipeline, train_steps
-from backwire._session_base import SessionBase
+from backwire._session_contents import SessionContents
 
 
-class FittedSession(SessionBase, ABC):
+class FittedSession(SessionContents, ABC):
     """What a session does with whole data sets; see `Session`."""
 
     @abstractmethod
