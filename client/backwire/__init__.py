@@ -15,11 +15,10 @@ with bw.connect("embedded") as client:
         session.step()
 """
 
-from backwire import _building
+from backwire import _building, _training
 from backwire import aio as aio
 from backwire._allocator import tune_allocator
 from backwire._building import *  # noqa: F403 - the names in its __all__, which are added to ours below
-from backwire._callbacks import BestCheckpoint, Callback, EarlyStopping, ReduceOnPlateau, Training
 from backwire._channel import TLS
 from backwire._client import Client
 from backwire._connect import connect
@@ -80,7 +79,6 @@ from backwire._errors_session import (
 )
 from backwire._forward import Forward
 from backwire._graph import Graph, graph
-from backwire._history import Epoch, History
 from backwire._info import (
     CheckpointInfo,
     InputInfo,
@@ -103,67 +101,34 @@ from backwire._inspection import (
     WireBytes,
 )
 from backwire._lease import Lease
-from backwire._metrics import accuracy, top_k_accuracy
-from backwire._optimizers import SGD, Adam, AdamW, Optimizer, ParameterGroup
-from backwire._optimizers_adaptive import Adadelta, Adagrad, Adamax, NAdam, RAdam, RMSprop
-from backwire._optimizers_layerwise import LAMB, Lion, Muon
 from backwire._pipeline import ForwardFuture, Pipeline
 from backwire._pipeline_stream import PipelineFuture
 from backwire._retry import Retry
-from backwire._schedules import (
-    ConstantSchedule,
-    CosineRestartsSchedule,
-    CosineSchedule,
-    ExponentialSchedule,
-    LinearSchedule,
-    MultiStepSchedule,
-    OneCycleSchedule,
-    PolynomialSchedule,
-    Schedule,
-    StepSchedule,
-)
-from backwire._schedules_combined import ChainedSchedule, SequentialSchedule
 from backwire._session import Session
 from backwire._session_description import SessionDescription
 from backwire._status import ServerLoad, ServerStatus, SessionHistory, SessionStatus, StepRecord, Usage
-from backwire._tensorboard import TensorBoard
 from backwire._timeout import Timeout
+from backwire._training import *  # noqa: F403 - likewise
 from backwire._value import Value
 from backwire._version import __version__
 from backwire_api.reasons import Reason
 
 __all__ = [
-    "LAMB",
-    "SGD",
     "TLS",
     "AbortedError",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
     "AlreadyExistsError",
     "AuthenticationError",
     "BackwireError",
-    "BestCheckpoint",
-    "Callback",
     "CancelledError",
-    "ChainedSchedule",
     "CheckpointInfo",
     "CheckpointNotFoundError",
     "Client",
     "ClientClosedError",
-    "ConstantSchedule",
-    "CosineRestartsSchedule",
-    "CosineSchedule",
     "DTypeError",
     "DeadlineExceededError",
     "DependencyFailedError",
     "DiskQuotaExceededError",
-    "EarlyStopping",
-    "Epoch",
     "ExecutorUnavailableError",
-    "ExponentialSchedule",
     "FailedPreconditionError",
     "Forward",
     "ForwardFuture",
@@ -171,20 +136,14 @@ __all__ = [
     "Graph",
     "GraphDescription",
     "GraphError",
-    "History",
     "InputInfo",
     "InvalidExportError",
     "InvalidRequestError",
     "Lease",
     "LeaseHeldError",
     "LeaseInfo",
-    "LinearSchedule",
-    "Lion",
     "MissingExtraError",
     "MissingInputError",
-    "MultiStepSchedule",
-    "Muon",
-    "NAdam",
     "NoGradientsError",
     "NoLossError",
     "NoOptimizerError",
@@ -192,33 +151,24 @@ __all__ = [
     "NonFiniteGradientError",
     "NotDurableError",
     "NotFoundError",
-    "OneCycleSchedule",
     "OpAttribute",
     "OpInfo",
     "OpInput",
-    "Optimizer",
     "OptimizerError",
     "OverloadedError",
     "ParameterCheck",
-    "ParameterGroup",
     "ParameterInfo",
     "PassExpiredError",
     "PassNotFoundError",
     "PermissionDeniedError",
     "Pipeline",
     "PipelineFuture",
-    "PolynomialSchedule",
-    "RAdam",
-    "RMSprop",
     "Reason",
     "RecoveringError",
-    "ReduceOnPlateau",
     "RequestIdReusedError",
     "ResourceExhaustedError",
     "ResultNotRetainedError",
     "Retry",
-    "Schedule",
-    "SequentialSchedule",
     "ServerError",
     "ServerLoad",
     "ServerStartError",
@@ -237,14 +187,11 @@ __all__ = [
     "StepMismatchError",
     "StepRecord",
     "StepResult",
-    "StepSchedule",
     "StorageFailedError",
-    "TensorBoard",
     "TensorError",
     "Timeout",
     "TooLargeError",
     "TrainStepResult",
-    "Training",
     "UnavailableError",
     "UnknownNameError",
     "UnsupportedCallError",
@@ -254,10 +201,9 @@ __all__ = [
     "WireBytes",
     "WriterFencedError",
     "__version__",
-    "accuracy",
     "connect",
     "graph",
-    "top_k_accuracy",
     "tune_allocator",
 ]
 __all__ += _building.__all__
+__all__ += _training.__all__
