@@ -21,7 +21,7 @@ from backwire_server.engine.stopping import NEVER
 from backwire_server.optim import FlatLayout
 from backwire_server.xla.model import XlaModel
 from backwire_server.xla.optimizing import TracedOptimizer
-from backwire_server.xla.stepping import DeviceState, room_for, uploaded
+from backwire_server.xla.state import DeviceState, room_for, uploaded
 
 Array = NDArray[Any]
 
@@ -65,7 +65,7 @@ def steps(devices: int, rows: int, *, ahead: bool = False) -> dict[str, Any]:
     traced = TracedOptimizer.of(ADAM, layout)
     assert traced is not None
     memory = traced.spread(optim.init(ADAM, layout))
-    state = DeviceState(uploaded(traced.ordered(VALUES), model.sharding), uploaded(memory, model.sharding))
+    state = DeviceState(uploaded(traced.arrays(layout.pack(VALUES)), model.sharding), uploaded(memory, model.sharding))
     spare, losses = room_for(state), []
     for step in range(1, 4):
         running = model.train_step(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from backwire_server.engine.builder import RANDOM_KEY
-from backwire_server.optim import FlatLayout, OptimizerState, Vectors
+from backwire_server.optim import OptimizerState, Vectors
 from backwire_server.sessions.answering import check_answer
 from backwire_server.sessions.calls import StepResult, TrainCall, TrainResult
 from backwire_server.sessions.device_trainer import DeviceTrainer
@@ -22,7 +22,7 @@ from backwire_server.sessions.trainer import NEVER, Mutating, Ready
 from backwire_server.sessions.versions import MemoryVersion, Version
 from backwire_server.xla.cohort import Slot, StateLost, pays
 from backwire_server.xla.group_step import Answer, Member
-from backwire_server.xla.optimizing import TracedOptimizer, packed
+from backwire_server.xla.optimizing import TracedOptimizer
 
 
 class CohortTrainer(DeviceTrainer, Joining):
@@ -39,10 +39,8 @@ class CohortTrainer(DeviceTrainer, Joining):
         _ = self.memory.current.state  # fetched as long as who shares it stands still
         self._slot: Slot | None = None
         self._found: tuple[Answer, float, list[str]] | None = None
-        slots = self.layout.slots.items()
         alike = self._model.sharding is None and self.scaling is None and not self.parameters.frozen
         self._groups = alike and pays(self.parameters.current.nbytes + self.memory.current.nbytes)
-        self._types = {name: np.broadcast_to(np.zeros((), slot.dtype), slot.shape) for name, slot in slots}
 
     @contextmanager
     def joining(self, call: Mutating, ready: Ready, turn: Turn) -> Iterator[CallStop]:
@@ -91,9 +89,7 @@ class CohortTrainer(DeviceTrainer, Joining):
             ready()
 
         with self._computing.working(turn.stop) as admit:
-            step = self._model.group_step(
-                call.inputs, self._types, traced, outputs=call.outputs, stop=turn.stop, admit=admit
-            )
+            step = self._model.group_step(call.inputs, traced, outputs=call.outputs, stop=turn.stop, admit=admit)
             if step is None:
                 return None
             doomed = self._make_way(self.layout.slots)
@@ -111,7 +107,7 @@ class CohortTrainer(DeviceTrainer, Joining):
         """Returns the slot, with the current state in it; what others hold of that is fetched before it changes."""
         parameters, memory, slot = self.parameters.current, self.memory.current, self._slot
         if slot is None or slot.lost or parameters.elsewhere is not slot or memory.elsewhere is not slot:
-            state = traced.ordered(parameters.arrays), traced.spread(memory.state)
+            state = traced.arrays(parameters.vectors), traced.spread(memory.state)
             if slot is None or slot.lost:
                 slot = self._model.cohort(traced).enter(*state)
             else:
@@ -132,16 +128,16 @@ class CohortTrainer(DeviceTrainer, Joining):
 
     def _follow(self, traced: TracedOptimizer, slot: Slot) -> None:
         """Makes what the slot has now the current state."""
-        values = partial(_fetched, self.layout, slot)
+        values = partial(_fetched, traced, slot)
         self.parameters.trainable.replace(Version(self.layout, values, slot))
         memory = partial(_remembered, traced, slot)
         self.memory.replace(MemoryVersion(memory, self.memory.current.nbytes, slot))
         self.parameters.refresh()
 
 
-def _fetched(layout: FlatLayout, slot: Slot) -> Vectors:
+def _fetched(traced: TracedOptimizer, slot: Slot) -> Vectors:
     with _telling_of_loss():
-        return packed(layout, slot.parameters())
+        return traced.packed(slot.parameters())
 
 
 def _remembered(traced: TracedOptimizer, slot: Slot) -> OptimizerState:

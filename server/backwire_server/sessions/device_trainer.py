@@ -15,8 +15,9 @@ from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.trainer import NEVER, Ready, Trainer
 from backwire_server.sessions.versions import Array, MemoryVersion, Version
 from backwire_server.xla.model import XlaModel
-from backwire_server.xla.optimizing import TracedOptimizer, packed
-from backwire_server.xla.stepping import DeviceState, Stepped, room_for, uploaded
+from backwire_server.xla.optimizing import TracedOptimizer
+from backwire_server.xla.state import DeviceState, room_for, uploaded
+from backwire_server.xla.stepping import Stepped
 
 STAGED_BYTES = 1 << 20
 """Fewer are given with their step: to send them ahead takes longer than it saves."""
@@ -114,7 +115,7 @@ class DeviceTrainer(Trainer):
             # While the device computes:
             after, nbytes = running.state, self.memory.current.nbytes
             del spare
-            parameters = Version(self.layout, partial(packed, self.layout, after.parameters), after.parameters)
+            parameters = Version(self.layout, partial(traced.packed, after.parameters), after.parameters)
             memory = MemoryVersion(partial(traced.gathered, after.memory), nbytes, after.memory)
             found = running.result()
         self._spare = after  # unless it becomes the state
@@ -125,7 +126,7 @@ class DeviceTrainer(Trainer):
         parameters, memory = self.parameters.current, self.memory.current
         if parameters.elsewhere is None or memory.elsewhere is None:
             sharding = self._model.sharding
-            parameters.elsewhere = uploaded(traced.ordered(parameters.arrays), sharding)
+            parameters.elsewhere = uploaded(traced.arrays(parameters.vectors), sharding)
             memory.elsewhere = uploaded(traced.spread(memory.state), sharding)
         return DeviceState(parameters.elsewhere, memory.elsewhere)
 

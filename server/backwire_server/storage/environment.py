@@ -16,10 +16,13 @@ from backwire_server.sessions.executors import DEVICES
 NONE = "none"
 JAX = "jax"
 
+PROGRAMS = 2
+"""Counts the changes of what is compiled by JAX that change bits of steps."""
+
 
 def environment() -> Mapping[str, str]:
     """Returns by name what this process computes with; the kernel of BLAS is what it was told, where it was told."""
-    version = _version(JAX)
+    version = f"{_version(JAX)}, programs {PROGRAMS}"
     return {**_machine(), JAX: version if DEVICES.count == 1 else f"{version} on {DEVICES.count} devices"}
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from backwire_server.engine.plan_cache import PlanCache
 from backwire_server.optim import Optimizer
-from backwire_server.xla.optimizing import Arrays, TracedOptimizer
+from backwire_server.xla.optimizing import TracedOptimizer
 from backwire_server.xla.registry import numerics
-from backwire_server.xla.stepping import DeviceState
+from backwire_server.xla.state import Arrays, DeviceState
 
 SMALL_BYTES = 512 << 10
 """The bytes of a state up to which groups pay on a processor: there a group saves each step about 0.3 ms of calls, and

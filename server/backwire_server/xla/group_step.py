@@ -11,7 +11,8 @@ from backwire_server.engine.plan import Plan
 from backwire_server.xla.cohort import Cohort, Slot
 from backwire_server.xla.optimizing import TracedOptimizer
 from backwire_server.xla.registry import numerics
-from backwire_server.xla.stepping import SMALLEST_SQUARE, CompiledStep, DeviceState
+from backwire_server.xla.state import DeviceState
+from backwire_server.xla.stepping import SMALLEST_SQUARE, CompiledStep
 from backwire_server.xla.tracing import Check, heed
 
 

@@ -22,7 +22,8 @@ from backwire_server.xla.group_step import GroupStep
 from backwire_server.xla.optimizing import TracedOptimizer
 from backwire_server.xla.running import DevicePool
 from backwire_server.xla.sharding import Sharding, sent
-from backwire_server.xla.stepping import CompiledStep, DeviceState, Running
+from backwire_server.xla.state import DeviceState
+from backwire_server.xla.stepping import CompiledStep, Running
 
 _NOTHING: Mapping[str, Any] = {}
 CACHED_STEPS = 4  # of each plan: optimizers of sessions that share it
@@ -76,7 +77,7 @@ class XlaModel(Model):
         if last is not None and last[0] == place and last[1] is optimizer:
             plan, step = last[2:]
         else:
-            plan = self._plan({**feeds, **dict(zip(optimizer.names, state.parameters, strict=True))}, place, stop)
+            plan = self._plan({**feeds, **optimizer.types}, place, stop)
             step = self._compiled_step(plan, optimizer, place[1])
             self._last = None if place in self._specialised else (place, optimizer, plan, step)
         if needs_scale(self.graph.precision):
@@ -98,7 +99,6 @@ class XlaModel(Model):
     def group_step(
         self,
         inputs: Mapping[str, Array],
-        parameters: Mapping[str, Array],
         optimizer: TracedOptimizer,
         *,
         outputs: Sequence[str],
@@ -107,10 +107,10 @@ class XlaModel(Model):
     ) -> GroupStep | None:
         """Returns the training step with the loss that models with the same graph take together; see `train_step`.
 
-        None where the plan depends on elements, and so is this model's alone. Of the parameters only the types count.
+        None where the plan depends on elements, and so is this model's alone.
         """
         place = self._shared.admit(inputs, outputs, training=True)
-        feeds = {**inputs, **parameters, RANDOM_KEY: np.zeros(2, np.uint64)}
+        feeds = {**inputs, **optimizer.types, RANDOM_KEY: np.zeros(2, np.uint64)}
         plan = self._plan(feeds, place, stop)
         if place in self._specialised:
             return None

@@ -1,51 +1,44 @@
-"""An optimizer's step as a function that JAX can trace, over each parameter by itself."""
+"""An optimizer's step as a function that JAX can trace."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from backwire_server.optim import Clipping, FlatLayout, Optimizer, OptimizerState, Rule, Vectors, init
+from backwire_server.optim import Clipping, FlatLayout, Optimizer, OptimizerState, Vectors, init
 from backwire_server.optim.groups import treatment
 from backwire_server.optim.optimizer import AVERAGE
-from backwire_server.xla.rules import Figures, Formula, State, formula_of
-
-Arrays = Sequence[Any]
-Named = Mapping[str, Any]
-
-
-class _Way(NamedTuple):
-    """How some parameters are treated."""
-
-    rule: Rule
-    factor: float
-    formula: Formula
-    names: tuple[str, ...]
+from backwire_server.xla.rules import Figures, State, formula_of
+from backwire_server.xla.state import Arrays, Piece, Way, pieces
 
 
 class TracedOptimizer:
     """The step of an optimizer; `figures` are computed before each, the rest is traced once.
 
-    Parameters are in the order of the layout; what is remembered is in that order, too, and for each parameter in that
-    of the rule's names for it.
+    Parameters are arrays in the order of its pieces; what is remembered is in that order, too, and for each piece in
+    that of the rule's names for it.
 
     Attributes:
         key: The same for optimizers whose steps are traced to the same.
-        names: The parameters, in order.
+        names: The parameters, in the order of the layout.
+        types: An array for each parameter by name, of its shape and type and with any elements.
     """
 
-    def __init__(self, optimizer: Optimizer, layout: FlatLayout, ways: Mapping[str, _Way]) -> None:
+    def __init__(self, optimizer: Optimizer, layout: FlatLayout, ways: Mapping[str, Way]) -> None:
         """Treats the parameters that have a way in it."""
         self._optimizer = optimizer
         self._layout = layout
         self.key = replace(optimizer, learning_rate=0.0, schedule=None)
-        self._ways = ways
         self._distinct = tuple(dict.fromkeys(ways.values()))
         self.names = tuple(layout.slots)
-        self._remembered = [(name, each) for name in self.names for each in self._kept_of(name)]
+        self.types = {
+            name: np.broadcast_to(np.zeros((), slot.dtype), slot.shape) for name, slot in layout.slots.items()
+        }
+        self._pieces = pieces(layout, ways, apart=optimizer.clipping.norm is not None)
+        self._remembered = [(piece, name) for piece in self._pieces for name in self._kept_of(piece)]
 
     @classmethod
     def of(cls, optimizer: Optimizer, layout: FlatLayout) -> Self | None:
@@ -56,7 +49,7 @@ class TracedOptimizer:
                 rule, factor = treated
                 if (formula := formula_of(rule)) is None:
                     return None
-                ways[name] = _Way(rule, factor, formula, tuple(rule.init(np.empty(0, slot.dtype))))
+                ways[name] = Way(rule, factor, formula, tuple(rule.init(np.empty(0, slot.dtype))))
         return cls(optimizer, layout, ways)
 
     def figures(self, step: int, rate: float) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -65,38 +58,55 @@ class TracedOptimizer:
         share = 1.0 if decay is None or step == 1 else 1 - decay
         return np.array([share, *[each for way in self._distinct for each in _figures(way, step, rate)]])
 
+    def tensors(self, parameters: Arrays) -> dict[str, Any]:
+        """Returns parameters by name; may be traced, as `joined` and `apply`."""
+        pairs = zip(self._pieces, parameters, strict=True)
+        return {name: tensor for piece, array in pairs for name, tensor in piece.tensors(array).items()}
+
+    def joined(self, gradients: Mapping[str, Any]) -> list[Any]:
+        """Returns gradients by name as arrays; one that is absent is zeros."""
+        return [piece.joined(gradients) for piece in self._pieces]
+
     def apply(
-        self, parameters: Arrays, gradients: Named, memory: Arrays, figures: Array
+        self, parameters: Arrays, gradients: Arrays, memory: Arrays, figures: Array
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Returns new parameters and what is to be remembered of them; a gradient that is absent is zeros."""
-        found = dict(zip(self.names, parameters, strict=True))
-        kept: dict[str, State] = {name: {} for name in self.names}
-        for (name, each), array in zip(self._remembered, memory, strict=True):
-            kept[name][each] = array
+        """Returns new parameters and what is to be remembered of them."""
+        kept: dict[Piece, State] = {piece: {} for piece in self._pieces}
+        for (piece, name), array in zip(self._remembered, memory, strict=True):
+            kept[piece][name] = array
         numbers, place = {}, 1
         for way in self._distinct:
             count = len(_figures(way, 1, 0.0))
             numbers[way], place = figures[place : place + count], place + count
-        slopes = {name: gradients.get(name, jnp.zeros_like(found[name])) for name in self._ways}
-        for name, slope in _limited(self._optimizer.clipping, slopes).items():
-            way, value = self._ways[name], found[name]
+        found = dict(zip(self._pieces, parameters, strict=True))
+        slopes = dict(zip(self._pieces, gradients, strict=True))
+        ways = {piece: piece.way for piece in self._pieces if piece.way is not None}
+        limited = _limited(self._optimizer.clipping, {piece: slopes[piece] for piece in ways})
+        for piece, way in ways.items():
+            slope, value = limited[piece], found[piece]
             own = numbers[way].astype(value.dtype)
-            found[name], new = way.formula.update(way.rule, value, slope, kept[name], *own)
-            kept[name].update(new)
+            found[piece], new = way.formula.update(way.rule, value, slope, kept[piece], *own)
+            kept[piece].update(new)
         if self._optimizer.average_decay is not None:
-            for name, value in found.items():
-                mean = kept[name][AVERAGE]
-                kept[name][AVERAGE] = mean + (value - mean) * figures[0].astype(value.dtype)
-        return tuple(found.values()), tuple(kept[name][each] for name, each in self._remembered)
+            for piece, value in found.items():
+                mean = kept[piece][AVERAGE]
+                kept[piece][AVERAGE] = mean + (value - mean) * figures[0].astype(value.dtype)
+        return tuple(found.values()), tuple(kept[piece][name] for piece, name in self._remembered)
 
-    def ordered(self, parameters: Named) -> tuple[Any, ...]:
-        """Returns parameters in their order."""
-        return tuple([parameters[name] for name in self.names])
+    def arrays(self, parameters: Vectors) -> tuple[Any, ...]:
+        """Returns views of parameters."""
+        return tuple(piece.view(parameters[piece.dtype]) for piece in self._pieces)
 
     def spread(self, state: OptimizerState) -> tuple[Any, ...]:
         """Returns views of what is remembered."""
-        slots = self._layout.slots
-        return tuple(slots[name].view(state[slots[name].dtype][each]) for name, each in self._remembered)
+        return tuple(piece.view(state[piece.dtype][name]) for piece, name in self._remembered)
+
+    def packed(self, parameters: Arrays) -> Vectors:
+        """Returns parameters in vectors of numpy."""
+        vectors = self._layout.zeros()
+        for view, array in zip(self.arrays(vectors), parameters, strict=True):
+            view[...] = np.asarray(array)
+        return vectors
 
     def gathered(self, memory: Arrays) -> OptimizerState:
         """Returns what is remembered in vectors of its own, as the optimizer has it elsewhere."""
@@ -105,26 +115,21 @@ class TracedOptimizer:
             view[...] = np.asarray(array)
         return state
 
-    def _kept_of(self, name: str) -> tuple[str, ...]:
-        own = self._ways[name].names if name in self._ways else ()
+    def _kept_of(self, piece: Piece) -> tuple[str, ...]:
+        own = () if piece.way is None else piece.way.names
         return own if self._optimizer.average_decay is None else (*own, AVERAGE)
 
 
-def _figures(way: _Way, step: int, rate: float) -> Figures:
+def _figures(way: Way, step: int, rate: float) -> Figures:
     return way.formula.figures(way.rule, step, rate * way.factor)
 
 
-def packed(layout: FlatLayout, tensors: Arrays) -> Vectors:
-    """Returns tensors of a device, in the order of the layout, as vectors of numpy."""
-    return layout.pack(dict(zip(layout.slots, map(np.asarray, tensors), strict=True)))
-
-
-def square_of(gradients: Named) -> Array:
+def square_of(gradients: Arrays) -> Array:
     """Returns the square of the norm of all gradients; not finite also where only the squares leave the range."""
-    return sum(map(_square, gradients.values()), jnp.zeros((), jnp.float64))
+    return sum(map(_square, gradients), jnp.zeros((), jnp.float64))
 
 
-def _limited(clipping: Clipping, gradients: dict[str, Array]) -> dict[str, Array]:
+def _limited(clipping: Clipping, gradients: dict[Piece, Array]) -> dict[Piece, Array]:
     """Returns the gradients within the limits of `optim.Clipping`, in its order."""
     if clipping.value is not None:
         bound = clipping.value

@@ -12,23 +12,14 @@ from backwire_server.engine.cost import Cost
 from backwire_server.engine.graph import LOSS, Array
 from backwire_server.engine.plan import Plan, update_name
 from backwire_server.engine.program import Program
-from backwire_server.xla.optimizing import Arrays, TracedOptimizer, square_of
+from backwire_server.xla.optimizing import TracedOptimizer, square_of
 from backwire_server.xla.registry import numerics
 from backwire_server.xla.sharding import Sharding
+from backwire_server.xla.state import DeviceState
 from backwire_server.xla.tracing import Check, Traced, arguments, heed, trace
 
 SMALLEST_SQUARE = 1e-30
 """Below it a sum of squares may have lost small ones."""
-
-
-class DeviceState(NamedTuple):
-    """What a step changes, on the device: trainable parameters, and what the optimizer remembers.
-
-    They are in the order of the optimizer, see `TracedOptimizer`: JAX takes a mapping apart anew in each call.
-    """
-
-    parameters: Arrays
-    memory: Arrays
 
 
 class Stepped(NamedTuple):
@@ -141,19 +132,20 @@ class CompiledStep:
             return wrong, elements, {name: jnp.isfinite(each).all() for name, each in gradients.items()}
 
     def _traced(self, state: DeviceState, given: Sequence[Any], constants: Sequence[Any], figures: Any) -> Any:
-        parameters = dict(zip(self._optimizer.names, state.parameters, strict=True))
-        feeds = {**dict(zip(self.feeds, given, strict=True)), **parameters}
+        optimizer = self._optimizer
+        feeds = {**dict(zip(self.feeds, given, strict=True)), **optimizer.tensors(state.parameters)}
         feeds |= dict(zip(self._large, constants, strict=True))
         forward = trace(self._plan.program, feeds)
         back = trace(self._backward.program, forward.values | feeds)
         self._checks = (*forward.checks, *back.checks)
         gradients = _unscaled(_values(self._backward.names, self._backward.program, back), feeds.get(seed_name(LOSS)))
-        after = DeviceState(*self._optimizer.apply(state.parameters, gradients, state.memory, figures))
+        slopes = optimizer.joined(gradients)
+        after = DeviceState(*optimizer.apply(state.parameters, slopes, state.memory, figures))
         values = _values(self._plan.names, self._plan.program, forward)
         outputs = [values[name] for name in self.outputs]
         updates = [values[update_name(name)] for name in self.updates]
         wrong = jnp.concatenate([forward.wrong, back.wrong])
-        told = jnp.stack([values[LOSS].reshape(()), square_of(gradients), wrong.any()], dtype=jnp.float64)
+        told = jnp.stack([values[LOSS].reshape(()), square_of(slopes), wrong.any()], dtype=jnp.float64)
         return after, told, outputs, updates, wrong, (*forward.elements, *back.elements), gradients
 
 
@@ -166,23 +158,3 @@ def _unscaled(gradients: dict[str, Any], seed: Any) -> dict[str, Any]:
     if seed is None:
         return gradients
     return {name: each / seed.reshape(()).astype(each.dtype) for name, each in gradients.items()}
-
-
-def uploaded(arrays: Arrays, sharding: Sharding | None) -> tuple[Any, ...]:
-    """Returns copies on the device, or on each."""
-    copied = _COPIED if sharding is None else jax.jit(_copy, out_shardings=sharding.everywhere)
-    with numerics():
-        return tuple(jax.block_until_ready(copied(list(arrays))))
-
-
-def room_for(state: DeviceState) -> DeviceState:
-    """Returns memory like that of a state, with anything in it."""
-    with numerics():
-        return DeviceState(*(tuple(map(jnp.zeros_like, each)) for each in state))
-
-
-def _copy(arrays: Arrays) -> Arrays:
-    return [jnp.copy(each) for each in arrays]
-
-
-_COPIED = jax.jit(_copy)
