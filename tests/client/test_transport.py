@@ -1,7 +1,6 @@
-"""Deadlines, retries and metadata on a real socket."""
+"""Deadlines, retries and metadata of calls on a real socket."""
 
 import math
-import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +10,6 @@ import grpc
 import pytest
 
 import backwire as bw
-from backwire._channel import is_local, with_port
-from backwire._retry import Attempts, Budget
 from backwire._stub import Stub
 from backwire_api.v1 import gradient_service_pb2 as pb
 
@@ -20,17 +17,6 @@ if TYPE_CHECKING:
     from tests.client.conftest import FakeService
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
-
-
-DOWN = bw.UnavailableError("down")
-
-
-class Clock:
-    """The monotonic clock, which stands still unless it is set."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1_000.0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
 
 def lost(context: Any) -> None:
@@ -167,71 +153,12 @@ def test_a_timeout_that_is_no_number_is_refused(session: bw.Session) -> None:
         session.step(timeout="60")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("token", ["", "of a file\n", "tok\ten", "schlüssel"])
-def test_a_token_that_no_header_carries_is_refused_before_anything_is_sent(token: str) -> None:
-    with pytest.raises(bw.InvalidRequestError, match="strip it") as refused:
-        bw.connect("127.0.0.1:1", token=token)
-    assert refused.value.field == "token"
-
-
 def test_a_server_that_is_not_there_is_unavailable() -> None:
     with (
         bw.connect("127.0.0.1:1", retry=bw.Retry(attempts=2, initial=0.01)) as client,
         pytest.raises(bw.UnavailableError, match="check the target"),
     ):
         list(client.sessions())
-
-
-def test_the_token_travels_as_bearer_metadata(target: str, service: "FakeService") -> None:
-    with bw.connect(target, token="secret") as client:
-        list(client.sessions())
-    assert service.metadata[0]["authorization"] == "Bearer secret"
-
-
-def test_a_token_is_refused_where_others_could_listen() -> None:
-    with pytest.raises(bw.InvalidRequestError, match="clear text; pass tls=True"):
-        bw.connect("example.org:50051", token="secret")
-    bw.connect("example.org:50051", token="secret", tls=True).close()
-    bw.connect("unix:/tmp/x.sock", token="secret").close()
-    with pytest.raises(bw.InvalidRequestError, match="private already"):
-        bw.connect("embedded", token="secret")
-
-
-@pytest.mark.parametrize(
-    ("target", "local"),
-    [
-        ("localhost:1", True),
-        ("127.0.0.5:1", True),
-        ("[::1]:1", True),
-        ("dns:///localhost:1", True),
-        ("ipv6:[::1]:1", True),
-        ("unix:relative", True),
-        ("unix-abstract:name", True),
-        ("10.0.0.1:1", False),
-        ("localhost.example.org:1", False),
-        ("dns:///example.org", False),
-        ("xds:///localhost", False),
-    ],
-)
-def test_loopback_and_unix_targets_are_local(target: str, local: bool) -> None:
-    assert is_local(target) is local
-
-
-def test_a_host_without_port_gets_the_default_one() -> None:
-    assert with_port("gpu-7.example.org") == "gpu-7.example.org:50051"
-    assert with_port("localhost:1") == "localhost:1"
-    assert with_port("unix:/a/b") == "unix:/a/b"
-    with pytest.raises(bw.InvalidRequestError, match="no target"):
-        with_port("")
-    for port in (0, 65_536, 99_999):
-        with pytest.raises(bw.InvalidRequestError, match="no port of 1 to 65535"):
-            with_port(f"localhost:{port}")
-
-
-def test_tls_wants_key_and_certificate_together_and_shows_neither() -> None:
-    with pytest.raises(bw.InvalidRequestError, match="both or none"):
-        bw.TLS(private_key=b"key")
-    assert "secret" not in repr(bw.TLS(private_key=b"secret", certificate_chain=b"chain"))
 
 
 def test_a_closed_client_says_so(target: str) -> None:
@@ -259,86 +186,6 @@ def test_the_stub_has_all_methods_of_the_service_but_pipeline() -> None:
     assert {name for name in methods if hasattr(stub, name)} == methods - {"Pipeline"}
 
 
-def attempts(retry: bw.Retry, timeout: float = math.inf, *, reached: bool = True) -> Attempts:
-    budget = Budget(retry.rate)
-    budget.reached = reached
-    return Attempts(retry, budget, timeout)
-
-
-def test_backoff_doubles_up_to_its_maximum_with_full_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[tuple[float, float]] = []
-
-    def uniform(low: float, high: float) -> float:
-        drawn.append((low, high))
-        return high / 2
-
-    monkeypatch.setattr(random, "uniform", uniform)
-    left = attempts(bw.Retry(attempts=9, initial=1, maximum=4))
-    waits = [left.wait_before_retry(DOWN, repeatable=True) for _ in range(8)]
-    assert drawn == [(0, 1), (0, 2), *[(0, 4)] * 6]
-    assert waits == [0.5, 1, *[2] * 6]
-    assert left.wait_before_retry(DOWN, repeatable=True) is None
-
-
-@pytest.mark.parametrize("reason", ["WRONG_REPLICA", "NO_WORKER"])
-def test_the_wait_does_not_grow_while_another_server_is_about_to_take_over(
-    monkeypatch: pytest.MonkeyPatch, reason: str
-) -> None:
-    monkeypatch.setattr("random.uniform", lambda _, longest: longest)
-    left = attempts(bw.Retry(initial=0.1))
-    soon = bw.UnavailableError("the owner may be dead", reason=reason, retry_after=0.1)
-    assert [left.wait_before_retry(soon, repeatable=True) for _ in range(8)] == pytest.approx([0.2] * 8)
-    assert left.wait_before_retry(DOWN, repeatable=True) == pytest.approx(0.1), "as after a first failure"
-
-
-def test_the_wait_is_no_shorter_than_the_server_asks_for_and_no_longer_than_the_deadline() -> None:
-    asked = bw.OverloadedError("busy", retry_after=7)
-    wait = attempts(bw.Retry()).wait_before_retry(asked, repeatable=True)
-    assert wait is not None
-    assert 7 <= wait <= 7.1
-    assert attempts(bw.Retry(), 5).wait_before_retry(asked, repeatable=True) is None
-    assert attempts(bw.Retry(seconds=5)).wait_before_retry(asked, repeatable=True) is None
-
-
-def test_a_restart_of_half_a_minute_is_waited_for_and_no_more_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    left, began = attempts(bw.Retry(), 60), clock.now
-    while (wait := left.wait_before_retry(DOWN, repeatable=True)) is not None:
-        clock.now += wait
-    assert 30 < clock.now - began <= 45
-
-
-def test_an_address_where_nobody_ever_answered_is_given_up_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    left, began = attempts(bw.Retry(), 60, reached=False), clock.now
-    while (wait := left.wait_before_retry(DOWN, repeatable=True)) is not None:
-        clock.now += wait
-    assert 3 < clock.now - began <= 5
-
-
-def test_a_server_that_says_why_it_refuses_was_reached() -> None:
-    starting = bw.UnavailableError("recovering", reason="RECOVERING", retry_after=6)
-    assert attempts(bw.Retry(), reached=False).wait_before_retry(starting, repeatable=True) is not None
-
-
-def test_the_calls_on_a_connection_share_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    retry = bw.Retry(initial=0, maximum=0, rate=10)
-    budget = Budget(retry.rate)
-    budget.reached = True
-    calls = [Attempts(retry, budget, math.inf) for _ in range(30)]
-    waits = [call.wait_before_retry(DOWN, repeatable=True) for call in calls]
-    assert waits[:10] == [0.0] * 10
-    assert waits[10:] == pytest.approx([0.1 * number for number in range(1, 21)])
-    clock.now += 2
-    assert calls[0].wait_before_retry(DOWN, repeatable=True) == pytest.approx(0.1)
-    for _ in range(100):
-        budget.succeeded()
-    assert [call.wait_before_retry(DOWN, repeatable=True) for call in calls[:11]] == pytest.approx([0.0] * 10 + [0.1])
-    assert budget.take(0.05) is None
-    assert budget.take(0.2) == pytest.approx(0.2)
-
-
 def test_a_dead_server_is_not_hammered_by_many_threads(target: str, service: "FakeService") -> None:
     with bw.connect(target, retry=bw.Retry(seconds=1.0, initial=0.01, maximum=0.01, rate=10)) as client:
         list(client.sessions())
@@ -354,11 +201,3 @@ def test_a_dead_server_is_not_hammered_by_many_threads(target: str, service: "Fa
             list(pool.map(call, range(4)))
         lasted = time.monotonic() - began
     assert 4 <= len(service.requests["ListSessions"]) <= 4 + 10 + 10 * lasted + 1
-
-
-def test_retry_refuses_figures_that_cannot_work() -> None:
-    for wrong in ({"attempts": 0}, {"seconds": -1}, {"first_contact": math.nan}, {"initial": 2}):
-        with pytest.raises(bw.InvalidRequestError, match="attempts >= 1"):
-            bw.Retry(**wrong)
-    with pytest.raises(bw.InvalidRequestError, match="rate"):
-        bw.Retry(rate=0)

@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 import backwire as bw
-from backwire import _shapes
 from backwire_api import tensors
 from backwire_api.v1 import graph_pb2
 
@@ -196,132 +194,4 @@ def test_values_cannot_be_iterated_but_are_hashable() -> None:
     assert len({X, M, X}) == 2
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        np.s_[0],
-        np.s_[-1],
-        np.s_[1:3],
-        np.s_[::-1],
-        np.s_[3:0:-2],
-        np.s_[:, 1],
-        np.s_[..., -1],
-        np.s_[1, ..., 2:],
-        np.s_[None, 0, :, None],
-        np.s_[..., None],
-        np.s_[:, None, 1:],
-        np.s_[[0, 2]],
-        np.s_[:, [[0, 1], [2, 0]]],
-        np.s_[1:, ..., [3, 1]],
-        np.s_[0, 1, 2],
-        np.s_[5:],
-        np.s_[()],
-    ],
-    ids=str,
-)
-def test_indexing_has_the_shape_that_numpy_says(key: Any) -> None:
-    array = np.zeros((4, 3, 5))
-    assert bw.input("a", array.shape)[key].shape == array[key].shape
-
-
-def test_an_index_names_the_ops_it_needs() -> None:
-    assert [node.op for node in nodes(X[:, 0])] == ["Slice", "Squeeze"]
-    assert [node.op for node in nodes(X[None])] == ["Unsqueeze"]
-    assert [node.op for node in nodes(M[I])] == ["Gather"]
-    assert X[...] is X
-
-
-@pytest.mark.parametrize(
-    ("key", "message"),
-    [
-        (np.s_[0, 0, 0, 0], "4 indices are too many for a value of rank 3"),
-        (np.s_[:, 3], r"index 3 is outside axis 1 of \[batch, 3, 4\]; use -3 to 2"),
-        (np.s_[..., 0, ...], "more than one"),
-        (np.s_[::0], "step 0"),
-        (np.s_[0, [1, 2]], "two steps"),
-        (np.s_[[0], [1]], "two steps"),
-        (np.s_[:, 0.5], "indices are integers"),
-        (np.s_[:, "a"], "no array that can be sent"),
-        (np.s_[0.5:], "no slice of integers"),
-    ],
-    ids=str,
-)
-def test_indices_that_cannot_be_are_refused(key: Any, message: str) -> None:
-    with pytest.raises(bw.InvalidRequestError, match=message):
-        X[key]
-
-
-def test_a_mask_is_refused_with_the_remedy() -> None:
-    with pytest.raises(bw.DTypeError, match=r"use bw\.where"):
-        X[X > 0]
-
-
-def test_labels_of_small_integer_types_are_widened_for_gather() -> None:
-    assert [node.op for node in nodes(M[bw.input("u", (2,), "uint8")])] == ["Cast", "Gather"]
-
-
-def test_stack_and_split_undo_each_other() -> None:
-    parts = bw.split(bw.input("a", (6, 2)), [1, 2, 3])
-    assert [part.shape for part in parts] == [(1, 2), (2, 2), (3, 2)]
-    assert len({id(part.source) for part in parts}) == 1
-    assert bw.stack([M, M], axis=1).shape == (4, 2, 5)
-
-
-def test_unknown_shapes_are_tolerated() -> None:
-    (u,) = bw.op("Mystery", X)
-    assert u.shape is None
-    assert (u + X).shape is None
-    assert (u @ M).shape is None
-    assert bw.sum(u, 1).shape is None
-    assert bw.sum(u).shape == ()
-    assert bw.reshape(u, (2, -1)).shape == (2, None)
-    assert bw.unsqueeze(u, 0).shape is None
-    assert bw.concat([u, X]).shape is None
-    assert bw.flatten(u).shape == (None, None)
-    with pytest.raises(bw.GraphError, match="rank of its input"):
-        u[0]
-
-
 dims = st.sampled_from([1, 2, 3])
-
-
-@given(st.lists(dims, max_size=4), st.lists(dims, max_size=4))
-def test_broadcasting_agrees_with_numpy(a: list[int], b: list[int]) -> None:
-    try:
-        expected = np.broadcast_shapes(tuple(a), tuple(b))
-    except ValueError:
-        with pytest.raises(bw.ShapeError):
-            _shapes.broadcast("Add", tuple(a), tuple(b))
-    else:
-        assert _shapes.broadcast("Add", tuple(a), tuple(b)) == expected
-
-
-@given(st.lists(dims, max_size=4), st.lists(dims, max_size=4))
-def test_matmul_agrees_with_numpy(a: list[int], b: list[int]) -> None:
-    try:
-        expected = (np.zeros(a) @ np.zeros(b)).shape
-    except ValueError:
-        with pytest.raises(bw.ShapeError):
-            _shapes.matmul("MatMul", tuple(a), tuple(b))
-    else:
-        assert _shapes.matmul("MatMul", tuple(a), tuple(b)) == expected
-
-
-@given(
-    st.permutations([2, 3, 4]), st.sampled_from([(-1,), (6, -1), (-1, 2), (24,), (5, -1), (2, 3, 4), (7,), (1, -1, 1)])
-)
-def test_reshape_agrees_with_numpy(shape: list[int], target: tuple[int, ...]) -> None:
-    try:
-        expected = np.zeros(shape).reshape(target).shape
-    except ValueError:
-        with pytest.raises(bw.ShapeError):
-            _shapes.reshaped(tuple(shape), target)
-    else:
-        assert _shapes.reshaped(tuple(shape), target) == (list(target), expected)
-
-
-def test_names_of_sizes_survive_broadcasting_and_meet_numbers() -> None:
-    assert _shapes.broadcast("Add", ("n", 1), (1, "m")) == ("n", "m")
-    assert _shapes.broadcast("Add", ("n",), ("m",)) == (None,)
-    assert _shapes.broadcast("Add", ("n",), (5,)) == (5,)
-    assert _shapes.broadcast("Add", (None, 2), ("n", None)) == (None, 2)
