@@ -19,6 +19,7 @@ from backwire_server.sessions.calls import CountResult, StepOptions
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.history import SHORT
 from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.maker import SessionMaker
 from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
@@ -107,7 +108,7 @@ class TestIdleSessions:
         assert session.info().forward_ids == ()
 
 
-SHARED = (type, FunctionType, ModuleType, Enum, Budget, FileVault, Limits, Processors)
+SHARED = (type, FunctionType, ModuleType, Enum, Budget, FileVault, Limits, Processors, SessionMaker)
 """What sessions have in common with others."""
 
 

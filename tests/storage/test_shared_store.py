@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tests.storage.toy import KEY, mutation, spec
@@ -125,6 +126,28 @@ def test_a_session_that_another_deleted_is_gone(start: Start) -> None:
     assert other.store.census[0] == 0
     with pytest.raises(SessionNotFound):
         other.store.get(session_id)
+
+
+def test_a_list_reads_one_of_many_sessions_that_were_made_from_the_same_and_misses_none(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = start("one"), start("other")
+    ids = [one.create() for _ in range(4)]
+    looked, seen = Mock(wraps=other.vault.look), Mock(wraps=other.vault.names)
+    monkeypatch.setattr(other.vault, "look", looked)
+    monkeypatch.setattr(other.vault, "names", seen)
+    first = other.store.list(2)
+    assert looked.call_count == 4 + 1, "what each is, when it is found, and what it was made from"
+    one.store.delete(UNBOUNDED, first.sessions[0].session_id)
+    ids.append(one.create())
+    second = other.store.list(2, first.next_token)
+    third = other.store.list(2, second.next_token)
+    assert {each.session_id for page in (first, second, third) for each in page.sessions} == set(ids)
+    assert (third.next_token, looked.call_count, seen.call_count) == ("", 6, 3)
+    assert first.sessions[0].session_id not in other.listed()
+    other.store.list(1, other.store.list(1).next_token)
+    assert seen.call_count == 5, "not for a page in the middle"
+    assert looked.call_count == 6
 
 
 def test_a_session_that_is_listed_while_it_is_made_is_the_one_that_is_made(

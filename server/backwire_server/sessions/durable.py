@@ -41,7 +41,8 @@ class Mutation:
 class Entry:
     """A session in a vault: when it was created, and under which request; whether its journal has to be replayed.
 
-    `step` and `contributions` are those of its last checkpoint.
+    `step` and `contributions` are those of its last checkpoint. `definition` is a digest of what it was made from, by
+    which those are known that were made from the same; empty where that cannot be told.
     """
 
     session_id: str
@@ -51,6 +52,7 @@ class Entry:
     durability: Durability
     step: int = 0
     contributions: int = 0
+    definition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,10 @@ class SessionFiles(Protocol):
     @property
     def key(self) -> RequestKey | None:
         """The request that created the session."""
+
+    @property
+    def definition(self) -> str:
+        """The digest of what the session was made from, as Entry has it."""
 
     def spec(self) -> SessionSpec:
         """Returns what the session was made from; without first values where a checkpoint has them."""
@@ -232,6 +238,9 @@ class Vault(Protocol):
 
     def look(self, session_id: str) -> SessionFiles:
         """Returns the files of a session to read from, whoever has them open; raises what `open` raises else."""
+
+    def check(self, session_id: str) -> None:
+        """Raises SessionNotFound for a session that was there and is no more; reads nothing of it."""
 
     def delete(self, session_id: str, key: RequestKey | None = None, check: Check = unchecked) -> None:
         """Removes all files of a session, in whatever order they are, and remembers the request that asked for it.

@@ -10,6 +10,7 @@ from backwire_server.sessions.content import Content, Until, recovered
 from backwire_server.sessions.durable import Durability, Recovery, SessionFiles
 from backwire_server.sessions.errors import NotDurable, SessionQuarantined
 from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.outlines import Outline
 from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.saving import Saving
 from backwire_server.sessions.scope import Check, unchecked
@@ -18,13 +19,13 @@ from backwire_server.sessions.spec import SessionSpec
 _LOG = logging.getLogger("backwire.sessions")
 
 Open = Callable[[Check], SessionFiles]
-Look = Callable[[], SessionFiles]
+Look = Callable[[], Outline]
 
 
 class Kept:
     """The content of a session and its files, and where that is at the moment.
 
-    For one thread at a time, but for `spec`, `durability`, `progress`, `awake`, `nbytes` and `replay_bytes`.
+    For one thread at a time, but for `outline`, `durability`, `progress`, `awake`, `nbytes` and `replay_bytes`.
 
     Attributes:
         session_id: The session's id.
@@ -75,7 +76,8 @@ class Kept:
     def belong(self, reopen: Open, look: Look, files: SessionFiles | None = None, *, shared: bool = False) -> None:
         """Keeps what is on disk, too: `files` that are open, and later what `reopen` returns.
 
-        What `look` returns is only read from, whoever has them open, which may be other servers if they are `shared`.
+        `look` returns what they tell of the session, whoever has them open, which may be other servers if they are
+        `shared`.
         """
         self._open, self._look, self._files, self.shared = reopen, look, files, shared
 
@@ -119,20 +121,22 @@ class Kept:
 
     @property
     def spec(self) -> SessionSpec:
-        """What the session was made from, without first values where they are known otherwise."""
+        """What the session was made from, without first values; as long as the content is in memory."""
+        assert self._spec is not None
+        return self._spec
+
+    @property
+    def outline(self) -> Outline:
+        """What it tells of that, wherever it is; raises what `Vault.look` raises."""
         if (spec := self._spec) is not None:
-            return spec
+            return Outline.of(spec)
         assert self._look is not None
-        files = self._look()  # of its own, since others may use the ones that are open
-        try:
-            return files.spec().without_sources()
-        finally:
-            files.close()
+        return self._look()
 
     @property
     def declared(self) -> Mapping[str, Parameter]:
         """The graph's parameters by name."""
-        return {parameter.name: parameter for parameter in self.spec.graph.parameters}
+        return {parameter.name: parameter for parameter in self.outline.parameters}
 
     @property
     def files(self) -> SessionFiles:

@@ -15,6 +15,7 @@ from backwire_server.sessions.info import Home, Standing
 from backwire_server.sessions.keeper import Keeper
 from backwire_server.sessions.kept import Look, Open
 from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.outlines import Outline, Outlines
 from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope
@@ -51,6 +52,7 @@ class SessionMaker:
         self._limits = limits
         self._budget = budget
         self._home = home
+        self._outlines = Outlines()
 
     @property
     def carrier(self) -> Carrier:
@@ -115,7 +117,7 @@ class SessionMaker:
     def asleep(self, entry: Entry) -> Session:
         """Returns a session that is on disk alone, until it is called."""
         keeper = self._keeper(entry.session_id, entry.durability)
-        keeper.belong(*self._ways(entry.session_id), shared=self._vault().shared)
+        keeper.belong(*self._ways(entry.session_id, entry.definition), shared=self._vault().shared)
         standing = None if entry.dirty else Standing(entry.step, entry.contributions)
         return self._session(keeper, entry.created, standing)
 
@@ -142,7 +144,9 @@ class SessionMaker:
             scope.check()
             if durable:
                 opened = files(keeper, made)
-                keeper.belong(*self._ways(keeper.session_id), opened, shared=self._vault().shared)
+                self._outlines.keep(opened.definition, Outline.of(spec))
+                ways = self._ways(keeper.session_id, opened.definition)
+                keeper.belong(*ways, opened, shared=self._vault().shared)
                 created = opened.created
             return self._session(keeper, created, Standing())
         except BaseException:
@@ -160,10 +164,21 @@ class SessionMaker:
     def _session(self, keeper: Keeper, created: float, standing: Standing | None) -> Session:
         return Session(keeper, self._limits, self._home.address, created=created, standing=standing)
 
-    def _ways(self, session_id: str) -> tuple[Open, Look]:
-        """Returns what opens the files of a session, and what only looks at them."""
+    def _ways(self, session_id: str, definition: str) -> tuple[Open, Look]:
+        """Returns what opens the files of a session, and what only looks at them; see Entry for the definition."""
+        return partial(self._vault().open, session_id), partial(self._outline, session_id, definition)
+
+    def _outline(self, session_id: str, definition: str) -> Outline:
+        """Returns what there is to tell of a session on disk; raises what `Vault.look` raises."""
         vault = self._vault()
-        return partial(vault.open, session_id), partial(vault.look, session_id)
+        if (known := self._outlines.find(definition)) is not None:
+            vault.check(session_id)
+            return known
+        files = vault.look(session_id)  # of its own, since others may use the ones that are open
+        try:
+            return self._outlines.keep(files.definition, Outline.of(files.spec()))
+        finally:
+            files.close()
 
     def _vault(self) -> Vault:
         assert self.vault is not None

@@ -52,7 +52,7 @@ class Residence:
         """
         if (damage := self._keeper.damage) is not None:
             raise SessionQuarantined(str(damage))
-        spec, standing = self._keeper.spec, self._standing
+        outline, standing = self._keeper.outline, self._standing
         if standing is None:
             raise self._recovering()
         oldest = time.monotonic() - self._limits.pass_ttl
@@ -60,12 +60,12 @@ class Residence:
             session_id=self.session_id,
             created=self.created,
             last_used=self.last_used,
-            inputs=spec.graph.inputs,
-            parameters=spec.graph.parameters,
-            outputs=tuple(sorted(spec.graph.outputs)),
-            has_loss=spec.graph.loss is not None,
-            optimizer=spec.optimizer,
-            seed=spec.seed,
+            inputs=outline.inputs,
+            parameters=outline.parameters,
+            outputs=outline.outputs,
+            has_loss=outline.has_loss,
+            optimizer=outline.optimizer,
+            seed=outline.seed,
             limits=self._limits,
             step=standing.step,
             contributions=standing.contributions,
@@ -73,10 +73,10 @@ class Residence:
             address=self._address,
             durability=self._keeper.durability,
             lease=standing.lease,
-            max_staleness=spec.max_staleness,
-            executor=spec.executor,
-            data_parallel=spec.data_parallel,
-            precision=spec.graph.precision,
+            max_staleness=outline.max_staleness,
+            executor=outline.executor,
+            data_parallel=outline.data_parallel,
+            precision=outline.precision,
         )
 
     def standing(self, scope: CallScope) -> SessionInfo:

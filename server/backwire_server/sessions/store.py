@@ -211,8 +211,10 @@ class SessionStore:
         """
         size = page_limit(page_size)
         after = self._tokens.read(page_token) if page_token else -1
-        self._arrivals.find_all(self._register.ids)
         rest = self._register.after(after, caller)
+        if not page_token or len(rest) <= size:  # at the beginning and before the end, since that looks at all
+            self._arrivals.find_all(self._register.ids)
+            rest = self._register.after(after, caller)
         found, last = infos_of(
             rest[:size], self.limits.max_message_bytes // 2, self._register.forget, recovering=bool(self.recovering)
         )

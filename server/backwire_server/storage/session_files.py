@@ -70,6 +70,11 @@ class FileSession:
         return self._checkpoints.manifest.key
 
     @property
+    def definition(self) -> str:
+        """The digest of what the session was made from."""
+        return self._checkpoints.manifest.definition_sha256
+
+    @property
     def standing(self) -> tuple[int, int]:
         """The step and the contributions of the newest checkpoint, zeros for none."""
         newest = self._checkpoints.newest
@@ -80,7 +85,9 @@ class FileSession:
         """What a vault tells of the session."""
         step, contributions = self.standing
         session_id = self._checkpoints.manifest.session_id
-        return Entry(session_id, self.created, self.key, self.dirty, self.durability, step, contributions)
+        return Entry(
+            session_id, self.created, self.key, self.dirty, self.durability, step, contributions, self.definition
+        )
 
     @property
     def broken(self) -> bool:

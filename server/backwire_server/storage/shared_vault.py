@@ -137,7 +137,7 @@ class SharedVault:
             return None
         except SessionError:  # in no order, or about to change hands: who opens it will see
             return Entry(session_id, 0.0, None, False, self.default)
-        return Entry(session_id, found.created, found.key, False, found.durability, found.step, found.contributions)
+        return replace(found, dirty=False)
 
     def owner(self, session_id: str) -> str:
         """Returns the address of another server that lives and has a session open; empty for none."""
@@ -193,6 +193,11 @@ class SharedVault:
             self._check_made(root, session_id)
         place = self._place
         return FileSession.open(Place(root, place.limits, Usage(), place.checkpointer), session_id)
+
+    def check(self, session_id: str) -> None:
+        """Raises SessionNotFound for a session that was there, and that this server or another has deleted since."""
+        with storage_errors(f"session {session_id[:64]!r} could not be looked at"):
+            self._ownership.place(session_id)
 
     def delete(self, session_id: str, key: RequestKey | None = None, check: Check = unchecked) -> None:
         """Removes all files of a session; raises WrongReplica while another server has it, and StorageFailed."""

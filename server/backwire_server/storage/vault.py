@@ -140,15 +140,19 @@ class FileVault:
 
     def open(self, session_id: str, check: Check = unchecked) -> FileSession:  # noqa: ARG002
         """Returns the files of a session, which nobody else has to let go of; raises SessionNotFound for none."""
-        if not (is_id(session_id) and self._directory(session_id).is_dir()):
-            raise SessionNotFound(
-                f"there is no session {session_id[:64]!r} on disk; create a new one", field="session_id"
-            )
+        self.check(session_id)
         return FileSession.open(self._place, session_id)
 
     def look(self, session_id: str) -> FileSession:
         """Returns the files of a session to read from."""
         return self.open(session_id)
+
+    def check(self, session_id: str) -> None:
+        """Raises SessionNotFound for a session that is not there."""
+        if not (is_id(session_id) and os.path.isdir(f"{self._place.root}/{session_id}")):
+            raise SessionNotFound(
+                f"there is no session {session_id[:64]!r} on disk; create a new one", field="session_id"
+            )
 
     def delete(self, session_id: str, key: RequestKey | None = None, check: Check = unchecked) -> None:  # noqa: ARG002
         """Removes all files of a session; raises StorageFailed, after which it may be deleted again."""
