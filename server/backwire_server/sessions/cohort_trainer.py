@@ -18,7 +18,8 @@ from backwire_server.sessions.processors import Turn
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.together import Joining
-from backwire_server.sessions.trainer import NEVER, Mutating, Ready
+from backwire_server.sessions.trainer import Mutating
+from backwire_server.sessions.training_state import NEVER, Ready
 from backwire_server.sessions.versions import MemoryVersion, Version
 from backwire_server.xla.cohort import Slot, StateLost, pays
 from backwire_server.xla.group_step import Answer, Member

@@ -17,8 +17,9 @@ from backwire_server.sessions.requests import RequestLog
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image, RequestImage
-from backwire_server.sessions.trainer import NEVER, Mutating, Ready, Trainer
+from backwire_server.sessions.trainer import Mutating, Trainer
 from backwire_server.sessions.trainers import make_trainer
+from backwire_server.sessions.training_state import NEVER, Ready
 
 BOUNDLESS = 1 << 62
 

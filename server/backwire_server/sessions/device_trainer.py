@@ -12,7 +12,8 @@ from backwire_server.sessions.errors import InvalidRequest
 from backwire_server.sessions.scaling import factor_of, is_skipped
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.trainer import NEVER, Ready, Trainer
+from backwire_server.sessions.trainer import Trainer
+from backwire_server.sessions.training_state import NEVER, Ready
 from backwire_server.sessions.versions import Array, MemoryVersion, Version
 from backwire_server.xla.model import XlaModel
 from backwire_server.xla.optimizing import TracedOptimizer

@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager
 
 from backwire_server.sessions.processors import Turn
 from backwire_server.sessions.scope import CallStop
-from backwire_server.sessions.trainer import Mutating, Ready, Trainer
+from backwire_server.sessions.trainer import Mutating, Trainer
+from backwire_server.sessions.training_state import Ready
 
 
 class Joining(ABC):
