@@ -8,7 +8,7 @@ import backwire as bw
 from backwire._channel import is_local, with_port
 
 if TYPE_CHECKING:
-    from tests.client.conftest import FakeService
+    from tests.client.fake_service import FakeService
 
 
 @pytest.mark.parametrize("token", ["", "of a file\n", "tok\ten", "schlüssel"])

@@ -14,7 +14,7 @@ from backwire import _cli
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 
 if TYPE_CHECKING:
-    from tests.client.conftest import FakeService
+    from tests.client.fake_service import FakeService
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from backwire import _cli, _cli_frames, _cli_live, _cli_watch
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 
 if TYPE_CHECKING:
-    from tests.client.conftest import FakeService
+    from tests.client.fake_service import FakeService
 
 BEGIN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from backwire import _errors, _errors_service, _errors_session, _failures
 from backwire_api.reasons import Reason
 
 if TYPE_CHECKING:
-    from tests.client.conftest import FakeService
+    from tests.client.fake_service import FakeService
 
 RETRIED = ("SHUTTING_DOWN", "NO_WORKER", "RECOVERING", "WRONG_REPLICA", "STORAGE_FAILED")
 CLASSES = [

@@ -12,7 +12,7 @@ from backwire_api.v1 import gradient_service_pb2 as service_pb2
 from backwire_api.v1 import graph_pb2
 
 if TYPE_CHECKING:
-    from tests.client.conftest import FakeService
+    from tests.client.fake_service import FakeService
 
 
 def default(**kind: Any) -> graph_pb2.Attribute:

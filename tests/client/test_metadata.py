@@ -8,7 +8,7 @@ import pytest
 import backwire as bw
 
 if TYPE_CHECKING:
-    from tests.client.conftest import FakeService
+    from tests.client.fake_service import FakeService
 
 SESSION, REQUEST = "backwire-session-id", "backwire-request-id"
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import grpc
 import pytest
-from tests.client.conftest import FakeService
+from tests.client.fake_service import FakeService
 
 import backwire as bw
 from backwire_api.v1 import gradient_service_pb2_grpc as service_grpc

@@ -9,7 +9,7 @@ import pytest
 import backwire as bw
 
 if TYPE_CHECKING:
-    from tests.client.conftest import FakeService
+    from tests.client.fake_service import FakeService
 
 
 def test_parameters_are_writable_copies_in_the_graphs_order(session: bw.Session) -> None:

@@ -12,7 +12,7 @@ import backwire as bw
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 
 if TYPE_CHECKING:
-    from tests.client.conftest import FakeService
+    from tests.client.fake_service import FakeService
 
 
 def test_create_session_sends_graph_optimizer_and_seed(session: bw.Session, service: "FakeService") -> None:

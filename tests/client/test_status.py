@@ -11,7 +11,7 @@ import backwire as bw
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 
 if TYPE_CHECKING:
-    from tests.client.conftest import FakeService
+    from tests.client.fake_service import FakeService
 
 BEGIN = 1_700_000_000
 

@@ -12,7 +12,7 @@ import backwire as bw
 from backwire_api.v1 import gradient_service_pb2_grpc as service_grpc
 
 if TYPE_CHECKING:
-    from tests.client.conftest import FakeService
+    from tests.client.fake_service import FakeService
 
 TLS = Path(__file__).parent / "tls"
 CERTIFICATE, KEY = (TLS / "server.pem").read_bytes(), (TLS / "server.key").read_bytes()

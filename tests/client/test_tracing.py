@@ -15,7 +15,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from tests.client.conftest import FakeService, Fault
+from tests.client.fake_service import FakeService
+from tests.client.refusing import Fault
 
 import backwire as bw
 from backwire._tracing import SERVICE

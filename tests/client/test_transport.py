@@ -14,7 +14,7 @@ from backwire._stub import Stub
 from backwire_api.v1 import gradient_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from tests.client.conftest import FakeService
+    from tests.client.fake_service import FakeService
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
