@@ -9,8 +9,9 @@ from backwire import _arrays, _declare, _functions_math, _functions_reduction, _
 from backwire._arrays import FLOAT32, INT64, Array
 from backwire._errors import GraphError, InvalidRequestError, UnknownNameError
 from backwire._graph import LOSS, Graph, graph
+from backwire._node import Node
 from backwire._shapes import Dim
-from backwire._value import Node, Value
+from backwire._value import Value
 
 CLASSES, BINARY = "cross-entropy", "binary-cross-entropy"
 _DISTANCES = {

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from backwire import _arrays
 from backwire._errors import DTypeError, GraphError, ShapeError
 from backwire._initializers import GlorotUniform, Initializer, Zeros
-from backwire._value import Value, as_constant, checked_name
+from backwire._node import checked_name
+from backwire._value import Value, as_constant
 from backwire_api import tensors
 from backwire_api.v1 import graph_pb2
 

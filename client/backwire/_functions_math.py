@@ -6,8 +6,8 @@ from numpy.typing import DTypeLike
 
 from backwire import _arrays
 from backwire._errors import GraphError
+from backwire._node import AttributeValue
 from backwire._value import (
-    AttributeValue,
     Operand,
     Value,
     apply,

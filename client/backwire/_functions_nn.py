@@ -7,9 +7,10 @@ from numpy.typing import ArrayLike
 from backwire import _shapes
 from backwire._arrays import INT64
 from backwire._errors import InvalidRequestError, ShapeError
+from backwire._node import AttributeValue
 from backwire._shapes import Dim, Shape
 from backwire._spatial import Pair, each, pads_of, require_spatial, windows
-from backwire._value import AttributeValue, Operand, Value, apply, as_constant, as_values, require_float
+from backwire._value import Operand, Value, apply, as_constant, as_values, require_float
 
 
 def conv(

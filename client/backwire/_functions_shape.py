@@ -7,20 +7,9 @@ import numpy as np
 from backwire import _arrays, _shapes
 from backwire._arrays import INT64
 from backwire._errors import DTypeError, GraphError, ShapeError
+from backwire._node import AttributeValue, Node
 from backwire._shapes import Dim, Shape
-from backwire._value import (
-    AttributeValue,
-    Node,
-    Operand,
-    Value,
-    apply,
-    as_constant,
-    as_values,
-    gather,
-    insert_axes,
-    integers,
-    require_value,
-)
+from backwire._value import Operand, Value, apply, as_constant, as_values, gather, insert_axes, integers, require_value
 
 
 def reshape(x: Value, shape: Sequence[Dim]) -> Value:

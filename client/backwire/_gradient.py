@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from backwire import _arrays
 from backwire._errors import DTypeError, GraphError
-from backwire._value import Constant, Node, Value, require_value
+from backwire._node import Constant, Node
+from backwire._value import Value, require_value
 
 
 def gradient(y: Value, xs: Sequence[Value]) -> tuple[Value, ...]:

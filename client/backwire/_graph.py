@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from backwire import _arrays, _html, _shapes
 from backwire._errors import DTypeError, GraphError, ShapeError, UnknownNameError
 from backwire._graph_emitter import Emitter
-from backwire._value import Value, checked_name
+from backwire._node import checked_name
+from backwire._value import Value
 from backwire_api import tensors
 from backwire_api.v1 import graph_pb2
 

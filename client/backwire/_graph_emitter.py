@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from backwire._errors import GraphError
-from backwire._value import AttributeValue, Constant, Node, Source, Value
+from backwire._node import AttributeValue, Constant, Node, Source
+from backwire._value import Value
 from backwire_api import tensors
 from backwire_api.v1 import graph_pb2
 

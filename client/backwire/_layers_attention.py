@@ -4,9 +4,10 @@ from backwire import _functions_math, _functions_nn, _functions_shape, _layers, 
 from backwire._errors import ShapeError
 from backwire._initializers import Initializer
 from backwire._layers import known_size
+from backwire._node import AttributeValue
 from backwire._positions import rotary
 from backwire._shapes import Shape
-from backwire._value import AttributeValue, Operand, Value, apply, as_constant, as_values, insert_axes, require_float
+from backwire._value import Operand, Value, apply, as_constant, as_values, insert_axes, require_float
 
 
 def attention(

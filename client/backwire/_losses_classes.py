@@ -4,9 +4,10 @@ from backwire import _activations, _arrays, _functions_math, _functions_reductio
 from backwire._arrays import INT64
 from backwire._errors import DTypeError, InvalidRequestError, ShapeError
 from backwire._layers import known_size
+from backwire._node import AttributeValue
 from backwire._reduction import Reduction, check_reduction, paired, reduced, same_shape
 from backwire._shapes import Shape
-from backwire._value import AttributeValue, Operand, Value, apply, as_values, gather, require_float, require_value
+from backwire._value import Operand, Value, apply, as_values, gather, require_float, require_value
 
 
 def softmax_cross_entropy(

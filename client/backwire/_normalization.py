@@ -4,8 +4,9 @@ from backwire._declare import parameter
 from backwire._errors import ShapeError
 from backwire._initializers import Ones, Zeros
 from backwire._layers import known_size
+from backwire._node import Node
 from backwire._spatial import require_channels
-from backwire._value import Node, Value, apply, require_float
+from backwire._value import Value, apply, require_float
 
 
 def batch_norm(x: Value, *, name: str, momentum: float = 0.9, epsilon: float = 1e-5) -> Value:

@@ -6,8 +6,9 @@ from numpy.typing import DTypeLike
 
 from backwire import _arrays
 from backwire._errors import GraphError
+from backwire._node import AttributeValue, Node
 from backwire._shapes import Dim
-from backwire._value import AttributeValue, Node, Operand, Value, as_constant
+from backwire._value import Operand, Value, as_constant
 
 
 def op(

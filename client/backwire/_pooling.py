@@ -4,9 +4,10 @@
 is left out, as PyTorch leaves it out; pad or crop to have it.
 """
 
+from backwire._node import AttributeValue
 from backwire._shapes import Shape
 from backwire._spatial import Pair, Triple, each, require_spatial, windows
-from backwire._value import AttributeValue, Value, apply
+from backwire._value import Value, apply
 
 
 def max_pool1d(x: Value, size: int, *, stride: int | None = None, padding: int = 0, dilation: int = 1) -> Value:

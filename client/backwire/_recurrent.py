@@ -10,7 +10,8 @@ from backwire._declare import parameter
 from backwire._errors import DTypeError, InvalidRequestError, ShapeError
 from backwire._initializers import Initializer, Zeros
 from backwire._layers import known_size
-from backwire._value import AttributeValue, Node, Value, as_constant, require_float
+from backwire._node import AttributeValue, Node
+from backwire._value import Value, as_constant, require_float
 
 
 @dataclass(frozen=True, slots=True)

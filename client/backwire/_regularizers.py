@@ -5,7 +5,8 @@ from fnmatch import fnmatchcase
 
 from backwire import _functions_reduction
 from backwire._errors import UnknownNameError
-from backwire._value import Node, Value, require_value
+from backwire._node import Node
+from backwire._value import Value, require_value
 from backwire_api.v1 import graph_pb2
 
 

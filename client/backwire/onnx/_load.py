@@ -12,8 +12,9 @@ from backwire._arrays import Array, DType
 from backwire._errors import GraphError, UnknownNameError
 from backwire._gradient import gradient
 from backwire._graph import LOSS, Graph, graph
+from backwire._node import AttributeValue, Node
 from backwire._shapes import Shape
-from backwire._value import AttributeValue, Node, Value, as_constant
+from backwire._value import Value, as_constant
 from backwire.onnx import _supported, _tensors
 from backwire.onnx._prepare import Prepared, prepare, read
 from backwire_api.v1 import graph_pb2
