@@ -11,7 +11,8 @@ from backwire_server.engine.stopping import Stopped
 from backwire_server.sessions import processors
 from backwire_server.sessions.caller import Caller
 from backwire_server.sessions.errors import Cancelled
-from backwire_server.sessions.processors import Processors, Turn
+from backwire_server.sessions.processor_turn import Turn
+from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.scope import CallStop, Unbounded
 
 SECONDS = 20.0

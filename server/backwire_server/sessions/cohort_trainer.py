@@ -14,7 +14,7 @@ from backwire_server.sessions.calls import StepResult, TrainCall, TrainResult
 from backwire_server.sessions.device_trainer import DeviceTrainer
 from backwire_server.sessions.errors import SessionLost
 from backwire_server.sessions.line import Seat, line_of
-from backwire_server.sessions.processors import Turn
+from backwire_server.sessions.processor_turn import Turn
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.together import Joining

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from weakref import WeakKeyDictionary
 
-from backwire_server.sessions.processors import LOOK, Turn
+from backwire_server.sessions.processor_turn import Turn
+from backwire_server.sessions.processors import LOOK
 from backwire_server.xla.cohort import StateLost
 from backwire_server.xla.group_step import Answer, Group, GroupStep, Member
 

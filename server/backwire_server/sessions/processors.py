@@ -9,10 +9,10 @@ A computation that serves calls of several is paid for by their tenants, each ca
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from backwire_server.sessions.scope import CallScope, CallStop
+from backwire_server.sessions.processor_turn import Tenant, Turn
+from backwire_server.sessions.scope import CallScope
 
 LEAD = 0.002
 """Seconds that a tenant may be ahead of one that waits, before what it computes gives way; none where that one comes
@@ -38,10 +38,10 @@ class Processors:
         self._free = count  # less than none, while tenants compute before another has given way to them
         self._now = 0.0  # on the tenants' clocks
         self._used = 0.0  # by all that have computed
-        self._tenants: dict[str, _Tenant] = {}
+        self._tenants: dict[str, Tenant] = {}
         self._running: set[Turn] = set()
 
-    def turn(self, scope: CallScope) -> "Turn":
+    def turn(self, scope: CallScope) -> Turn:
         """Returns the right to compute for a call, as a context; to enter it raises what `scope.check` raises."""
         return Turn(self, scope)
 
@@ -62,7 +62,7 @@ class Processors:
         """How many computations wait for a processor."""
         return sum(len(tenant.waiting) for tenant in list(self._tenants.values()))
 
-    def begin(self, turn: "Turn") -> None:
+    def begin(self, turn: Turn) -> None:
         """Has a computation begin, once its turn has come."""
         with self._mutex:
             if turn.excused:
@@ -81,14 +81,14 @@ class Processors:
             tenant.waiting.append(turn)
         self._wait(turn)
 
-    def end(self, turn: "Turn") -> None:
+    def end(self, turn: Turn) -> None:
         """Ends a computation that has begun, unless its caller went while it gave way."""
         with self._mutex:
             if turn in self._running:
                 self._stop(turn)
                 self._pass_on()
 
-    def excuse(self, turn: "Turn") -> None:
+    def excuse(self, turn: Turn) -> None:
         """Ends the waiting of a computation, without its turn; one that has begun goes on."""
         with self._mutex:
             turn.excused = True
@@ -97,12 +97,12 @@ class Processors:
                 turn.alarm.set()
                 self._rouse(turn.tenant)
 
-    def holds(self, turn: "Turn") -> bool:
+    def holds(self, turn: Turn) -> bool:
         """Whether a computation goes on."""
         with self._mutex:
             return turn in self._running
 
-    def give_way(self, turn: "Turn") -> None:
+    def give_way(self, turn: Turn) -> None:
         """Has others compute that are before this one now, if there are any, and returns when it may go on."""
         with self._mutex:
             tenant = turn.tenant
@@ -117,7 +117,7 @@ class Processors:
             self._pass_on()
         self._wait(turn)
 
-    def _wait(self, turn: "Turn") -> None:
+    def _wait(self, turn: Turn) -> None:
         """Waits until the turn has come; only the next of each tenant looks often, and presses."""
         scope, asked, pause = turn.scope, self._clock(), LEAD
         assert turn.alarm is not None
@@ -133,7 +133,7 @@ class Processors:
         finally:
             scope.spent.queue += self._clock() - asked
 
-    def _look(self, turn: "Turn", asked: float) -> float:
+    def _look(self, turn: Turn, asked: float) -> float:
         """Does what can be done for one that waits since `asked`; returns when to look again, in seconds."""
         with self._mutex:
             if turn in self._running or turn.excused:
@@ -149,7 +149,7 @@ class Processors:
                 self._press(turn)
             return LEAD
 
-    def _press(self, turn: "Turn", lead: float = LEAD) -> bool:
+    def _press(self, turn: Turn, lead: float = LEAD) -> bool:
         """Has one that computes give way who should not be before this one, see LEAD and SLICE; tells if there is."""
         tenant, now = turn.tenant, self._clock()
         for other in sorted(self._running, key=lambda each: each.began):
@@ -160,7 +160,7 @@ class Processors:
                 return True
         return False
 
-    def _give_up(self, turn: "Turn") -> None:
+    def _give_up(self, turn: Turn) -> None:
         if turn in self._running:
             self._stop(turn)
             self._pass_on()
@@ -168,15 +168,15 @@ class Processors:
             turn.tenant.waiting.remove(turn)
             self._rouse(turn.tenant)
 
-    def _tenant(self, name: str) -> "_Tenant":
+    def _tenant(self, name: str) -> Tenant:
         tenant = self._tenants.get(name)
         if tenant is None:
-            tenant = self._tenants[name] = _Tenant(name)
+            tenant = self._tenants[name] = Tenant(name)
         if not (tenant.running or tenant.waiting):
             tenant.used = max(tenant.used, self._now)
         return tenant
 
-    def _start(self, turn: "Turn") -> None:
+    def _start(self, turn: Turn) -> None:
         self._free -= 1
         self._now = max(self._now, turn.tenant.used)
         turn.tenant.running += 1
@@ -185,7 +185,7 @@ class Processors:
         if turn.alarm is not None:
             turn.alarm.set()
 
-    def _stop(self, turn: "Turn") -> None:
+    def _stop(self, turn: Turn) -> None:
         tenant = turn.tenant
         lasted = self._clock() - turn.began
         for payer in turn.payers:
@@ -205,77 +205,12 @@ class Processors:
                 return
             self._start(self._next(min(waiting, key=lambda tenant: tenant.used)))
 
-    def _next(self, tenant: "_Tenant") -> "Turn":
+    def _next(self, tenant: Tenant) -> Turn:
         """Takes the next computation of a tenant from those that wait, and has the one after it look."""
         turn = tenant.waiting.popleft()
         self._rouse(tenant)
         return turn
 
-    def _rouse(self, tenant: "_Tenant") -> None:
+    def _rouse(self, tenant: Tenant) -> None:
         if tenant.waiting and (alarm := tenant.waiting[0].alarm) is not None:
             alarm.set()
-
-
-class _Tenant:
-    """The clock of a tenant, and what it has computing and waiting."""
-
-    __slots__ = ("name", "running", "used", "waiting")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.used = 0.0
-        self.running = 0
-        self.waiting: deque[Turn] = deque()
-
-
-class Turn:
-    """The right of a call to compute; a class, since a generator as a context costs several times as much.
-
-    Attributes:
-        scope: The call.
-        stop: What makes it stop, and give way.
-        tenant: Whose it is, once it was asked for.
-        began: When it began last.
-        lasted: For how long it computed before that, since it last let others of its tenant go first.
-        alarm: Is set when it may go on, or is the next of its tenant; None when it never had to wait.
-        excused: Whether it need not wait, since another computes it: to enter it takes no processor then.
-        payers: The tenants whose calls it computes, each as often as it has calls.
-    """
-
-    __slots__ = ("_processors", "alarm", "began", "excused", "lasted", "payers", "scope", "stop", "tenant")
-
-    def __init__(self, processors: Processors, scope: CallScope) -> None:
-        self._processors = processors
-        self.scope = scope
-        self.stop: CallStop = scope.stop
-        self.tenant: _Tenant
-        self.began = self.lasted = 0.0
-        self.alarm: threading.Event | None = None
-        self.excused = False
-        self.payers: Sequence[str] = (scope.caller.tenant,)
-
-    @property
-    def held(self) -> bool:
-        """Whether it has been entered, with a processor."""
-        return self._processors.holds(self)
-
-    def excuse(self) -> None:
-        """Ends the waiting for it, if it is waited for, and does away with the need to; by any thread."""
-        self._processors.excuse(self)
-
-    def anew(self) -> "Turn":
-        """Returns a turn for the same call, which was not entered or excused yet."""
-        return Turn(self._processors, self.scope)
-
-    def __enter__(self) -> CallStop:
-        self._processors.begin(self)
-        self.stop.turn = self
-        return self.stop
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.turn = None
-        self._processors.end(self)
-
-    def give_way(self) -> None:
-        """Lets others compute, and returns when this may go on; raises what `scope.check` raises."""
-        self._processors.give_way(self)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 
-from backwire_server.sessions.processors import Turn
+from backwire_server.sessions.processor_turn import Turn
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.trainer import Mutating, Trainer
 from backwire_server.sessions.training_state import Ready
