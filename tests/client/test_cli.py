@@ -47,7 +47,23 @@ def test_help_documents_every_command_and_exit_code(capsys: pytest.CaptureFixtur
         assert word in text
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["health", "--timeout", "0"], ["demo", "--epochs", "0"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["dance"],
+        ["health", "--timeout", "0"],
+        ["demo", "--epochs", "0"],
+        ["describe"],
+        ["describe", "m.onnx", "--shape", "x"],
+        ["describe", "m.onnx", "--shape", "x=a"],
+        ["describe", "m.onnx", "--shape", "x=-1"],
+        ["describe", "m.onnx", "--optimizer", "best"],
+        ["check-gradients", "m.onnx", "--elements", "0"],
+        ["check-gradients", "m.onnx", "--seed", "-1"],
+        ["check-gradients", "m.onnx", "--tolerance", "nan"],
+    ],
+)
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         _cli.main(arguments)

@@ -217,25 +217,6 @@ def test_data_that_is_no_array_is_refused(run: Run, classifier: str, tmp_path: P
     assert "no input 'z'" in run("check-gradients", classifier, "--inputs", str(tmp_path / "other.npz"))[2]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["describe"],
-        ["describe", "m.onnx", "--shape", "x"],
-        ["describe", "m.onnx", "--shape", "x=a"],
-        ["describe", "m.onnx", "--shape", "x=-1"],
-        ["describe", "m.onnx", "--optimizer", "best"],
-        ["check-gradients", "m.onnx", "--elements", "0"],
-        ["check-gradients", "m.onnx", "--seed", "-1"],
-        ["check-gradients", "m.onnx", "--tolerance", "nan"],
-    ],
-)
-def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        _cli.main(arguments)
-    assert ended.value.code == 2
-
-
 def test_without_the_onnx_package_the_extra_is_named(
     run: Run, classifier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

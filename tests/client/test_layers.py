@@ -12,8 +12,7 @@ from backwire_api.v1 import graph_pb2
 X = bw.input("x", ("batch", 4))
 IMAGES = bw.input("images", ("batch", 3, 8, 8))
 LABELS = bw.input("labels", ("batch",), "int64")
-
-_Rule = graph_pb2.Initializer
+Rule = graph_pb2.Initializer
 
 
 def proto(value: bw.Value) -> graph_pb2.Graph:
@@ -38,7 +37,7 @@ def test_dense_of_a_matrix_is_one_gemm() -> None:
     assert [(node.op, list(node.inputs)) for node in graph.nodes] == [("Gemm", ["x", "hidden/weight", "hidden/bias"])]
     weight, bias = graph.parameters
     assert (list(weight.initializer.shape), weight.initializer.unit_axis) == ([4, 7], 1)
-    assert weight.initializer.distribution == _Rule.DISTRIBUTION_GLOROT_UNIFORM
+    assert weight.initializer.distribution == Rule.DISTRIBUTION_GLOROT_UNIFORM
     assert (list(bias.initializer.shape), bias.initializer.location) == ([7], 0)
     assert y.shape == ("batch", 7)
 
@@ -54,7 +53,10 @@ def test_dense_without_bias_has_one_parameter() -> None:
     graph = proto(bw.dense(X, 7, name="hidden", use_bias=False, initializer=bw.Orthogonal(gain=2)))
     assert [node.op for node in graph.nodes] == ["MatMul"]
     (weight,) = graph.parameters
-    assert (weight.initializer.distribution, weight.initializer.gain) == (_Rule.DISTRIBUTION_ORTHOGONAL, 2)
+    assert (weight.initializer.distribution, weight.initializer.gain) == (
+        Rule.DISTRIBUTION_ORTHOGONAL,
+        2,
+    )
 
 
 def test_parameters_of_layers_have_the_dtype_of_their_input() -> None:
@@ -67,7 +69,7 @@ def test_conv2d_scales_its_kernel_for_relu_along_its_filters() -> None:
     y = bw.conv2d(IMAGES, 6, (3, 5), name="c", stride=2, padding=(1, 2), groups=3)
     weight, bias = proto(y).parameters
     assert list(weight.initializer.shape) == [6, 1, 3, 5]
-    assert weight.initializer.distribution == _Rule.DISTRIBUTION_HE_UNIFORM
+    assert weight.initializer.distribution == Rule.DISTRIBUTION_HE_UNIFORM
     assert weight.initializer.gain == pytest.approx(np.sqrt(2))
     assert weight.initializer.unit_axis == 0
     assert list(bias.initializer.shape) == [6]
@@ -133,7 +135,7 @@ def test_lstm_remembers_at_first_and_reads_both_ways() -> None:
         f"r/0/{way}{part}" for part in ("weight", "recurrent", "bias") for way in ("", "reversed/")
     ]
     assert list(parameters["r/0/weight"].initializer.shape) == [12, 4]
-    assert parameters["r/0/recurrent"].initializer.distribution == _Rule.DISTRIBUTION_ORTHOGONAL
+    assert parameters["r/0/recurrent"].initializer.distribution == Rule.DISTRIBUTION_ORTHOGONAL
     begin = np.frombuffer(parameters["r/0/bias"].value.data, np.float32)
     np.testing.assert_array_equal(begin, [0] * 6 + [1] * 3 + [0] * 3)
 
@@ -182,84 +184,3 @@ def test_parameters_of_a_value_are_the_trainable_ones_it_depends_on() -> None:
     assert list(bw.parameters_of(y)) == ["d/bias", "d/weight", "n/bias", "n/scale"]
     assert list(bw.parameters_of(y, "?/bias")) == ["d/bias", "n/bias"]
     assert bw.l2_penalty(bw.parameters_of(y)["d/weight"]).shape == ()
-
-
-def test_squared_error_has_the_textbooks_half_as_an_option() -> None:
-    assert ops(bw.squared_error(X, X + 1)) == ["Add", "Sub", "Mul", "ReduceMean"]
-    graph = proto(bw.squared_error(X, 1.0, half=True, reduction="sum"))
-    assert [node.op for node in graph.nodes] == ["Sub", "Mul", "Mul", "ReduceSum"]
-    assert bw.squared_error(X, 0, reduction="none").shape == ("batch", 4)
-
-
-def test_absolute_error_and_sigmoid_cross_entropy_reduce_alike() -> None:
-    assert ops(bw.absolute_error(X, 1)) == ["Sub", "Abs", "ReduceMean"]
-    assert ops(bw.sigmoid_cross_entropy(X, 1, reduction="sum")) == ["Softplus", "Mul", "Sub", "ReduceSum"]
-
-
-def test_errors_refuse_to_broadcast_predictions_against_targets() -> None:
-    with pytest.raises(bw.ShapeError, match=r"squared_error: .*\[batch, 1\].*\[batch\].* must have one shape"):
-        bw.squared_error(bw.input("p", ("batch", 1)), bw.input("t", ("batch",)))
-
-
-def test_softmax_cross_entropy_of_class_numbers_is_one_node() -> None:
-    loss = bw.softmax_cross_entropy(X, LABELS)
-    assert ops(loss) == ["SoftmaxCrossEntropyLoss"]
-    assert attributes(loss) == {"reduction": "mean"}
-    assert loss.shape == ()
-    assert bw.softmax_cross_entropy(X, LABELS, reduction="none").shape == ("batch",)
-    assert ops(bw.softmax_cross_entropy(X, bw.input("u", ("batch",), "uint8"))) == ["Cast", "SoftmaxCrossEntropyLoss"]
-
-
-def test_softmax_cross_entropy_takes_probabilities_too() -> None:
-    loss = bw.softmax_cross_entropy(X, bw.input("p", ("batch", 4)))
-    assert ops(loss) == ["LogSoftmax", "Mul", "ReduceSum", "Neg", "ReduceMean"]
-
-
-@pytest.mark.parametrize(
-    ("build", "message"),
-    [
-        (lambda: bw.softmax_cross_entropy(X, bw.input("l", ("batch", 4), "int64")), "do not go with logits"),
-        (lambda: bw.softmax_cross_entropy(bw.input("v", (4,)), bw.input("l", (), "int64")), "do not go with logits"),
-        (lambda: bw.softmax_cross_entropy(X, bw.input("l", ("batch",), "bool")), "must be integers"),
-        (lambda: bw.softmax_cross_entropy(X, [1, 2]), "labels are no Value"),
-        (lambda: bw.softmax_cross_entropy(LABELS, LABELS), "not floating-point"),
-        (lambda: bw.softmax_cross_entropy(X, LABELS, reduction="average"), "'mean', 'sum' or 'none'"),  # type: ignore[arg-type]
-        (lambda: bw.squared_error(X, 0, reduction="average"), "'mean', 'sum' or 'none'"),  # type: ignore[arg-type]
-    ],
-)
-def test_losses_refuse_what_does_not_fit(build: Callable[[], Any], message: str) -> None:
-    with pytest.raises(bw.InvalidRequestError, match=message):
-        build()
-
-
-@pytest.mark.parametrize(
-    ("initializer", "distribution", "figures"),
-    [
-        (bw.Zeros(), _Rule.DISTRIBUTION_CONSTANT, {"location": 0}),
-        (bw.Ones(), _Rule.DISTRIBUTION_CONSTANT, {"location": 1}),
-        (bw.Constant(0.25), _Rule.DISTRIBUTION_CONSTANT, {"location": 0.25}),
-        (bw.Uniform(low=-1, high=2), _Rule.DISTRIBUTION_UNIFORM, {"location": -1, "scale": 2}),
-        (bw.Normal(mean=1, standard_deviation=3), _Rule.DISTRIBUTION_NORMAL, {"location": 1, "scale": 3}),
-        (
-            bw.TruncatedNormal(mean=1, standard_deviation=3),
-            _Rule.DISTRIBUTION_TRUNCATED_NORMAL,
-            {"location": 1, "scale": 3},
-        ),
-        (bw.GlorotUniform(gain=2), _Rule.DISTRIBUTION_GLOROT_UNIFORM, {"gain": 2}),
-        (bw.GlorotNormal(), _Rule.DISTRIBUTION_GLOROT_NORMAL, {"gain": 1}),
-        (bw.HeUniform(), _Rule.DISTRIBUTION_HE_UNIFORM, {"gain": 2**0.5}),
-        (bw.HeNormal(gain=1), _Rule.DISTRIBUTION_HE_NORMAL, {"gain": 1}),
-        (bw.LeCunUniform(), _Rule.DISTRIBUTION_HE_UNIFORM, {"gain": 1}),
-        (bw.LeCunNormal(gain=3), _Rule.DISTRIBUTION_HE_NORMAL, {"gain": 3}),
-        (bw.Orthogonal(), _Rule.DISTRIBUTION_ORTHOGONAL, {"gain": 1}),
-    ],
-    ids=repr,
-)
-def test_initializers_say_distribution_and_figures(
-    initializer: bw.Initializer, distribution: int, figures: dict[str, float]
-) -> None:
-    (parameter,) = proto(bw.parameter("w", (3, 4), initializer=initializer, unit_axis=0)).parameters
-    message = parameter.initializer
-    assert (message.distribution, message.unit_axis, list(message.shape)) == (distribution, 0, [3, 4])
-    sent = {field.name: value for field, value in message.ListFields() if field.name in ("gain", "location", "scale")}
-    assert sent == pytest.approx(figures)
