@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from tests.fuzz import drawing
+from tests.fuzz import drawing, draws
 from tests.fuzz.calling import Refused, Service
-from tests.fuzz.drawing import Draw
+from tests.fuzz.draws import Draw
 
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
@@ -100,7 +100,7 @@ def _fill(request: Message, session: str, inputs: dict[str, tensor_pb2.Tensor], 
             for key, value in inputs.items():
                 getattr(known, name)[key].CopyFrom(value)
             if damages > 1:
-                drawing.fill(getattr(known, name)[draw.one(drawing.TEXTS)], draw, 2)
+                drawing.fill(getattr(known, name)[draw.one(draws.TEXTS)], draw, 2)
 
 
 def _inputs(graph: graph_pb2.Graph, draw: Draw) -> dict[str, tensor_pb2.Tensor]:

@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import numpy as np
 from google.protobuf.message import DecodeError, Message
-from tests.fuzz import calling, drawing
-from tests.fuzz.drawing import Draw
+from tests.fuzz import calling, drawing, draws
+from tests.fuzz.draws import Draw
 from tests.fuzz.scripts import SCRIPTS
 from tests.graphs import dot_graph
 
@@ -70,7 +70,7 @@ def _plain(message: Message) -> bytes:
 def tensor(data: bytes) -> None:
     """Decodes a Tensor message; what is decoded is encoded as it was."""
     draw = Draw(data)
-    shape = [draw.one(drawing.SIZES) if draw.below(2) else draw.below(5) for _ in range(draw.below(36))]
+    shape = [draw.one(draws.SIZES) if draw.below(2) else draw.below(5) for _ in range(draw.below(36))]
     message = tensor_pb2.Tensor(dtype=draw.below(18), shape=shape, data=draw.rest())  # type: ignore[arg-type]
     assert tensors.encode(tensors.decode(message)) == message, "it changed"
 
@@ -84,9 +84,9 @@ def chunks(data: bytes) -> None:
         for head, part in chunk_stream.encode_chunks(f"t{draw.below(2) * number}", array):
             match draw.below(8):
                 case 0:
-                    head.offset = draw.one(drawing.SIZES[:5])
+                    head.offset = draw.one(draws.SIZES[:5])
                 case 1:
-                    head.shape[:] = [draw.one(drawing.SIZES) for _ in range(draw.below(5))]
+                    head.shape[:] = [draw.one(draws.SIZES) for _ in range(draw.below(5))]
                 case 2:
                     head.crc32 = draw.below(65_536)
                 case 3:
