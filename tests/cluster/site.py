@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.deploy.balancers import LISTEN, NAMES, unused_port
 from tests.deploy.files import DOCKER, adapted
-from tests.deploy.test_proxies import FAST, Haproxy, running, tool
+from tests.deploy.proxies import FAST, Haproxy, running, tool
 from tests.trainees import Replica, batches, create
 
 import backwire as bw

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.deploy.files import DOCKER, adapted
-from tests.deploy.test_proxies import FAST, Envoy, Haproxy, tool
+from tests.deploy.proxies import FAST, Envoy, Haproxy, tool
 
 NAMES = ("a", "b", "c")
 LISTEN = tuple(f"127.0.0.1:{port}" for port in (50051, 50052, 50053))

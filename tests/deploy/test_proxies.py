@@ -1,12 +1,9 @@
 """A client trains through HAProxy and Envoy, which end TLS, and a server that does not serve gets no calls."""
 
-import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 from grpc_status import rpc_status
-from tests.deploy.files import DOCKER, adapted
+from tests.deploy.proxies import LISTEN, Envoy, Haproxy, running
 from tests.waiting import until
 
 import backwire as bw
@@ -26,87 +23,9 @@ from backwire._transport_base import PIPELINE
 from backwire_api.reasons import DOMAIN, Reason
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-LISTEN = "127.0.0.1:50051"
-"""Where the configurations look for the server."""
-
-
-def tool(name: str) -> str:
-    """Returns the path of a program beside the interpreter or on the path; skips the test without it."""
-    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
-FAST = {"check inter 1s fastinter 500ms": "check inter 100ms", "timeout check 1s": "timeout check 500ms"}
-
-
-class Haproxy:
-    """The configuration of HAProxy, for a server and a port of this machine and with less time between checks."""
-
-    def __init__(self, directory: Path, certificates: Path, backend: str, port: int) -> None:
-        pair = directory / "backwire.pem"
-        pair.write_bytes((certificates / "tls.crt").read_bytes() + (certificates / "tls.key").read_bytes())
-        self.program = tool("haproxy")
-        self.path = directory / "haproxy.cfg"
-        self.path.write_text(
-            adapted(
-                DOCKER / "haproxy.cfg",
-                {"/etc/haproxy/backwire.pem": str(pair), "0.0.0.0:443": f"127.0.0.1:{port}", LISTEN: backend, **FAST},
-            )
-        )
-
-    @property
-    def check(self) -> list[str]:
-        return [self.program, "-c", "-f", str(self.path)]
-
-    @property
-    def run(self) -> list[str]:
-        return [self.program, "-db", "-f", str(self.path)]
-
-
-class Envoy:
-    """The same of Envoy."""
-
-    def __init__(self, directory: Path, certificates: Path, backend: str, port: int) -> None:
-        host, _, backend_port = backend.rpartition(":")
-        self.program = tool("envoy")
-        self.path = directory / "envoy.yaml"
-        self.path.write_text(
-            adapted(
-                DOCKER / "envoy.yaml",
-                {
-                    "/etc/envoy/": f"{certificates}/",
-                    "address: 0.0.0.0, port_value: 443": f"address: 127.0.0.1, port_value: {port}",
-                    "address: 127.0.0.1, port_value: 50051": f"address: {host}, port_value: {backend_port}",
-                    "port_value: 9901": "port_value: 0",
-                    "interval: 2s": "interval: 0.1s",
-                },
-            )
-        )
-
-    @property
-    def check(self) -> list[str]:
-        return [self.program, "--mode", "validate", "--config-path", str(self.path)]
-
-    @property
-    def run(self) -> list[str]:
-        return [
-            *[self.program, "--config-path", str(self.path), "--use-dynamic-base-id"],
-            *["--concurrency", "1", "--log-level", "warning"],
-        ]
 
 
 KINDS = [pytest.param(Haproxy, id="haproxy"), pytest.param(Envoy, id="envoy")]
-
-
-@contextmanager
-def running(proxy: Haproxy | Envoy) -> Iterator[None]:
-    with subprocess.Popen(proxy.run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 from tests.deploy.balancers import LISTEN, NAMES, EnvoyReplicas, HaproxyReplicas, unused_port
-from tests.deploy.test_proxies import running
+from tests.deploy.proxies import running
 from tests.trainees import WAYS, Replica, Trainee, Way, create
 
 import backwire as bw
