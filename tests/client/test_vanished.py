@@ -11,7 +11,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
-from tests.client.test_following import AwaitingCaller, Caller, Server
+from tests.client.following import AwaitingCaller, Caller, Server
 
 from backwire import _following, _in_flight, _waiting
 from backwire._in_flight import Entry, InFlight
