@@ -1,96 +1,30 @@
 """What wire writes, protobuf reads; whatever protobuf reads or refuses, wire reads alike or refuses too."""
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.damaging import damaged
+from tests.proto.legal_encodings import Writer
+from tests.proto.wire_reference import ARRAYS, HEADS, MAPS, reference, split, told, whole
 
 from backwire_api import chunk_stream, tensors, wire, wire_scan
-from backwire_api.tensors import Array, RawTensor
+from backwire_api.tensors import Array
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import tensor_pb2
 from backwire_api.wire import Framed
 
-MAPS: dict[type[Message], str] = {
-    pb.ForwardRequest: "inputs",
-    pb.ForwardResponse: "outputs",
-    pb.BackwardRequest: "output_gradients",
-    pb.BackwardResponse: "input_gradients",
-    pb.TrainStepRequest: "inputs",
-    pb.TrainStepResponse: "outputs",
-    pb.CheckGradientsRequest: "inputs",
-    pb.DescribeSessionRequest: "inputs",
-}
 CHUNKS = [pb.GetParametersResponse, pb.SetParametersRequest, pb.GetGradientsResponse]
-DTYPES = ["float32", "float64", "float16", "bfloat16", "int8", "int64", "uint16", "bool"]
 SHORT = settings(max_examples=60, deadline=None)
 
 
 @pytest.fixture(autouse=True)
 def every_message_is_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "SCANNED_FROM", 0)
-
-
-def arrays() -> st.SearchStrategy[Array]:
-    shapes = st.lists(st.integers(0, 40), max_size=3)
-    return st.builds(
-        lambda shape, dtype: np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype),
-        shapes,
-        st.sampled_from(DTYPES),
-    )
-
-
-NAMES = st.text(max_size=3) | st.sampled_from(["x", "labels", "a" * 200])
-ARRAYS = st.dictionaries(NAMES, arrays(), max_size=3)
-HEADS = {
-    pb.ForwardRequest: st.builds(pb.ForwardRequest, session_id=NAMES, mode=st.integers(0, 3), outputs=st.lists(NAMES)),
-    pb.TrainStepResponse: st.builds(pb.TrainStepResponse, loss=st.floats(allow_nan=False)),
-    pb.BackwardRequest: st.builds(pb.BackwardRequest, weight=st.none() | st.floats(0, 1), retain=st.booleans()),
-}
-
-
-def whole(head: Message, values: dict[str, Array]) -> Any:
-    """The message as its stock constructor makes it."""
-    message = type(head).FromString(head.SerializeToString())
-    for name, value in values.items():
-        getattr(message, MAPS[type(head)])[name].CopyFrom(tensors.encode(value))
-    return message
-
-
-def split(message: Any, holder: Any, field: str) -> Framed[Any]:
-    """A message that protobuf parsed, taken apart in the obvious way."""
-    found = {
-        name: RawTensor(each.dtype, tuple(each.shape), each.data)
-        for name, each in (getattr(holder, field).items() if field in MAPS.values() else ())
-    }
-    if field in MAPS.values():
-        holder.ClearField(field)
-        return Framed(message, found)
-    chunk = getattr(holder, field).data if holder.HasField(field) else b""
-    if chunk:
-        getattr(holder, field).ClearField("data")
-    return Framed(message, {}, chunk)
-
-
-def reference(kind: type[Message], data: bytes) -> Framed[Any]:
-    message: Any = kind.FromString(data)
-    return split(message, message, MAPS.get(kind, "chunk"))
-
-
-def told(decode: Callable[..., Framed[Any]], *arguments: Any) -> Any:
-    """Everything that there is to know of a decoded message, or that it was refused."""
-    try:
-        framed = decode(*arguments)
-    except DecodeError:
-        return "refused"
-    found = {name: (each.dtype, each.shape, bytes(each.data)) for name, each in framed.tensors.items()}
-    return framed.message, found, bytes(framed.chunk)
 
 
 @SHORT
@@ -197,55 +131,6 @@ def test_every_truncation_is_judged_as_protobuf_judges_it(sample: Message) -> No
     for end in range(len(data)):
         expected = told(reference, kind, data[:end])
         assert told(wire.decode, kind, data[:end]) == expected
-
-
-class Writer(random.Random):
-    """Writes fields in forms that the encoding allows: everyday ones, and with probability `oddity` others."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
-        self.oddity = self.choice([0.0, 0.0, 0.02, 0.2])
-
-    def odd(self) -> bool:
-        return self.random() < self.oddity
-
-    def number(self, value: int, longest: int = 10) -> bytes:
-        """A varint, perhaps longer than it need be."""
-        return wire_scan.varint(value, self.randint(1, longest) if self.odd() else 0)
-
-    def sized(self, tag: int, content: bytes) -> bytes:
-        return self.number(tag, 5) + self.number(len(content), 5) + content
-
-    def fields(self, fields: list[bytes]) -> bytes:
-        """The fields, perhaps shuffled, one left out, one twice, and with one that no message here has."""
-        found = list(fields)
-        if self.odd():
-            self.shuffle(found)
-        if found and self.odd():
-            del found[self.randrange(len(found))]
-        if found and self.odd():
-            found.insert(self.randrange(len(found)), self.choice(fields))
-        if self.odd():
-            foreign = [b"\x78\x07", b"\xf9\x01abcdefgh", b"\x7dabcd", b"\xfb\x01\x08\x01\xfc\x01", b"\x7a\x02hi"]
-            found.insert(self.randint(0, len(found)), self.choice(foreign))
-        return b"".join(found)
-
-    def tensor(self) -> bytes:
-        shape = [self.randrange(400) for _ in range(self.randrange(4))]
-        packed = self.sized(0x12, b"".join(map(self.number, shape)))
-        unpacked = b"".join(b"\x10" + self.number(size) for size in shape)
-        dtype = b"\x08" + self.number(self.randrange(2**64) if self.odd() else self.randrange(15))
-        return self.fields([dtype, unpacked if self.odd() else packed, self.sized(0x1A, self.randbytes(200))])
-
-    def entry(self) -> bytes:
-        key = "x" if self.odd() else self.choice(["a", "größe", ""]) + str(self.randrange(100))
-        return self.sized(0x12, self.fields([self.sized(0x0A, key.encode()), self.sized(0x12, self.tensor())]))
-
-    def forward(self) -> bytes:
-        """A ForwardRequest."""
-        entries = [self.entry() for _ in range(self.randrange(4))]
-        others = [self.sized(0x0A, b"session"), b"\x18" + self.number(self.randrange(3)), self.sized(0x22, b"y")]
-        return self.fields([*others, *entries])
 
 
 def scans(kind: type[Message], data: bytes) -> bool:
