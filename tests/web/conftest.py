@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.web.browser import PROGRAM, Browser
+from tests.web.calling import Caller
 
 import backwire as bw
 from backwire._web._answers import Answers
@@ -44,3 +45,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     folder: Path = tmp_path_factory.mktemp("profile")
     with Browser(folder) as browser:
         yield browser
+
+
+@pytest.fixture
+def caller(page: str) -> Caller:
+    return Caller(page)

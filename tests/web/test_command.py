@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from tests.access.conftest import entry, new_token, write
 from tests.e2e.conftest import PACKAGES, ServerProcess, start_server
+from tests.web.calling import Caller
 from tests.web.conftest import TARGET
-from tests.web.test_http import Caller
 
 import backwire as bw
 from backwire import _cli

@@ -1,17 +1,14 @@
 """The HTTP server of the page: who is answered, what, and how."""
 
-import contextlib
 import json
 import re
 import socket
-import time
 from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPException, HTTPResponse
-from typing import Any
-from urllib.parse import urlsplit
+from http.client import HTTPException
 
 import numpy as np
 import pytest
+from tests.web.calling import SECONDS, Caller, wait_until_answered
 from tests.web.conftest import TARGET
 
 import backwire as bw
@@ -19,47 +16,7 @@ from backwire._web import _server
 from backwire._web._answers import Answers
 from backwire._web._server import serving
 
-SECONDS = 30.0
-PATIENCE = 600  # attempts
 STATIC = ("/", "/page.js", "/curves.js", "/graph.js", "/style.css")
-
-Answer = tuple[int, Any]
-
-
-class Caller:
-    """Asks a page as a program does."""
-
-    def __init__(self, address: str) -> None:
-        url = urlsplit(address)
-        self.host, self.port = str(url.hostname), int(url.port or 0)
-        self.key = url.fragment.removeprefix("key=")
-
-    def send(self, method: str, path: str, **headers: str) -> HTTPResponse:
-        connection = HTTPConnection(self.host, self.port, timeout=SECONDS)
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
-        response.body = response.read()  # type: ignore[attr-defined]
-        connection.close()
-        return response
-
-    def get(self, path: str, **headers: str) -> Answer:
-        response = self.send("GET", path, **{"Authorization": f"Bearer {self.key}", **headers})
-        return response.status, json.loads(response.body)  # type: ignore[attr-defined]
-
-
-def wait_until_answered(caller: Caller) -> None:
-    """Asks until there is room for another browser, and time enough to answer it."""
-    for _ in range(PATIENCE):
-        with contextlib.suppress(OSError, HTTPException):
-            assert caller.get("/api/status")[0] == 200
-            return
-        time.sleep(0.05)
-    pytest.fail("nobody is answered again")
-
-
-@pytest.fixture
-def caller(page: str) -> Caller:
-    return Caller(page)
 
 
 def test_the_status_is_told_with_its_sessions(caller: Caller, session: bw.Session) -> None:
