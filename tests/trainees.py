@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from tests.e2e.conftest import ServerProcess
+from tests.ports import unused_port
 
 import backwire as bw
 
@@ -28,7 +29,7 @@ class Replica:
     A context manager, which kills it at its end.
 
     Attributes:
-        address: What clients connect to, from the first start on.
+        address: What clients connect to.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Replica:
         module: str = "backwire_server",
     ) -> None:
         """As ServerProcess, which is started with these flags when it is entered."""
-        self.address = listen
+        self.address = f"{listen.removesuffix('0')}{unused_port()}" if listen.endswith(":0") else listen
         self._within = within
         self._module = module
         self._flags = ("--data-dir", str(directory), "--exit-with-parent", *flags)

@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.deploy.balancers import LISTEN, NAMES, unused_port
+from tests.deploy.balancers import LISTEN, NAMES
 from tests.deploy.files import DOCKER, adapted
 from tests.deploy.proxies import FAST, Haproxy, running, tool
+from tests.ports import unused_port
 from tests.trainees import Replica, batches, create
 
 import backwire as bw

@@ -24,7 +24,7 @@ from tests.cluster.ray_site import (
 )
 from tests.cluster.site import owner_in, unfollowing
 from tests.cluster.test_peers import batch, network
-from tests.deploy.balancers import unused_port
+from tests.ports import unused_port
 from tests.trainees import WAYS, Trainee, batches, create
 from tests.waiting import until
 

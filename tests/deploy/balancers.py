@@ -1,6 +1,5 @@
 """HAProxy and Envoy in front of three replicas, as in docker/, for addresses of this machine and with faster checks."""
 
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,13 +35,6 @@ class EnvoyReplicas(Envoy):
         for old, new in zip(LISTEN, backends, strict=True):
             replacements[f"port_value: {_port(old)}}}"] = f"port_value: {_port(new)}}}"
         self.path.write_text(adapted(DOCKER / "envoy-replicas.yaml", replacements))
-
-
-def unused_port() -> int:
-    """Returns a port of the loopback where nothing listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def _port(address: str) -> str:

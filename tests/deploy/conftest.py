@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.deploy.files import CERTIFICATES, DOCKER, PACKAGES, PREFIX
 from tests.deploy.metered import exposed, metered
+from tests.ports import unused_port
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +52,4 @@ def exposition(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, frozens
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """Returns a function that finds a port of the loopback where nothing listens."""
-
-    def find() -> int:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            return int(sock.getsockname()[1])
-
-    return find
+    return unused_port

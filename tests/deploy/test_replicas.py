@@ -9,8 +9,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.deploy.balancers import LISTEN, NAMES, EnvoyReplicas, HaproxyReplicas, unused_port
+from tests.deploy.balancers import LISTEN, NAMES, EnvoyReplicas, HaproxyReplicas
 from tests.deploy.proxies import running
+from tests.ports import unused_port
 from tests.trainees import WAYS, Replica, Trainee, Way, create
 
 import backwire as bw

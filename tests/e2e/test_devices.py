@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.e2e.test_executors import BATCHES, network, trained
+from tests.e2e.test_executors import network, trained
 
 import backwire as bw
 
@@ -43,16 +43,18 @@ def test_training_agrees_with_one_device_and_is_replayed_to_the_bit(
 
 
 def test_a_journal_tells_how_many_devices_it_was_computed_on(start_server: Start, tmp_path: Path) -> None:
+    x = bw.input("x", ("batch", 8))
+    line, batch = bw.mean(bw.dense(x, 1, name="line")), {"x": np.ones((4, 8), "f4")}
     server = start_server(*FLAGS, "--data-dir", str(tmp_path), environment=FOUR)
     with bw.connect(server.wait_until_ready()) as client:
-        session = client.create_session(network(), bw.SGD(0.01))
-        session.train_step(BATCHES[0])
+        session = client.create_session(line, bw.SGD(0.01))
+        session.train_step(batch)
         name = session.id
     server.signal(signal.SIGKILL)
     server.wait()
     server = start_server("--data-dir", str(tmp_path))
     with bw.connect(server.wait_until_ready()) as client:
-        assert client.session(name).train_step(BATCHES[0]).step == 2
+        assert client.session(name).train_step(batch).step == 2
     server.signal()
     server.wait()
     assert any("bits may differ" in line and "on 4 devices" in line for line in server.errors)

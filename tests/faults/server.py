@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from tests.faults.launchers import END_SECONDS, Launcher, Process
+from tests.ports import unused_port
 
 PREFIX = b"backwire listening on "
 REVIVAL_SECONDS = 0.005
@@ -26,14 +27,14 @@ class Server:
     A context manager, which kills it at its end. May be used by several threads at once.
 
     Attributes:
-        address: What clients connect to, from the first start on.
+        address: What clients connect to.
         deaths: How often it was killed, by failpoints too.
         start_seconds: How long its last start took until it served.
     """
 
     def __init__(self, launcher: Launcher, directory: Path, *flags: str, workers: int = 1, kept: bool = True) -> None:
         """Prepares for a server with further flags; its sessions are kept in the directory if they are `kept`."""
-        self.address = "127.0.0.1:0"
+        self.address = f"127.0.0.1:{unused_port()}"
         self.deaths = 0
         self.start_seconds = 0.0
         self._launcher = launcher

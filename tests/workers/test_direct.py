@@ -1,6 +1,5 @@
 """The SDK goes straight to the worker that keeps a session, and back to the server's address when it cannot."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.access.conftest import Authority
+from tests.ports import unused_port
 
 import backwire as bw
 from backwire import _direct
@@ -87,7 +87,7 @@ def test_the_call_after_the_one_that_found_the_worker_gone_goes_by_the_front(sta
 
 
 def test_the_ports_of_workers_are_used_on_the_host_of_the_server(start: Any) -> None:
-    port = free_ports()
+    port = unused_port(2)
     server = start("--worker-port", str(port))
     with bw.connect(server.address) as client:
         sessions = [create(client) for _ in range(2)]
@@ -98,7 +98,7 @@ def test_the_ports_of_workers_are_used_on_the_host_of_the_server(start: Any) -> 
 def test_where_traffic_is_encrypted_the_ports_of_workers_encrypt_and_ask_clients_who_they_are(
     start: Any, tmp_path: Path
 ) -> None:
-    authority, port = Authority("ours"), free_ports()
+    authority, port = Authority("ours"), unused_port(2)
     pair = authority.issue("trainer", host="localhost")
     files = {"ca.crt": authority.certificate, "tls.crt": pair.certificate, "tls.key": pair.key}
     for name, content in files.items():
@@ -123,16 +123,6 @@ def test_where_traffic_is_encrypted_the_ports_of_workers_encrypt_and_ask_clients
                 pytest.raises(bw.UnavailableError),
             ):
                 stranger.session(session.id)
-
-
-def free_ports() -> int:
-    """The first of two ports that nobody listens on."""
-    while True:
-        with socket.socket() as one, socket.socket() as two, contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            two.bind(("127.0.0.1", port + 1))
-            return port
 
 
 @pytest.mark.parametrize(
