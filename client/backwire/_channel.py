@@ -53,6 +53,10 @@ class TLS:
     server_name: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("root_certificates", "private_key", "certificate_chain"):
+            given: object = getattr(self, name)
+            if not isinstance(given, bytes | None):
+                raise InvalidRequestError(f"{name} is {type(given).__name__}; give what the file holds, as bytes")
         if (self.private_key is None) != (self.certificate_chain is None):
             raise InvalidRequestError(
                 "private_key and certificate_chain identify the client together; give both or none"

@@ -60,6 +60,7 @@ from backwire._errors_session import (
     StepMismatchError,
     WriterFencedError,
 )
+from backwire._remedies import remedy_for
 from backwire._version import __version__
 from backwire_api.reasons import DOMAIN, Reason
 
@@ -193,7 +194,7 @@ def _translated(code: Code, message: str | None, status: status_pb2.Status, requ
     kind = BY_REASON[reason] if isinstance(reason, Reason) else BY_CODE[code]
     message = message or f"the call failed with {code.name} and no explanation"
     if code is Code.UNAVAILABLE and reason is None:
-        message = f"{message.rstrip('.')}; check the target, and that a server runs there (`backwire serve` starts one)"
+        message = f"{message.rstrip('.')}; {remedy_for(message)}"
     if code is Code.DEADLINE_EXCEEDED and reason is None:
         message = f"{message.rstrip('.')}; give it more time by timeout="
     if request_id and code in (Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE, Code.CANCELLED):

@@ -49,20 +49,37 @@ def test_a_trusted_server_is_spoken_to_and_gets_the_token(secure_target: str, se
 
 
 @pytest.mark.parametrize(
-    "tls",
+    ("tls", "remedy"),
     [
-        True,
-        bw.TLS(server_name="backwire.test"),
-        bw.TLS(root_certificates=CERTIFICATE),
-        bw.TLS(root_certificates=CERTIFICATE, server_name="elsewhere.test"),
-        None,
+        (True, "trust its authority here"),
+        (bw.TLS(server_name="backwire.test"), "trust its authority here"),
+        (bw.TLS(root_certificates=CERTIFICATE), "is for another host"),
+        (bw.TLS(root_certificates=CERTIFICATE, server_name="elsewhere.test"), "is for another host"),
+        (None, "one that encrypts wants tls"),
     ],
     ids=["system authorities", "unknown authority", "address not in certificate", "another name", "plain text"],
 )
-def test_others_are_not(tls: bw.TLS | bool | None, secure_target: str, service: "FakeService") -> None:
-    with bw.connect(secure_target, tls=tls, retry=ONCE) as client, pytest.raises(bw.UnavailableError):
+def test_others_are_not(tls: bw.TLS | bool | None, remedy: str, secure_target: str, service: "FakeService") -> None:
+    with bw.connect(secure_target, tls=tls, retry=ONCE) as client, pytest.raises(bw.UnavailableError, match=remedy):
         list(client.sessions())
     assert not service.requests
+
+
+@pytest.mark.parametrize(
+    ("tls", "remedy"),
+    [
+        (bw.TLS(root_certificates=CERTIFICATE), "what answers does not encrypt"),
+        (bw.TLS(root_certificates=KEY), "are no PEM"),
+    ],
+)
+def test_what_cannot_encrypt_is_told_what_to_do(tls: bw.TLS, remedy: str, target: str) -> None:
+    with bw.connect(target, tls=tls, retry=ONCE) as client, pytest.raises(bw.UnavailableError, match=remedy):
+        list(client.sessions())
+
+
+def test_the_path_of_a_file_is_no_certificate() -> None:
+    with pytest.raises(bw.InvalidRequestError, match="root_certificates is str; give what the file holds, as bytes"):
+        bw.TLS(root_certificates="ca.pem")  # type: ignore[arg-type]
 
 
 def test_a_client_can_identify_itself(mutual_target: str) -> None:
