@@ -2,85 +2,31 @@
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
-from tests.rpc.replicas.calling_peers import Caller
+from tests.rpc.replicas.lenders import BUSY, EXAMPLES, HUGE, READY, SECRET, answering, batch, lending, network
 from tests.rpc.replicas.serving import encrypting
 
 import backwire as bw
-from backwire_api.v1 import peer_pb2, peer_pb2_grpc, tensor_pb2
+from backwire_api.v1 import peer_pb2
 from backwire_server.config_parts import Access, Capacity
 from backwire_server.parallel import pace
-from backwire_server.parallel.crew import CREW, Crew
-from backwire_server.rpc.listening import credentials_of
+from backwire_server.parallel.crew import CREW
 from backwire_server.rpc.replicas import peers
 from backwire_server.rpc.replicas.connections import Connections
-from backwire_server.rpc.replicas.lending import Lending
-from backwire_server.rpc.replicas.peer_proof import challenge, challenge_message
 from backwire_server.rpc.replicas.peers import Peers
 from backwire_server.rpc.server import Server
-from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.limits import Limits
 
 SECONDS = 60.0
-SECRET = b"the secret of a directory"
-PARTS, EXAMPLES = 3, 11
+PARTS = 3
 PAUSE = 0.02  # between steps that wait for something: all are done again, and it needs a processor, too
-READY = peer_pb2.ComputePartsResponse(ready=peer_pb2.PeerReady())
-BUSY = peer_pb2.ComputePartsResponse(refusal=peer_pb2.PartRefusal(reason=peer_pb2.PART_REFUSAL_REASON_BUSY))
-HUGE = peer_pb2.ArrayKind(name="logits", dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[1 << 60])
 
 Trainee = Callable[..., bw.Session]
-
-
-def batch(number: int) -> dict[str, Any]:
-    draw = np.random.default_rng(number)
-    return {"x": draw.normal(size=(EXAMPLES, 4)).astype(np.float32), "y": draw.integers(0, 3, size=EXAMPLES)}
-
-
-def network() -> bw.Graph:
-    x, y = bw.input("x", ("batch", 4)), bw.input("y", ("batch",), dtype="int64")
-    scale = bw.parameter("scale", np.linspace(0.5, 1.5, 4, dtype=np.float32), frozen=True)
-    logits = bw.dense(bw.dropout(bw.tanh(bw.dense(x * scale, 6, name="in"))), 3, name="out")
-    return bw.graph(loss=bw.softmax_cross_entropy(logits, y), outputs={"logits": logits})
-
-
-@dataclass
-class Lender:
-    """A server that lends the helpers of a crew within a budget."""
-
-    crew: Crew
-    budget: Budget
-    lending: Lending
-    address: str
-
-
-@contextmanager
-def lending(most: int = 1, nbytes: int = 1 << 30, access: Access | None = None, **environment: str) -> Iterator[Lender]:
-    crew, budget = Crew(most), Budget(nbytes)
-    made = Lending(crew, SECRET, lambda: address, Limits(), budget.account, lambda: environment)
-    server = grpc.server(ThreadPoolExecutor(1))
-    made.add_to(server)
-    if access is None:
-        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    else:
-        credentials = credentials_of(access)
-        assert credentials is not None
-        address = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
-    server.start()
-    try:
-        yield Lender(crew, budget, made, address)
-    finally:
-        server.stop(0).wait()
-        crew.close()
-        made.close()
 
 
 @pytest.fixture
@@ -248,31 +194,6 @@ def test_a_server_that_ends_takes_no_more_parts(trainee: Trainee, undisturbed: b
         check(session, undisturbed, steps + 20)
 
 
-@contextmanager
-def answering(*answers: peer_pb2.ComputePartsResponse, secret: bytes = SECRET) -> Iterator[tuple[list[int], str]]:
-    """A server that greets, and answers each part with the same messages; gives their numbers as they come."""
-    asked: list[int] = []
-
-    class Service(peer_pb2_grpc.PeerServiceServicer):
-        def ComputeParts(self, requests: Any, context: grpc.ServicerContext) -> Iterator[peer_pb2.ComputePartsResponse]:
-            yield challenge_message(challenge(secret, address, context.invocation_metadata()))
-            for request in requests:
-                if request.HasField("greeting"):
-                    yield READY
-                if request.HasField("part"):
-                    asked.append(request.part.number)
-                    yield from answers
-
-    server = grpc.server(ThreadPoolExecutor(4))
-    peer_pb2_grpc.add_PeerServiceServicer_to_server(Service(), server)
-    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    try:
-        yield asked, address
-    finally:
-        server.stop(0).wait()
-
-
 @pytest.mark.parametrize(
     "answers",
     [
@@ -323,15 +244,3 @@ def test_steps_go_on_where_there_are_no_descriptors_for_streams(
                 session.train_step(batch(number))
         assert caplog.text.count("which is done here: too many open files") == 1
         check(session, undisturbed, 3)
-
-
-@pytest.mark.parametrize("field", ["definition_bytes", "trainable_bytes", "frozen_bytes", "working_bytes"])
-def test_sizes_that_are_none_are_refused(field: str) -> None:
-    order = peer_pb2.PartOrder()
-    setattr(order, field, -1)
-    with lending() as lender, Caller(lender.address) as caller:
-        caller.greet(caller.meeting(SECRET).proof_of_caller)
-        caller.say(peer_pb2.ComputePartsRequest(part=order))
-        with pytest.raises(grpc.RpcError, match="-1 bytes are no size") as refused:
-            list(caller.call)
-        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT

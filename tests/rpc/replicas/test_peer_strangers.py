@@ -116,3 +116,15 @@ def test_a_stranger_does_not_wait_for_long(address: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(peer_proof, "PROOF_SECONDS", 0.05)
     with Caller(address) as caller:
         assert code_of(caller) is grpc.StatusCode.CANCELLED
+
+
+@pytest.mark.parametrize("field", ["definition_bytes", "trainable_bytes", "frozen_bytes", "working_bytes"])
+def test_sizes_that_are_none_are_refused(address: str, field: str) -> None:
+    order = peer_pb2.PartOrder()
+    setattr(order, field, -1)
+    with Caller(address) as caller:
+        caller.greet(caller.meeting(SECRET).proof_of_caller)
+        caller.say(peer_pb2.ComputePartsRequest(part=order))
+        with pytest.raises(grpc.RpcError, match="-1 bytes are no size") as refused:
+            list(caller.call)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
