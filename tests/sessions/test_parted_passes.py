@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ml_dtypes import bfloat16
-from tests.sessions.test_data_parallel import EXAMPLES, SECONDS, batch, by_hand, network, step, trained
+from tests.sessions.test_data_parallel import EXAMPLES, PAUSE, SECONDS, batch, by_hand, network, step, trained
 from tests.storage.durable import ALWAYS, Disk
 
 import backwire as bw
@@ -285,6 +285,7 @@ class TestHelpers:
             assert time.monotonic() < deadline
             in_calls(session, count)
             count += 1
+            time.sleep(PAUSE)
         for number in range(count):
             by_hand(hand, number, PARTS)
         assert session.digest(UNBOUNDED) == hand.digest(UNBOUNDED)
@@ -296,6 +297,7 @@ class TestHelpers:
         while helpers.helped < enough:
             assert time.monotonic() < deadline
             found.append(late(helped, len(found)))
+            time.sleep(PAUSE)
         helpers.most = 0
         helpers.close()
         for number, gradients in enumerate(found):
