@@ -54,9 +54,9 @@ def test_an_empty_segment_is_used_and_no_other_begun(tmp_path: Path) -> None:
     made.append(mutation(1))
     assert made.rotate() == made.rotate() == 1
     assert names(tmp_path / "a") == [file_name(1), file_name(2)]
-    assert (made.follows(0), made.follows(1), made.starts_after(1)) == (True, False, True)
+    assert (made.follows(0), made.follows(1), made.segments.starts_after(1)) == (True, False, True)
     assert (journal_of(tmp_path / "a").follows(0), journal_of(tmp_path / "a").follows(1)) == (True, False)
-    assert made.bytes_after(1) == (tmp_path / "a" / file_name(2)).stat().st_size
+    assert made.segments.bytes_after(1) == (tmp_path / "a" / file_name(2)).stat().st_size
 
 
 def test_a_torn_tail_is_cut_and_the_journal_goes_on_behind_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -158,7 +158,7 @@ def test_a_replay_under_other_conditions_says_what_differs(
     read_journal(directory)
     assert caplog.text == ""
     monkeypatch.setattr(
-        "backwire_server.storage.journal.environment", lambda: {**environments.environment(), "numpy": "0.1"}
+        "backwire_server.storage.segments.environment", lambda: {**environments.environment(), "numpy": "0.1"}
     )
     read_journal(directory)
     assert "bits may differ: numpy was " in caplog.text
@@ -168,11 +168,11 @@ def test_a_replay_under_other_conditions_says_what_differs(
 def test_pruning_removes_only_segments_without_a_later_record(tmp_path: Path) -> None:
     directory = filled_journal(tmp_path / "a", 2, 2, 2)
     found = journal_of(directory)
-    found.prune(1)
+    found.segments.prune(1)
     assert len(names(directory)) == 3
-    found.prune(3)
+    found.segments.prune(3)
     assert names(directory) == [file_name(3), file_name(5)]
-    found.prune(100)
+    found.segments.prune(100)
     assert names(directory) == [file_name(5)]
     assert found.append(mutation(7)) == 7
 

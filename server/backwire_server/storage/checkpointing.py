@@ -52,7 +52,7 @@ class Checkpointing:
         """The bytes of journal that follow the last checkpoint, 0 where they cannot be told."""
         newest = self._checkpoints.newest
         passing = newest is not None and newest.passing
-        return self._pace.passed_bytes if passing else self._journal.bytes_after(self._base_record)
+        return self._pace.passed_bytes if passing else self._journal.segments.bytes_after(self._base_record)
 
     def now(self, image: Image) -> None:
         """Makes an image what a replay begins with; nothing is written when there is a checkpoint of the same."""
@@ -117,7 +117,7 @@ class Checkpointing:
             with self._checkpoints.still() as manifest:
                 self._checkpoints.prune()
                 if manifest.lasting:
-                    self._journal.prune(manifest.lasting[0].record)
+                    self._journal.segments.prune(manifest.lasting[0].record)
         except OSError as error:
             _LOG.warning("old files in %s could not be removed: %s", self._directory, error)
 

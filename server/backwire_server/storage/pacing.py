@@ -37,7 +37,7 @@ class Pace:
         """Whether the journal has grown far since the last attempt at a checkpoint; the last has so many bytes."""
         journal = self._journal
         if self._grown is None:
-            self._grown = journal.grown - journal.bytes_after(self._attempted)
+            self._grown = journal.grown - journal.segments.bytes_after(self._attempted)
         if journal.last - self._attempted >= DUE_RECORDS:
             return True
         grown = journal.grown - self._grown

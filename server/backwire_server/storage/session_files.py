@@ -205,7 +205,7 @@ class FileSession:
         with self._checkpoints.still() as own:
             manifest = branched(own, session_id, key)
             files = [DEFINITION, *(each.file for each in manifest.checkpoints)]
-            shared = [*(self._directory / name for name in files), *self._journal.complete()]
+            shared = [*(self._directory / name for name in files), *self._journal.segments.complete()]
             make_branch(place.root, place.usage, manifest, shared, record)
         return type(self).open(place, session_id)
 
