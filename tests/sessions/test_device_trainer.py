@@ -1,5 +1,6 @@
 """A session whose steps a device computes whole does what one of numpy does, within rounding."""
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from tests.sessions.training_calls import CALLS, TRAIN, perform
 pytest.importorskip("jax")
 
 from backwire_server import optim
-from backwire_server.engine import model
+from backwire_server.engine import model, plan_cache
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
 from backwire_server.engine.narrow import HALF
 from backwire_server.optim import OptimizerState
@@ -25,6 +26,7 @@ from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.trainer import Trainer
 from backwire_server.sessions.versions import MemoryVersion
+from backwire_server.xla.stepping import CompiledStep
 
 Array = NDArray[Any]
 Make = Callable[..., Session]
@@ -196,6 +198,29 @@ def test_steps_go_by_elements_that_shapes_depend_on_however_many_batches_there_w
     with_more = {"x": np.arange(8, dtype=np.float32), "shape": np.array([2, 4])}
     perform(session, ForwardCall(with_more))
     assert loss_of(6, [3, 2]) == 9.0
+
+
+def test_what_was_compiled_for_a_shape_is_freed_as_soon_as_its_plan_goes(
+    make_session: Make, network: Callable[..., SessionSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (model, plan_cache):
+        monkeypatch.setattr(module, "CACHED_PLANS", 2)
+    monkeypatch.setattr(model, "WARM_PLANS", 1)
+    spec = network()
+    graph = replace(spec.graph, outputs={"of_this_test_alone": "z2"})
+    session = make_session(replace(spec, graph=graph, executor=Executor.JAX))
+
+    def compiled_after(rows: int) -> int:
+        perform(session, TrainCall({"x": np.ones((rows, 4), np.float32)}))
+        return sum(isinstance(each, CompiledStep) for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        counts = [compiled_after(rows) for rows in range(1, 4)]
+    finally:
+        gc.enable()
+    assert [each - counts[0] for each in counts] == [0, 1, 1]
 
 
 def test_a_rate_that_leaves_the_range_later_fails_no_step_before(make_session: Make, dot: Any) -> None:

@@ -1,6 +1,7 @@
 """The nodes of a built graph that some of its values need, and the two ways to run them."""
 
 from collections.abc import Collection, Container, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -59,6 +60,13 @@ class Program:
         self.kept = frozenset(kept)
         self.compiled: dict[object, Any] = {}
         self._source = source
+
+    def apart(self) -> "Program":
+        """Returns an equal program with which nothing is kept, in memory that it shares with this one."""
+        found = copy(self)
+        found.compiled = {}
+        found._source = None if self._source is None else self._source.apart()
+        return found
 
     @property
     def nbytes(self) -> int:

@@ -11,6 +11,7 @@ from backwire_server.engine.cost import nbytes
 from backwire_server.engine.graph import Array
 from backwire_server.engine.program import Program
 from backwire_server.engine.stopping import NEVER, Stop
+from backwire_server.xla.lifetimes import unbound
 from backwire_server.xla.registry import numerics
 from backwire_server.xla.sharding import Sharding
 from backwire_server.xla.tracing import Check, arguments, heed, trace
@@ -31,13 +32,13 @@ class Compiled:
 
     def __init__(self, program: Program, sharding: Sharding | None = None) -> None:
         """Compiles nothing yet: that is done when it is called for the first time."""
-        self._program = program
+        self._program = program.apart()
         self.arguments = arguments(program)
         held = {*program.feeds, *program.known}
         self.targets = tuple(dict.fromkeys(name for name in program.targets if name not in held))
         self._checks: Sequence[Check] = ()
         lying = sharding.of(self.arguments, program.types, None) if sharding else [None] * len(self.arguments)
-        self._function = jax.jit(self._traced, in_shardings=lying)
+        self._function = jax.jit(unbound(self._traced), in_shardings=lying)
 
     def __call__(self, values: Sequence[Any]) -> dict[str, Any]:
         """Returns the targets by name, computed, on the device; raises NotTraceable and InvalidValue naming the node.

@@ -12,6 +12,7 @@ from backwire_server.engine.cost import Cost
 from backwire_server.engine.graph import LOSS, Array
 from backwire_server.engine.plan import Plan, update_name
 from backwire_server.engine.program import Program
+from backwire_server.xla.lifetimes import unbound
 from backwire_server.xla.optimizing import TracedOptimizer, square_of
 from backwire_server.xla.registry import numerics
 from backwire_server.xla.sharding import Sharding
@@ -84,7 +85,9 @@ class CompiledStep:
         """Compiles nothing yet: that is done when it runs for the first time."""
         assert plan.usual is not None
         backward = plan.backward(*plan.usual)
-        self._plan, self._backward, self._optimizer = plan, backward, optimizer
+        self._optimizer = optimizer
+        self._forward, self._forward_names = plan.program.apart(), plan.names
+        self._backward, self._backward_names = backward.program.apart(), backward.names
         self.outputs, self.updates = outputs, updates
         programs = (plan.program, backward.program)
         known = {**plan.program.known, **backward.program.known}
@@ -96,8 +99,8 @@ class CompiledStep:
         self.cost = Cost(plan.cost.flops, max(plan.cost.nbytes, backward.program.schedule.peak_bytes))
         self._checks: Sequence[Check] = ()
         lying = {} if sharding is None else self._lying(sharding)
-        self._function = jax.jit(self._stepped, donate_argnums=1, keep_unused=True, **lying)
-        self._judge = jax.jit(self._judgement, keep_unused=True)
+        self._function = jax.jit(unbound(self._stepped), donate_argnums=1, keep_unused=True, **lying)
+        self._judge = jax.jit(unbound(self._judgement), keep_unused=True)
 
     def begin(self, state: DeviceState, spare: DeviceState, feeds: Mapping[str, Any], figures: Array) -> Running:
         """Has the step computed; `state` is left as it is, and the memory of `spare` is used up."""
@@ -118,7 +121,7 @@ class CompiledStep:
 
     def _lying(self, sharding: Sharding) -> dict[str, Any]:
         """Returns where arguments and results lie, as `jax.jit` wants it: each device has all but batches."""
-        types, each = {**self._backward.program.types, **self._plan.program.types}, sharding.everywhere
+        types, each = {**self._backward.types, **self._forward.types}, sharding.everywhere
         feeds = sharding.of(self.feeds, types, each)
         return {"in_shardings": (each, each, feeds, each, each), "out_shardings": (each, each, None, each)}
 
@@ -135,13 +138,13 @@ class CompiledStep:
         optimizer = self._optimizer
         feeds = {**dict(zip(self.feeds, given, strict=True)), **optimizer.tensors(state.parameters)}
         feeds |= dict(zip(self._large, constants, strict=True))
-        forward = trace(self._plan.program, feeds)
-        back = trace(self._backward.program, forward.values | feeds)
+        forward = trace(self._forward, feeds)
+        back = trace(self._backward, forward.values | feeds)
         self._checks = (*forward.checks, *back.checks)
-        gradients = _unscaled(_values(self._backward.names, self._backward.program, back), feeds.get(seed_name(LOSS)))
+        gradients = _unscaled(_values(self._backward_names, self._backward, back), feeds.get(seed_name(LOSS)))
         slopes = optimizer.joined(gradients)
         after = DeviceState(*optimizer.apply(state.parameters, slopes, state.memory, figures))
-        values = _values(self._plan.names, self._plan.program, forward)
+        values = _values(self._forward_names, self._forward, forward)
         outputs = [values[name] for name in self.outputs]
         updates = [values[update_name(name)] for name in self.updates]
         wrong = jnp.concatenate([forward.wrong, back.wrong])
