@@ -9,21 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.e2e.test_fit import X, classifier
 from tests.faults.proxy import Proxy
 
 import backwire as bw
 
-DRAW = np.random.default_rng(5)
-X = DRAW.standard_normal((50, 6)).astype(np.float32)
 DATA: dict[str, Any] = {"x": X, "y": X[:, :4].argmax(axis=1)}
 BATCHES: list[dict[str, Any]] = [{"x": X[i : i + 8], "y": DATA["y"][i : i + 8]} for i in range(0, 48, 8)]
-
-
-def classifier() -> bw.Graph:
-    x, y = bw.input("x", ("batch", 6)), bw.input("y", ("batch",), dtype="int64")
-    hidden = bw.dropout(bw.relu(bw.dense(x, 16, name="hidden")), 0.1)
-    logits = bw.dense(hidden, 4, name="logits")
-    return bw.graph(loss=bw.softmax_cross_entropy(logits, y), outputs={"logits": logits})
 
 
 Use = Callable[[bw.aio.Client], Awaitable[Any]]

@@ -18,10 +18,8 @@ def classifier() -> bw.Graph:
     x, y = bw.input("x", ("batch", 6)), bw.input("y", ("batch",), dtype="int64")
     hidden = bw.dropout(bw.relu(bw.dense(x, 16, name="hidden")), 0.1)
     logits = bw.dense(hidden, 4, name="logits")
-    guess = bw.softmax(logits)
-    return bw.graph(
-        loss=bw.softmax_cross_entropy(logits, y), outputs={"logits": logits, "surest": bw.max(guess, axis=1)}
-    )
+    surest = bw.max(bw.softmax(logits), axis=1)
+    return bw.graph(loss=bw.softmax_cross_entropy(logits, y), outputs={"logits": logits, "surest": surest})
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ OF_WORKERS = {Reason.SESSION_LOST, Reason.NO_WORKER}
 """Told only where there are several processes: see tests/workers."""
 
 OF_STREAMS = {Reason.DEPENDENCY_FAILED}
-"""Told only in an answer on a Pipeline stream: see test_pipeline.py."""
+"""Told only in an answer on a Pipeline stream: see test_pipeline_errors.py."""
 
 OF_FILES = {
     Reason.CHECKPOINT_NOT_FOUND,
