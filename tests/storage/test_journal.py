@@ -195,6 +195,16 @@ def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path: Path, arm: Arm, plac
     assert read_journal(directory) == [1, 2, 4]
 
 
+def test_a_full_disk_is_logged_once_in_a_while(tmp_path: Path, arm: Arm, caplog: pytest.LogCaptureFixture) -> None:
+    found = journal(tmp_path / "a")
+    for _ in range(3):
+        arm("journal.append=ENOSPC")
+        with pytest.raises(StorageFailed):
+            found.append(mutation(1))
+    (record,) = [each for each in caplog.records if "could not be written" in each.message]
+    assert (record.levelname, "No space left" in record.message) == ("ERROR", True)
+
+
 def test_a_half_written_record_that_cannot_be_removed_breaks_the_journal_until_it_is_opened_again(
     tmp_path: Path, arm: Arm
 ) -> None:

@@ -88,7 +88,7 @@ class GroupCommit:
         try:
             flush()
         except OSError as error:
-            self._tally.journal_failed()
+            self._tally.journal_failed(error)
             broken = failed("the journal could not be flushed, and what is on the disk of it is not known", error)
             self.fail(broken)
             raise broken from error

@@ -85,7 +85,7 @@ class Journal:
             self._usage.give(self._session_id, nbytes)
             self._undo(segment)
             if isinstance(error, OSError):
-                self._usage.tally.journal_failed()
+                self._usage.tally.journal_failed(error)
                 raise failed("the mutation could not be written to the journal", error) from error
             raise
         self._last = number

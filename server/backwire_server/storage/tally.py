@@ -1,9 +1,15 @@
 """What has been written for the sessions of a process."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+_LOG = logging.getLogger("backwire.storage")
+
+SILENT_SECONDS = 60.0
+"""How long failures of journals are not logged after one was: clients repeat their calls meanwhile."""
 
 
 class Tally:
@@ -29,6 +35,7 @@ class Tally:
         self.checkpoints, self.checkpoint_bytes, self.checkpoint_seconds = 0, 0, 0.0
         self.checkpoint_failures = 0
         self._mutex = threading.Lock()
+        self._silent_until = 0.0
 
     def appended(self, nbytes: int) -> None:
         """Counts a record of a journal."""
@@ -47,10 +54,15 @@ class Tally:
             self.flushes += 1
             self.flush_seconds += seconds
 
-    def journal_failed(self) -> None:
-        """Counts a write or a flush of a journal that failed."""
+    def journal_failed(self, error: OSError) -> None:
+        """Counts a write or a flush of a journal that failed, and logs why, unless another was logged lately."""
+        now = time.monotonic()
         with self._mutex:
             self.journal_failures += 1
+            if now < self._silent_until:
+                return
+            self._silent_until = now + SILENT_SECONDS
+        _LOG.error("calls that change sessions are refused, since a journal could not be written: %s", error)
 
     @contextmanager
     def checkpoint(self) -> Iterator[Callable[[int], None]]:
