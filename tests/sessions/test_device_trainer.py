@@ -212,7 +212,7 @@ def test_what_was_compiled_for_a_shape_is_freed_as_soon_as_its_plan_goes(
 
     def compiled_after(rows: int) -> int:
         perform(session, TrainCall({"x": np.ones((rows, 4), np.float32)}))
-        return sum(isinstance(each, CompiledStep) for each in gc.get_objects())
+        return sum(type(each) is CompiledStep for each in gc.get_objects())
 
     gc.collect()
     gc.disable()
