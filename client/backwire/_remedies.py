@@ -1,7 +1,8 @@
 """What to do about a connection that did not come about, by what gRPC says of it."""
 
 _NOBODY = "check the target, and that a server runs there (`backwire serve` starts one)"
-_REMEDIES = {
+_REMEDIES = {  # the first whose sign is there
+    "certificate has expired": "have the server's certificate renewed, or set the clock here if that is wrong",
     "CERTIFICATE_VERIFY_FAILED": (
         "have the server's certificate renewed if it has expired, and trust its authority here (root_certificates, or "
         "--ca)"

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from tests.access.conftest import Authority, Pair
 
 import backwire as bw
 from backwire_api.v1 import gradient_service_pb2_grpc as service_grpc
@@ -16,14 +18,15 @@ if TYPE_CHECKING:
 
 TLS = Path(__file__).parent / "tls"
 CERTIFICATE, KEY = (TLS / "server.pem").read_bytes(), (TLS / "server.key").read_bytes()
+OURS = Pair(CERTIFICATE, KEY)
 ONCE = bw.Retry(attempts=1)
 
 
-def serve(service: "FakeService", *, ask_clients: bool) -> Iterator[str]:
+def serve(service: "FakeService", *, ask_clients: bool, pair: Pair = OURS) -> Iterator[str]:
     server = grpc.server(ThreadPoolExecutor(2))
     service_grpc.add_GradientServiceServicer_to_server(service, server)
     credentials = grpc.ssl_server_credentials(
-        [(KEY, CERTIFICATE)], CERTIFICATE if ask_clients else None, require_client_auth=ask_clients
+        [(pair.key, pair.certificate)], CERTIFICATE if ask_clients else None, require_client_auth=ask_clients
     )
     port = server.add_secure_port("127.0.0.1:0", credentials)
     server.start()
@@ -74,6 +77,17 @@ def test_others_are_not(tls: bw.TLS | bool | None, remedy: str, secure_target: s
 )
 def test_what_cannot_encrypt_is_told_what_to_do(tls: bw.TLS, remedy: str, target: str) -> None:
     with bw.connect(target, tls=tls, retry=ONCE) as client, pytest.raises(bw.UnavailableError, match=remedy):
+        list(client.sessions())
+
+
+def test_a_certificate_that_has_expired_is_to_be_renewed(service: "FakeService") -> None:
+    authority = Authority("ours")
+    tls = bw.TLS(root_certificates=authority.certificate, server_name="backwire.test")
+    with (
+        contextmanager(serve)(service, ask_clients=False, pair=authority.issue("server", days=-1)) as target,
+        bw.connect(target, tls=tls, retry=ONCE) as client,
+        pytest.raises(bw.UnavailableError, match="have the server's certificate renewed, or"),
+    ):
         list(client.sessions())
 
 
