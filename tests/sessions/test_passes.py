@@ -92,6 +92,16 @@ def test_a_pass_that_is_too_large_alone_is_refused_and_leaves_the_others(make_se
     assert session.info().step == 0
 
 
+@pytest.mark.parametrize(("later", "listed"), [(30.0, True), (61.0, False)])
+def test_a_pass_is_listed_until_it_is_too_old(
+    make_session: Any, monkeypatch: pytest.MonkeyPatch, later: float, *, listed: bool
+) -> None:
+    session = make_session(pass_ttl=60.0)
+    name, now = forward(session), time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + later)
+    assert session.info().forward_ids == ((name,) if listed else ())
+
+
 def test_a_pass_expires_by_age(make_session: Any) -> None:
     session = make_session(pass_ttl=0.05)
     name = forward(session)
