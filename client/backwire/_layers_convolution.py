@@ -124,7 +124,7 @@ def weights(
     initializer: Initializer | None,
     bias_initializer: Initializer | None,
 ) -> tuple[Value, Value | None]:
-    """Declares the kernel, whose filters are its axis `unit_axis`, and the bias; kernels have so many spatial axes."""
+    """Declares the kernel, of so many spatial axes and with its filters along `unit_axis`, and the bias."""
     what = f"{layer} {name!r}"
     require_spatial(what, x, axes)
     channels = known_size(what, x, 1)

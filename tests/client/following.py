@@ -16,8 +16,6 @@ from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.reasons import DOMAIN
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
-
-
 SECONDS = 20.0
 
 

@@ -9,14 +9,8 @@ import pytest
 import backwire as bw
 
 TWINS = ["Client", "Session", "Forward", "Pipeline", "PipelineFuture", "ForwardFuture", "Lease"]
-
-
 OF_THE_STANDARD_LIBRARY = {"cancel", "cancelled", "running", "set_result", "set_exception"}
-
-
 OF_ITS_OWN = {"resolve", "set_running_or_notify_cancel"}
-
-
 NOT_AWAITED = {
     *("Client.sessions", "Session.train_steps", "Session.pipeline"),
     *("PipelineFuture.done", "PipelineFuture.add_done_callback", "ForwardFuture.done"),

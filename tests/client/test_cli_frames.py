@@ -4,17 +4,13 @@ import io
 import math
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
+from tests.client.test_cli_looking_on import BEGIN
 
 import backwire as bw
 from backwire import _cli_frames, _cli_live, _cli_watch
-
-if TYPE_CHECKING:
-    pass
-from tests.client.test_cli_looking_on import BEGIN
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,7 @@ def test_dense_without_bias_has_one_parameter() -> None:
     graph = proto(bw.dense(X, 7, name="hidden", use_bias=False, initializer=bw.Orthogonal(gain=2)))
     assert [node.op for node in graph.nodes] == ["MatMul"]
     (weight,) = graph.parameters
-    assert (weight.initializer.distribution, weight.initializer.gain) == (
-        Rule.DISTRIBUTION_ORTHOGONAL,
-        2,
-    )
+    assert (weight.initializer.distribution, weight.initializer.gain) == (Rule.DISTRIBUTION_ORTHOGONAL, 2)
 
 
 def test_parameters_of_layers_have_the_dtype_of_their_input() -> None:

@@ -3,16 +3,11 @@
 import math
 import random
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
 import backwire as bw
 from backwire._retry import Attempts, Budget
-
-if TYPE_CHECKING:
-    pass
-
 
 DOWN = bw.UnavailableError("down")
 

@@ -23,8 +23,6 @@ from backwire._transport_base import PIPELINE
 from backwire_api.reasons import DOMAIN, Reason
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-
-
 KINDS = [pytest.param(Haproxy, id="haproxy"), pytest.param(Envoy, id="envoy")]
 
 

@@ -3,23 +3,11 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from backwire_server.engine import ops as _ops  # noqa: F401  # fills the table
-
 T = TypeVar("T")
-
-
 SIZES = (0, 1, -1, 2, 3, 7, 64, 2**16, 2**31 - 1, 2**31, -(2**31), 2**32, 2**53, 2**62, 2**63 - 1, -(2**63))
-
-
 NUMBERS = (0.0, -0.0, 1.0, -1.0, 1e-300, 1e300, float("inf"), float("-inf"), float("nan"))
-
-
 TEXTS = ("", "x", "y", "loss", "\0", "%1:Add", "\U0001f600", "ij,jk->ik", "...", "->", "i" * 500)
-
-
 LENGTHS = (1, 2, 2, 3, 3, 4, 4, 6, 6, 8, 8, 12, 16, 24, 60, 400)
-
-
 GIANT = (9, 33, 65, 1_000, 1_000, 50_000)
 
 

@@ -23,8 +23,6 @@ from backwire_server.rpc.server import Server
 from backwire_server.sessions.limits import Limits
 
 TIMEOUT = 20.0
-
-
 LONGER = (0.2, 1.0, 5.0, TIMEOUT)
 """The seconds that a call has whose time is to be up: the least in which a server has come to it, on any machine."""
 

@@ -94,7 +94,7 @@ OF_FILES = {
     Reason.SESSION_QUARANTINED,
     Reason.STORAGE_FAILED,
 }
-"""Told only where sessions are kept on disk: see tests/storage, tests/e2e/test_sdk_durability.py and tests/faults."""
+"""Told only where sessions are kept on disk: see tests/storage and tests/faults."""
 
 OF_TOKENS = {Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED}
 """Told only where callers need a token: see test_tenants.py."""

@@ -13,8 +13,6 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import graph_pb2, tensor_pb2
 
 X = np.array([1.0, -2.0, 4.0])
-
-
 TIMEOUT = 20.0
 
 

@@ -20,17 +20,9 @@ from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.limits import Limits
 
 SECRET = b"the secret of a directory"
-
-
 EXAMPLES = 11
-
-
 READY = peer_pb2.ComputePartsResponse(ready=peer_pb2.PeerReady())
-
-
 BUSY = peer_pb2.ComputePartsResponse(refusal=peer_pb2.PartRefusal(reason=peer_pb2.PART_REFUSAL_REASON_BUSY))
-
-
 HUGE = peer_pb2.ArrayKind(name="logits", dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[1 << 60])
 
 
