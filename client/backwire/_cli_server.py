@@ -60,7 +60,7 @@ def ops(options: argparse.Namespace) -> Iterator[str]:
 
 
 def config(options: argparse.Namespace) -> NoReturn:
-    """Checks the configuration of the environment; options of the server come before any parser sees them."""
+    """Checks the configuration where `main` has not done so already, since an option stands before `check`."""
     check_config(["--json"] if options.json else [])
 
 
