@@ -200,6 +200,24 @@ def test_steps_go_by_elements_that_shapes_depend_on_however_many_batches_there_w
     assert loss_of(6, [3, 2]) == 9.0
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_shape_may_depend_on_elements_of_a_parameter(make_session: Make, dot: Any, grouped: bool) -> None:
+    kinds = {name: TensorType.of("float32", shape) for name, shape in {"x": (2,), "scales": (1,), "w": (4,)}.items()}
+    nodes = (
+        Node("Resize", ("x", "", "scales"), ("y",)),
+        Node("Mul", ("y", "w"), ("z",)),
+        Node("ReduceSum", ("z",), ("loss",), {"keepdims": 0}),
+    )
+    parameters = tuple(Parameter(name, kinds[name]) for name in ("scales", "w"))
+    graph = Graph((Input("x", kinds["x"]),), parameters, {}, nodes, loss="loss")
+    values = {"scales": np.array([2.0], np.float32), "w": np.ones(4, np.float32)}
+    optimizer = optim.Optimizer(0.5, optim.Sgd())
+    spec = replace(dot(), graph=graph, sources=values, optimizer=optimizer, executor=Executor.JAX, grouped=grouped)
+    session = make_session(spec)
+    call = TrainCall({"x": np.array([1, 3], np.float32)})
+    assert [perform(session, call).loss for _ in range(3)] == [8.0, -2.0, -12.0]
+
+
 def test_what_was_compiled_for_a_shape_is_freed_as_soon_as_its_plan_goes(
     make_session: Make, network: Callable[..., SessionSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:

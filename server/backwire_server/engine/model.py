@@ -1,7 +1,7 @@
 """A graph made ready to run: checks what it is given, compiles per shape, runs forward and backward passes."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -189,25 +189,36 @@ class Model:
             self._warm.popitem(last=False)[1].clear()
         return pool
 
-    def _plan(self, feeds: Mapping[str, Array], place: Place, stop: Stop) -> Plan:
+    def _plan(
+        self, feeds: Mapping[str, Array], place: Place, stop: Stop, look: Callable[[str], Array] | None = None
+    ) -> Plan:
+        """Returns the plan for a place; `look` gives the elements of a feed where a shape depends on them."""
+        look = look or feeds.__getitem__
         while True:
             special = self._specialised.get(place, _NOTHING)
-            key = (place, tuple([(name, feeds[name].tobytes()) for name in sorted(special)]) if special else ())
-            if (plan := self._plans.get(key)) is not None:
-                self._plans.move_to_end(key)
-                return plan
-            outcome = self._shared.plan(
-                place, feeds, {name: feeds[name].copy() for name in special}, self.compiling(stop)
-            )
-            if isinstance(outcome, Plan):
-                self._plans[key] = outcome
-                self._bound()
-                return outcome
-            if outcome <= special:
+            found = self._plan_knowing({name: look(name) for name in sorted(special)}, feeds, place, stop)
+            if isinstance(found, Plan):
+                return found
+            if found <= special:
                 raise GraphError("a shape depends on values that cannot be known before the graph runs")
             if len(self._specialised) >= CACHED_PLANS:
                 self._specialised.clear()
-            self._specialised[place] = special | outcome
+            self._specialised[place] = special | found
+
+    def _plan_knowing(
+        self, known: Mapping[str, Array], feeds: Mapping[str, Array], place: Place, stop: Stop
+    ) -> Plan | frozenset[str]:
+        """Returns the plan for a place and elements, or the names of further feeds whose elements it depends on."""
+        key = (place, tuple([(name, array.tobytes()) for name, array in known.items()]))
+        if (plan := self._plans.get(key)) is not None:
+            self._plans.move_to_end(key)
+            return plan
+        own = {name: array.copy() for name, array in known.items()}
+        found = self._shared.plan(place, feeds, own, self.compiling(stop))
+        if isinstance(found, Plan):
+            self._plans[key] = found
+            self._bound()
+        return found
 
     def _bound(self) -> None:
         """Drops the plans that were not used for the longest time, when there are too many or they hold too much."""

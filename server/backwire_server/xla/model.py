@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -77,7 +78,7 @@ class XlaModel(Model):
         if last is not None and last[0] == place and last[1] is optimizer:
             plan, step = last[2:]
         else:
-            plan = self._plan({**feeds, **optimizer.types}, place, stop)
+            plan = self._plan({**feeds, **optimizer.types}, place, stop, partial(_elements_of, feeds, optimizer, state))
             step = self._compiled_step(plan, optimizer, place[1])
             self._last = None if place in self._specialised else (place, optimizer, plan, step)
         if needs_scale(self.graph.precision):
@@ -111,8 +112,8 @@ class XlaModel(Model):
         """
         place = self._shared.admit(inputs, outputs, training=True)
         feeds = {**inputs, **optimizer.types, RANDOM_KEY: np.zeros(2, np.uint64)}
-        plan = self._plan(feeds, place, stop)
-        if place in self._specialised:
+        plan = self._plan_knowing(_NOTHING, feeds, place, stop)
+        if not isinstance(plan, Plan):
             return None
         key = optimizer.key, GroupStep
         found = _kept(plan, key, lambda: GroupStep(plan, optimizer, place[1]))
@@ -130,6 +131,12 @@ class XlaModel(Model):
 
     def _new_pool(self, plan: Plan) -> Pool:
         return DevicePool(plan.program, self.sharding)
+
+
+def _elements_of(feeds: Mapping[str, Any], optimizer: TracedOptimizer, state: DeviceState, name: str) -> Array:
+    """Returns the elements of a feed of a training step, or of a parameter in the state."""
+    given = feeds if name in feeds else optimizer.tensors([np.asarray(each) for each in state.parameters])
+    return np.asarray(given[name])
 
 
 def _kept(plan: Plan, key: Hashable, make: Callable[[], S]) -> S:
