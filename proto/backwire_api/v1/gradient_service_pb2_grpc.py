@@ -414,8 +414,9 @@ class GradientServiceServicer(object):
     def CheckGradients(self, request, context):
         """Compares the gradient of the loss with central differences, on the session's parameters as they are. Changes
         nothing: no pass is made or counted, and Dropout drops what it would drop in the next Forward. Computes the loss
-        twice for each element that is checked, while other calls on the session wait; the deadline is honoured in between.
-        Fails with NO_LOSS when the graph has none.
+        twice for each element that is checked, while other calls on the session wait; the deadline is honoured in between,
+        and what would take far longer than it leaves fails with GRAPH_TOO_LARGE as soon as that is clear. Fails with NO_LOSS
+        when the graph has none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

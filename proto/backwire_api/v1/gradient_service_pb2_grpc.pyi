@@ -888,8 +888,9 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
     CheckGradients: _GradientServiceCheckGradientsType
     """Compares the gradient of the loss with central differences, on the session's parameters as they are. Changes
     nothing: no pass is made or counted, and Dropout drops what it would drop in the next Forward. Computes the loss
-    twice for each element that is checked, while other calls on the session wait; the deadline is honoured in between.
-    Fails with NO_LOSS when the graph has none.
+    twice for each element that is checked, while other calls on the session wait; the deadline is honoured in between,
+    and what would take far longer than it leaves fails with GRAPH_TOO_LARGE as soon as that is clear. Fails with NO_LOSS
+    when the graph has none.
     """
 
     GetStatus: _GradientServiceGetStatusType
@@ -1301,8 +1302,9 @@ class GradientServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[backwire_api.v1.gradient_service_pb2.CheckGradientsResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.CheckGradientsResponse]]:
         """Compares the gradient of the loss with central differences, on the session's parameters as they are. Changes
         nothing: no pass is made or counted, and Dropout drops what it would drop in the next Forward. Computes the loss
-        twice for each element that is checked, while other calls on the session wait; the deadline is honoured in between.
-        Fails with NO_LOSS when the graph has none.
+        twice for each element that is checked, while other calls on the session wait; the deadline is honoured in between,
+        and what would take far longer than it leaves fails with GRAPH_TOO_LARGE as soon as that is clear. Fails with NO_LOSS
+        when the graph has none.
         """
 
     @abc.abstractmethod

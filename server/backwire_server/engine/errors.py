@@ -85,7 +85,7 @@ class InvalidValue(EngineError):
 
 
 class TooCostly(EngineError):
-    """What is asked for takes more time than it may: `quota` names the limit."""
+    """What is asked for takes more time than it may: `quota` names the limit, if that is a setting."""
 
     def __init__(self, message: str, *, field: str = "", quota: str = "") -> None:
         super().__init__(message, field=field)

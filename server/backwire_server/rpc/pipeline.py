@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
 
 import grpc
 from google.rpc import code_pb2
@@ -22,10 +21,6 @@ from backwire_server.rpc.pipeline_window import Window
 from backwire_server.rpc.scope import PipelineScope, RpcScope
 from backwire_server.sessions.errors import Cancelled, DeadlineExceeded, Recovering, WrongReplica
 from backwire_server.sessions.store import SessionStore
-
-if TYPE_CHECKING:  # it needs an extra
-    pass
-
 
 _POLL_SECONDS = 0.02
 

@@ -18,7 +18,6 @@ from backwire_server.telemetry.metrics import Metrics
 if TYPE_CHECKING:  # it needs an extra
     from backwire_server.telemetry.tracing import CallSpan
 
-
 _ACCESS = logging.getLogger("backwire.access")
 
 

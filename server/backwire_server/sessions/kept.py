@@ -175,8 +175,7 @@ class Kept:
     def hand_over(self, replica: str, check: Check = unchecked) -> str:
         """Writes the content to disk if it is in memory, has another server have the files, and tells where that is.
 
-        Raises NotDurable, and what `SessionFiles.hand_over` raises; then all is as before. Calls
-        `check` as `wake` does.
+        Raises NotDurable, and what `SessionFiles.hand_over` raises; then all is as before. `check` is as in `wake`.
         """
         self.check_durable()
         files = self._opened(check)
