@@ -18,8 +18,9 @@ Arrays = Sequence[Any]
 FLAT_BYTES = 1 << 20
 """The bytes of parameters up to which those that are treated alike are one array.
 
-On a processor each array that a program takes or gives costs it about 5 microseconds, and each MiB of parameters that
-it cuts out of a vector, and of gradients that it puts together, about 100.
+It saves what each array costs a program, and costs copies of the tensors that are cut out of a vector and of gradients
+that are put into one. On a processor it makes a step of 22 parameters with 0.2 MB a third quicker, of four parameters
+with 0.4 MB a twentieth, and gains nothing with 0.8 MB of them.
 """
 
 
