@@ -10,7 +10,7 @@ from tests.waiting import until
 
 from backwire_server.engine.errors import GraphError
 from backwire_server.engine.graph import Graph, Node, Parameter, TensorType
-from backwire_server.sessions import errors, store
+from backwire_server.sessions import errors, sweeper
 from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.calls import ForwardCall
 from backwire_server.sessions.initializers import Distribution, Initializer
@@ -251,7 +251,7 @@ class TestIdleSessions:
         assert make_store(idle_ttl=None).limits.idle_ttl is None
 
     def test_are_swept_by_a_thread(self, make_store: Any, dot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(store, "SWEEP_SECONDS", 0.01)
+        monkeypatch.setattr(sweeper, "SWEEP_SECONDS", 0.01)
         sessions = make_store(idle_ttl=0.02)
         sessions.create(UNBOUNDED, dot())
         until(lambda: not sessions.list().sessions)

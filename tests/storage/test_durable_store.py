@@ -152,7 +152,7 @@ def test_sessions_are_listed_in_the_order_of_their_creation_after_a_restart(disk
     again = disk.open()
     assert [info.session_id for info in again.list().sessions] == ids
     assert [(info.step, info.contributions) for info in again.list().sessions] == [(0, 0), (1, 1), (0, 0), (0, 0)]
-    assert [info.created for info in again.list().sessions] == [session.created for session in made]
+    assert [info.created for info in again.list().sessions] == [session.info().created for session in made]
     assert again.census == (4, 4)
 
 

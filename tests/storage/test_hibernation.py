@@ -13,7 +13,7 @@ import pytest
 from tests.storage.durable import SECONDS, TOUR, Disk, create, do, forward, key_of, standing, train
 from tests.waiting import until
 
-from backwire_server.sessions import errors, store
+from backwire_server.sessions import errors, sweeper
 from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.calls import CountResult, StepOptions
 from backwire_server.sessions.durable import Durability
@@ -77,7 +77,7 @@ class TestIdleSessions:
         assert not session.awake
 
     def test_go_by_a_thread(self, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(store, "SWEEP_SECONDS", 0.01)
+        monkeypatch.setattr(sweeper, "SWEEP_SECONDS", 0.01)
         session = create(disk.open(hibernate_after=0.02))
         until(lambda: not session.awake)
 
@@ -133,7 +133,7 @@ def test_a_session_that_sleeps_takes_little_memory(disk: Disk) -> None:
 
 
 def test_histories_of_those_that_sleep_for_longest_are_shortened(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "LONG_HISTORIES", 1)
+    monkeypatch.setattr(sweeper, "LONG_HISTORIES", 1)
     sessions = [create(disk.open()), *(create(disk.store) for _ in range(2))]
     for session in sessions:
         for number in range(SHORT + 4):

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Container
 
-from backwire_server.sessions.durable import Entry, Vault
 from backwire_server.sessions.info import slot_of
 from backwire_server.sessions.maker import SessionMaker
 from backwire_server.sessions.session import Session
+from backwire_server.sessions.vault import Entry, Vault
 
 
 class Arrivals:

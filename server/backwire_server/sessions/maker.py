@@ -8,7 +8,7 @@ from functools import partial
 from backwire_server.sessions.budget import Account, Budget
 from backwire_server.sessions.caller import tenant_of
 from backwire_server.sessions.content import Content
-from backwire_server.sessions.durable import Carrier, Durability, Entry, SessionFiles, Vault
+from backwire_server.sessions.durable import Durability, SessionFiles
 from backwire_server.sessions.errors import InvalidExport, NotDurable
 from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.info import Home, Standing
@@ -21,6 +21,7 @@ from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.vault import Carrier, Entry, Vault
 
 MakeFiles = Callable[[Keeper, Content], SessionFiles]
 

@@ -1,18 +1,19 @@
-"""Where a session is: whose turn it is, whether it is in memory, on disk or gone, and what it tells of itself."""
+"""Where a session is: whose turn it is, and whether it is in memory, on disk or gone."""
 
 import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from backwire_server.sessions.errors import Recovering, SessionError, SessionNotFound, SessionQuarantined
+from backwire_server.sessions.errors import SessionError, SessionNotFound
 from backwire_server.sessions.history import History
 from backwire_server.sessions.info import SessionInfo, Standing
 from backwire_server.sessions.keeper import Keeper
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.locks import FairLock, Signal
+from backwire_server.sessions.report import Report
 from backwire_server.sessions.scope import CallScope
-from backwire_server.sessions.status import SessionState, SessionStatus
+from backwire_server.sessions.status import SessionStatus
 
 T = TypeVar("T")
 
@@ -23,7 +24,9 @@ class Residence:
     """What all calls on a session have in common; see `sessions.session` for what they do.
 
     Attributes:
-        history: What its last steps gave.
+        session_id: The session's id.
+        last_used: When it was last used, in seconds since 1970.
+        idle_since: The same by the monotonic clock.
     """
 
     def __init__(
@@ -31,17 +34,14 @@ class Residence:
     ) -> None:
         """Is what the keeper keeps; `standing` is where it stands, None while only its journal tells."""
         self.session_id = keeper.session_id
-        self.created = created
         self.last_used = time.time()
         self.idle_since = time.monotonic()
-        self.history = History()
         self._keeper = keeper
         self._limits = limits
-        self._address = address
+        self._report = Report(keeper, limits, address, created=created, standing=standing)
         self._turn = FairLock()
         self._changed = Signal()
         self._closed = False
-        self._standing = standing
         if keeper.awake:
             self._publish()
 
@@ -50,34 +50,7 @@ class Residence:
 
         Raises Recovering while that is not known, SessionQuarantined when it cannot be.
         """
-        if (damage := self._keeper.damage) is not None:
-            raise SessionQuarantined(str(damage))
-        outline, standing = self._keeper.outline, self._standing
-        if standing is None:
-            raise self._recovering()
-        oldest = time.monotonic() - self._limits.pass_ttl
-        return SessionInfo(
-            session_id=self.session_id,
-            created=self.created,
-            last_used=self.last_used,
-            inputs=outline.inputs,
-            parameters=outline.parameters,
-            outputs=outline.outputs,
-            has_loss=outline.has_loss,
-            optimizer=outline.optimizer,
-            seed=outline.seed,
-            limits=self._limits,
-            step=standing.step,
-            contributions=standing.contributions,
-            forward_ids=tuple(name for name, born in standing.births if born >= oldest),
-            address=self._address,
-            durability=self._keeper.durability,
-            lease=standing.lease,
-            max_staleness=outline.max_staleness,
-            executor=outline.executor,
-            data_parallel=outline.data_parallel,
-            precision=outline.precision,
-        )
+        return self._report.info(self.last_used)
 
     def standing(self, scope: CallScope) -> SessionInfo:
         """Returns what `info` does, once it is sure that no other server has the session, which might know better."""
@@ -87,21 +60,7 @@ class Residence:
 
     def status(self) -> SessionStatus:
         """Returns how the session is doing, at once and in any state; that is no use of it."""
-        standing, history = self._standing or Standing(), self.history
-        oldest = time.monotonic() - self._limits.pass_ttl
-        return SessionStatus(
-            session_id=self.session_id,
-            state=self._state(),
-            step=standing.step,
-            steps=history.steps,
-            loss=history.loss,
-            gradient_norm=history.gradient_norm,
-            learning_rate=history.learning_rate,
-            contributions=standing.contributions,
-            passes=sum(born >= oldest for _, born in standing.births),
-            nbytes=self.nbytes,
-            last_used=self.last_used,
-        )
+        return self._report.status(self.last_used)
 
     def branch(self, scope: CallScope, make: Callable[[Keeper], T]) -> T:
         """Returns what `make` makes of the keeper, which stays as it is meanwhile."""
@@ -184,6 +143,11 @@ class Residence:
                 self._turn.release()
 
     @property
+    def history(self) -> History:
+        """What its last steps gave."""
+        return self._report.history
+
+    @property
     def durable(self) -> bool:
         """Whether it outlives the process."""
         return self._keeper.durable
@@ -217,14 +181,6 @@ class Residence:
         """Returns the right to compute, as a context; `reading` promises to leave what `_publish` tells as it is."""
         return _Turn(self, scope, reading=reading)
 
-    def _state(self) -> SessionState:
-        keeper = self._keeper
-        if keeper.damage is not None:
-            return SessionState.QUARANTINED
-        if keeper.progress is not None or self._standing is None:
-            return SessionState.RECOVERING
-        return SessionState.AWAKE if keeper.awake else SessionState.ASLEEP
-
     def _hibernate(self) -> bool:
         try:
             return self._keeper.hibernate()
@@ -235,7 +191,7 @@ class Residence:
     def _begin(self, scope: CallScope, *, waking: bool, patient: bool) -> Keeper:
         self.touch()
         if waking and not patient and self._keeper.progress is not None:
-            raise self._recovering()
+            raise self._report.recovering()
         asked = time.perf_counter()
         scope.spent.began = scope.spent.began or asked
         self._turn.acquire(scope)
@@ -266,22 +222,11 @@ class Residence:
 
     def _publish(self) -> None:
         """Brings what others see of this session up to date: its standing and the bytes it holds."""
-        if not self._keeper.awake:
-            return
-        content = self._keeper.content
-        trainer = content.trainer
-        before = self._standing
-        self._standing = Standing(
-            trainer.step, trainer.accumulator.contributions, trainer.passes.births, content.lease.current
-        )
-        self._keeper.settle()
-        if before is None or before.contributions != self._standing.contributions:
-            self._changed.tell()
-
-    def _recovering(self) -> Recovering:
-        done, count = self._keeper.progress or (0, 0)
-        how_far = f": {done:,} of {count:,} mutations are done again" if count else ""
-        return Recovering(f"session {self.session_id!r} is being recovered{how_far}; call again", retry_after=0.2)
+        if self._keeper.awake:
+            changed = self._report.publish()
+            self._keeper.settle()
+            if changed:
+                self._changed.tell()
 
     def _end(self) -> None:
         self._closed = True

@@ -26,7 +26,6 @@ from backwire_server.sessions.calls import (
     ZeroCall,
 )
 from backwire_server.sessions.describing import MadeSession
-from backwire_server.sessions.durable import Carrier
 from backwire_server.sessions.imaging import state_of
 from backwire_server.sessions.keeper import Keeper
 from backwire_server.sessions.parameters import check_value, checked_names
@@ -35,6 +34,7 @@ from backwire_server.sessions.residence import Residence
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.snapshot import Snapshot
 from backwire_server.sessions.trainer import Mutating
+from backwire_server.sessions.vault import Carrier
 from backwire_server.sessions.versions import Array
 
 A = TypeVar("A", bound=Answered)

@@ -1,9 +1,7 @@
 """All sessions of a server: creates, finds, lists and deletes them, and puts away those that nobody uses."""
 
-import logging
 import os
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from backwire_server.sessions.awake import AwakeSessions
 from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.caller import ANYONE, Caller, tenant_of
 from backwire_server.sessions.calls import CountResult
-from backwire_server.sessions.durable import Carrier, Durability, Vault
+from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.info import Home, SessionInfo
 from backwire_server.sessions.limits import Limits, LimitsOf, unlimited
 from backwire_server.sessions.listing import Page, infos_of
@@ -23,7 +21,7 @@ from backwire_server.sessions.overview import overview_of
 from backwire_server.sessions.paging import PageTokens, page_limit
 from backwire_server.sessions.places import Places
 from backwire_server.sessions.processors import Processors
-from backwire_server.sessions.recovering import Recovering
+from backwire_server.sessions.recoveries import Recoveries
 from backwire_server.sessions.register import Register
 from backwire_server.sessions.repetitions import Repetitions
 from backwire_server.sessions.replicas import absent
@@ -32,15 +30,11 @@ from backwire_server.sessions.scope import UNBOUNDED, CallScope
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.status import Overview
+from backwire_server.sessions.sweeper import Sweeper
+from backwire_server.sessions.vault import Carrier, Vault
 from backwire_server.sessions.whereabouts import Whereabouts, whereabouts
 
-_LOG = logging.getLogger("backwire.sessions")
-
 HERE = Home()
-SWEEP_SECONDS = 5.0
-
-LONG_HISTORIES = 1_000
-"""How many sessions that are on disk alone keep more than the last few steps of their history: 25 KB each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +49,7 @@ class SessionStore:
     """The sessions of a server, in the order of their creation. May be used by several threads at once.
 
     With a vault, sessions may be durable: those that it has are there from the beginning, and a thread makes those
-    again whose journal has to be replayed. Another thread drops what is too old, every SWEEP_SECONDS, until `close`.
+    again whose journal has to be replayed. Another thread drops what is too old, until `close`.
 
     Attributes:
         limits: What sessions are held to.
@@ -90,14 +84,10 @@ class SessionStore:
         self._places = Places(limits, limits_of, self._register.mutex)
         self._repetitions = Repetitions()
         self._tokens = PageTokens()
-        self._closing = threading.Event()
-        self._recovering = Recovering(self._find(), lambda session_id: self.get(session_id).wake(UNBOUNDED))
-        self._threads = [threading.Thread(target=self._sweep_forever, name="backwire-sweeper", daemon=True)]
-        if self.recovering:
-            recover = partial(self._recovering.run, self._closing)
-            self._threads.append(threading.Thread(target=recover, name="backwire-recovery", daemon=True))
-        for thread in self._threads:
-            thread.start()
+        self._recoveries = Recoveries(self._find(), lambda session_id: self.get(session_id).wake(UNBOUNDED))
+        self._sweeper = Sweeper(self._register, self._awake)
+        self._recoveries.start()
+        self._sweeper.start()
 
     def create(
         self,
@@ -149,12 +139,12 @@ class SessionStore:
 
     def when_recovered(self, act: Callable[[], None]) -> None:
         """Calls `act` once the journals of all sessions were replayed: at once, or in another thread."""
-        self._recovering.when_done(act)
+        self._recoveries.when_done(act)
 
     @property
     def recovering(self) -> int:
         """Of how many sessions the journal is still to be replayed since the start."""
-        return self._recovering.remaining
+        return self._recoveries.remaining
 
     @property
     def census(self) -> tuple[int, int]:
@@ -238,22 +228,15 @@ class SessionStore:
 
         Durable sessions hibernate, as far as so much time suffices, so that nothing need be replayed later.
         """
-        self._closing.set()
-        for thread in self._threads:
-            thread.join()
+        self._sweeper.stop()
+        self._recoveries.stop()
         self._awake.shut(seconds)
         if self._vault is not None:
             self._vault.close()
 
     def sweep(self) -> None:
-        """Drops passes that are too old, sessions that were idle for too long, and most of histories that are so."""
-        sessions = self._register.of()
-        ended = [each.session_id for each in sessions if each.awake and each.sweep()]
-        self._register.forget(*ended)
-        self._awake.prune()
-        asleep = [each for each in sessions if each.history.long and not each.awake]
-        for session in sorted(asleep, key=lambda each: each.idle_since)[:-LONG_HISTORIES]:
-            session.shorten_history()
+        """Drops at once what the sweeper does from time to time; see there."""
+        self._sweeper.sweep()
 
     def _find(self) -> Sequence[str]:
         """Has the sessions of the vault, and returns the ids of those whose journal has to be replayed."""
@@ -303,10 +286,3 @@ class SessionStore:
         target = self.budget.used - nbytes
         while self.budget.used > target and self._awake.put_away():
             pass
-
-    def _sweep_forever(self) -> None:
-        while not self._closing.wait(SWEEP_SECONDS):
-            try:
-                self.sweep()
-            except Exception:
-                _LOG.exception("a sweep failed; the next one may not")

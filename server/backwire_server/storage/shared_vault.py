@@ -8,13 +8,14 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from backwire_server.sessions.durable import Durability, Entry
+from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import Recovering, SessionError, SessionNotFound, WrongReplica
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image
+from backwire_server.sessions.vault import Entry
 from backwire_server.storage.checkpointer import Checkpointer
 from backwire_server.storage.copies import Copies
 from backwire_server.storage.deletions import Deletions
@@ -36,7 +37,7 @@ REPLAY_SECONDS = 0.25
 
 
 class SharedVault:
-    """Implements `sessions.durable.Vault` for one of several servers: a session is open in one of them at a time.
+    """Implements `sessions.vault.Vault` for one of several servers: a session is open in one of them at a time.
 
     Attributes:
         address: Where this server is called, as the others were told; empty for nowhere yet.

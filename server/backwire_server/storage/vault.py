@@ -9,13 +9,14 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-from backwire_server.sessions.durable import Durability, Entry
+from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import SessionError, SessionNotFound
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image
+from backwire_server.sessions.vault import Entry
 from backwire_server.storage import failpoints
 from backwire_server.storage.checkpointer import Checkpointer
 from backwire_server.storage.copies import Copies
@@ -41,7 +42,7 @@ def everything(session_id: str) -> bool:
 
 
 class FileVault:
-    """Implements `sessions.durable.Vault`: see there for what each method does.
+    """Implements `sessions.vault.Vault`: see there for what each method does.
 
     Processes may share a directory when each session is owned by one of them, and another `DirectoryLock` keeps other
     servers away.
