@@ -1,6 +1,7 @@
 """`backwire sessions`: lists sessions, shows one, deletes it, branches from it, moves it to a server or a file."""
 
 import argparse
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -61,8 +62,10 @@ def _list(client: Client, options: argparse.Namespace) -> Iterator[str]:
     if options.json:
         yield _cli_options.as_json([_document(each) for each in client.sessions()])
         return
+    sessions = client.sessions()
+    first = next(sessions, None)  # before the head, which is not for a server that cannot be reached
     yield _ROW.format(*_HEAD)
-    for each in client.sessions():
+    for each in itertools.chain([] if first is None else [first], sessions):
         passes = len(each.forward_ids)
         yield _ROW.format(each.id, each.step, each.contributions, _count(each), passes, each.created.strftime(_TIME))
 

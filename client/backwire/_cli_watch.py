@@ -66,8 +66,9 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
         elif (show := _cli_frames.live()) is not None:
             show(map(_frame, sights))
         else:
+            first = next(sights)  # before the head, which is not for a session that cannot be had
             yield _LINE.format(*_HEAD, "STEPS/S")
-            for sight in sights:
+            for sight in itertools.chain([first], sights):
                 for last in sight.fresh[-1:]:
                     yield _LINE.format(*_cells(last), figure(speed(sight.steps, sight.time)))
 

@@ -166,6 +166,8 @@ def split(x: Value, parts: int | Sequence[int], axis: int = 0) -> tuple[Value, .
 def take(x: Value, indices: Operand, axis: int = 0) -> Value:
     """Returns the slices of `x` along `axis` that the integers name; the axis is replaced by the shape of `indices`.
 
+    Negative ones count from the end, as in numpy. One outside [-size, size) is an error of Forward.
+
     Example:
         >>> bw.take(bw.input("x", ("batch", 3)), [2, 0], axis=1)
         <Gather: float32[batch, 2]>

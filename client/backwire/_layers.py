@@ -42,7 +42,7 @@ def embedding(indices: Value, count: int, size: int, *, name: str, initializer: 
     """Returns a learned vector for every integer in `indices`: [...] becomes [..., size].
 
     Its parameter is `name/weight` [count, size], by default `Normal(standard_deviation=1)`. An index outside
-    [-count, count) is an error of Forward.
+    [0, count) is an error of Forward: unlike `bw.take`, an embedding does not count negative ones from the end.
 
     Example:
         >>> words = bw.input("words", ("batch", 20), "int64")
@@ -51,7 +51,7 @@ def embedding(indices: Value, count: int, size: int, *, name: str, initializer: 
     """
     rule = initializer or Normal(standard_deviation=1.0)
     weight = parameter(f"{name}/weight", (count, size), initializer=rule, unit_axis=1)
-    return gather(weight, indices, 0, scope=name)
+    return gather(weight, indices, 0, from_end=False, scope=name)
 
 
 def prelu(x: Value, *, name: str, initializer: Initializer | None = None) -> Value:

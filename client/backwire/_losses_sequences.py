@@ -7,7 +7,7 @@ from backwire._arrays import INT64
 from backwire._errors import DTypeError, ShapeError
 from backwire._layers import known_size
 from backwire._reduction import Reduction, check_reduction, reduced
-from backwire._value import Value, apply, as_constant, insert_axes, integers, require_float, require_value
+from backwire._value import Value, apply, as_constant, gather, insert_axes, integers, require_float, require_value
 
 _NEVER = -1e30  # the logarithm of a probability of 0, of which differences are still numbers
 
@@ -27,9 +27,10 @@ def ctc_loss(
     with the number of steps, by some ten nodes for each.
 
     Args:
-        log_probabilities: [batch, time, classes] with a known time, as by `bw.log_softmax`; the blank is a class.
-        labels: [batch, most labels] with a known number, of an integer type: classes other than the blank, any after
-            the end.
+        log_probabilities: [batch, time, classes] with known time and classes, as by `bw.log_softmax`; the blank is a
+            class.
+        labels: [batch, most labels] with a known number, of an integer type: classes other than the blank, and after
+            the end any number, such as -1. One before the end that is no class is an error of Forward.
         lengths: Integers [batch]: how many steps of each sequence count; None for all.
         label_lengths: Integers [batch]: how many labels each sequence has; None for all.
         blank: The class of the blank.
@@ -44,9 +45,10 @@ def ctc_loss(
     """
     check_reduction(reduction)
     steps, most = _sizes(log_probabilities, labels)
-    path = _with_blanks(labels, most, blank)
+    ends = _column(label_lengths)
+    path = _with_blanks(_checked(labels, ends, log_probabilities, blank), most, blank)
     score = _scores(log_probabilities, path, blank, steps, _column(lengths))
-    loss = _missed(score, most, _column(label_lengths))
+    loss = _missed(score, most, ends)
     if reduction != "mean":
         return reduced(loss, reduction)
     if label_lengths is None:
@@ -72,11 +74,20 @@ def _column(lengths: Value | None) -> Value | None:
     return None if lengths is None else insert_axes(_functions_math.cast(lengths, INT64), (1,))
 
 
+def _checked(labels: Value, ends: Value | None, log_probabilities: Value, blank: int) -> Value:
+    """Returns the labels as int64, blanks after the end; Forward refuses one that is not in the list of classes."""
+    given = _functions_math.cast(labels, INT64)
+    if ends is not None:
+        counted = ends > np.arange(known_size("ctc_loss", labels, 1))
+        given = _functions_math.where(counted, given, blank)
+    classes = as_constant(np.arange(known_size("ctc_loss", log_probabilities, 2)))
+    return gather(classes, given, 0, from_end=False, scope="ctc_loss/labels")
+
+
 def _with_blanks(labels: Value, most: int, blank: int) -> Value:
     """Returns the places of a path, [batch, 2·most + 1]: a blank before, between and after the labels."""
-    given = _functions_math.cast(labels, INT64)
-    pairs = _functions_shape.stack([given * 0 + blank, given], axis=2)
-    joined = _functions_shape.reshape(pairs, ((given.shape or (None,))[0], 2 * most))
+    pairs = _functions_shape.stack([labels * 0 + blank, labels], axis=2)
+    joined = _functions_shape.reshape(pairs, ((labels.shape or (None,))[0], 2 * most))
     return _functions_shape.pad(joined, [(0, 0), (0, 1)], blank)
 
 

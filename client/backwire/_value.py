@@ -318,8 +318,8 @@ def insert_axes(x: Value, axes: Sequence[int]) -> Value:
     return apply("Unsqueeze", [x, integers(sorted(axes))], x.dtype, shape)
 
 
-def gather(x: Value, indices: Operand, axis: int, *, scope: str = "") -> Value:
-    """Returns the slices of `x` along `axis` that integer `indices` name."""
+def gather(x: Value, indices: Operand, axis: int, *, from_end: bool = True, scope: str = "") -> Value:
+    """Returns the slices of `x` along `axis` that integer `indices` name; negative ones may count `from_end`."""
     require_value("Gather", x)
     index = indices if isinstance(indices, Value) else as_constant(indices)
     if index.dtype.kind not in "iu":
@@ -330,4 +330,5 @@ def gather(x: Value, indices: Operand, axis: int, *, scope: str = "") -> Value:
     if x.shape is not None and index.shape is not None:
         axis = _shapes.axis_of("Gather", axis, len(x.shape))
         shape = x.shape[:axis] + index.shape + x.shape[axis + 1 :]
-    return apply("Gather", [x, index], x.dtype, shape, scope=scope, attributes={"axis": axis})
+    attributes: dict[str, AttributeValue] = {"axis": axis, **({} if from_end else {"from_end": 0})}
+    return apply("Gather", [x, index], x.dtype, shape, scope=scope, attributes=attributes)

@@ -95,6 +95,16 @@ def test_health_of_a_server_that_is_not_there_exits_with_1(capsys: pytest.Captur
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", [["sessions"], ["sessions", "list"], ["watch", "s-1"], ["top", "--once"], ["ops"]])
+def test_nothing_is_printed_of_a_server_that_is_not_there(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _cli.main([*command, "--target", "127.0.0.1:1", "--timeout", "0.05"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+
+
 def test_sessions_are_listed_with_their_state(
     target: str, session: bw.Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,7 +170,7 @@ def test_a_failing_call_is_one_line_and_exit_code_1(
 
     service.before["ListSessions"] = [refuse(grpc.StatusCode.UNAUTHENTICATED, "the token is missing; pass one")]
     code, out, err = run(capsys, "sessions", "--target", target)
-    assert (code, out.count("\n"), err) == (1, 1, "backwire: the token is missing; pass one\n")
+    assert (code, out, err) == (1, "", "backwire: the token is missing; pass one\n")
 
 
 def test_an_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,6 +161,58 @@ def test_a_copy_that_is_damaged_is_left_out_and_the_others_are_restored(start: S
     assert [each.session_id for each in start("two").list().sessions] == [other.session_id]
 
 
+def copying_to(url: str, directory: Path) -> FileVault:
+    return FileVault(directory, default=Durability.JOURNAL, limits=Limits(), checkpoint_url=url)
+
+
+@pytest.mark.parametrize("place", ["trainigns", "trainigns/of/mine"])
+def test_a_bucket_that_is_not_there_is_told_and_not_made(place: str, s3: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=rf"cannot be copied to --checkpoint-url s3://{place}: .*; see that the bucket"):
+        copying_to(f"s3://{place}", tmp_path)
+    assert fsspec.filesystem("s3").ls("", detail=False, refresh=True) == [s3]
+
+
+def test_a_bucket_is_tried_at_the_start_without_a_trace(s3: str, tmp_path: Path) -> None:
+    copying_to(f"s3://{s3}", tmp_path).close()
+    assert fsspec.filesystem("s3").ls(s3, detail=False, refresh=True) == []
+
+
+def test_a_directory_that_would_be_in_none_is_told_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"cannot be copied to --checkpoint-url .*missing/store: .*; see that"):
+        copying_to(f"file://{tmp_path}/missing/store", tmp_path / "one")
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_place_that_may_not_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = fsspec.filesystem("memory")
+    monkeypatch.setattr(type(memory), "pipe_file", failing(PermissionError("Access Denied")))
+    with pytest.raises(OSError, match=r"memory://x: Access Denied; see that .* may write"):
+        copying_to("memory://x", tmp_path)
+
+
+def test_a_store_that_does_not_answer_is_logged_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = fsspec.filesystem("memory")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "pipe_file", failing(ConnectionError("no answer")))
+        vault = copying_to("memory://later", tmp_path)
+    assert "copies of checkpoints cannot be made at memory://later now: no answer" in caplog.text
+    store = SessionStore(Limits(), Home(), vault)
+    session = create(store)
+    session.save_checkpoint(UNBOUNDED, "best")
+    store.close(60.0)
+    assert memory.glob(f"later/{session.session_id}/*.json")
+    memory.rm("later", recursive=True)
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return fail
+
+
 def test_a_url_that_nothing_is_known_for_is_told(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="--checkpoint-url nonsense://x cannot be used"):
         FileVault(tmp_path, default=Durability.JOURNAL, limits=Limits(), checkpoint_url="nonsense://x")

@@ -130,6 +130,7 @@ def test_indices_of_every_type_may_count_from_the_end(dtype: str) -> None:
 OUTSIDE = [
     call("Gather", np.ones(3), np.array([0, 3])),
     call("Gather", np.ones(3), np.array([0, -4], np.int8)),
+    call("Gather", np.ones(3), np.array([0, -1]), from_end=0),
     call("GatherGradient", np.ones(2), np.array([1, 7]), axis=0, size=3),
     call("GatherElements", np.ones((2, 2)), np.array([[0, 2]]), axis=1),
     call("GatherElementsGradient", np.ones((2, 1)), np.array([[0], [2]]), axis=1, shape=(2, 2)),
@@ -165,12 +166,14 @@ def test_an_element_that_numpy_refuses_is_told_with_the_same_words(wrong: Call) 
 
 def test_an_index_that_is_known_is_refused_before_the_program_runs() -> None:
     with numerics(), pytest.raises(InvalidValue, match=r"index 3 is outside \[-3, 2\]; correct the indices"):
-        jax.eval_shape(lambda x: kernel_of("Gather")(x, np.array([0, 3]), axis=0), np.ones(3))
+        jax.eval_shape(lambda x: kernel_of("Gather")(x, np.array([0, 3]), axis=0, from_end=1), np.ones(3))
 
 
 def test_an_index_that_is_one_known_number_picks_a_slice() -> None:
     with numerics():
-        found = jax.jit(lambda x: kernel_of("Gather")(x, np.array(-1), axis=0))(np.arange(6.0).reshape(3, 2))
+        found = jax.jit(lambda x: kernel_of("Gather")(x, np.array(-1), axis=0, from_end=1))(
+            np.arange(6.0).reshape(3, 2)
+        )
     np.testing.assert_array_equal(found, [4.0, 5.0])
 
 

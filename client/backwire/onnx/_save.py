@@ -118,6 +118,8 @@ class _Outline:
         if node.op in _TRAINING_MODE:
             inputs = inputs[: _TRAINING_MODE[node.op]]
             attributes.pop("training_mode", None)
+        if node.op == "Gather":
+            attributes.pop("from_end", None)  # which changes nothing where all indices are good
         if node.op == "BatchNormalization":
             for kept, name in zip(inputs[3:], outputs[1:], strict=False):
                 if name:

@@ -5,10 +5,12 @@ seals, and a manifest whose name tells the number of the last record. The manife
 one with the highest number counts, so that neither an interruption nor a server that was slow does any harm.
 """
 
+import contextlib
 import logging
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -26,6 +28,7 @@ from backwire_server.storage.manifest import MANIFEST, SUFFIX, Manifest, Stored,
 _LOG = logging.getLogger("backwire.storage")
 
 _MANIFEST = f".{MANIFEST}"
+_TRIAL_SECONDS = 10.0
 
 T = TypeVar("T")
 Place = Callable[[str], AbstractContextManager[Path | None]]
@@ -39,11 +42,28 @@ class Copies:
     """The copies at a URL. A thread puts them there, one after another; may be used by several threads at once."""
 
     def __init__(self, url: str, scratch: str) -> None:
-        """Keeps in `scratch` what is on its way; raises OSError for a URL that nothing is known for."""
+        """Keeps in `scratch` what is on its way.
+
+        Raises OSError for a URL that nothing is known for, for a bucket that is not there, and for one that may not be
+        written. A store that does not answer now is logged, since it may later.
+        """
         self._url = url
         self._scratch = scratch
         self._files, self._root = _opened(url)
         self._writing = ThreadPoolExecutor(1, "backwire-copies-put")
+        try:
+            self._writing.submit(self._try).result(_TRIAL_SECONDS)
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+            self._writing.shutdown()
+            told = str(error) or type(error).__name__
+            raise OSError(
+                f"checkpoints cannot be copied to --checkpoint-url {url}: {told}; see that "
+                "the bucket or directory is there, is spelt so, and that this server may write and delete in it"
+            ) from error
+        except TimeoutError:
+            _LOG.warning("%s has not answered for %g s: no copies of checkpoints may be there", url, _TRIAL_SECONDS)
+        except Exception as error:  # each kind of store has its own
+            _LOG.warning("copies of checkpoints cannot be made at %s now: %s", url, error)
 
     def put(self, directory: Path, manifest: Manifest) -> None:
         """Has the checkpoints of a manifest copied soon, from files in a directory that may go once this returns.
@@ -115,11 +135,28 @@ class Copies:
         """Returns when all copies are made."""
         self._writing.shutdown()
 
+    def _try(self) -> None:
+        """Writes something small and removes it; no bucket is made, since a misspelt one would never be found again."""
+        name = self._path(f".trial-{uuid.uuid4().hex}")
+        try:
+            self._files.pipe_file(name, b"backwire")
+        except FileNotFoundError:
+            if "/" not in self._root.strip("/"):
+                raise
+            self._make(self._root)
+            self._files.pipe_file(name, b"backwire")
+        self._files.rm_file(name)
+
+    def _make(self, path: str) -> None:
+        """Makes a directory, where the store has such, unless it is there; neither what it is in, nor a bucket."""
+        with contextlib.suppress(FileExistsError):
+            self._files.mkdir(path, create_parents=False)
+
     def _put(self, own: Path, manifest: Manifest) -> None:
         session_id, number = manifest.session_id, manifest.automatic[-1].record
         there = set(self._names(session_id))
         if not there:
-            self._files.makedirs(self._path(session_id), exist_ok=True)
+            self._make(self._path(session_id))
         objects = _objects(manifest)
         for name in objects - there:
             self._files.put_file(str(own / name), self._path(session_id, name))

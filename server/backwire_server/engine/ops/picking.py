@@ -12,18 +12,27 @@ from backwire_server.engine.shapes import axis_of, require, require_rank
 from backwire_server.engine.values import O, Value
 
 
-def checked_indices(indices: Array, size: int) -> Array:
-    """Returns the indices counted from the front; raises InvalidValue when one is outside [-size, size)."""
+def no_place(index: object, lowest: int, size: int) -> str:
+    """Returns what is wrong with an index, and the remedy."""
+    return f"index {index} is outside [{lowest}, {size - 1}]; correct the indices"
+
+
+def checked_indices(indices: Array, size: int, *, from_end: int = 1) -> Array:
+    """Returns the indices counted from the front; raises InvalidValue when one is outside [-size, size).
+
+    Unless they may count `from_end`, negative ones are wrong, too.
+    """
     unsigned = indices.view(f"u{indices.itemsize}")  # so that negative ones are the largest
     if not indices.size or unsigned.max() < size:
         return indices
-    if not (-size <= indices.min() and indices.max() < size):
-        wrong = indices[(indices < -size) | (indices >= size)].flat[0]
-        raise InvalidValue(f"index {wrong} is outside [{-size}, {size - 1}]; correct the indices")
+    lowest = -size if from_end else 0
+    if not (lowest <= indices.min() and indices.max() < size):
+        wrong = indices[(indices < lowest) | (indices >= size)].flat[0]
+        raise InvalidValue(no_place(wrong, lowest, size))
     return np.where(indices < 0, indices.astype(np.int64) + size, indices)
 
 
-def _gather_type(x: Value, indices: Value, *, axis: int = 0) -> TensorType:
+def _gather_type(x: Value, indices: Value, *, axis: int = 0, from_end: int = 1) -> TensorType:
     require(indices, "i")
     require_rank(x, 1)
     at = axis_of(axis, x.rank)
@@ -33,15 +42,22 @@ def _gather_type(x: Value, indices: Value, *, axis: int = 0) -> TensorType:
 @op(
     "Gather",
     shape=_gather_type,
-    samples=[case(F(4, 3), I([0, 2], [2, -1])), case(F(3, 4), I(1, 1, 3), axis=1), case(F(4, 2), np.array(2))],
+    samples=[
+        case(F(4, 3), I([0, 2], [2, -1])),
+        case(F(3, 4), I(1, 1, 3), axis=1, from_end=0),
+        case(F(4, 2), np.array(2)),
+    ],
 )
-def gather(x: Array, indices: Array, *, axis: int = 0, out: Array | None = None) -> Array:
-    """The slices of x at the indices along the axis: an embedding look-up when x is a table."""
-    return np.take(x, checked_indices(indices, x.shape[axis]), axis, out=out, mode="clip")
+def gather(x: Array, indices: Array, *, axis: int = 0, from_end: int = 1, out: Array | None = None) -> Array:
+    """The slices of x at the indices along the axis: an embedding look-up when x is a table.
+
+    Negative indices count from the end, as in ONNX; with `from_end=0`, which ONNX does not have, they are refused.
+    """
+    return np.take(x, checked_indices(indices, x.shape[axis], from_end=from_end), axis, out=out, mode="clip")
 
 
 @gradient("Gather")
-def _(g: Value, y: Value, x: Value, indices: Value, *, axis: int) -> tuple[Value, None]:
+def _(g: Value, y: Value, x: Value, indices: Value, *, axis: int, from_end: int) -> tuple[Value, None]:
     return O.GatherGradient(g, indices, axis=axis % x.rank, size=x.sizes[axis]), None
 
 

@@ -1,24 +1,29 @@
 """Operators that pick elements by indices."""
 
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from backwire_server.engine.ops.picking import no_place
 from backwire_server.xla.registry import kernel, refuse
 
 
-def checked_indices(indices: Any, size: int) -> Any:
-    """Returns the indices counted from the front; one outside [-size, size) is refused, and then taken as inside."""
+def checked_indices(indices: Any, size: int, *, from_end: int = 1) -> Any:
+    """Returns the indices counted from the front; one outside [-size, size) is refused, and then taken as inside.
+
+    Unless they may count `from_end`, negative ones are refused, too.
+    """
     if isinstance(indices, np.ndarray):
         module: Any = np
         wide = indices.astype(np.int64)
     else:
         module = jnp
         wide = indices.astype(jnp.int64 if indices.dtype.itemsize >= 4 and indices.dtype != jnp.int32 else jnp.int32)
-    outside = (wide < -size) | (wide >= size)
-    refuse(outside, indices, lambda index: f"index {index} is outside [{-size}, {size - 1}]; correct the indices")
+    lowest = -size if from_end else 0
+    refuse((wide < lowest) | (wide >= size), indices, partial(no_place, lowest=lowest, size=size))
     return module.clip(module.where(wide < 0, wide + size, wide), 0, max(size - 1, 0))
 
 
@@ -30,9 +35,9 @@ def along_axis(indices: Any, axis: int, size: int) -> tuple[Any, ...]:
 
 
 @kernel("Gather", plain=(1,))
-def gather(x: Array, indices: Any, *, axis: int) -> Array:
+def gather(x: Array, indices: Any, *, axis: int, from_end: int) -> Array:
     """The slices of x at the indices along the axis"""
-    places = checked_indices(indices, x.shape[axis])
+    places = checked_indices(indices, x.shape[axis], from_end=from_end)
     if not x.shape[axis]:
         at = axis % x.ndim
         return jnp.zeros((*x.shape[:at], *indices.shape, *x.shape[at + 1 :]), x.dtype)
