@@ -11,9 +11,13 @@ INSTALLED := .venv/.installed
 GENERATOR := .venv-proto/.installed
 PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
+# What sessions that compute by JAX do, but for what needs several devices.
+ON_JAX = tests/xla tests/e2e/test_executors.py tests/e2e/test_groups.py tests/rpc/test_executors.py \
+	tests/sessions/test_device_trainer.py tests/sessions/test_cohort_trainer.py tests/sessions/test_lost_states.py
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults fuzz soak check format proto serve bench bench-quick conformance docs capacity cluster image docker-verify clean
+.PHONY: help demo test faults fuzz soak check format proto serve bench bench-quick accelerator conformance docs capacity cluster image docker-verify clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +59,11 @@ bench: $(INSTALLED) ## Measure training beside PyTorch and JAX where they are in
 
 bench-quick: $(INSTALLED) ## The same with fewer models and rounds, in under two minutes
 	$(BIN)/python -m tests.benchmarks --quick $(ARGS)
+
+accelerator: $(INSTALLED) ## Test and measure the JAX executor on the accelerator that JAX finds; writes out/accelerator.json
+	$(BIN)/python -c 'import jax; print("JAX", jax.__version__, "on", *jax.devices())'
+	XLA_PYTHON_CLIENT_PREALLOCATE=false $(BIN)/pytest -n auto --dist worksteal $(ON_JAX)
+	JAX_PLATFORMS= $(BIN)/python -m tests.benchmarks --only jax,groups --output out/accelerator.json $(ARGS)
 
 conformance: $(INSTALLED) ## Run ONNX's test suites and write docs/conformance.md
 	$(BIN)/python -m tests.engine.conformance docs/conformance.md

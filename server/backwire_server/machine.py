@@ -14,6 +14,7 @@ from backwire_api import allocator
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "PJRT_NPROC")  # the last is XLA's
 KERNEL_VARIABLE = "OPENBLAS_CORETYPE"
+RESERVE_VARIABLE, SHARE_VARIABLE = "XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 _AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
 _ZEN4 = ("AuthenticAMD", "25")
@@ -48,6 +49,7 @@ class Tuning:
 def prepare(tuning: Tuning, environment: MutableMapping[str, str]) -> None:
     """Sets this process up, and by its environment those that it starts; to be called before numpy is imported."""
     limit_compute_threads(environment, tuning.compute_threads)
+    share_accelerators(environment)
     if tuning.tune_blas:
         choose_kernels(environment, cpu())
     if tuning.tune_allocator:
@@ -63,6 +65,15 @@ def limit_compute_threads(environment: MutableMapping[str, str], threads: int | 
         if threads is not None:
             environment[variable] = str(threads)
         environment.setdefault(variable, "1")
+
+
+def share_accelerators(environment: MutableMapping[str, str]) -> None:
+    """Has JAX take memory of a GPU as it needs it, unless the user chose already.
+
+    Else its first process takes three quarters, and the server's other workers find no more than the rest.
+    """
+    if SHARE_VARIABLE not in environment:
+        environment.setdefault(RESERVE_VARIABLE, "false")
 
 
 def choose_kernels(environment: MutableMapping[str, str], found: Mapping[str, str]) -> None:

@@ -2,7 +2,8 @@
 
 Figures are medians over interleaved rounds, and ratios of times measured in one run. Everything is float32 with Adam,
 each process computes on one thread unless its name says otherwise. Best on an otherwise idle machine. With
-BENCH_VERBOSE=1 in the environment, the processes that are measured say on standard error what they have to say.
+BENCH_VERBOSE=1 in the environment, the processes that are measured say on standard error what they have to say. JAX
+computes on processors, also where there is a GPU, unless JAX_PLATFORMS says otherwise.
 """
 
 import argparse
@@ -63,6 +64,7 @@ def main() -> int:
     """Measures what was asked for, prints tables, and writes JSON and a plot."""
     options = _options()
     bw.tune_allocator()  # as the README advises clients that send large tensors; the sections are clients
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notes on connections that servers close are no news
     settings = {"rounds": options.rounds, "burst": options.burst, "quick": options.quick}
     results: dict[str, Any] = {"machine": machine.facts(options.peers), "settings": settings}

@@ -7,11 +7,13 @@ from backwire_server import machine
 
 machine.prepare(machine.Tuning(), os.environ)  # before numpy is imported, as the server does
 
+import numpy as np  # noqa: E402
 from tests.benchmarks import backwire_models, engine_profile, values  # noqa: E402
 
 import backwire as bw  # noqa: E402
 from backwire_api.v1 import gradient_service_pb2 as pb  # noqa: E402
 from backwire_server.messages.executors import executor_to_proto  # noqa: E402
+from backwire_server.messages.precisions import precision_to_proto  # noqa: E402
 from backwire_server.messages.session import session_spec  # noqa: E402
 from backwire_server.sessions.calls import BackwardCall, ForwardCall, TrainCall  # noqa: E402
 from backwire_server.sessions.executors import Executor  # noqa: E402
@@ -24,9 +26,10 @@ PROFILED_OPERATORS = 40
 
 
 class Contender:
-    """Training steps as calls of a session, by the executor that the variant names."""
+    """Training steps as calls of a session, by the executor that the variant names, as in jax, jax/bfloat16."""
 
-    def __init__(self, executor: str) -> None:
+    def __init__(self, variant: str) -> None:
+        executor, _, self._precision = variant.partition("/")
         self._executor = Executor(executor or "numpy")
         self._limits = Limits()
         self._store = SessionStore(self._limits)
@@ -56,6 +59,8 @@ class Contender:
         optimizer = bw.Adam(values.LEARNING_RATE).to_proto()
         request = pb.CreateSessionRequest(graph=backwire_models.graph(model).proto, optimizer=optimizer)
         request.executor = executor_to_proto(self._executor)
+        if self._precision:
+            request.precision = precision_to_proto(np.dtype(self._precision))
         spec = session_spec(request, self._limits)
         session = self._store.get(self._store.create(UNBOUNDED, spec).session_id)
         first = {

@@ -1,4 +1,4 @@
-"""JAX in this process: forward, backward and Adam in one compiled function, on one thread."""
+"""JAX in this process: forward, backward and Adam in one compiled function, on one thread or on an accelerator."""
 
 import functools
 import math
@@ -6,13 +6,16 @@ import os
 from typing import Any
 
 # Before jax is imported: the pools of XLA have a thread per processor that they are told of.
-os.environ.update(PJRT_NPROC="1", NPROC="1", JAX_PLATFORMS="cpu")
+os.environ.update(PJRT_NPROC="1", NPROC="1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tests.benchmarks import jax_models, values
+
+jax.config.update("jax_default_matmul_precision", "highest")  # GPUs round operands of float32, unless told not to
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 

@@ -14,7 +14,7 @@ import backwire as bw
 pytest.importorskip("jax")
 
 Start = Callable[..., Any]
-FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+FOUR = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 FLAGS = ("--executor", "jax", "--jax-devices", "4")
 
 

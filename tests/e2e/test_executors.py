@@ -80,6 +80,26 @@ def test_a_session_is_made_again_to_the_bit_after_a_crash(start_server: Start, t
     assert not any("bits may differ" in line for line in server.errors)
 
 
+def test_sums_that_a_gpu_could_make_in_any_order_are_made_in_one(start_server: Start, tmp_path: Path) -> None:
+    table = bw.parameter("table", DRAW.normal(size=(7, 4, 6, 6)).astype("f4"))
+    image = bw.max_pool2d(table[bw.input("ids", ("batch",), dtype="int64")], 3, stride=1)
+    loss = bw.mean(image * image)  # thousands of gradients meet in each row, and several in each pixel
+    batch = {"ids": DRAW.integers(7, size=2000)}
+    server = start_server("--data-dir", str(tmp_path), "--executor", "jax")
+    with bw.connect(server.wait_until_ready()) as client:
+        twins = [client.create_session(loss, bw.SGD(0.5)) for _ in range(2)]
+        for session in twins:
+            for _ in range(3):
+                session.train_step(batch)
+        (digest,) = {session.digest() for session in twins}
+        name = twins[0].id
+    server.signal(signal.SIGKILL)
+    server.wait()
+    server = start_server("--data-dir", str(tmp_path))
+    with bw.connect(server.wait_until_ready()) as client:
+        assert client.session(name).digest() == digest
+
+
 def test_gradients_that_are_not_finite_change_nothing(server_address: str) -> None:
     w = bw.parameter("w", np.ones(3, "f4"))
     loss = bw.sum(w * bw.input("x", (3,)))

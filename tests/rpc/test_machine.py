@@ -27,6 +27,17 @@ def test_numerical_libraries_get_one_thread_unless_told_otherwise() -> None:
         assert set(environment) == set(machine.THREAD_VARIABLES)
 
 
+def test_workers_share_the_memory_of_a_gpu_unless_the_user_divided_it() -> None:
+    for given, expected in (
+        ({}, "false"),
+        ({"XLA_PYTHON_CLIENT_PREALLOCATE": "true"}, "true"),
+        ({"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.4"}, None),
+    ):
+        environment: dict[str, str] = dict(given)
+        machine.prepare(Tuning(), environment)
+        assert environment.get("XLA_PYTHON_CLIENT_PREALLOCATE") == expected
+
+
 @pytest.mark.parametrize(
     ("found", "given", "expected"),
     [

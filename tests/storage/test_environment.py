@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from backwire_server.storage import environment as storage_environment
 from backwire_server.storage.environment import differences, environment
 
 TELL = (
@@ -23,6 +24,17 @@ def test_numpy_without_the_newest_kernels_is_another_environment_on_the_same_pro
     other = json.loads(told.stdout)
     assert other["cpu"] == environment()["cpu"]
     assert "cpu features was none and is" in differences(other, environment())
+
+
+def test_another_accelerator_is_another_environment_and_a_processor_is_told_by_its_own_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("jax")
+    before = environment(devices=True)
+    assert "(" not in before["jax"]
+    monkeypatch.setattr(storage_environment, "_accelerator", lambda: "NVIDIA H200")
+    after = environment(devices=True)
+    assert differences(before, after) == f"jax was {before['jax']} and is {before['jax']} (NVIDIA H200)"
 
 
 def test_nothing_differs_from_itself() -> None:

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Any
 
+os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 
 import jax

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,16 @@ PROGRAMS = 2
 """Counts the changes of what is compiled by JAX that change bits of steps."""
 
 
-def environment() -> Mapping[str, str]:
-    """Returns by name what this process computes with; the kernel of BLAS is what it was told, where it was told."""
-    version = f"{_version(JAX)}, programs {PROGRAMS}"
-    return {**_machine(), JAX: version if DEVICES.count == 1 else f"{version} on {DEVICES.count} devices"}
+def environment(*, devices: bool = False) -> Mapping[str, str]:
+    """Returns by name what this process computes with; the kernel of BLAS is what it was told, where it was told.
+
+    JAX is asked for its devices where it is loaded, or with `devices`.
+    """
+    told = f"{_version(JAX)}, programs {PROGRAMS}"
+    if DEVICES.count > 1:
+        told += f" on {DEVICES.count} devices"
+    kind = _accelerator() if JAX in sys.modules or (devices and find_spec(JAX)) else ""
+    return {**_machine(), JAX: f"{told} ({kind})" if kind else told}
 
 
 @cache
@@ -64,6 +71,14 @@ def _features() -> str:
     config: Any = np.show_config(mode="dicts")
     found: list[str] = config.get("SIMD Extensions", {}).get("found", [])
     return " ".join(found) or NONE
+
+
+@cache
+def _accelerator() -> str:
+    """Returns which device JAX computes on; empty for processors."""
+    from backwire_server.xla.sharding import devices  # it takes an extra
+
+    return "" if not (found := devices()) or found[0].platform == "cpu" else str(found[0].device_kind)
 
 
 @cache

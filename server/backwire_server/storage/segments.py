@@ -12,7 +12,7 @@ from backwire_server.sessions.durable import Mutation
 from backwire_server.storage import failpoints
 from backwire_server.storage.damage import Damaged
 from backwire_server.storage.disk import Usage, damaged, storage_errors, sync_directory
-from backwire_server.storage.environment import differences, environment, recorded
+from backwire_server.storage.environment import JAX, differences, environment, recorded
 from backwire_server.storage.mutations import decode_mutation
 from backwire_server.storage.segment import FORMAT, Segment, file_name, first_number
 from backwire_server.storage.segment_scan import Scan, bodies, scan
@@ -58,7 +58,8 @@ class Segments:
             return found
         if found.header.session_id not in self._owners:
             raise damaged(path, f"it belongs to another session, {found.header.session_id!r}", 0)
-        if found.spans and (changed := differences(found.header.environment, environment())):
+        then = found.header.environment
+        if found.spans and (changed := differences(then, environment(devices=JAX in then))):
             _LOG.warning("%s was written under conditions in which bits may differ: %s", path, changed)
         return found
 

@@ -9,6 +9,7 @@ import numpy as np
 from backwire_server.engine.graph import Array
 from backwire_server.engine.plan import Plan
 from backwire_server.xla.cohort import Cohort, Slot
+from backwire_server.xla.compiling import jitted
 from backwire_server.xla.lifetimes import unbound
 from backwire_server.xla.optimizing import TracedOptimizer
 from backwire_server.xla.registry import numerics
@@ -75,7 +76,7 @@ class GroupStep(CompiledStep):
     def __init__(self, plan: Plan, optimizer: TracedOptimizer, outputs: Sequence[str]) -> None:
         """As of CompiledStep, for a plan whose graph has no frozen parameters."""
         super().__init__(plan, optimizer, outputs, ())
-        self._together = jax.jit(unbound(self._stacked), donate_argnums=0, keep_unused=True)
+        self._together = jitted(unbound(self._stacked), donate_argnums=0, keep_unused=True)
 
     def compute(self, cohort: Cohort, members: Sequence[Member]) -> Group:
         """Computes the steps of members of a cohort, each of which is there once."""

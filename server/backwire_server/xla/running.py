@@ -11,6 +11,7 @@ from backwire_server.engine.cost import nbytes
 from backwire_server.engine.graph import Array
 from backwire_server.engine.program import Program
 from backwire_server.engine.stopping import NEVER, Stop
+from backwire_server.xla.compiling import jitted
 from backwire_server.xla.lifetimes import unbound
 from backwire_server.xla.registry import numerics
 from backwire_server.xla.sharding import Sharding
@@ -38,7 +39,7 @@ class Compiled:
         self.targets = tuple(dict.fromkeys(name for name in program.targets if name not in held))
         self._checks: Sequence[Check] = ()
         lying = sharding.of(self.arguments, program.types, None) if sharding else [None] * len(self.arguments)
-        self._function = jax.jit(unbound(self._traced), in_shardings=lying)
+        self._function = jitted(unbound(self._traced), in_shardings=lying)
 
     def __call__(self, values: Sequence[Any]) -> dict[str, Any]:
         """Returns the targets by name, computed, on the device; raises NotTraceable and InvalidValue naming the node.

@@ -26,12 +26,17 @@ class TooFewDevices(Exception):
         self.found = found
 
 
+def devices() -> tuple[Any, ...]:
+    """Returns what JAX computes on in this process; nothing where it cannot start."""
+    try:
+        return tuple(jax.local_devices())
+    except RuntimeError:
+        return ()
+
+
 def gpus() -> int:
     """Returns how many GPUs JAX computes on in this process; 0 where it computes on processors or cannot start."""
-    try:
-        return sum(device.platform == "gpu" for device in jax.local_devices())
-    except RuntimeError:
-        return 0
+    return sum(device.platform == "gpu" for device in devices())
 
 
 class Sharding:

@@ -12,6 +12,7 @@ from backwire_server.engine.cost import Cost
 from backwire_server.engine.graph import LOSS, Array
 from backwire_server.engine.plan import Plan, update_name
 from backwire_server.engine.program import Program
+from backwire_server.xla.compiling import jitted
 from backwire_server.xla.lifetimes import unbound
 from backwire_server.xla.optimizing import TracedOptimizer, square_of
 from backwire_server.xla.registry import numerics
@@ -99,8 +100,8 @@ class CompiledStep:
         self.cost = Cost(plan.cost.flops, max(plan.cost.nbytes, backward.program.schedule.peak_bytes))
         self._checks: Sequence[Check] = ()
         lying = {} if sharding is None else self._lying(sharding)
-        self._function = jax.jit(unbound(self._stepped), donate_argnums=1, keep_unused=True, **lying)
-        self._judge = jax.jit(unbound(self._judgement), keep_unused=True)
+        self._function = jitted(unbound(self._stepped), donate_argnums=1, keep_unused=True, **lying)
+        self._judge = jitted(unbound(self._judgement), keep_unused=True)
 
     def begin(self, state: DeviceState, spare: DeviceState, feeds: Mapping[str, Any], figures: Array) -> Running:
         """Has the step computed; `state` is left as it is, and the memory of `spare` is used up."""
