@@ -1,6 +1,7 @@
 """A server takes up new certificates while it serves, and lets in only clients whose authority it knows."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -8,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -186,6 +188,34 @@ def test_a_server_does_not_start_with_wrong_files(files: Files, authority: Autho
     files.put(files.key, authority.issue("another").key)
     with pytest.raises(ConfigError, match=r"tls\.crt and .*tls\.key are no certificate and its key"):
         server_credentials(files.certificate, files.key)
+
+
+@pytest.mark.parametrize(("days", "told"), [(-2, "expired on"), (2, "expires on"), (20, None)])
+def test_a_certificate_that_has_expired_or_will_soon_is_warned_of(
+    days: int, told: str | None, start: Start, files: Files, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "backwire.tls")
+    port = start(server_credentials(files.certificate, files.key))
+    assert common_name(port, authority) == "first"
+    end = datetime.now(UTC) + timedelta(days=days)
+    files.put_pair(authority.issue("second", days=days))
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", port)) as plain, contextlib.suppress(ssl.SSLError):
+            encrypting().wrap_socket(plain).close()
+    found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.INFO] == [
+        f"{files.certificate}: new connections get the new certificate"
+    ]
+    assert len(found) == (told is not None)
+    assert all(f"{files.certificate} {told} {end:%Y-%m-%d %H:%M}" in each for each in found)
+
+
+def encrypting() -> ssl.SSLContext:
+    """Returns a context of a client that takes any certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 def test_a_key_that_everybody_may_read_is_warned_of(files: Files, caplog: pytest.LogCaptureFixture) -> None:

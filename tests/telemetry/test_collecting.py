@@ -2,12 +2,14 @@
 
 import platform
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.access.conftest import Authority
 from tests.graphs import dot_graph
 from tests.telemetry.test_metrics import facts, samples
 
@@ -26,7 +28,14 @@ from backwire_server.sessions.session import Session
 from backwire_server.sessions.store import SessionStore
 from backwire_server.storage import failpoints
 from backwire_server.storage.opening import open_vault
-from backwire_server.telemetry.collecting import CrewCollector, DiskCollector, SessionCollector, Staff, StaffCollector
+from backwire_server.telemetry.collecting import (
+    CertificateCollector,
+    CrewCollector,
+    DiskCollector,
+    SessionCollector,
+    Staff,
+    StaffCollector,
+)
 from backwire_server.telemetry.metrics import Metrics
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/metrics.md"
@@ -175,9 +184,23 @@ def test_the_build_is_told() -> None:
     assert set(labels) == {"version", "python", "numpy", "grpc"}
 
 
-def test_every_metric_is_in_the_document_with_its_type_and_labels(keep: Callable[..., Kept]) -> None:
+def test_when_a_certificate_expires_is_told_while_it_can_be_read(tmp_path: Path) -> None:
+    metrics, path = Metrics(), tmp_path / "tls.crt"
+    metrics.watch(CertificateCollector(str(path)))
+    name = ("backwire_certificate_expiry_seconds", ())
+    assert name not in samples(metrics.exposition())
+    path.write_bytes(Authority("ours").issue("server", days=3).certificate)
+    assert 0 < samples(metrics.exposition())[name] - (time.time() + 3 * 86_400) + 60 < 120
+    path.write_bytes(b"no certificate")
+    assert name not in samples(metrics.exposition())
+
+
+def test_every_metric_is_in_the_document_with_its_type_and_labels(keep: Callable[..., Kept], tmp_path: Path) -> None:
     kept = keep(most=1 << 20)
     kept.session()
+    certificate = tmp_path / "tls.crt"
+    certificate.write_bytes(Authority("ours").issue("server").certificate)
+    kept.metrics.watch(CertificateCollector(str(certificate)))
     kept.metrics.watch(StaffCollector(lambda: Staff(1, 2, 3)))
     kept.metrics.watch(CrewCollector(Crew(0, Peers(1, list, b"secret", Connections(Access()), dict))))
     kept.metrics.started("Step")

@@ -5,6 +5,7 @@ import logging
 import ssl
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +13,7 @@ import grpc
 
 from backwire_server.access.encryption import lenient
 from backwire_server.access.files import Stamp, stamp, warn_if_exposed
+from backwire_server.access.validity import Reminder
 from backwire_server.config_values import ConfigError
 
 _LOG = logging.getLogger("backwire.tls")
@@ -23,8 +25,8 @@ def server_credentials(certificate: Path, key: Path, client_ca: Path | None = No
     The files are PEM: the server's certificate with those that lead to its authority, its key, and the certificates of
     the authorities that clients' certificates must come from. With these, a client without a certificate is refused.
     Before each connection the files are looked at: the connection gets what they have, or, when that cannot be used,
-    what they had before, and an error is logged. Connections that exist go on. gRPC opens no second port with the same
-    credentials.
+    what they had before, and an error is logged. Connections that exist go on. A certificate that has expired, or will
+    soon, is warned of once a day while connections come. gRPC opens no second port with the same credentials.
 
     Raises ConfigError for files that do not go together, and OSError for one that cannot be read.
     """
@@ -48,12 +50,14 @@ class _Files:
         self._paths = [certificate, key, *([] if client_ca is None else [client_ca])]
         self._lock = threading.Lock()
         self._stamp = stamp(self._paths)
+        self._reminder = Reminder(certificate)
 
     def fetch(self) -> grpc.ServerCertificateConfiguration | None:
         """Returns what the files have if they have changed and can be used, and otherwise None."""
         with self._lock:
             found = stamp(self._paths)
             if found == self._stamp:
+                self._reminder.look(datetime.now(UTC))
                 return None
             self._stamp = found
             try:
@@ -65,13 +69,14 @@ class _Files:
             return changed
 
     def read(self) -> grpc.ServerCertificateConfiguration:
-        """Returns what the files have, after OpenSSL has found that it goes together."""
+        """Returns what the files have, after OpenSSL has found that it goes together, and logs what to mend."""
         contents = [path.read_bytes() for path in self._paths]
         self._check()
         if contents != [path.read_bytes() for path in self._paths]:
             raise ConfigError(f"{self._certificate} and its key changed while they were read; leave them as they are")
         warn_if_exposed(self._key, _LOG)
         certificate, key, *roots = contents
+        self._reminder.take(certificate, datetime.now(UTC))
         return grpc.ssl_server_certificate_configuration([(key, certificate)], *roots)
 
     def _check(self) -> None:

@@ -33,7 +33,7 @@ from backwire_server.sessions.store import HERE, SessionStore
 from backwire_server.storage.carrier import FileCarrier
 from backwire_server.storage.opening import open_vault
 from backwire_server.storage.shared_vault import SharedVault
-from backwire_server.telemetry.collecting import CrewCollector, DiskCollector, SessionCollector
+from backwire_server.telemetry.collecting import CertificateCollector, CrewCollector, DiskCollector, SessionCollector
 from backwire_server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:  # it needs an extra
@@ -92,6 +92,7 @@ class Server:
         self.metrics = Metrics()
         self.metrics.watch(SessionCollector(self._store))
         self.metrics.watch(CrewCollector(CREW))
+        self.metrics.watch(CertificateCollector(access.tls_certificate))
         if vault is not None:
             self.metrics.watch(DiskCollector(self._store, vault.usage))
         self._health = health.HealthServicer()

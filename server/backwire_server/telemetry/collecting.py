@@ -1,13 +1,16 @@
 """Figures that are read when they are asked for: of sessions, their files, workers, and what runs."""
 
+import contextlib
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from backwire_server.access.validity import Validity
 from backwire_server.config import version
 from backwire_server.parallel.crew import Crew
 from backwire_server.sessions.store import SessionStore
@@ -134,6 +137,23 @@ class StaffCollector(Collector):
         yield _gauge("workers", "Workers that serve", staff.serving)
         yield _gauge("workers_wanted", "Workers that should serve", staff.wanted)
         yield _counter("worker_restarts", "Workers that ended, and are replaced", staff.restarts)
+
+
+class CertificateCollector(Collector):
+    """Tells when the certificate of a server expires, if it has one."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the figure of what the file has now; nothing while it cannot be read."""
+        if self._path is None:
+            return
+        with contextlib.suppress(OSError):
+            validity = Validity.of(Path(self._path).read_bytes())
+            if validity is not None:
+                text = "When the certificate expires, in seconds since 1970"
+                yield _gauge("certificate_expiry_seconds", text, validity.end.timestamp())
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -18,6 +18,7 @@ from backwire_server.rpc.call import let_in
 from backwire_server.rpc.errors import status_of
 from backwire_server.rpc.inspecting import Identify, Inspection, add_inspection
 from backwire_server.rpc.listening import FAREWELL_SECONDS, bind, credentials_of, options
+from backwire_server.telemetry.collecting import CertificateCollector
 from backwire_server.telemetry.metrics import Metrics
 from backwire_server.workers.relay import Caller, ordinary
 
@@ -38,6 +39,7 @@ class Reception(grpc.GenericRpcHandler):
         inspection = Inspection(settings.reflection, settings.channelz)
         self.address = settings.listen
         self.metrics_here = Metrics()
+        self.metrics_here.watch(CertificateCollector(settings.access.tls_certificate))
         self._access = settings.access
         self._admission = Admission(capacity)
         self._health = health.aio.HealthServicer()
