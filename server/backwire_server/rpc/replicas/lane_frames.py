@@ -17,6 +17,9 @@ MOST_HEAD_BYTES = 1 << 18
 MOST_MESSAGE_BYTES = (1 << 31) - 1
 """How large a message may be: no message of the contract is larger."""
 
+_RECORD_BYTES = 1 << 14
+"""The most that comes at a time where connections encrypt; to ask for more takes memory for more."""
+
 _SIZES = struct.Struct("<IQ")
 _TIMEOUT = struct.Struct("@ll")
 _LIFE = {
@@ -109,11 +112,12 @@ def receive_head(connection: socket.socket, look: Look = break_off) -> tuple[Hea
 
 def receive(connection: socket.socket, nbytes: int, look: Look = break_off) -> bytes:
     """Returns the next bytes; raises LaneBroken."""
-    flags = 0 if isinstance(connection, ssl.SSLSocket) else socket.MSG_WAITALL
+    encrypts = isinstance(connection, ssl.SSLSocket)
+    flags, most = (0, _RECORD_BYTES) if encrypts else (socket.MSG_WAITALL, nbytes)
     parts: list[bytes] = []
     while nbytes:
         try:
-            part = connection.recv(nbytes, flags)
+            part = connection.recv(min(nbytes, most), flags)
         except _NOTHING_MOVED:
             look()
             continue
