@@ -15,7 +15,7 @@ PLACES = (
     *("definition.renamed", "manifest.begun", "manifest.half", "manifest.written", "manifest.synced"),
     *("segment.created", "segment.headed", "create.filled", "create.renamed"),
     # a mutation, and the start after one that was written in part
-    *("journal.append", "journal.append.half", "journal.cut", "journal.append.written"),
+    *("journal.append", "journal.append.half", "journal.renewed", "journal.cut", "journal.append.written"),
     *("journal.append.half=ENOSPC,journal.append.undo", "journal.flush", "journal.flushed"),
     # a checkpoint
     *("checkpoint.begun", "checkpoint.half", "checkpoint.written", "checkpoint.synced", "checkpoint.renamed"),

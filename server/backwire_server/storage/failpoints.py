@@ -34,6 +34,7 @@ NAMES = (
     "journal.flush",
     "journal.flushed",
     "journal.cut",
+    "journal.renewed",
     "checkpoint.begun",
     "checkpoint.half",
     "checkpoint.written",

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from backwire_server.sessions.durable import Mutation
@@ -11,7 +12,7 @@ from backwire_server.sessions.scope import UNBOUNDED, CallScope
 from backwire_server.storage.disk import Usage, damaged, failed, storage_errors, sync_file
 from backwire_server.storage.group_commit import GroupCommit
 from backwire_server.storage.mutations import encode_mutation
-from backwire_server.storage.segment import Segment, framed
+from backwire_server.storage.segment import Segment, framed, renew
 from backwire_server.storage.segment_scan import Scan, is_empty
 from backwire_server.storage.segments import Segments, mutations
 
@@ -119,7 +120,8 @@ class Journal:
         if self._last is None:
             if not self.segments.firsts:
                 raise damaged(self.segments.directory, "there is no segment of a journal")
-            self._found(self.segments.firsts[-1], self.segments.scan(self.segments.firsts[-1]))
+            first = self.segments.firsts[-1]
+            self._found(first, self._scan_last(first))
         assert self._last is not None
         return self._last
 
@@ -158,7 +160,7 @@ class Journal:
             if first != expected:
                 gap = f"the journal has a gap: the record before it is {expected - 1}"
                 raise damaged(self.segments.path(first), gap, 0)
-            each = self.segments.scan(first)
+            each = self.segments.scan(first) if first != self.segments.firsts[-1] else self._scan_last(first)
             known = max(0, record + 1 - first)
             if known > len(each.spans):
                 raise damaged(self.segments.path(first), f"it lacks records up to {record}, which a checkpoint has", 0)
@@ -210,19 +212,30 @@ class Journal:
             path = self.segments.path(first)
             _LOG.warning("%s: %d bytes of a record were cut whose writing was interrupted", path, found.torn)
             self._usage.give(self._session_id, found.torn)
-        if found.torn or found.header is None or (self._sync and found.spans):
+        if found.torn or found.header is None:
             self._opened()
 
+    def _scan_last(self, first: int) -> Scan:
+        """Reads the last segment, with `sync` once all of it is on the disk: nobody knows what others saw to.
+
+        What is read must not be in memory alone, where it is forgotten at any moment after a flush that failed.
+        """
+        if self._sync and self._last is None:
+            path = self.segments.path(first)
+            with storage_errors(f"{path} could not be read"):
+                has_records = path.exists() and not is_empty(path)
+            if has_records:
+                self._commit.flush_now(partial(renew, path))
+        return self.segments.scan(first)
+
     def _opened(self) -> Segment:
-        """Returns the last segment, opened; what others wrote to it is flushed, as nobody knows whether they did."""
-        last = self.last
+        """Returns the last segment, opened."""
+        _ = self.last  # finds where it ends
         if self._segment is None:
             first = self.segments.firsts[-1]
             with storage_errors("the journal could not be opened"):
                 there = Segment(self.segments.path(first), self._end) if self._end > 0 else None
                 self._segment = there or self.segments.make(first, self._sync)
-            if self._sync and last >= first:
-                self._commit.flush_now(self._segment.flush)
         return self._segment
 
     def _new_segment(self, first: int) -> Segment:

@@ -19,6 +19,8 @@ FRAME = struct.Struct("<II")
 
 MOST_BYTES = (1 << 32) - 1
 
+RENEWED_BYTES = 1 << 20  # at a time
+
 
 def file_name(first: int) -> str:
     """Returns the name of the segment whose first record has this number."""
@@ -42,6 +44,23 @@ def framed(pieces: Sequence[Bytes]) -> list[Bytes]:
     for piece in pieces:
         found = crc32(piece, found)
     return [FRAME.pack(size, found), *pieces]
+
+
+def renew(path: Path) -> None:
+    """Returns when all that is in a segment is on the disk, whoever wrote it, and whether or not a flush has failed.
+
+    Of what it could not write, a kernel takes note once: it may keep that in memory as if it had been written, and the
+    next flush succeeds. So all is written again, in its place, where what is on the disk stays as it is at any moment.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        offset = 0
+        while piece := os.pread(descriptor, RENEWED_BYTES, offset):
+            offset = write_all(descriptor, [piece], offset)
+        failpoints.hit("journal.renewed")
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class Segment:
