@@ -1,6 +1,7 @@
 """A call that ends before its turn has come leaves no trace but a line in the log."""
 
 import logging
+import time
 from concurrent import futures
 from typing import Any
 
@@ -42,3 +43,19 @@ def test_a_call_that_ends_while_it_waits_for_its_turn_has_no_effect(
     until(told)
     assert {call["reason"] for call in told()} == {reason}
     assert api.info(session).step == 0
+
+
+def test_a_call_goes_on_while_the_clock_is_set_forward_beyond_its_deadline(
+    api: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = api.create()
+    turn = api.server._store.get(session)._turn
+    assert turn.try_acquire()
+    inputs = {"x": tensors.encode(np.ones(3))}
+    call = api.stub.TrainStep.future(pb.TrainStepRequest(session_id=session, inputs=inputs), timeout=600.0)
+    until(lambda: turn._waiting or call.done())
+    actual = time.time
+    with monkeypatch.context() as changed:
+        changed.setattr(time, "time", lambda: actual() + 3_600.0)
+        turn.release()
+        assert call.result(60).result.step == 1

@@ -1,5 +1,6 @@
 """Who makes a gRPC call, how long it may go on, and where its time goes."""
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,9 @@ class RpcScope:
     """
 
     def __init__(self, context: grpc.ServicerContext) -> None:
+        """Is of a call that begins now: from here on gRPC would tell its deadline by a clock that may be set."""
+        seconds = context.time_remaining()
+        self._deadline = math.inf if seconds > _FOREVER else time.monotonic() + seconds
         self.context = context
         self.caller: Caller = ANYONE
         self.spent = Spent()
@@ -36,8 +40,7 @@ class RpcScope:
 
     def remaining(self) -> float | None:
         """The seconds until the deadline, at least zero; None when there is none."""
-        seconds = self.context.time_remaining()
-        return None if seconds > _FOREVER else max(seconds, 0.0)
+        return None if math.isinf(self._deadline) else max(self._deadline - time.monotonic(), 0.0)
 
     def before_answer(self, wait: Callable[[], None]) -> None:
         """Calls `wait`."""
@@ -47,7 +50,7 @@ class RpcScope:
 
     def check(self) -> None:
         """Raises DeadlineExceeded when the time is up, Cancelled when the client has gone."""
-        if self.context.time_remaining() <= 0:
+        if time.monotonic() >= self._deadline:
             raise DeadlineExceeded(
                 "the deadline passed before the call was done; nothing was changed, give it more time"
             )
@@ -61,7 +64,7 @@ class PipelineScope(RpcScope):
     def __init__(self, call: RpcScope) -> None:
         """Is a part of the stream's own scope."""
         super().__init__(call.context)
-        self.caller, self.stop = call.caller, call.stop
+        self.caller, self.stop, self._deadline = call.caller, call.stop, call._deadline
         self._flush: Future[None] | None = None
         self._flusher: ThreadPoolExecutor | None = None
 
