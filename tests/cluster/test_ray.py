@@ -1,18 +1,15 @@
 """Workers that Ray runs on three nodes, behind a gateway: whatever is lost, each change is made once."""
 
 import re
-import threading
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from itertools import count, islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 from tests.cluster.nodes import Nodes, running
+from tests.cluster.pair import batch, network
 from tests.cluster.ray_site import (
     PREFIX,
     START_SECONDS,
@@ -22,10 +19,10 @@ from tests.cluster.ray_site import (
     start,
     wait_for_workers,
 )
-from tests.cluster.site import owner_in, unfollowing
-from tests.cluster.test_peers import batch, network
+from tests.cluster.ray_trainees import expected, owners, pressed, results, trainees, trains_on, wide
+from tests.cluster.site import owner_in
 from tests.ports import unused_port
-from tests.trainees import WAYS, Trainee, batches, create
+from tests.trainees import batches, create
 from tests.waiting import until
 
 import backwire as bw
@@ -51,28 +48,6 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def target(nodes: Nodes, directory: Path) -> Iterator[str]:
     with gateway(nodes, directory) as (_, address):
         yield address
-
-
-@contextmanager
-def trainees(target: str, seed: int) -> Iterator[list[Trainee]]:
-    """Sessions that are made and trained through the gateway, by clients that follow owners and clients that do not."""
-    with ExitStack() as stack:
-        clients = [stack.enter_context(connect(target)) for connect in (bw.connect, unfollowing)]
-        made = [
-            stack.enter_context(Trainee(create(client, seed + number), way, seed + number))
-            for number, (client, way) in enumerate((client, way) for client in clients for way in WAYS)
-        ]
-        for each in made:
-            each.goes_on()
-        yield made
-
-
-def results(trained: list[Trainee]) -> list[tuple[int, str]]:
-    return [each.result() for each in trained]
-
-
-def expected(trained: list[Trainee], undisturbed: bw.Client) -> list[tuple[int, str]]:
-    return [each.expected(undisturbed) for each in trained]
 
 
 def test_a_gateway_whose_workers_cannot_start_says_why_and_leaves_none_behind(nodes: Nodes, tmp_path: Path) -> None:
@@ -163,33 +138,6 @@ def test_workers_come_with_the_load_and_get_sessions_and_go_with_it_to_the_bit(n
     assert nodes.actors() == []
 
 
-def wide(client: bw.Client, seed: int) -> bw.Session:
-    x = bw.input("x", ("batch", 512))
-    loss = bw.squared_error(bw.dense(bw.relu(bw.dense(x, 512, name="a")), 512, name="b"), x)
-    return client.create_session(bw.graph(loss=loss), optimizer=bw.SGD(1e-3), seed=seed)
-
-
-@contextmanager
-def pressed(sessions: list[bw.Session]) -> Iterator[None]:
-    """Has a thread for each session train it without a pause; raises what a step fails with."""
-    data, stop = {"x": np.ones((256, 512), np.float32)}, threading.Event()
-
-    def train(session: bw.Session) -> None:
-        step = 0
-        while not stop.is_set():
-            step += 1
-            assert session.train_step(data).step == step
-
-    with ThreadPoolExecutor(len(sessions)) as pool:
-        futures = [pool.submit(train, each) for each in sessions]
-        try:
-            yield
-        finally:
-            stop.set()
-        for future in futures:
-            future.result()
-
-
 def test_workers_are_actors_with_names_and_new_sessions_are_spread_over_them(
     nodes: Nodes, target: str, directory: Path
 ) -> None:
@@ -260,25 +208,13 @@ def test_sessions_go_on_to_the_bit_when_a_node_is_lost_and_its_worker_gets_a_new
         victim = next(name for number in range(WORKERS) if not nodes.on_head(name := f"{PREFIX}{number}"))
         for each in trained:
             each.goes_on()
-        until(lambda: _trains_on(trained[0], victim, directory), START_SECONDS)
+        until(lambda: trains_on(trained[0], victim, directory), START_SECONDS)
         nodes.lose(victim)
         for each in trained:
             each.goes_on()
-        assert victim not in _owners(trained, directory)
+        assert victim not in owners(trained, directory)
         nodes.add()
         wait_for_workers(target)
         for each in trained:
             each.goes_on()
         assert results(trained) == expected(trained, undisturbed)
-
-
-def _trains_on(trained: Trainee, worker: str, directory: Path) -> bool:
-    """Has it train on a worker; tells whether the controller, which evens out the load, left it there meanwhile."""
-    if owner_in(directory, trained.session.id) != worker:
-        trained.session.move(worker)
-    trained.goes_on()
-    return owner_in(directory, trained.session.id) == worker
-
-
-def _owners(trained: list[Trainee], directory: Path) -> list[str]:
-    return sorted({owner_in(directory, each.session.id) for each in trained})

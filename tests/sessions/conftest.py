@@ -2,22 +2,28 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.sessions.asking import SECONDS
 
 from backwire_server import optim
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
 from backwire_server.parallel import crew
 from backwire_server.parallel.crew import Crew
+from backwire_server.sessions import processors
 from backwire_server.sessions.errors import Cancelled, DeadlineExceeded
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.scope import UNBOUNDED, Unbounded
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.store import SessionStore
+
+if TYPE_CHECKING:
+    from tests.sessions.grouped import Gate
 
 Array = NDArray[Any]
 MakeSession = Callable[..., Session]
@@ -166,5 +172,34 @@ def helpers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
     """Two helper processes, however many processors there are."""
     made = Crew(2)
     monkeypatch.setattr(crew, "CREW", made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as found:
+        yield found
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody computes because it waited for long, however slow the machine is."""
+    monkeypatch.setattr(processors, "PATIENCE", SECONDS)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator["Gate"]:
+    from tests.sessions.grouped import Gate  # which needs JAX
+
+    made = Gate(monkeypatch)
+    yield made
+    made.open.set()
+
+
+@pytest.fixture
+def store() -> Iterator[SessionStore]:
+    """A store whose sessions on JAX may be computed together."""
+    made = SessionStore(Limits(), grouped=True)
     yield made
     made.close()

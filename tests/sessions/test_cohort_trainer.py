@@ -1,11 +1,7 @@
 """Sessions whose steps are computed together do what each does alone, within rounding, and harm each other never."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,27 +11,21 @@ from tests.sessions.training_calls import CALLS, TRAIN, X, perform
 
 pytest.importorskip("jax")
 
+from tests.sessions.grouped import Gate, Values, assert_same, make, waiting
+
 from backwire_server import optim
 from backwire_server.engine.errors import InvalidValue
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
-from backwire_server.sessions import device_trainer
-from backwire_server.sessions.caller import Caller
 from backwire_server.sessions.calls import NonFinitePolicy, StepOptions, TrainCall
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import Cancelled, MessageTooLarge, NonFiniteGradient, StepMismatch
-from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.processors import Processors
-from backwire_server.sessions.scope import UNBOUNDED, Unbounded
-from backwire_server.sessions.session import Session
+from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.store import SessionStore
-from backwire_server.storage.vault import FileVault
-from backwire_server.xla import cohort
-from backwire_server.xla.group_step import GroupStep
 
 Array = NDArray[Any]
-Values = Callable[[Session], dict[str, Array]]
+
 CLASSES = Graph(
     inputs=(Input("x", TensorType.of("float32", ("batch", 3))), Input("t", TensorType.of("int64", ("batch",)))),
     parameters=(Parameter("w", TensorType.of("float32", (3, 4))),),
@@ -43,72 +33,6 @@ CLASSES = Graph(
     outputs={"z": "z"},
     loss="l",
 )
-
-
-class Gate:
-    """Holds the first group until so many calls have asked, and notes how large all groups were."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.sizes: list[int] = []
-        self.armed = True
-        self.open = threading.Event()
-        self.reached = threading.Event()
-        compute = GroupStep.compute
-
-        def held(step: GroupStep, cohort: Any, members: Sequence[Any]) -> Any:
-            if self.armed:
-                self.sizes.append(len(members))
-            if len(self.sizes) == 1:
-                self.reached.set()
-                assert self.open.wait(60)
-            return compute(step, cohort, members)
-
-        monkeypatch.setattr(GroupStep, "compute", held)
-
-    def together(self, first: Callable[[], Any], others: Sequence[Callable[[], Any]], waiting: Any) -> list[Any]:
-        """Returns what the calls return or raise, of which all but the first wait while the first is computed."""
-        with ThreadPoolExecutor(1 + len(others)) as pool:
-            futures = [pool.submit(first)]
-            assert self.reached.wait(60)
-            futures += [pool.submit(each) for each in others]
-            while len(waiting()) < len(others):
-                threading.Event().wait(0.001)
-            self.open.set()
-            return [future.exception() or future.result() for future in futures]
-
-
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    made = Gate(monkeypatch)
-    yield made
-    made.open.set()
-
-
-@pytest.fixture
-def store() -> Iterator[SessionStore]:
-    made = SessionStore(Limits(), grouped=True)
-    yield made
-    made.close()
-
-
-def on_jax(spec: SessionSpec) -> SessionSpec:
-    return replace(spec, executor=Executor.JAX)
-
-
-def make(store: SessionStore, spec: SessionSpec) -> Session:
-    return store.get(store.create(UNBOUNDED, on_jax(spec)).session_id)
-
-
-def waiting() -> list[Any]:
-    from backwire_server.sessions.line import _LINES
-
-    return [seat for line in list(_LINES.values()) for seat in list(line._waiting)]
-
-
-def assert_same(values: Values, first: Session, second: Session) -> None:
-    expected, found = values(first), values(second)
-    for name, array in expected.items():
-        np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=1e-5)
 
 
 def test_those_that_wait_are_computed_together_to_what_each_is_alone(
@@ -168,21 +92,6 @@ def test_calls_of_all_kinds_lead_to_what_they_lead_to_with_numpy(
         for session in (expected, found):
             perform(session, call)
         assert_same(values, expected, found)
-
-
-def test_frozen_parameters_are_computed_alone(store: SessionStore, dot: Any, gate: Gate) -> None:
-    result = perform(make(store, dot()), TrainCall({"x": np.ones(3)}))
-    assert (result.result.step, gate.sizes) == (1, [])
-
-
-def test_batches_of_those_who_may_step_together_are_not_sent_ahead(
-    store: SessionStore, network: Any, dot: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(device_trainer, "STAGED_BYTES", 1)
-    together, alone = TrainCall({"x": X}), TrainCall({"x": np.ones(3)})
-    make(store, network()).stage(together)
-    make(store, dot()).stage(alone)
-    assert (list(together.staged), list(alone.staged)) == ([], ["x"])
 
 
 def test_a_branch_and_its_parent_go_their_own_ways(store: SessionStore, network: Any, values: Values) -> None:
@@ -283,65 +192,3 @@ def test_a_step_that_was_not_expected_is_refused(store: SessionStore, network: A
     with pytest.raises(StepMismatch):
         perform(make(store, network()), replace(TRAIN, options=StepOptions(expected_step=3)))
     assert gate.sizes == []
-
-
-def test_what_cannot_be_computed_together_is_computed_one_by_one(
-    store: SessionStore, network: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def failing(*_: Any) -> Any:
-        raise NotImplementedError("no rule for batches")
-
-    monkeypatch.setattr(GroupStep, "_stacked", failing)
-    session = make(store, replace(network(), graph=replace(network().graph, outputs={"z": "z2"})))
-    call = replace(TRAIN, outputs=("z",))
-    assert [perform(session, call).result.step for _ in range(2)] == [1, 2]
-    assert [record.message for record in caplog.records].count(
-        "1 sessions cannot be computed together; they are computed one by one"
-    ) == 1
-
-
-def test_large_states_are_computed_alone_on_a_processor(
-    store: SessionStore, network: Any, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate.open.set()
-    for nbytes, groups in ((4 * 3 * 30 - 1, 0), (4 * 3 * 30, 1)):
-        monkeypatch.setattr(cohort, "SMALL_BYTES", nbytes)
-        assert perform(make(store, network()), TRAIN).result.step == 1
-        assert len(gate.sizes) == groups
-
-
-def test_a_call_that_another_tenant_computes_needs_no_processor(network: Any, gate: Gate) -> None:
-    processors = Processors(1)
-    store = SessionStore(Limits(), processors=processors, grouped=True)
-    callers = [Unbounded(Caller(tenant=name)) for name in ("a", "b")]
-    sessions = [make(store, network(seed=seed)) for seed in range(2)]
-    busy = [processors.turn(each) for each in callers]
-    for turn in busy:
-        turn.__enter__()
-    with ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(perform, *each) for each in zip(sessions, [TRAIN] * 2, callers, strict=True)]
-        while processors.waiting < 2:
-            threading.Event().wait(0.001)
-        busy[0].__exit__()
-        assert gate.reached.wait(60)
-        assert (gate.sizes, processors.waiting) == ([2], 0)
-        gate.open.set()
-        assert [future.result().result.step for future in futures] == [1, 1]
-    busy[1].__exit__()
-    store.close()
-
-
-def test_sessions_are_grouped_that_are_on_jax_and_kept_in_memory(tmp_path: Path, network: Any, gate: Gate) -> None:
-    gate.open.set()
-    vault = FileVault(tmp_path, default=Durability.JOURNAL, limits=Limits())
-    store = SessionStore(Limits(), vault=vault, grouped=True)
-    for executor, durability, groups in (
-        (Executor.NUMPY, Durability.MEMORY, 0),
-        (Executor.JAX, Durability.JOURNAL, 0),
-        (Executor.JAX, Durability.MEMORY, 2),
-    ):
-        made = store.create(UNBOUNDED, replace(network(), executor=executor), durability=durability).session_id
-        for each in (made, store.fork(UNBOUNDED, made).session_id):
-            perform(store.get(each), TRAIN)
-        assert len(gate.sizes) == groups
-    store.close()

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from tests.sessions.test_data_parallel import batch, by_hand, kill, network, trained
-from tests.sessions.test_parted_passes import PARTS, backward, forward
+from tests.sessions.parted_passes import PARTS, backward, forward
+from tests.sessions.parted_steps import batch, by_hand, kill, network, trained
 from tests.sessions.test_working import Charged
 from tests.telemetry.test_metrics import samples
 from tests.waiting import until

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from tests.sessions.test_data_parallel import network, step
-from tests.sessions.test_parted_passes import PARTS, backward, forward, given, sides
+from tests.sessions.parted_passes import PARTS, backward, forward, given, sides
+from tests.sessions.parted_steps import network, step
 from tests.storage.drawing import joined
 from tests.storage.durable import ALWAYS, Disk
 

@@ -4,29 +4,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pytest
 from tests.waiting import until
 
 from backwire_server.engine.errors import GraphError
-from backwire_server.engine.graph import Graph, Node, Parameter, TensorType
+from backwire_server.engine.graph import Graph, Node
 from backwire_server.sessions import errors, sweeper
-from backwire_server.sessions.budget import Budget
-from backwire_server.sessions.calls import ForwardCall
-from backwire_server.sessions.initializers import Distribution, Initializer
 from backwire_server.sessions.paging import PageTokens
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.spec import SessionSpec
-
-X = np.array([1.0, -2.0, 4.0])
-
-
-def huge(count: int) -> SessionSpec:
-    """A session whose parameter would take `count` doubles, were it drawn."""
-    type_ = TensorType.of(np.float64, (count,))
-    drawn = Initializer(type_.dtype, (count,), Distribution.NORMAL)
-    return SessionSpec(Graph(parameters=(Parameter("w", type_),), outputs={"w": "w"}), {"w": drawn})
 
 
 def test_ids_are_unguessable_and_differ(make_store: Any, dot: Any) -> None:
@@ -120,58 +107,6 @@ def test_a_session_that_is_made_takes_a_place_until_it_is_there(
     monkeypatch.setattr(sessions._register, "add", add_later)
     sessions.create(UNBOUNDED, dot())
     assert sessions.census == (1, 1)
-
-
-def test_parameters_too_large_are_refused_before_they_are_drawn(make_store: Any) -> None:
-    with pytest.raises(errors.GraphTooLarge):
-        make_store(max_parameter_bytes=1 << 20).create(UNBOUNDED, huge(1 << 40))
-
-
-def test_a_session_that_the_budget_cannot_bear_is_refused_before_memory_is_taken(make_store: Any, dot: Any) -> None:
-    sessions = make_store(max_parameter_bytes=1 << 60, max_total_bytes=1 << 20)
-    with pytest.raises(errors.OutOfMemory):
-        sessions.create(UNBOUNDED, huge(1 << 40))
-    assert sessions.budget.used == 0
-    sessions.create(UNBOUNDED, dot())
-
-
-def test_the_budget_is_shared_and_given_back(make_store: Any, dot: Any) -> None:
-    sessions = make_store()
-    first = sessions.create(UNBOUNDED, dot()).session_id
-    alone = sessions.budget.used
-    second = sessions.create(UNBOUNDED, dot()).session_id
-    assert sessions.budget.used == 2 * alone
-    sessions.get(first).forward(UNBOUNDED, ForwardCall({"x": X}))
-    assert sessions.budget.used > 2 * alone
-    sessions.delete(UNBOUNDED, first)
-    sessions.delete(UNBOUNDED, second)
-    assert sessions.budget.used == 0
-
-
-def test_a_pass_that_the_budget_cannot_bear_is_refused(make_store: Any, dot: Any) -> None:
-    probe = make_store()
-    session = probe.get(probe.create(UNBOUNDED, dot()).session_id)
-    state = probe.budget.used
-    session.forward(UNBOUNDED, ForwardCall({"x": X}))
-    cost = probe.budget.used - state
-    sessions = make_store(max_total_bytes=state + cost + 64)  # enough for one to be computed
-    session = sessions.get(sessions.create(UNBOUNDED, dot()).session_id)
-    session.forward(UNBOUNDED, ForwardCall({"x": X}, forward_id="kept"))
-    with pytest.raises(errors.OutOfMemory):
-        session.forward(UNBOUNDED, ForwardCall({"x": X}))
-    assert session.info().forward_ids == ("kept",)
-    assert sessions.budget.used == state + cost
-
-
-def test_an_account_settles_what_did_not_work_out() -> None:
-    budget = Budget(100)
-    account, other = budget.account(), budget.account()
-    account.reserve(60)
-    with pytest.raises(errors.OutOfMemory):
-        other.reserve(41)
-    account.settle(10)
-    other.reserve(90)
-    assert budget.used == 100
 
 
 def test_a_graph_that_is_wrong_leaves_nothing_behind(make_store: Any) -> None:

@@ -1,10 +1,17 @@
-"""Failpoints that a test arms do not outlive it."""
+"""Data directories, servers over them and failpoints, none of which outlives its test."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from tests.storage.durable import Disk
+from tests.storage.fenced import LEASE, Join
+from tests.storage.sharing import Server, Start
 
+from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.limits import Limits
 from backwire_server.storage import failpoints
+from backwire_server.storage.shared_vault import SharedVault
 
 
 @pytest.fixture
@@ -12,3 +19,39 @@ def arm() -> Iterator[Callable[[str], object]]:
     """Arms failpoints until the end of the test."""
     yield failpoints.arm
     failpoints.disarm()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    with Disk(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts another server on the directory."""
+    started: list[Server] = []
+
+    def start(replica: str) -> Server:
+        started.append(Server(tmp_path, replica))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.store.close()
+
+
+@pytest.fixture
+def join(tmp_path: Path) -> Iterator[Join]:
+    """Has another server join those on the directory."""
+    joined: list[SharedVault] = []
+
+    def join(replica: str) -> SharedVault:
+        found = SharedVault(tmp_path, replica=replica, lease=LEASE, default=Durability.JOURNAL, limits=Limits())
+        found.announce(f"{replica}.example:50051")
+        joined.append(found)
+        return found
+
+    yield join
+    for each in joined:
+        each.close()

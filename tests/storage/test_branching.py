@@ -1,6 +1,6 @@
 """Branches go ways of their own, and imports are there wholly or not at all; both over restarts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,12 +27,6 @@ from backwire_server.sessions.session import Session
 
 HALF = list(TOUR)[:14]
 """So much of the tour that there are passes, contributions, requests and a lease."""
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    with Disk(tmp_path) as made:
-        yield made
 
 
 def half(disk: Disk) -> tuple[Session, Session]:

@@ -18,12 +18,6 @@ from backwire_server.sessions.session import Session
 from backwire_server.storage.session_files import FileSession
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    with Disk(tmp_path) as made:
-        yield made
-
-
 def one(disk: Disk, session: Session, pattern: str) -> Path:
     [path] = (disk.directory / "sessions" / session.session_id).glob(pattern)
     return path

@@ -1,7 +1,6 @@
 """A call on a durable session that fails has changed nothing, in memory or on disk, or it is done once all the same."""
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,6 @@ from backwire_server.sessions.passes import PassTable
 from backwire_server.sessions.scope import UNBOUNDED, Unbounded
 from backwire_server.sessions.session import Session
 from backwire_server.storage import failpoints
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    with Disk(tmp_path) as made:
-        yield made
-
 
 REFUSED: Mapping[str, tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Session], Any]]] = {
     "no such pass": (errors.PassNotFound, lambda s: backward("nope")(s, None)),

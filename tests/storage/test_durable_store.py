@@ -1,8 +1,7 @@
 """What a durable session acknowledged is there again, with the same bits, whatever became of the memory it was in."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,12 +32,6 @@ from backwire_server.sessions.session import Session
 JOURNAL, FSYNC = Durability.JOURNAL, Durability.FSYNC
 
 Lose = Callable[[Disk, Session], Session]
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    with Disk(tmp_path) as made:
-        yield made
 
 
 def with_checkpoints(disk: Disk, session: Session) -> Session:

@@ -1,11 +1,10 @@
 """Whose a session is on a directory that servers share: a name of a directory, which can be changed by one alone.
 
-The files of a session are in `ID/MARK/ID`. The mark tells the epoch, which counts up with each change of owner, and
-the owner: `7.b.4f0c61a2e9d3` is the replica b in one run of it, `8.` is nobody. Who takes a session over renames the
-directory; of several that try, one does. From then on every path of the owner before leads nowhere, so that nothing
-which it does by name has an effect, whatever it believes. What it still writes to a journal that it has open goes to a
-file without a name, since the next owner goes on with a copy; and it acknowledges nothing before it has seen, after
-the write, that its mark is still there.
+The files of a session are in `ID/MARK/ID`; see `marks`. Who takes a session over renames the directory; of several that
+try, one does. From then on every path of the owner before leads nowhere, so that nothing which it does by name has an
+effect, whatever it believes. What it still writes to a journal that it has open goes to a file without a name, since
+the next owner goes on with a copy; and it acknowledges nothing before it has seen, after the write, that its mark is
+still there.
 """
 
 import errno
@@ -13,18 +12,15 @@ import os
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from backwire_server.sessions.errors import InvalidRequest, SessionNotFound, StorageFailed, WrongReplica
 from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.storage.disk import GONE, TEMPORARY, UNFINISHED, sync_directory, sync_file
+from backwire_server.storage.marks import CHASES, Mark, mark_of
 from backwire_server.storage.membership import Membership
 from backwire_server.storage.segment import first_number
 from backwire_server.storage.signs import Member
-
-CHASES = 16
-"""How often the files of a session are looked for that changes hands meanwhile."""
 
 RETRY_SECONDS = 0.1
 
@@ -34,27 +30,6 @@ another closely, and one that comes too late is refused by the other, or not ans
 
 MOST_KNOWN = 4_096
 """Of how many sessions it is remembered which other server has them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """The name of the directory that has a session: its epoch, and whose it is; empty texts for nobody's."""
-
-    epoch: int
-    replica: str = ""
-    incarnation: str = ""
-
-    @classmethod
-    def of(cls, name: str) -> "Mark | None":
-        """Returns the mark that `str` made a name of; None for other names."""
-        epoch, _, owner = name.partition(".")
-        replica, _, incarnation = owner.partition(".")
-        mark = cls(int(epoch), replica, incarnation) if epoch.isdecimal() and epoch.isascii() else None
-        return mark if mark is not None and str(mark) == name else None
-
-    def __str__(self) -> str:
-        owner = f"{self.replica}.{self.incarnation}" if self.replica else ""
-        return f"{self.epoch}.{owner}"
 
 
 class Ownership:
@@ -228,19 +203,6 @@ class Ownership:
         return StorageFailed(
             f"session {session_id[:96]!r} changes hands again and again; call again", retry_after=RETRY_SECONDS
         )
-
-
-def mark_of(root: Path, session_id: str) -> Mark:
-    """Returns whose a session in a directory is now; raises SessionNotFound, OSError."""
-    for _ in range(CHASES):  # a listing may miss what is renamed meanwhile
-        try:
-            names = os.listdir(root / session_id)
-        except FileNotFoundError:
-            break
-        marks = [mark for name in names if (mark := Mark.of(name)) is not None]
-        if marks:
-            return max(marks, key=lambda mark: mark.epoch)
-    raise SessionNotFound(f"there is no session {session_id[:64]!r} on disk; create a new one", field="session_id")
 
 
 def _sever(directory: Path) -> None:

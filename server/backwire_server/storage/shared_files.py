@@ -1,14 +1,13 @@
 """The files of a session on a directory that servers share, as long as it is this server's."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from backwire_server.sessions.durable import Mutation
 from backwire_server.sessions.errors import StorageFailed, WrongReplica
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import Check, unchecked
+from backwire_server.storage.claims import Claims
 from backwire_server.storage.disk import storage_errors
 from backwire_server.storage.ownership import Ownership
 from backwire_server.storage.place import Place
@@ -22,20 +21,15 @@ class SharedPlace(Place):
 
     Attributes:
         ownership: What tells whose sessions are.
-        closed: Is told of the directory when the files were closed, and of the server that is to have them, if any.
-        born: Returns such a directory for a new session, of whose files `closed` is then told; calls the Check where it
-            waits for another server, which may raise.
-        unborn: Is told of a session for which there was such a directory, and of which nothing came.
+        claims: What has such a directory for a new session, and is told when the files were closed.
     """
 
     ownership: Ownership
-    closed: Callable[[Path, Member | None], None]
-    born: Callable[[str, Check], Path]
-    unborn: Callable[[str], None]
+    claims: Claims
 
     def of(self, session_id: str, check: Check = unchecked) -> "SharedPlace":
         """Returns where a new session of an id goes; raises OSError."""
-        return replace(self, root=self.born(session_id, check))
+        return replace(self, root=self.claims.begin(session_id, check))
 
 
 class SharedFileSession(FileSession):
@@ -70,7 +64,7 @@ class SharedFileSession(FileSession):
         try:
             return super().fork(session_id, key, check)
         except BaseException:
-            self._place.unborn(session_id)
+            self._place.claims.abandon(session_id)
             raise
 
     def hand_over(self, replica: str) -> str:
@@ -85,7 +79,7 @@ class SharedFileSession(FileSession):
             super().close()
         finally:
             with storage_errors(f"{self._place.root} could not be released"):
-                self._place.closed(self._place.root, self._heir)
+                self._place.claims.release(self._place.root, self._heir)
 
     @property
     def _here(self) -> bool:

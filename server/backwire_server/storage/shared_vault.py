@@ -3,13 +3,12 @@
 import os
 import shutil
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from backwire_server.sessions.durable import Durability
-from backwire_server.sessions.errors import Recovering, SessionError, SessionNotFound, WrongReplica
+from backwire_server.sessions.errors import SessionError, SessionNotFound
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import Check, unchecked
@@ -17,19 +16,19 @@ from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image
 from backwire_server.sessions.vault import Entry
 from backwire_server.storage.checkpointer import Checkpointer
+from backwire_server.storage.claims import Claims
 from backwire_server.storage.copies import Copies
 from backwire_server.storage.deletions import Deletions
-from backwire_server.storage.disk import GONE, Usage, new_directory, storage_errors
+from backwire_server.storage.disk import GONE, Usage, storage_errors
 from backwire_server.storage.lock import DELETED, SCRATCH, SHARED
 from backwire_server.storage.making import new_manifest
 from backwire_server.storage.membership import MOST_WAITING, Membership
-from backwire_server.storage.ownership import RETRY_SECONDS, Ownership
+from backwire_server.storage.ownership import Ownership
 from backwire_server.storage.pacing import DUE_BYTES
 from backwire_server.storage.place import Place
 from backwire_server.storage.secret import common_secret
 from backwire_server.storage.session_files import FileSession
 from backwire_server.storage.shared_files import SharedFileSession, SharedPlace
-from backwire_server.storage.signs import Member
 from backwire_server.storage.vault import everything, is_id
 
 REPLAY_SECONDS = 0.25
@@ -67,7 +66,6 @@ class SharedVault:
         self._usage = Usage()
         self._root = root / SHARED
         self._mutex = threading.Lock()
-        self._open: set[str] = set()
         with storage_errors(f"the data directory {root} cannot be used"):
             shutil.rmtree(self.scratch, ignore_errors=True)
             for path in (self._root, root / DELETED, Path(self.scratch)):
@@ -78,6 +76,7 @@ class SharedVault:
             self._membership = Membership(root, replica, lease, most_waiting)
         self._copies = None if checkpoint_url is None else Copies(checkpoint_url, self.scratch)
         self._ownership = Ownership(self._root, self._membership, Path(self.scratch))
+        self._claims = Claims(self._ownership, self._deletions)
         self._place = SharedPlace(
             self._root,
             limits,
@@ -87,12 +86,10 @@ class SharedVault:
             self._copies,
             REPLAY_SECONDS,
             ownership=self._ownership,
-            closed=self._closed,
-            born=self._born,
-            unborn=self._unborn,
+            claims=self._claims,
         )
         if self._copies is not None and not self.names():
-            self._copies.restore(is_id, self._restored)
+            self._copies.restore(is_id, self._claims.restoring)
 
     @property
     def shared(self) -> bool:
@@ -166,21 +163,21 @@ class SharedVault:
             try:
                 made = SharedFileSession.create(place, manifest, spec.definition, image)
             except BaseException:
-                self._unborn(session_id)
+                self._claims.abandon(session_id)
                 raise
         assert isinstance(made, SharedFileSession)
         return made
 
     def open(self, session_id: str, check: Check = unchecked) -> SharedFileSession:
         """Takes a session and returns its files; raises WrongReplica while another server that is alive has it."""
-        own = self._take(session_id, check)
+        own = self._claims.take(session_id, check)
         try:
             self._check_made(own, session_id)
             opened = SharedFileSession.open(replace(self._place, root=own), session_id)
         except BaseException as error:
             taken_away = not own.exists()
             with storage_errors(f"{own} could not be released"):
-                self._closed(own)
+                self._claims.release(own)
             if taken_away:
                 raise self._ownership.lost(session_id) from error
             raise
@@ -202,7 +199,7 @@ class SharedVault:
 
     def delete(self, session_id: str, key: RequestKey | None = None, check: Check = unchecked) -> None:
         """Removes all files of a session; raises WrongReplica while another server has it, and StorageFailed."""
-        own = self._take(session_id, check)
+        own = self._claims.take(session_id, check)
         try:
             with storage_errors("the session could not be removed from the disk"):
                 if key is not None:
@@ -214,7 +211,7 @@ class SharedVault:
                     own.parent.rmdir()
                 shutil.rmtree(gone, ignore_errors=True)
         finally:
-            self._forget(session_id)
+            self._claims.forget(session_id)
         self._usage.forget(session_id)
         if self._copies is not None:
             self._copies.forget(session_id)
@@ -227,88 +224,10 @@ class SharedVault:
         with storage_errors("the data directory could not be left"):
             self._membership.leave()
 
-    def _take(self, session_id: str, check: Check = unchecked) -> Path:
-        """Takes a session, of which this process then has the files open; raises what `Ownership.take` raises."""
-        if not is_id(session_id):
-            raise SessionNotFound(f"there is no session {session_id[:64]!r}; create a new one", field="session_id")
-        with self._mutex:
-            if session_id in self._open:
-                raise Recovering(f"session {session_id!r} is being opened; call again", retry_after=RETRY_SECONDS)
-            self._open.add(session_id)
-        try:
-            with storage_errors(f"session {session_id!r} could not be taken over"):
-                return self._ownership.take(session_id, check)
-        except BaseException:
-            self._forget(session_id)
-            raise
-
-    def _born(self, session_id: str, check: Check) -> Path:
-        if session_id in self._deletions:
-            raise SessionNotFound(
-                f"this request made session {session_id[:96]!r}, which was deleted; send it with a new request_id",
-                field="request_id",
-            )
-        try:
-            own = self._ownership.begin(session_id)
-        except FileExistsError:
-            return self._left_unmade(session_id, check)
-        with self._mutex:
-            self._open.add(session_id)
-        return own
-
-    def _left_unmade(self, session_id: str, check: Check) -> Path:
-        """Takes the place of a session over which another server died while it made it; raises Recovering otherwise."""
-        again = Recovering(
-            f"another replica makes session {session_id[:96]!r} for the same request; call again",
-            retry_after=RETRY_SECONDS,
-        )
-        try:
-            own = self._take(session_id, check)
-        except (WrongReplica, SessionNotFound):
-            raise again from None
-        if (own / session_id).exists():
-            self._closed(own)
-            raise again
-        for left in own.iterdir():
-            shutil.rmtree(left)
-        return own
-
-    @contextmanager
-    def _restored(self, session_id: str) -> Iterator[Path | None]:
-        """Gives the directory to restore a session in, which is nobody's then; None when another does that already."""
-        try:
-            own = self._ownership.begin(session_id)
-        except FileExistsError:
-            yield None
-            return
-        try:
-            with new_directory(own, session_id, sync=True) as directory:
-                yield directory
-        except BaseException:
-            self._ownership.abandon(session_id)
-            raise
-        self._ownership.release(own)
-
-    def _unborn(self, session_id: str) -> None:
-        """Removes what a session left that could not be made."""
-        with suppress(SessionError, OSError):
-            self._ownership.abandon(session_id)
-        self._forget(session_id)
-
     def _check_made(self, own: Path, session_id: str) -> None:
         """Raises SessionNotFound for a directory whose session was never made to its end."""
         if not (own / session_id).is_dir() and own.is_dir():
             raise SessionNotFound(f"there is no session {session_id[:64]!r}; create a new one", field="session_id")
-
-    def _closed(self, own: Path, heir: Member | None = None) -> None:
-        try:
-            self._ownership.release(own, heir)
-        finally:
-            self._forget(own.parent.name)
-
-    def _forget(self, session_id: str) -> None:
-        with self._mutex:
-            self._open.discard(session_id)
 
     def _finish(self) -> None:
         """Removes what is left of sessions that were being deleted when a server ended."""

@@ -17,7 +17,7 @@ from backwire_server.storage.checkpointer import Checkpointer
 from backwire_server.storage.disk import Usage
 from backwire_server.storage.lock import SCRATCH, SESSIONS, SHARED
 from backwire_server.storage.manifest import MANIFEST
-from backwire_server.storage.ownership import mark_of
+from backwire_server.storage.marks import mark_of
 from backwire_server.storage.place import Place
 from backwire_server.storage.segment import first_number
 from backwire_server.storage.session_files import FileSession

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.rpc.conftest import Api
-from tests.rpc.replicas.serving import started
+from tests.rpc.replicas.serving import Until, open_lane, started
 
 
 @pytest.fixture
@@ -21,6 +21,18 @@ def owner(tmp_path: Path) -> Iterator[Api]:
 def replicas(tmp_path: Path) -> Iterator[tuple[Api, Api]]:
     """Clients, which follow nobody, of two, with no lanes between them."""
     found = Api(started(tmp_path, "a")), Api(started(tmp_path, "b"))
+    yield found
+    for api in found:
+        api.channel.close()
+        api.server.stop(5.0)
+
+
+@pytest.fixture(params=["by gRPC", "on lanes"])
+def joined(request: pytest.FixtureRequest, tmp_path: Path, until: Until) -> Iterator[tuple[Api, Api]]:
+    """Clients, which follow nobody, of two servers over a directory: the second has a lane to the first, or none."""
+    found = Api(started(tmp_path, "a")), Api(started(tmp_path, "b"))
+    if request.param == "on lanes":
+        open_lane(found[1], found[0], until)
     yield found
     for api in found:
         api.channel.close()
