@@ -13,6 +13,7 @@ DROPPED = "connections dropped"
 ABANDONED = "pipelines abandoned"
 HAPPENINGS = (CANCELLED, HOPELESS, DROPPED, ABANDONED)
 
+KILLED = "clients killed"
 STORIES = "stories judged"
 CALLS, GOOD, WRONG = "calls", "good", "violations"
 OTHER = "OTHER"

@@ -13,7 +13,7 @@ import numpy as np
 from tests.faults.actor import PATIENT
 from tests.faults.launchers import Launcher, Process
 from tests.faults.server import Server
-from tests.soak.board import CALLS, GOOD, HAPPENINGS, REFUSALS, STORIES, Board
+from tests.soak.board import CALLS, GOOD, HAPPENINGS, KILLED, REFUSALS, STORIES, Board
 from tests.soak.clients import Clients, Crew, new_ending
 from tests.soak.memory import Curve, Holding, holding
 from tests.soak.plan import MOST_PIPED
@@ -36,7 +36,8 @@ class Size:
 
     Attributes:
         seconds: After how many it ends in any case.
-        calls: After how many calls it ends; None for as many as those seconds allow.
+        calls: After how many calls it ends, once a client was killed and all has happened that does; None for as many
+            as those seconds allow.
         places: The most calls at a time; with fewer than clients, calls are refused and come again.
         most_piped: The most batches that a pipeline trains on.
     """
@@ -123,7 +124,8 @@ def _run(crew: Crew, size: Size, server: SoakedServer, out: Outcome) -> None:
         next_kill = began + float(draw.exponential(size.kill_seconds))
         while (now := time.monotonic()) < began + size.seconds:
             calls = crew.board.total(CALLS)
-            if size.calls is not None and calls >= size.calls:
+            happened = clients.kills and all(map(crew.board.total, HAPPENINGS))
+            if size.calls is not None and calls >= size.calls and happened:
                 break
             out.curve.add(calls, holding(server.process).resident)
             if calls // REPORT > told:
@@ -133,7 +135,7 @@ def _run(crew: Crew, size: Size, server: SoakedServer, out: Outcome) -> None:
                 clients.kill(draw)
                 next_kill = now + float(draw.exponential(size.kill_seconds))
             time.sleep(SAMPLE_SECONDS)
-    out.counts["clients killed"] = clients.kills
+    out.counts[KILLED] = clients.kills
     out.seconds = time.monotonic() - began
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.launchers import WarmLauncher
-from tests.soak.board import CALLS, GOOD, HAPPENINGS, STORIES
+from tests.soak.board import CALLS, GOOD, HAPPENINGS, KILLED, STORIES
 from tests.soak.soak import Size, soak
 
 
@@ -12,8 +12,8 @@ from tests.soak.soak import Size, soak
 def test_sessions_come_through_a_short_soak_as_their_undisturbed_twins(tmp_path: Path, places: int | None) -> None:
     launcher = WarmLauncher()
     try:
-        out = soak(launcher, tmp_path, Size(8, sessions=8, clients=4, seed=1, kill_seconds=3, places=places))
+        out = soak(launcher, tmp_path, Size(100, 900, sessions=8, clients=4, seed=1, kill_seconds=2, places=places))
     finally:
         launcher.close()
     assert out.wrong == []
-    assert {CALLS, GOOD, STORIES, *HAPPENINGS} <= set(out.counts)
+    assert {CALLS, GOOD, STORIES, *HAPPENINGS, KILLED} <= {name for name, count in out.counts.items() if count}

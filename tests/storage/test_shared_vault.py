@@ -120,16 +120,27 @@ def test_servers_that_share_a_directory_do_so_with_their_like_alone(tmp_path: Pa
         DirectoryLock(tmp_path, shared=True)
 
 
-def test_a_server_that_has_a_session_is_taken_to_have_it_for_a_moment_and_no_longer(
+def test_a_server_that_has_a_session_is_taken_to_live_for_a_moment_and_no_longer(
     join: Join, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(ownership, "time", SimpleNamespace(monotonic=lambda: now[0]))
     one, other = join("one"), join("other")
-    files = made(one)
+    made(one)
     assert other.owner("a") == "one.example:50051"
-    files.close()
+    lives = other._membership.alive
+    monkeypatch.setattr(other._membership, "alive", lambda *_: None)
     now[0] += 0.9 * ownership.MOMENT_SECONDS
     assert other.owner("a") == "one.example:50051"
     now[0] += 0.2 * ownership.MOMENT_SECONDS
+    assert other.owner("a") == ""
+    monkeypatch.setattr(other._membership, "alive", lives)
+    assert other.owner("a") == "one.example:50051"
+
+
+def test_a_session_is_seen_to_have_left_a_server_at_once(join: Join) -> None:
+    one, other = join("one"), join("other")
+    files = made(one)
+    assert other.owner("a") == "one.example:50051"
+    files.close()
     assert other.owner("a") == ""

@@ -19,8 +19,11 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 
 TIMEOUT = 30.0
 STEPS = 40
-LONG = 5_000
-"""So many mutations take a while to be done again."""
+LONG = 2_000
+"""So many mutations take a while to be done again: some fifty times as long as to ask whether they are."""
+
+PATIENT = 180.0
+"""What a busy machine is given at most to start a worker and do them again."""
 
 Start = Callable[..., Any]
 Status = health_pb2.HealthCheckResponse.ServingStatus
@@ -143,7 +146,7 @@ def test_while_a_worker_recovers_its_sessions_health_and_calls_say_so(start: Sta
         for _ in session.train_steps(batches(LONG), depth=32):
             pass
         digest = session.digest()
-        watch = health_pb2_grpc.HealthStub(server.channel).Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
+        watch = health_pb2_grpc.HealthStub(server.channel).Watch(health_pb2.HealthCheckRequest(), timeout=PATIENT)
         statuses = (Status.Name(response.status) for response in watch)
         assert next(statuses) == "SERVING"
         killer(server, session, until)()
@@ -156,7 +159,7 @@ def test_while_a_worker_recovers_its_sessions_health_and_calls_say_so(start: Sta
             reasons.append(reason_of(error))
             return None
 
-    assert until(answer).digest == digest
+    assert until(answer, PATIENT).digest == digest
     assert {*reasons} <= {"NO_WORKER", "RECOVERING"}
     assert reasons[-1] == "RECOVERING"
     assert [next(statuses), next(statuses)] == ["NOT_SERVING", "SERVING"]

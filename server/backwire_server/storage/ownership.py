@@ -25,8 +25,8 @@ from backwire_server.storage.signs import Member
 RETRY_SECONDS = 0.1
 
 MOMENT_SECONDS = 0.02
-"""For how long a server that has a session, and lives, is taken to do both still: calls that are passed on follow one
-another closely, and one that comes too late is refused by the other, or not answered, and repeated by its client."""
+"""For how long a server that has a session, and lives, is taken to live still: calls that are passed on follow one
+another closely, and one that comes too late is not answered, and repeated by its client."""
 
 MOST_KNOWN = 4_096
 """Of how many sessions it is remembered which other server has them."""
@@ -123,10 +123,10 @@ class Ownership:
     def owner(self, session_id: str) -> str:
         """Returns the address of another server that lives and has a session; empty for none, and where none is.
 
-        It is what was found up to MOMENT_SECONDS ago.
+        That it lives was found up to MOMENT_SECONDS ago; that it has the session is so now.
         """
         address, until = self._addresses.get(session_id, ("", 0.0))
-        if time.monotonic() < until:
+        if time.monotonic() < until and self._known(session_id) is not None:
             return address
         address = self._owner(session_id)
         if address:
