@@ -75,9 +75,10 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
 
 def speed(steps: Sequence[StepRecord], now: datetime) -> float:
     """Returns the steps per second of late; 0 when fewer than two steps are known."""
-    recent = [each for each in steps if now - each.time <= _WINDOW]
+    known = [each for each in steps if each.time <= now]  # not those from before the server's clock was set back
+    recent = [each for each in known if now - each.time <= _WINDOW]
     if len(recent) < 2:
-        recent = list(steps[-2:])
+        recent = known[-2:]
     seconds = (now - recent[0].time).total_seconds() if recent else 0.0
     return (len(recent) - 1) / seconds if seconds > 0 else 0.0
 

@@ -41,6 +41,7 @@ def records(*seconds: float) -> list[bw.StepRecord]:
         ((0, 91, 92, 93, 94), 95, 0.75),
         ((0, 30), 60, 1 / 60),
         ((5, 5), 5, 0.0),
+        ((3_600, 3_601, 3_602, 1, 2, 3), 4, 2 / 3),  # the clock was set back
     ],
 )
 def test_speed_is_that_of_the_last_seconds_or_of_the_last_two_steps(

@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -155,7 +156,7 @@ def test_readers_see_whole_records_while_steps_are_done() -> None:
     assert history.since()[0][-1].step == 19_999
 
 
-def test_an_overview_tells_those_used_last_first(make_store: Any, dot: Any) -> None:
+def test_an_overview_tells_those_used_last_first(make_store: Any, dot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     store = make_store()
     ids = [store.create(UNBOUNDED, dot()).session_id for _ in range(3)]
     train(store.get(ids[1]))
@@ -165,6 +166,11 @@ def test_an_overview_tells_those_used_last_first(make_store: Any, dot: Any) -> N
     assert (found.sessions[0].step, found.sessions[0].steps, found.sessions[0].gradient_norm) == (1, 1, NORM)
     assert found.sessions[1].loss is None
     assert found.nbytes == store.budget.used > 0
+    set_back = time.time() - 3_600.0
+    with monkeypatch.context() as changed:
+        changed.setattr(time, "time", lambda: set_back)
+        train(store.get(ids[0]))
+    assert [each.session_id for each in store.overview(2).sessions] == [ids[0], ids[1]]
     with pytest.raises(errors.InvalidRequest, match="max_sessions is -1"):
         store.overview(-1)
 

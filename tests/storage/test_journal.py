@@ -158,7 +158,7 @@ def test_a_replay_under_other_conditions_says_what_differs(
     read_journal(directory)
     assert caplog.text == ""
     monkeypatch.setattr(
-        "backwire_server.storage.segments.environment", lambda: {**environments.environment(), "numpy": "0.1"}
+        "backwire_server.storage.segments.environment", lambda **_: {**environments.environment(), "numpy": "0.1"}
     )
     read_journal(directory)
     assert "bits may differ: numpy was " in caplog.text

@@ -268,6 +268,13 @@ def test_one_that_gave_a_sign_since_the_last_look_lives_though_the_file_system_h
         lives.append(other.alive("one") is not None)
         clock.now += 300.0
     assert lives == [False, True, True]
+    clock.now += 6_000.0
+    one.announce("")
+    changed = sign.stat().st_mtime_ns - 5_000 * 10**9
+    os.utime(sign, ns=(changed, changed))
+    assert other.alive("one") is not None, "however long it was not looked at"
+    clock.now += 1_000.0
+    assert other.alive("one") is None
 
 
 def test_a_file_system_that_tells_whole_seconds_alone_is_not_asked_how_old_a_sign_is(

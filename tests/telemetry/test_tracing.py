@@ -1,6 +1,7 @@
 """Spans of calls: where they hang, what they tell, and that they tell no secrets."""
 
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -115,6 +116,20 @@ def test_the_parts_of_a_call_lie_below_it_one_after_another(traced: Traced) -> N
     moments = [call.start_time, queue.start_time, queue.end_time, compute.end_time, call.end_time]
     assert sorted(moments, key=lambda each: each or 0) == moments
     assert queue.end_time == compute.start_time
+
+
+def test_a_span_ends_after_it_began_though_the_clock_is_set_back_meanwhile(
+    traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = traced.create()
+    began, actual = iter([time.time_ns()]), time.time_ns
+    with monkeypatch.context() as changed:
+        changed.setattr(time, "time_ns", lambda: next(began, actual() - 3_600 * 10**9))
+        traced.stub.TrainStep(train(session))
+        [call] = traced.spans(f"{SERVICE}/TrainStep")
+    assert call.start_time is not None
+    assert call.end_time is not None
+    assert call.start_time <= call.end_time
 
 
 def test_a_refusal_tells_its_reason_and_is_an_error_of_the_server_only_where_it_is_one(traced: Traced) -> None:

@@ -9,7 +9,7 @@ from backwire_server.sessions.status import Overview
 
 def overview_of(sessions: Collection[Session], most: int) -> Overview:
     """Returns how many sessions there are, and how those are doing that were used last; waits for no call."""
-    latest = heapq.nlargest(most, sessions, key=lambda session: session.last_used)
+    latest = heapq.nlargest(most, sessions, key=lambda session: session.idle_since)
     return Overview(
         count=len(sessions),
         awake=sum(session.awake for session in sessions),

@@ -13,6 +13,9 @@ from backwire_server.storage.disk import sync_directory, write_file
 
 MOST = 1_024
 
+LEAST_SECONDS = 1e-6
+"""By how much later than the one before each is noted, should the clock have been set back."""
+
 
 class Deletions:
     """The newest MOST deletions of sessions, one file each. For one thread at a time."""
@@ -27,6 +30,7 @@ class Deletions:
                     content = json.loads(path.read_bytes())
                     key = RequestKey(content["request"]["id"], bytes.fromhex(content["request"]["fingerprint"]))
                     found.append((float(content["deleted"]), path.stem, key))
+        self._latest = max((moment for moment, *_ in found), default=0.0)
         self._keys = OrderedDict((session_id, key) for _, session_id, key in sorted(found, key=lambda each: each[:2]))
 
     def all(self) -> list[tuple[str, RequestKey]]:
@@ -39,8 +43,9 @@ class Deletions:
 
     def add(self, session_id: str, key: RequestKey) -> None:
         """Remembers a deletion, also when the machine ends; raises OSError."""
+        moment = self._latest = max(time.time(), self._latest + LEAST_SECONDS)
         request = {"id": key.request_id, "fingerprint": key.fingerprint.hex()}
-        data = json.dumps({"session_id": session_id, "request": request, "deleted": time.time()}).encode()
+        data = json.dumps({"session_id": session_id, "request": request, "deleted": moment}).encode()
         write_file(self._path(session_id), [[data]], "deletion", sync=True)
         sync_directory(self._directory)
         failpoints.hit("delete.noted")

@@ -55,9 +55,9 @@ class Membership:
     One counts as dead whose sign has not changed for its own `lease` of seconds, or which runs anew; on the same
     machine, as soon as its process has ended. Clocks of servers are not compared: how old a sign is when it is first
     looked at, the file system tells by the times of two files, and one that was not there at the last look was given
-    after that. Who is not asked for is not looked at, so that what a server reads does not grow with the others.
-    Nothing that must not go wrong depends on it: it only tells who may be taken over from. May be used by several
-    threads at once.
+    after that; a server of which such times are wrong by more than its lease is not judged by them any more. Who is
+    not asked for is not looked at, so that what a server reads does not grow with the others. Nothing that must not go
+    wrong depends on it: it only tells who may be taken over from. May be used by several threads at once.
 
     Attributes:
         replica: The name of this server.
@@ -74,6 +74,7 @@ class Membership:
         self._beat = 0
         self._told = 0.0
         self._seen: dict[str, _Seen] = {}
+        self._unlike: set[str] = set()  # whose signs the file system has at other times than when they were given
         self._namesakes = Seldom(_LOG)
         self._mutex = threading.Lock()
         self._left = threading.Event()
@@ -236,7 +237,11 @@ class Membership:
         elif before.member == member:
             since = before.since
         else:  # given after the last look, whatever the file system says
-            since = max(self._since(replica, now), before.looked)
+            since = self._since(replica, now)
+            if since < before.looked - member.lease:
+                self._unlike.add(replica)
+                since = now
+            since = max(since, before.looked)
         found = _Seen(member, since, now)
         self._seen[replica] = found
         return found
@@ -244,8 +249,11 @@ class Membership:
     def _since(self, replica: str, now: float) -> float:
         """Returns when a sign was given, by this server's clock: so long before its own as the file system says.
 
-        Where that cannot be told, since it says whole seconds alone or this server gave no sign for long, that is now.
+        Where that cannot be told, since it says whole seconds alone, or has times from clocks that differ, or this
+        server gave no sign for long, that is now.
         """
+        if replica in self._unlike:
+            return now
         with self._mutex:
             try:
                 other, mine = (os.stat(self._directory / name).st_mtime_ns for name in (replica, self.replica))

@@ -45,7 +45,7 @@ class Tracer:
 
 
 class CallSpan:
-    """The span of a call that goes on.
+    """The span of a call that goes on. All its times follow from that of its begin, whatever becomes of the clock.
 
     Attributes:
         trace_id: That of its trace, in hexadecimal digits.
@@ -63,13 +63,13 @@ class CallSpan:
         self._finish(self._span, self._context, facts, session)
         if request_id:
             self._span.set_attribute("backwire.request_id", request_id)
-        self._span.end()
+        self._span.end(self._at(time.perf_counter()))
 
     def request(self, facts: CallFacts, began: float, session: str) -> None:
         """Makes a span below this one, of a request on a stream that is answered; it began at a `perf_counter`."""
         span = self._tracer.start(facts.method, facts.method, SpanKind.INTERNAL, self._context, self._at(began))
         self._finish(span, set_span_in_context(span, self._context), facts, session)
-        span.end()
+        span.end(self._at(time.perf_counter()))
 
     def _finish(self, span: Span, context: Context, facts: CallFacts, session: str) -> None:
         """Has a span tell what came of the call, and where its time went."""
