@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _cli_server.become(_SERVER_COMMANDS[given[0]], given[1:])
     options = _parser().parse_args(given)
     try:
+        _cli_options.settle(options)
         for line in options.lines(options):
             print(line, flush=True)
     except (BackwireError, _cli_options.Failed) as error:

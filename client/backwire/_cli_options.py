@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
-from backwire import _channel, _connect
+from backwire import _channel, _connect, _settings
 from backwire._errors import BackwireError, InvalidRequestError
 
 Shape = tuple[int, ...]
@@ -21,7 +21,7 @@ class Credentials(TypedDict):
     """What identifies both ends of a connection."""
 
     token: str | None
-    tls: _channel.TLS | None
+    tls: _channel.TLS | bool | None
 
 
 class Failed(Exception):
@@ -29,7 +29,7 @@ class Failed(Exception):
 
 
 RUNNING = f"localhost:{_channel.DEFAULT_PORT}"
-"""The target of commands that are about a server that runs."""
+"""The target of commands that are about a server that runs, where neither the environment nor a profile names one."""
 
 PRIVATE = _connect.EMBEDDED
 """The target of commands that can do with a server of their own."""
@@ -39,11 +39,11 @@ def add_target(
     parser: argparse.ArgumentParser, default: str, *, timeout: float | None, inherited: bool = False
 ) -> None:
     """Adds the options of a connection; `inherited` where the parser's parent has them too, and the defaults."""
-    usual = "start a private server" if default == PRIVATE else default
+    usual = "start a private server" if default == PRIVATE else f"BACKWIRE_TARGET, or {default}"
     waits = "what the command usually takes" if timeout is None else f"{timeout:g}"
     parser.add_argument(
         "--target",
-        default=argparse.SUPPRESS if inherited else default,
+        default=argparse.SUPPRESS if inherited else PRIVATE if default == PRIVATE else None,
         help=f"host:port or unix:/path of a server (default: {usual})",
     )
     parser.add_argument(
@@ -69,6 +69,19 @@ def add_json(parser: argparse.ArgumentParser, *, inherited: bool = False) -> Non
     parser.add_argument("--json", action="store_true", default=default, help="print JSON")
 
 
+def settle(options: argparse.Namespace) -> None:
+    """Has a command that is about a server go where `connect` goes without a target, unless one was given.
+
+    Raises InvalidRequestError for an environment or a profile that cannot be used.
+    """
+    options.usual = _settings.Settings()
+    if getattr(options, "target", "") is None:
+        found = _settings.find(None)
+        if found.target not in (None, PRIVATE):
+            options.usual = found
+        options.target = options.usual.target or RUNNING
+
+
 def credentials(options: argparse.Namespace) -> Credentials:
     """Returns how to connect as the options of `add_target` say, with the token of the environment, for `connect`.
 
@@ -76,10 +89,10 @@ def credentials(options: argparse.Namespace) -> Credentials:
     """
     if options.target == PRIVATE:
         return {"token": None, "tls": None}
-    token = os.environ.get(TOKEN_VARIABLE) or None
+    token = os.environ.get(TOKEN_VARIABLE) or options.usual.token
     files = [getattr(options, name) for name in ("ca", "key", "certificate")]
     if not (any(files) or options.server_name):
-        return {"token": token, "tls": None}
+        return {"token": token, "tls": options.usual.tls}
     authorities, key, certificate = (path and _read(path) for path in files)
     tls = _channel.TLS(
         root_certificates=authorities,

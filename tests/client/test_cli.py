@@ -105,6 +105,28 @@ def test_nothing_is_printed_of_a_server_that_is_not_there(
     assert told.err.count("\n") == 1
 
 
+def test_a_server_is_found_as_connect_finds_it(
+    target: str,
+    session: bw.Session,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    assert session.info().step == 0
+    monkeypatch.setenv("BACKWIRE_TARGET", target)
+    assert run(capsys, "health") == (0, "SERVING\n", "")
+    assert "session-0" in run(capsys, "sessions", "list")[1]
+    assert run(capsys, "health", "--target", "127.0.0.1:1")[0] == 1
+    monkeypatch.delenv("BACKWIRE_TARGET")
+    (tmp_path / "config.toml").write_text(f'[default]\ntarget = "{target}"\n')
+    monkeypatch.setenv("BACKWIRE_CLIENT_CONFIG", str(tmp_path / "config.toml"))
+    assert run(capsys, "health") == (0, "SERVING\n", "")
+    monkeypatch.setenv("BACKWIRE_PROFILE", "none")
+    code, out, err = run(capsys, "health")
+    assert (code, out) == (1, "")
+    assert "has no profile 'none'" in err
+
+
 def test_sessions_are_listed_with_their_state(
     target: str, session: bw.Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
