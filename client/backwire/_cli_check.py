@@ -29,14 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--loss", metavar="VALUE", help="the value to differentiate; by default a random weighting of all outputs"
     )
     parser.add_argument("--inputs", metavar="DATA.npz", help="an array for each input; what it lacks is drawn")
-    parser.add_argument(
-        "--shape",
-        type=_cli_options.shape,
-        action="append",
-        default=[],
-        metavar="NAME=1,3,224,224",
-        help="the shape of an input to draw; sizes that nothing gives are taken to be 2",
-    )
+    _cli_options.add_shapes(parser, "the shape of an input to draw; sizes that nothing gives are taken to be 2")
     parser.add_argument(
         "--seed", type=_cli_options.seed, default=0, help="what random numbers follow from (default: %(default)s)"
     )

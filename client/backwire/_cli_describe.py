@@ -34,14 +34,7 @@ class _Report:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options to its parser."""
     parser.add_argument("model", metavar="MODEL.onnx", help="the model")
-    parser.add_argument(
-        "--shape",
-        type=_cli_options.shape,
-        action="append",
-        default=[],
-        metavar="NAME=1,3,224,224",
-        help="the shape of an input; sizes that nothing gives are taken to be 1",
-    )
+    _cli_options.add_shapes(parser, "the shape of an input; sizes that nothing gives are taken to be 1")
     parser.add_argument("--loss", metavar="VALUE", help="the value to train; by default the mean of all outputs")
     parser.add_argument(
         "--optimizer",

@@ -30,14 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--forward", action="store_true", help="leave out the gradients")
     parser.add_argument("--loss", metavar="VALUE", help="what gradients start from; by default the mean of all outputs")
-    parser.add_argument(
-        "--shape",
-        type=_cli_options.shape,
-        action="append",
-        default=[],
-        metavar="NAME=1,3,224,224",
-        help="the shape of an input; sizes that nothing gives are taken to be 1",
-    )
+    _cli_options.add_shapes(parser, "the shape of an input; sizes that nothing gives are taken to be 1")
     parser.add_argument(
         "--profile",
         type=_cli_options.positive,

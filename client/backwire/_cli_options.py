@@ -82,6 +82,11 @@ def settle(options: argparse.Namespace) -> None:
         options.target = options.usual.target or RUNNING
 
 
+def add_shapes(parser: argparse.ArgumentParser, text: str) -> None:
+    """Adds the option that gives the shape of an input, as often as it is given, with this help."""
+    parser.add_argument("--shape", type=shape, action="append", default=[], metavar="NAME=1,3,224,224", help=text)
+
+
 def credentials(options: argparse.Namespace) -> Credentials:
     """Returns how to connect as the options of `add_target` say, with the token of the environment, for `connect`.
 

@@ -71,7 +71,6 @@ def _serve(settings: Config, stop: threading.Event, descriptor: int | None) -> b
         return serve(settings, stop, _announce, descriptor)
     from backwire_server.rpc.inspecting import Inspection
     from backwire_server.rpc.server import Server
-    from backwire_server.sessions.executors import Executor
     from backwire_server.sessions.info import Home
     from backwire_server.telemetry.endpoint import serving
     from backwire_server.telemetry.opening import tracing
@@ -87,10 +86,7 @@ def _serve(settings: Config, stop: threading.Event, descriptor: int | None) -> b
             settings.tenants,
             Inspection(settings.reflection, settings.channelz),
             tracer,
-            Executor(settings.tuning.executor),
-            devices=settings.tuning.jax_devices,
-            grouped=settings.tuning.group_sessions,
-            precision=settings.tuning.precision,
+            settings.tuning,
         )
         with serving(settings, server.metrics.exposition):
             _announce(server.address)

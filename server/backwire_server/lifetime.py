@@ -1,5 +1,6 @@
 """When a process ends: at signals, or with the process that started it."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -22,6 +23,18 @@ def end_on_signal(stop: threading.Event) -> None:
 def end_with_input(stop: threading.Event) -> None:
     """Sets the event when standard input reaches its end."""
     threading.Thread(target=_await_end, args=(stop,), name="backwire-parent", daemon=True).start()
+
+
+def in_loop(stop: threading.Event) -> asyncio.Event:
+    """Returns an event of the loop that runs, which is set once `stop` is."""
+    loop, ending = asyncio.get_running_loop(), asyncio.Event()
+
+    def pass_on() -> None:
+        stop.wait()
+        loop.call_soon_threadsafe(ending.set)
+
+    threading.Thread(target=pass_on, name="backwire-end", daemon=True).start()
+    return ending
 
 
 def _await_signals(stop: threading.Event) -> None:

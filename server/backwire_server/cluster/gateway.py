@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.cluster.load import Load
 from backwire_server.cluster.routes import Route, Routes
 from backwire_server.config import Config, version
+from backwire_server.messages.decoding import decoded
 from backwire_server.rpc.admission import QUOTAS
 from backwire_server.sessions.errors import InvalidRequest, NoWorker
 from backwire_server.sessions.paging import page_limit
@@ -86,10 +86,7 @@ class Gateway(Reception):
 
     async def _status(self, caller: Caller, message: bytes) -> bytes:
         """Returns the sum of what the workers tell; each session is told by the one that has it in memory."""
-        try:
-            request = pb.GetStatusRequest.FromString(message)
-        except DecodeError as error:
-            raise InvalidRequest(f"the request is no GetStatusRequest: {error}; encode it by the contract") from None
+        request = decoded(pb.GetStatusRequest, message)
         size = page_limit(request.max_sessions, "max_sessions")
         told = await asyncio.gather(
             *(caller.unary(route, message) for route in self._routes.all), return_exceptions=True

@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from backwire_server import lifetime
 from backwire_server.cluster import actors
 from backwire_server.cluster.controller import GATEWAY_SECONDS
 from backwire_server.cluster.gateway import Gateway
@@ -100,13 +101,7 @@ class Membership:
 async def _serve(
     settings: Config, stop: threading.Event, announce: Callable[[str], None], membership: Membership
 ) -> bool:
-    loop, ending = asyncio.get_running_loop(), asyncio.Event()
-
-    def pass_on() -> None:
-        stop.wait()
-        loop.call_soon_threadsafe(ending.set)
-
-    threading.Thread(target=pass_on, name="backwire-end", daemon=True).start()
+    ending = lifetime.in_loop(stop)
     gateway = Gateway(settings)
     assert settings.keeping.data_dir is not None
     signs = Signs(settings.keeping.data_dir, settings.keeping.lease)

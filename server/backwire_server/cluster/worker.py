@@ -146,7 +146,6 @@ def _check_gpus(count: int) -> None:
 def _server(settings: Config, stack: contextlib.ExitStack) -> "Server":
     from backwire_server.rpc import logs
     from backwire_server.rpc.server import Server
-    from backwire_server.sessions.executors import Executor
     from backwire_server.sessions.info import Home
     from backwire_server.storage.lock import DirectoryLock
     from backwire_server.telemetry.opening import tracing
@@ -163,8 +162,5 @@ def _server(settings: Config, stack: contextlib.ExitStack) -> "Server":
         settings.access,
         settings.tenants,
         tracer=stack.enter_context(tracing(settings.tracing)),
-        executor=Executor(settings.tuning.executor),
-        devices=settings.tuning.jax_devices,
-        grouped=settings.tuning.group_sessions,
-        precision=settings.tuning.precision,
+        tuning=settings.tuning,
     )

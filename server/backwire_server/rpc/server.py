@@ -11,7 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from backwire_server.access.keyring import Keyring
 from backwire_server.config_parts import Access, Capacity, Keeping
-from backwire_server.machine import usable_cores
+from backwire_server.machine import Tuning, usable_cores
 from backwire_server.parallel.crew import CREW
 from backwire_server.rpc.admission import CALLS, LOOKUPS, PIPELINES, STREAMS, Admission
 from backwire_server.rpc.call import Reception, let_in
@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # it needs an extra
 IN_MEMORY = Keeping()
 OPEN = Access()
 NOTHING = Inspection()
+PLAIN = Tuning()
 POOLS = {CALLS: "call", STREAMS: "stream", PIPELINES: "pipeline", LOOKUPS: "lookup"}
 SPARE_THREADS = 8  # for refusals beside the calls that are admitted, and for health
 
@@ -65,30 +66,26 @@ class Server:
         tenants: TenantLimits = UNLIMITED,
         inspection: Inspection = NOTHING,
         tracer: "Tracer | None" = None,
-        executor: Executor = Executor.NUMPY,
+        tuning: Tuning = PLAIN,
         encrypted: str = "",
-        devices: int = 1,
-        *,
-        grouped: bool = False,
-        precision: str = "float32",
     ) -> None:
         """Binds `HOST:PORT` or `unix:PATH`; raises OSError when that is not possible.
 
         `encrypted` is another `HOST:PORT`, for a server with a certificate that listens on a unix socket besides.
         `home` is what its sessions tell of where they are. With a data directory, which the process must have for
-        itself, it has the sessions in there that are its own. Calls are traced where there is a tracer. The executor
-        and the precision are those of sessions which name none; those that compute by JAX split their batches over so
-        many devices, and are `grouped`, or not, see SessionMaker.
+        itself, it has the sessions in there that are its own. Calls are traced where there is a tracer.
         """
         keyring = Keyring(Path(access.tokens), tenants) if access.tokens else None
         limits_of = keyring.limits_of if keyring else lambda _: tenants
         self.admission = Admission(capacity, limits_of, lambda: keyring is not None and keyring.crowded)
-        DEVICES.count = devices
+        DEVICES.count = tuning.jax_devices
         vault = open_vault(keeping, limits, home.owns, home.replica, capacity.most_waiting)
         processors = Processors(capacity.computations)
         CREW.pass_bytes = capacity.max_helper_pass_bytes
         CREW.most = usable_cores() - 1 if capacity.max_helpers is None else capacity.max_helpers
-        self._store = SessionStore(limits, home, vault, FileCarrier(limits), processors, limits_of, grouped=grouped)
+        self._store = SessionStore(
+            limits, home, vault, FileCarrier(limits), processors, limits_of, grouped=tuning.group_sessions
+        )
         self.metrics = Metrics()
         self.metrics.watch(SessionCollector(self._store))
         self.metrics.watch(CrewCollector(CREW))
@@ -119,7 +116,9 @@ class Server:
             self._others, interceptors=[interceptor], options=[*options(limits, capacity), *inspection.options]
         )
         observer = Observer(self._store, self.admission)
-        methods = handlers(GradientServicer(self._store, observer, executor, np.dtype(precision)))
+        methods = handlers(
+            GradientServicer(self._store, observer, Executor(tuning.executor), np.dtype(tuning.precision))
+        )
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, methods),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         CREW.elsewhere, self._peering = None, None

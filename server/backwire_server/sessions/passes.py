@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from backwire_server.engine.model import Pass
@@ -58,10 +58,9 @@ class PassTable:
         dropped: The names of passes that went for their age or for limits, since somebody last emptied the list.
     """
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.dropped: list[str] = []
-        self._clock = clock
         self._live: OrderedDict[str, KeptPass] = OrderedDict()
         self._gone: OrderedDict[str, str] = OrderedDict()
 
@@ -80,7 +79,7 @@ class PassTable:
         """Drops the passes that are too old; tells whether there were any."""
         if not self._live:
             return False
-        oldest = self._clock() - self.limits.pass_ttl
+        oldest = time.monotonic() - self.limits.pass_ttl
         old = [name for name, kept in self._live.items() if kept.born < oldest]
         self._drop(old, TOO_OLD.format(ttl=self.limits.pass_ttl))
         return bool(old)
@@ -131,7 +130,7 @@ class PassTable:
         version, buffers = parameters.current, parameters.buffers
         version.hold()
         self._gone.pop(name, None)
-        self._live[name] = KeptPass(value, origin, version, buffers, nbytes, self._clock(), residue)
+        self._live[name] = KeptPass(value, origin, version, buffers, nbytes, time.monotonic(), residue)
         self.enforce(buffers)
 
     def enforce(self, current: Collection[int]) -> None:

@@ -27,7 +27,6 @@ FORMAT = "backwire-session-1"
 DEFINITION = "definition"
 MAX_HEADER_BYTES = 32 * MiB  # of a file from a stranger: parsed, a header takes many times as much memory
 PIECE_BYTES = MiB
-UNREADABLE = "the file that was received could not be read"
 
 Types = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
 

@@ -19,7 +19,6 @@ UNFINISHED, GONE = ".new-", ".gone-"
 """How the names of directories begin that are being made, and that are being removed."""
 
 MOST_PIECES = 512  # in one system call; the kernel takes 1,024
-MOST_BATCH = 64 << 20
 
 RETRY_SECONDS = 1.0
 

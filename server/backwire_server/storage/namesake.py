@@ -11,11 +11,11 @@ from backwire_server.storage.lock import PATIENCE_SECONDS, POLL_SECONDS, REPLICA
 from backwire_server.storage.signs import SECOND, Member, read_sign
 
 
-def outlast(root: Path, replica: str, lease: float, patience: float = PATIENCE_SECONDS) -> None:
+def outlast(root: Path, replica: str, lease: float) -> None:
     """Waits until no server of this name lives on the directory, such as one that is about to end.
 
     On this machine that is known at once, else when it has given no sign of life for its lease, which is `lease`
-    seconds if it tells none. Raises DirectoryInUse where it gives signs for `patience` seconds besides, and OSError.
+    seconds if it tells none. Raises DirectoryInUse where it gives signs for PATIENCE_SECONDS besides, and OSError.
     """
     directory = root / REPLICAS
     last = read_sign(directory, replica, lease)
@@ -26,7 +26,7 @@ def outlast(root: Path, replica: str, lease: float, patience: float = PATIENCE_S
     while last is not None and time.monotonic() - since < last.lease:
         if has_ended(directory, replica, last.incarnation, last.machine):
             return
-        if time.monotonic() - began > last.lease + patience:
+        if time.monotonic() - began > last.lease + PATIENCE_SECONDS:
             raise DirectoryInUse(
                 errno.EWOULDBLOCK,
                 f"another server with --replica {replica} uses the data directory{_place(last)}; end that one, or give "

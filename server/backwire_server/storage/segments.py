@@ -82,10 +82,6 @@ class Segments:
         self._usage.tally.began_segment()
         return segment
 
-    def starts_after(self, record: int) -> bool:
-        """Tells whether a segment begins with the record after this one."""
-        return record + 1 in self.firsts
-
     def bytes_after(self, record: int) -> int:
         """Returns the size of the segments that begin after the record of this number, 0 where it cannot be read."""
         try:

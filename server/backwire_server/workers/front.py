@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config import Config, version
 from backwire_server.messages import fields
+from backwire_server.messages.decoding import decoded
 from backwire_server.messages.request_keys import MAX_ID_BYTES
 from backwire_server.sessions.errors import InvalidRequest
 from backwire_server.sessions.paging import PageTokens, page_limit
@@ -146,10 +146,7 @@ class Front(Reception):
         return await caller.unary(self._supervisor.roomiest(), message)
 
     async def _list(self, caller: Caller, message: bytes) -> bytes:
-        try:
-            request = pb.ListSessionsRequest.FromString(message)
-        except DecodeError as error:
-            raise InvalidRequest(f"the request is no ListSessionsRequest: {error}; encode it by the contract") from None
+        request = decoded(pb.ListSessionsRequest, message)
         size = page_limit(request.page_size)
         token = request.page_token
         positions = listing.read_positions(self._tokens.open(token)) if token else {}
@@ -159,10 +156,7 @@ class Front(Reception):
         return pb.ListSessionsResponse(sessions=found, next_page_token=next_token).SerializeToString()
 
     async def _status(self, caller: Caller, message: bytes) -> bytes:
-        try:
-            request = pb.GetStatusRequest.FromString(message)
-        except DecodeError as error:
-            raise InvalidRequest(f"the request is no GetStatusRequest: {error}; encode it by the contract") from None
+        request = decoded(pb.GetStatusRequest, message)
         size = page_limit(request.max_sessions, "max_sessions")
         asked = (caller.unary(worker, message) for worker in self._supervisor.workers)
         told = await asyncio.gather(*asked, return_exceptions=True)

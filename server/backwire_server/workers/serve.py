@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from backwire_server import lifetime
 from backwire_server.config import Config
 from backwire_server.telemetry.endpoint import serving
 from backwire_server.telemetry.merging import merged
@@ -29,13 +30,7 @@ def serve(
 async def _serve(
     settings: Config, stop: threading.Event, announce: Callable[[str], None], descriptor: int | None = None
 ) -> bool:
-    loop, ending = asyncio.get_running_loop(), asyncio.Event()
-
-    def pass_on() -> None:
-        stop.wait()
-        loop.call_soon_threadsafe(ending.set)
-
-    threading.Thread(target=pass_on, name="backwire-end", daemon=True).start()
+    loop, ending = asyncio.get_running_loop(), lifetime.in_loop(stop)
     front = Front(settings, descriptor)
     await front.start()
 

@@ -55,7 +55,6 @@ def main() -> int:
 
 def _server(assignment: Assignment, tracer: "Tracer | None") -> "Server":
     from backwire_server.rpc.server import Server
-    from backwire_server.sessions.executors import Executor
     from backwire_server.workers.routing import home
 
     return Server(
@@ -67,11 +66,8 @@ def _server(assignment: Assignment, tracer: "Tracer | None") -> "Server":
         assignment.access,
         assignment.tenants,
         tracer=tracer,
-        executor=Executor(assignment.tuning.executor),
-        grouped=assignment.tuning.group_sessions,
-        precision=assignment.tuning.precision,
+        tuning=assignment.tuning,
         encrypted=assignment.encrypted,
-        devices=assignment.tuning.jax_devices,
     )
 
 

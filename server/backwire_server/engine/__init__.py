@@ -1,0 +1,1 @@
+"""Graphs of operators: checked, differentiated, planned and computed; knows NumPy only."""
