@@ -35,6 +35,19 @@ def test_the_norm_survives_squares_outside_the_range_of_float32(value: float) ->
     assert norm(vector) == pytest.approx(float(vector[0]) * math.sqrt(vector.size), rel=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK, 3 * BLOCK, 3 * BLOCK + 5])
+def test_squares_are_added_block_by_block_in_order_so_that_journals_give_the_same_bits(
+    dtype: np.dtype[Any], size: int
+) -> None:
+    vector = np.random.default_rng(size).normal(size=size).astype(dtype)
+    total = 0.0
+    for start in range(0, size, BLOCK):
+        part = vector[start : start + BLOCK]
+        total += float(np.dot(part, part))
+    assert norm(vector) == math.sqrt(total)
+
+
 def test_the_norm_survives_squares_outside_the_range_of_float64() -> None:
     assert norm(np.array([3e200, -4e200])) == pytest.approx(5e200)
     assert norm(np.array([3e-200, -4e-200])) == pytest.approx(5e-200)

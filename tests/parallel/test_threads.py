@@ -134,8 +134,10 @@ def test_a_divided_sum_has_the_bits_of_one_thread(threads: Threads) -> None:
     found = []
     for hands in (ALONE, threads):
         draw = np.random.default_rng(0)
-        parts = [[draw.normal(size=size).astype(np.float32) for size in (SIZE, 3)] for _ in range(3)]
-        parts[0][0][:2] = parts[1][0][:2] = 3e38, np.inf
+        kinds: dict[np.dtype[Any], int] = {np.dtype(np.float32): SIZE, np.dtype(np.float64): 3}
+        parts = [{dtype: draw.normal(size=size).astype(dtype) for dtype, size in kinds.items()} for _ in range(3)]
+        for part in parts[:2]:
+            part[np.dtype(np.float32)][:2] = 3e38, np.inf
         summing.divide_sum(parts, [2.0, 1.0, 1.5], 4.5, hands)
-        found.append([array.tobytes() for array in parts[0]])
+        found.append([array.tobytes() for array in parts[0].values()])
     assert found[0] == found[1]

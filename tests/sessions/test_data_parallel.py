@@ -45,6 +45,23 @@ def test_loss_and_outputs_are_those_of_the_whole_batch(make_session: Any) -> Non
 
 
 @pytest.mark.usefixtures("alone")
+def test_what_the_loss_does_not_depend_on_has_no_part_in_the_norm_of_the_mean(make_session: Any) -> None:
+    used, unused = (bw.parameter(name, np.ones(3, "f4")) for name in ("used", "unused"))
+    x = bw.input("x", ("batch", 3))
+    graph = bw.graph(loss=bw.mean(bw.sum(used * x, axis=1)), outputs={"unused": bw.sum(unused * x, axis=1)})
+    spec = session_spec(pb.CreateSessionRequest(graph=graph.proto, optimizer=bw.Adam(0.1).to_proto()), Limits())
+    call, whole = TrainCall({"x": np.arange(12, dtype="f4").reshape(4, 3)}), make_session(spec)
+    parts = make_session(replace(spec, data_parallel=2))
+    seeded = ForwardCall(call.inputs), {"unused": np.full(4, 1e6, "f4")}
+    for session in (whole, parts):  # leaves gradients of both where the next are put
+        made = session.forward(UNBOUNDED, seeded[0])
+        session.backward(UNBOUNDED, BackwardCall(made.forward_id, output_gradients=seeded[1]))
+        session.zero_gradients(UNBOUNDED)
+    norms = [session.train_step(UNBOUNDED, call).result.gradient_norm for session in (whole, parts)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-6) == pytest.approx(np.linalg.norm([4.5, 5.5, 6.5]))
+
+
+@pytest.mark.usefixtures("alone")
 def test_a_step_in_parts_takes_part_in_what_was_accumulated(make_session: Any) -> None:
     sessions = make_session(network(3)), make_session(network())
     for session in sessions:

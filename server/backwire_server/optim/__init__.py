@@ -17,7 +17,7 @@ from backwire_server.optim.errors import OptimizerError
 from backwire_server.optim.gradients import Clipping, first_non_finite, global_norm
 from backwire_server.optim.groups import ParameterGroup
 from backwire_server.optim.layerwise import Lamb, Muon, MuonScaling
-from backwire_server.optim.layout import FlatLayout, Slot, Vectors
+from backwire_server.optim.layout import FlatLayout, Slot, Vectors, Views
 from backwire_server.optim.optimizer import Optimizer, OptimizerState, averages, copy_state, init
 from backwire_server.optim.rule import Rule
 from backwire_server.optim.schedule_chains import ChainedSchedule, SequentialSchedule
@@ -67,6 +67,7 @@ __all__ = [
     "StepSchedule",
     "Stepper",
     "Vectors",
+    "Views",
     "apply",
     "averages",
     "copy_state",

@@ -31,24 +31,33 @@ def runs(size: int) -> Iterator[slice]:
     return blocks(0, size, RUN * BLOCK)
 
 
-def norm(array: NDArray[Any]) -> float:
-    """The L2 norm of an array of any shape, as a float.
+def squares_of(vector: NDArray[Any]) -> list[float]:
+    """The sums of the squares of each block of a vector, in its dtype; what leaves its range there is lost."""
+    whole = vector.size // BLOCK * BLOCK
+    table, rest = vector[:whole].reshape(-1, BLOCK), vector[whole:]
+    with np.errstate(all="ignore"):
+        found: list[float] = np.vecdot(table, table).tolist()
+        return [*found, float(np.dot(rest, rest))] if rest.size else found
+
+
+def norm(array: NDArray[Any], squares: Sequence[float] | None = None) -> float:
+    """The L2 norm of an array of any shape, as a float; `squares` are what `squares_of` gives, where it is known.
 
     Squares are summed in the array's own dtype within a block and in float64 across blocks; where squares leave the
     range of the dtype, the values are scaled first. It is finite exactly when all elements are (and the norm itself
     fits a float64).
     """
     vector = array.reshape(-1)
-    parts = [vector[part] for part in blocks(0, vector.size)]
+    square = _added(squares_of(vector) if squares is None else squares)
+    if _TINY < square < math.inf:
+        return math.sqrt(square)
     with np.errstate(all="ignore"):
-        squares = sum(float(np.dot(part, part)) for part in parts)
-        if _TINY < squares < math.inf:
-            return math.sqrt(squares)
+        parts = [vector[part] for part in blocks(0, vector.size)]
         largest = float(np.max([np.max(np.abs(part)) for part in parts], initial=0))
         if largest == 0 or not math.isfinite(largest):
             return largest
         scaled = (part.astype(np.float64) / largest for part in parts)
-        return largest * math.sqrt(sum(float(np.dot(part, part)) for part in scaled))
+        return largest * math.sqrt(_added([float(np.dot(part, part)) for part in scaled]))
 
 
 def global_norm(vectors: Mapping[np.dtype[Any], NDArray[Any]]) -> float:
@@ -115,6 +124,14 @@ class Clipping:
         vector, room = array.reshape(-1), np.empty(min(array.size, BLOCK), array.dtype)
         parts = blocks(0, vector.size)
         return math.hypot(*(norm(self.limit(vector[part], 1.0, room[: part.stop - part.start])) for part in parts))
+
+
+def _added(addends: Sequence[float]) -> float:
+    """Returns the sum, rounded after each addend; `sum` of Python 3.12 keeps what that loses, and that of 3.11 not."""
+    total = 0.0
+    for addend in addends:
+        total += addend
+    return total
 
 
 def _shrink(length: float, limit: float | None) -> float:

@@ -16,6 +16,21 @@ DTYPES = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 """The dtypes that can be trained."""
 
 
+class Views(dict[str, NDArray[Any]]):
+    """Arrays by name that are views into vectors, and so share their memory.
+
+    Attributes:
+        vectors: Those that they are views into.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, NDArray[Any]] = MappingProxyType({}), vectors: Vectors | None = None
+    ) -> None:
+        """Without arguments there are none."""
+        super().__init__(arrays)
+        self.vectors = {} if vectors is None else vectors
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """Where an array lies: the elements `span` of the vector of `dtype`, in C order of `shape`."""
@@ -62,9 +77,9 @@ class FlatLayout:
         """New vectors of zeros."""
         return {dtype: np.zeros(size, dtype) for dtype, size in self.sizes.items()}
 
-    def views(self, vectors: Mapping[np.dtype[Any], NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def views(self, vectors: Vectors) -> Views:
         """The arrays by name, as reshaped views: writing to a view writes to its vector, and the other way round."""
-        return {name: slot.view(vectors[slot.dtype]) for name, slot in self.slots.items()}
+        return Views({name: slot.view(vectors[slot.dtype]) for name, slot in self.slots.items()}, vectors)
 
     def pack(self, arrays: Mapping[str, NDArray[Any]]) -> Vectors:
         """New vectors that hold copies of `arrays`.

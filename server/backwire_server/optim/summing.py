@@ -1,5 +1,6 @@
 """The weighted mean of gradients that several have computed."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -8,26 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backwire_server.optim import compiled
-from backwire_server.optim.gradients import runs
+from backwire_server.optim.gradients import BLOCK, norm, runs, squares_of
+from backwire_server.optim.layout import Vectors
 from backwire_server.optim.sharing import ALONE, Hands, Task
 
 Array = NDArray[Any]
 
 
-def divide_sum(parts: Sequence[Sequence[Array]], weights: Sequence[float], total: float, hands: Hands = ALONE) -> None:
-    """Makes the arrays of the first of at least two parts the weighted sum of those of all, divided by the total.
+def divide_sum(parts: Sequence[Vectors], weights: Sequence[float], total: float, hands: Hands = ALONE) -> float:
+    """Makes the vectors of the first of at least two parts the weighted sum of those of all, divided by the total.
 
-    They are added up in the order of the parts; arrays of other parts may be written to. All arrays are C-contiguous;
-    those at the same place have the same shape and dtype. The bits are the same for any hands.
+    They are added up in the order of the parts; vectors of other parts may be written to. Those of the same dtype have
+    the same size. The bits are the same for any hands.
+
+    Returns:
+        The `global_norm` of the sum: its squares are taken while it is in the processor's cache.
     """
-    tasks = list[Task]()
-    for arrays in zip(*parts, strict=True):
-        flat = [array.reshape(-1) for array in arrays]
-        tasks += [partial(_divide_sum, [each[run] for each in flat], weights, total) for run in runs(flat[0].size)]
+    tasks, squares = list[Task](), dict[np.dtype[Any], Array]()
+    for dtype, first in parts[0].items():
+        squares[dtype] = np.empty(-(-first.size // BLOCK))
+        for run in runs(first.size):
+            found = squares[dtype][run.start // BLOCK : -(-run.stop // BLOCK)]
+            tasks.append(partial(_divide_sum, [part[dtype][run] for part in parts], weights, total, found))
     hands.share(tasks)
+    return math.hypot(*(norm(first, squares[dtype].tolist()) for dtype, first in parts[0].items()))
 
 
-def _divide_sum(vectors: Sequence[Array], weights: Sequence[float], total: float, _: int) -> None:
+def _divide_sum(vectors: Sequence[Array], weights: Sequence[float], total: float, squares: Array, _: int) -> None:
     first, *others = vectors
     weight, *further = weights
     kernel = compiled.divide_sum(first.dtype) or _by_numpy
@@ -35,6 +43,7 @@ def _divide_sum(vectors: Sequence[Array], weights: Sequence[float], total: float
     for place, (other, factor) in enumerate(zip(others, further, strict=True)):
         divisor = total if place == len(others) - 1 else 1.0
         kernel(first, other, scalar(1.0 if place else weight), scalar(factor), scalar(divisor))
+    squares[...] = squares_of(first)
 
 
 def _by_numpy(sums: Array, others: Array, weight: Any, other_weight: Any, total: Any) -> None:

@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 import numpy as np
 
-from backwire_server.optim import FlatLayout, Vectors
+from backwire_server.optim import FlatLayout, Vectors, Views
 from backwire_server.sessions.errors import InvalidRequest
 from backwire_server.sessions.versions import Array, Version, Versioned
 
@@ -41,10 +41,10 @@ class Accumulator:
         """The sums; what is in it has no meaning while there are no contributions."""
         return self._values.current
 
-    def room(self, weight: float) -> Mapping[str, Array]:
+    def room(self, weight: float) -> Views:
         """Arrays that the next gradients may be computed in before `add` is called with them; none if it must add."""
         if self.contributions or weight != 1 or self._values.current.holders:
-            return {}
+            return Views()
         return self._values.current.arrays
 
     def add(self, gradients: Mapping[str, Array], weight: float) -> None:

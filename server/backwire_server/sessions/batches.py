@@ -17,8 +17,8 @@ from backwire_server.parallel.task import Part, Result
 class Whole:
     """What a batch gave: loss and outputs, gradients of parameters and inputs, updates of frozen parameters.
 
-    `passes` is how many it took; `kept` is the only one, for Backward, and None where there were several, of which
-    `residue` is what may be there for it.
+    `norm` is the global norm of the gradients of parameters, where it is known. `passes` is how many it took; `kept` is
+    the only one, for Backward, and None where there were several, of which `residue` is what may be there for it.
     """
 
     loss: float | None
@@ -29,6 +29,7 @@ class Whole:
     passes: int = 1
     kept: Pass | None = None
     residue: Residue | None = None
+    norm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class Batch:
         ]
         return replace(self, seeds=cut if seeds else (), wrt=wrt, summed=summed, tells=False)
 
-    def whole(self, results: Sequence[Result], gradients: Mapping[str, Array]) -> Whole:
+    def whole(self, results: Sequence[Result], gradients: Mapping[str, Array], norm: float | None) -> Whole:
         """Returns what the batch gives, of what its parts gave, and their gradients of parameters put together."""
         losses = [np.array(result.loss) for result in results if result.loss is not None]
         outputs = {
@@ -121,7 +122,7 @@ class Batch:
             name: self._of_input(axis, [each.inputs[name] for each in results]) for name, axis in self.wrt.items()
         }
         loss = float(weighted_mean(losses, self.sizes)) if losses else None
-        return Whole(loss, outputs, gradients, inputs=inputs, passes=len(results), residue=self.residue)
+        return Whole(loss, outputs, gradients, inputs=inputs, passes=len(results), residue=self.residue, norm=norm)
 
     def _rows(self) -> Iterator[tuple[int, int]]:
         start = 0

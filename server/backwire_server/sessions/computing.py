@@ -6,6 +6,7 @@ from dataclasses import replace
 from backwire_server.engine.check import GradientCheck, Sampling, check_gradients
 from backwire_server.engine.model import Gradients, Model, Pass
 from backwire_server.engine.profile import Profile, profile
+from backwire_server.optim import Views
 from backwire_server.optim.sharing import ALONE, Hands
 from backwire_server.parallel.kept import Residue
 from backwire_server.sessions.answering import check_answer
@@ -84,9 +85,9 @@ class Computing:
             kept = self._pass(call, store.arrays, number, stop, training=True)
             return Whole(kept.loss, kept.outputs, updates=kept.updates, kept=kept)
         batch = replace(batch, differentiates=False, residue=Residue(self.limits.max_pass_bytes))
-        return self._in_parts(batch, Current(store), {}, stop, call)
+        return self._in_parts(batch, Current(store), Views(), stop, call)
 
-    def backward(self, call: BackwardCall, kept: KeptPass, room: Arrays, scale: float, stop: CallStop) -> Gradients:
+    def backward(self, call: BackwardCall, kept: KeptPass, room: Views, scale: float, stop: CallStop) -> Gradients:
         """Returns the gradients of a pass, those of parameters in `room` if that is any.
 
         One that was made in parts is differentiated in as many, each of which is made again where it was not kept.
@@ -114,7 +115,7 @@ class Computing:
         call: TrainCall,
         store: ParameterStore,
         number: int,
-        room: Arrays,
+        room: Views,
         scale: float,
         stop: CallStop,
         reserve: Reserve,
@@ -189,7 +190,7 @@ class Computing:
         return found
 
     def _backward_in_parts(
-        self, call: BackwardCall, kept: KeptPass, room: Arrays, scale: float, stop: CallStop
+        self, call: BackwardCall, kept: KeptPass, room: Views, scale: float, stop: CallStop
     ) -> Whole:
         origin = kept.origin
         batch = self._cut(origin.call, self.parts(origin.call.data_parallel), origin.number, stop)
@@ -211,7 +212,7 @@ class Computing:
         self._team = self._team or Team(self._graph, self._definition, helped=self._helped)
         return self._team
 
-    def _in_parts(self, batch: Batch, source: Source, room: Arrays, stop: CallStop, call: ForwardCall) -> Whole:
+    def _in_parts(self, batch: Batch, source: Source, room: Views, stop: CallStop, call: ForwardCall) -> Whole:
         with self.working(stop) as working:
             found = self._team_of().compute(batch, self._model, source, room, working, stop, self.account.reserve)
         check_answer(found.outputs, self.limits, chunked=call.chunked)

@@ -1,7 +1,7 @@
 """Batches of a session in parts, computed here and by helper processes at the same time."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ from backwire_server.engine.graph import Array, Graph
 from backwire_server.engine.model import Model, Pass
 from backwire_server.engine.seeds import check_seeds, check_wrt
 from backwire_server.engine.stopping import NEVER, Stop
-from backwire_server.optim import summing
+from backwire_server.optim import Views, summing
 from backwire_server.optim.sharing import Hands
 from backwire_server.parallel import crew, kept, part
 from backwire_server.parallel.crew import Crew
@@ -54,7 +54,7 @@ class Team:
         self._number = fresh_number()
         self._layout = part.layout_of(graph)
         self._elements = sum(self._layout.sizes.values())
-        self._gradients: list[tuple[Segment, Mapping[str, Array]]] = []
+        self._gradients: list[tuple[Segment, Views]] = []
         self._given: list[Segment] = []
         self._frozen: tuple[Mapping[str, Array], Segment] | None = None
         self._residues: WeakSet[Residue] = WeakSet()
@@ -113,7 +113,7 @@ class Team:
         batch: Batch,
         model: Model,
         source: Source,
-        room: Mapping[str, Array],
+        room: Views,
         working: Working,
         stop: CallStop,
         reserve: Reserve,
@@ -125,7 +125,7 @@ class Team:
         if not batch.differentiates and not self._crew.is_alone:
             source.segment(reserve)  # before a pass holds them where nobody else can read them
         self._make_room(len(batch.parts), reserve)
-        first = room or (self._layout.views(self._layout.zeros()) if batch.differentiates else {})
+        first = room or (self._layout.views(self._layout.zeros()) if batch.differentiates else Views())
         into = [first, *(arrays for _, arrays in self._gradients)]
         pace = self._paces[batch.purpose]
         share = _Share(working, sum(batch.sizes) / batch.sizes[0], self._paces[True, False].nbytes * batch.repeats)
@@ -148,10 +148,16 @@ class Team:
         except BaseException:
             self._gradients, self._given = [], []  # helpers may still write there
             raise
-        names = results[0].parameters
-        arrays = [[each[name] for name in names] for each in into[: len(results)]]
-        summing.divide_sum(arrays, batch.weights, batch.divisor, self.hands(len(results)))
-        return batch.whole(results, {name: first[name] for name in names})
+        norm = self._mean(batch, into[: len(results)], results[0].parameters) if batch.differentiates else None
+        return batch.whole(results, {name: first[name] for name in results[0].parameters}, norm)
+
+    def _mean(self, batch: Batch, parts: Sequence[Views], names: Collection[str]) -> float:
+        """Makes the gradients of the first part those of the batch, and returns their norm."""
+        for each in parts:
+            for name in each.keys() - names:
+                each[name][...] = 0
+        vectors = [each.vectors for each in parts]
+        return summing.divide_sum(vectors, batch.weights, batch.divisor, self.hands(len(parts)))
 
     def hands(self, most: int) -> Hands:
         """Returns at most so many hands for work on the vectors of all parameters."""

@@ -106,7 +106,8 @@ class Trainer(TrainingState):
         found = self._computing.gradients(call, self.parameters, self.forwards, room, scale, stop, self._reserve_pass)
         with self.accumulator.tentative():
             self.accumulator.add(found.gradients, call.weight)
-            result = self._apply(call.options, ready, self._computing.hands(call.data_parallel))
+            norm = found.norm if room else None
+            result = self._apply(call.options, ready, self._computing.hands(call.data_parallel), norm)
         self._finish_passes(found.passes, found.updates)
         assert found.loss is not None
         return TrainResult(self._told(result, call.options), found.loss, found.outputs)
@@ -133,14 +134,15 @@ class Trainer(TrainingState):
         self.accumulator.clear()
         return CountResult(contributions)
 
-    def _apply(self, options: StepOptions, ready: Ready, hands: Hands) -> StepResult:
+    def _apply(self, options: StepOptions, ready: Ready, hands: Hands, norm: float | None = None) -> StepResult:
+        """Does so; `norm` is that of the accumulated gradients, where it is known."""
         optimizer = self._check_step(options)
         if self.accumulator.contributions < options.after_contributions:
             raise ContributionsMissing
         if not self.accumulator.contributions:
             raise NoGradients("nothing was accumulated since the last Step; run Backward first")
         gradients = self.accumulator.combined(options.normalization)
-        norm = optim.global_norm(gradients)
+        norm = optim.global_norm(gradients) if norm is None else norm
         culprit = None if math.isfinite(norm) else optim.first_non_finite(self.layout, gradients)
         skipped = is_skipped(culprit, options.non_finite, self.scaling)
         rate = optimizer.rate(self.step + 1) if options.learning_rate is None else options.learning_rate

@@ -1,14 +1,14 @@
 """Values that are changed in place as long as nobody holds on to them, and copied first when somebody does."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backwire_server.optim import FlatLayout, OptimizerState, Vectors, copy_state
+from backwire_server.optim import FlatLayout, OptimizerState, Vectors, Views, copy_state
 from backwire_server.parallel.segment import Segment, packed_bytes, vector_kinds
 
 Array = NDArray[Any]
@@ -88,7 +88,7 @@ class Version(Shared):
         self.layout = layout
         self.elsewhere = elsewhere
         self._vectors = vectors
-        self._arrays: Mapping[str, Array] | None = None
+        self._arrays: Views | None = None
 
     @property
     def vectors(self) -> Vectors:
@@ -99,7 +99,7 @@ class Version(Shared):
         return vectors
 
     @property
-    def arrays(self) -> Mapping[str, Array]:
+    def arrays(self) -> Views:
         """The same memory, as arrays by name."""
         if self._arrays is None:
             self._arrays = self.layout.views(self.vectors)
