@@ -2,13 +2,12 @@
 
 import errno
 import os
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from backwire_server.storage import membership
+from backwire_server.storage import heartbeat, membership
 from backwire_server.storage.membership import Membership
 from backwire_server.storage.signs import Member
 
@@ -28,7 +27,8 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(membership, "time", found)
+    for module in (heartbeat, membership):
+        monkeypatch.setattr(module, "time", found)
     return found
 
 
@@ -92,53 +92,8 @@ def test_one_that_finds_the_disk_full_gives_signs_by_the_time_of_its_file(
     monkeypatch.setattr(Path, "write_bytes", full)
     for _ in range(3):
         clock.now += 900.0
-        one._tell_somehow()
+        one._heartbeat._beat_somehow()
         assert other.alive("one", one.incarnation) is not None
-
-
-def test_one_that_can_give_no_sign_tells_so_once_until_it_can(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    given = iter([errno.EROFS, errno.EROFS, None, errno.EROFS])
-    ended = threading.Event()
-
-    def tell(_: Membership) -> None:
-        code = next(given, 0)
-        if code == 0:
-            ended.set()
-        elif code is not None:
-            raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(Membership, "_tell_somehow", tell)
-    one = Membership(tmp_path, "one", 0.05)
-    assert ended.wait(30)
-    one.leave()
-    assert [each.levelname for each in caplog.records] == ["WARNING"] * 2
-    assert "others take sessions over" in caplog.text
-
-
-def test_two_of_one_name_that_began_at_once_are_told_in_the_logs_of_both(
-    join: Join, caplog: pytest.LogCaptureFixture
-) -> None:
-    one = join("one")
-    one._tell_somehow()
-    assert caplog.text == ""
-    again = join("one")
-    one.announce("one.example:1")
-    for each in (again, one):
-        each._tell_somehow()
-    first, second = (record.getMessage() for record in caplog.records)
-    assert "--replica one gives signs" in first
-    assert "from one.example:1" in first
-    assert "an address that it has not told yet" in second
-    assert "give it another name" in second
-
-
-def test_a_run_before_that_has_ended_is_no_other_of_its_name(join: Join, caplog: pytest.LogCaptureFixture) -> None:
-    one, again = join("one"), join("one")
-    again._life._file.close()  # as the kernel does when a process ends
-    one._tell_somehow()
-    assert caplog.text == ""
 
 
 def test_one_lives_where_it_has_told_until_it_gives_no_sign_or_leaves(join: Join, clock: Clock) -> None:

@@ -74,7 +74,7 @@ def test_the_name_of_one_elsewhere_is_free_after_its_own_lease(
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(life, "this_machine", lambda: machine)
         gone = Membership(tmp_path, "one", LEASE)
-    monkeypatch.setattr(gone, "_read", lambda *_, **__: None)  # its sign stays
+    monkeypatch.setattr(gone._heartbeat, "_read", lambda **_: None)  # its sign stays
     gone.leave()
     namesake.outlast(tmp_path, "one", 1.0)
     assert clock.sleeps == SHARE
@@ -88,7 +88,7 @@ def test_the_name_of_one_whose_sign_is_old_is_free_at_once(
         gone = Membership(tmp_path, "one", LEASE)
     gone.leave()
     sign = tmp_path / REPLICAS / "one"
-    gone._tell()
+    gone._heartbeat._tell()
     old = sign.stat().st_mtime_ns - int((LEASE + 1) * 1e9)
     os.utime(sign, ns=(old, old))
     namesake.outlast(tmp_path, "one", LEASE)

@@ -22,7 +22,7 @@ from backwire_server.sessions.errors import InvalidRequest, NoWorker
 from backwire_server.sessions.paging import page_limit
 from backwire_server.workers import overview
 from backwire_server.workers.reception import Reception
-from backwire_server.workers.relay import Caller, WorkerEnded
+from backwire_server.workers.relay import ClientCall, WorkerEnded
 
 NEW = {"CreateSession", "ImportSession"}
 """The methods that make a session of nothing that a worker has already."""
@@ -54,43 +54,41 @@ class Gateway(Reception):
         await self._routes.close()
         return drained
 
-    async def answer(self, method: Any, caller: Caller) -> None:
+    async def answer(self, method: Any, call: ClientCall) -> None:
         """As `Reception.answer`."""
-        first = await caller.read()
+        first = await call.read()
         if first is None:
             if method.client_streaming and method.server_streaming:
                 return
             raise InvalidRequest("the call has no request message; send one")
         if method.name == "GetStatus":
-            await caller.write(await self._status(caller, first))
+            await call.write(await self._status(call, first))
             return
         route = self._routes.for_new() if method.name in NEW else self._routes.next()
         try:
             if method.client_streaming and method.server_streaming:
-                caller.ticket.wait.idle()  # who waits for whom is known where it is answered
+                call.ticket.wait.idle()  # who waits for whom is known where it is answered
             elif not method.client_streaming:
-                caller.ticket.wait.busy()
-            await self._pass_on(method, caller, route, first)
+                call.ticket.wait.busy()
+            await self._pass_on(method, call, route, first)
         except WorkerEnded:
             raise NoWorker("the worker that had the call has ended; call again", retry_after=0.1) from None
         except NoWorker:
             route.broke()
             raise
 
-    async def _pass_on(self, method: Any, caller: Caller, route: Route, first: bytes) -> None:
+    async def _pass_on(self, method: Any, call: ClientCall, route: Route, first: bytes) -> None:
         if method.client_streaming or method.server_streaming:
             # workers go on when this gateway ends, and so would a Pipeline
-            await caller.stream(route, first, drains=method.client_streaming and method.server_streaming)
+            await call.stream(route, first, drains=method.client_streaming and method.server_streaming)
         else:
-            await caller.write(await caller.unary(route, first))
+            await call.write(await call.unary(route, first))
 
-    async def _status(self, caller: Caller, message: bytes) -> bytes:
+    async def _status(self, call: ClientCall, message: bytes) -> bytes:
         """Returns the sum of what the workers tell; each session is told by the one that has it in memory."""
         request = decoded(pb.GetStatusRequest, message)
         size = page_limit(request.max_sessions, "max_sessions")
-        told = await asyncio.gather(
-            *(caller.unary(route, message) for route in self._routes.all), return_exceptions=True
-        )
+        told = await asyncio.gather(*(call.unary(route, message) for route in self._routes.all), return_exceptions=True)
         refused = [each for each in told if isinstance(each, grpc.aio.AioRpcError)]
         answers = [pb.GetStatusResponse.FromString(each) for each in told if isinstance(each, bytes)]
         if refused and not answers:

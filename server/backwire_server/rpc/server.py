@@ -20,9 +20,7 @@ from backwire_server.rpc.interceptor import CallInterceptor
 from backwire_server.rpc.listening import FAREWELL_SECONDS, bind, credentials_of, options
 from backwire_server.rpc.methods import SERVICE, UNARY, handlers
 from backwire_server.rpc.rates import Rates
-from backwire_server.rpc.replicas.forwarding import Forwarder
-from backwire_server.rpc.replicas.lane_server import lanes_of
-from backwire_server.rpc.replicas.peering import Peering
+from backwire_server.rpc.replicas.neighbours import Neighbours
 from backwire_server.rpc.servicer import GradientServicer
 from backwire_server.rpc.status import Observer
 from backwire_server.sessions.executors import DEVICES, Executor
@@ -33,6 +31,7 @@ from backwire_server.sessions.store import HERE, SessionStore
 from backwire_server.storage.carrier import FileCarrier
 from backwire_server.storage.opening import open_vault
 from backwire_server.storage.shared_vault import SharedVault
+from backwire_server.storage.vault import FileVault
 from backwire_server.telemetry.collecting import CertificateCollector, CrewCollector, DiskCollector, SessionCollector
 from backwire_server.telemetry.metrics import Metrics
 
@@ -86,12 +85,7 @@ class Server:
         self._store = SessionStore(
             limits, home, vault, FileCarrier(limits), processors, limits_of, grouped=tuning.group_sessions
         )
-        self.metrics = Metrics()
-        self.metrics.watch(SessionCollector(self._store))
-        self.metrics.watch(CrewCollector(CREW))
-        self.metrics.watch(CertificateCollector(access.tls_certificate))
-        if vault is not None:
-            self.metrics.watch(DiskCollector(self._store, vault.usage))
+        self.metrics = _metrics_of(self._store, vault, access)
         self._health = health.HealthServicer()
         self._pools = {
             quota: ThreadPoolExecutor(getattr(capacity, quota) + SPARE_THREADS, f"backwire-{name}")
@@ -101,17 +95,12 @@ class Server:
         rates = Rates(limits_of, capacity.max_calls_per_second)
         identify = keyring.identify if keyring else let_in
         reception = Reception(self.admission, self.metrics, identify, rates, limits, tracer)
-        self._lanes, self._forwarder = None, None
-        if isinstance(vault, SharedVault):
-            try:
-                self._lanes = lanes_of(listen, keeping, access, limits, vault.secret)
-            except OSError:
-                self._store.close()
-                raise
-            told = self._lanes.told if self._lanes is not None else ""
-            secret = vault.secret if keeping.lanes else None
-            self._forwarder = Forwarder(home.replica, self._store.elsewhere, vault.lives_at, access, secret, told)
-        interceptor = CallInterceptor(SERVICE.full_name, reception, self._pools, self._forwarder)
+        try:
+            self._neighbours = Neighbours(vault, self._store, listen, home.replica, keeping, access, capacity)
+        except OSError:
+            self._store.close()
+            raise
+        interceptor = CallInterceptor(SERVICE.full_name, reception, self._pools, self._neighbours.forwarder)
         self._server = grpc.server(
             self._others, interceptors=[interceptor], options=[*options(limits, capacity), *inspection.options]
         )
@@ -121,10 +110,7 @@ class Server:
         )
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, methods),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        CREW.elsewhere, self._peering = None, None
-        if isinstance(vault, SharedVault) and capacity.peer_helpers:
-            self._peering = Peering(CREW, capacity.peer_helpers, vault, self._store, access)
-            self._peering.add_to(self._server)
+        self._neighbours.add_to(self._server)
         add_inspection(self._server, inspection, reception.identify)
         try:
             self.address = bind(self._server, listen, credentials_of(access))
@@ -132,16 +118,12 @@ class Server:
                 bind(self._server, encrypted, credentials_of(access))
         except OSError:
             self._store.close()
-            if self._lanes is not None:
-                self._lanes.close()
+            self._neighbours.part()
             raise
         advertised = keeping.advertise or self.address
-        if isinstance(vault, SharedVault) and self._forwarder is not None:
-            self._forwarder.address = advertised
-            vault.announce(advertised)
+        self._neighbours.announce(advertised)
         self._server.start()
-        if self._lanes is not None:
-            self._lanes.serve({name: interceptor.behaviour(name, methods[name]) for name in UNARY}, advertised)
+        self._neighbours.serve({name: interceptor.behaviour(name, methods[name]) for name in UNARY}, advertised)
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._store.when_recovered(lambda: self._set_health(health_pb2.HealthCheckResponse.SERVING))
 
@@ -173,17 +155,23 @@ class Server:
         deadline = time.monotonic() + grace
         self._health.enter_graceful_shutdown()
         drained = self.admission.drain(grace)
-        if self._peering is not None:
-            self._peering.drain(deadline - time.monotonic())
+        self._neighbours.drain(deadline - time.monotonic())
         self._server.stop(FAREWELL_SECONDS if drained else 0).wait()
-        if self._lanes is not None:
-            self._lanes.close()
-        if self._forwarder is not None:
-            self._forwarder.close()
+        self._neighbours.part()
         self._store.close(deadline - time.monotonic())
         CREW.close()
-        if self._peering is not None:
-            self._peering.close()
+        self._neighbours.close()
         for pool in (*self._pools.values(), self._others):
             pool.shutdown(wait=False, cancel_futures=True)
         return drained
+
+
+def _metrics_of(store: SessionStore, vault: FileVault | SharedVault | None, access: Access) -> Metrics:
+    """Returns what is counted of the sessions of a server, its disk and its certificate."""
+    found = Metrics()
+    found.watch(SessionCollector(store))
+    found.watch(CrewCollector(CREW))
+    found.watch(CertificateCollector(access.tls_certificate))
+    if vault is not None:
+        found.watch(DiskCollector(store, vault.usage))
+    return found

@@ -15,7 +15,7 @@ from backwire_server.sessions.calls import LeaseCall
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.limits import Limits
-from backwire_server.sessions.replicas import mark_of
+from backwire_server.sessions.replicas import tag_of
 
 DURABLE_PREFIX = "d_"
 SLOTS = 4096
@@ -50,7 +50,7 @@ class Home:
         That of a durable session has the slot of its parent, so that a branch stays where that is; or the slot that
         follows from the request that creates it, so that its repetition comes here, if that slot is this process's.
         """
-        unique = secrets.token_urlsafe(_UNIQUE_BYTES) + mark_of(self.replica) + suffix_of(tenant)
+        unique = secrets.token_urlsafe(_UNIQUE_BYTES) + tag_of(self.replica) + suffix_of(tenant)
         if not durable:
             return f"{self.id_prefix}{unique}"
         slot = slot_of(parent)

@@ -18,7 +18,7 @@ def replica_of(session_id: str) -> str:
     return session_id.partition(".")[0].partition("~")[2]
 
 
-def mark_of(replica: str) -> str:
+def tag_of(replica: str) -> str:
     """Returns what the ids of the sessions of a replica have before the tenant, empty for none."""
     return f"~{replica}" if replica else ""
 

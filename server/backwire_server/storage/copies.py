@@ -34,7 +34,7 @@ T = TypeVar("T")
 Place = Callable[[str], AbstractContextManager[Path | None]]
 
 
-class Damaged(Exception):
+class DamagedCopy(Exception):
     """What a store has of a session is not what was put there."""
 
 
@@ -100,13 +100,13 @@ class Copies:
                     if directory is not None:
                         self._guarded(partial(self._fetch, session_id, directory))
                         _LOG.info("session %s was restored from %s", session_id, self._url)
-            except Damaged as error:
+            except DamagedCopy as error:
                 _LOG.error("session %s is not restored from %s: %s", session_id, self._url, error)
 
     def _guarded(self, read: Callable[[], T]) -> T:
         try:
             return read()
-        except Damaged:
+        except DamagedCopy:
             raise
         except Exception as error:  # each kind of store has its own
             raise OSError(f"sessions cannot be restored from {self._url}: {error}; see that it can be read") from error
@@ -120,9 +120,9 @@ class Copies:
         try:
             manifest = decode(data)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Damaged(f"its manifest is not what was written ({error})") from None
+            raise DamagedCopy(f"its manifest is not what was written ({error})") from None
         if manifest.session_id != session_id:
-            raise Damaged(f"its manifest is that of another session, {manifest.session_id!r}")
+            raise DamagedCopy(f"its manifest is that of another session, {manifest.session_id!r}")
         self._files.get_file(self._path(session_id, DEFINITION), str(directory / DEFINITION))
         for each in manifest.checkpoints:
             self._files.get_file(self._path(session_id, _object(each)), str(directory / each.file))

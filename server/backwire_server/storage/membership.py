@@ -1,26 +1,17 @@
 """Which of the servers that share a data directory are alive, by their signs of life in it."""
 
-import errno
-import json
-import logging
 import os
-import secrets
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from backwire_server.sessions.replicas import is_replica
 from backwire_server.sessions.scope import Check, unchecked
-from backwire_server.storage.disk import TEMPORARY
-from backwire_server.storage.life import Life, has_ended
+from backwire_server.storage.heartbeat import BEATS, Heartbeat
+from backwire_server.storage.life import has_ended
 from backwire_server.storage.lock import REPLICAS
-from backwire_server.storage.seldom import Seldom
 from backwire_server.storage.signs import SECOND, Member, read_sign
-
-BEATS = 5
-"""How many signs of life a server gives in the time after which it counts as dead."""
 
 LATE_BEATS = 1.5
 """After how many times the time between two signs the next one is late."""
@@ -37,8 +28,6 @@ LONGEST_WAIT = 1.0
 MOST_WAITING = 16
 """How many calls may wait for that where there are places among the calls in progress for more than twice as many."""
 
-_LOG = logging.getLogger("backwire.storage")
-
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
@@ -50,7 +39,7 @@ class _Seen:
 
 
 class Membership:
-    """A server among others on the same directory. A thread gives signs of life until `leave`.
+    """A server among others on the same directory, to whom it gives signs of life until `leave`.
 
     One counts as dead whose sign has not changed for its own `lease` of seconds, or which runs anew; on the same
     machine, as soon as its process has ended. Clocks of servers are not compared: how old a sign is when it is first
@@ -66,38 +55,23 @@ class Membership:
 
     def __init__(self, directory: Path, replica: str, lease: float, most_waiting: int = MOST_WAITING) -> None:
         """Gives the first sign of life; raises OSError. `outlasted` waits in so many threads, or MOST_WAITING."""
-        self.replica = replica
-        self.incarnation = secrets.token_hex(6)
         self._directory = directory / REPLICAS
         self._lease = lease
-        self._address = ""
-        self._beat = 0
-        self._told = 0.0
         self._seen: dict[str, _Seen] = {}
         self._unlike: set[str] = set()  # whose signs the file system has at other times than when they were given
-        self._namesakes = Seldom(_LOG)
-        self._mutex = threading.Lock()
         self._left = threading.Event()
         self._waiting = threading.Semaphore(min(most_waiting, MOST_WAITING))
-        self._directory.mkdir(mode=0o700, exist_ok=True)
-        self._life = Life(self._directory, replica, self.incarnation)
-        self._tell()
-        self._thread = threading.Thread(target=self._live, name="backwire-membership", daemon=True)
-        self._thread.start()
+        self._heartbeat = Heartbeat(self._directory, replica, lease)
+        self.replica, self.incarnation = replica, self._heartbeat.incarnation
 
     def announce(self, address: str) -> None:
         """Tells the others where this server is called."""
-        with self._mutex:
-            self._address = address
-            self._tell()
+        self._heartbeat.announce(address)
 
     @property
     def me(self) -> Member:
         """This server, as it tells of itself."""
-        with self._mutex:
-            return Member(
-                self.replica, self.incarnation, self._address, self._beat, self._life.machine, lease=self._lease
-            )
+        return self._heartbeat.me
 
     @property
     def names(self) -> list[str]:
@@ -143,12 +117,9 @@ class Membership:
             self._waiting.release()
 
     def leave(self) -> None:
-        """Ends the thread, and has the others know that this server is gone."""
+        """Has the others know that this server is gone."""
         self._left.set()
-        self._thread.join()
-        if self._read(self.replica, mine=True) is not None:
-            (self._directory / self.replica).unlink(missing_ok=True)
-        self._life.end()
+        self._heartbeat.stop()
 
     def _living(self, replica: str, incarnation: str, fresh: float) -> "_Seen | None":
         """As `alive`; what was seen in the last `fresh` seconds holds still."""
@@ -171,56 +142,6 @@ class Membership:
 
     def _has_ended(self, member: Member) -> bool:
         return has_ended(self._directory, member.replica, member.incarnation, member.machine)
-
-    def _live(self) -> None:
-        silent = False
-        while not self._left.wait(self._lease / BEATS):
-            try:
-                with self._mutex:
-                    self._tell_somehow()
-                silent = False
-            except OSError as error:
-                if not silent:  # that is told once, not with each sign
-                    _LOG.warning(
-                        "no sign of life can be given in %s; until one can, others take sessions over: %s",
-                        self._directory,
-                        error,
-                    )
-                silent = True
-
-    def _tell_somehow(self) -> None:
-        """Gives a sign, on a full disk, too, where a file has no room and the times of one can be set."""
-        self._look_for_namesake()
-        try:
-            self._tell()
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or self._read(self.replica, mine=True) is None:
-                raise
-            os.utime(self._directory / self.replica)
-            self._told = time.monotonic()
-
-    def _look_for_namesake(self) -> None:
-        """Warns of another server that gives signs under this name: of two that begin at once, none sees the other."""
-        other = None
-        with suppress(OSError):  # the sign itself may be given all the same
-            other = self._read(self.replica)
-        if other is not None and not self._has_ended(other):
-            self._namesakes.warn(
-                "another server with --replica %s gives signs of life in %s, from %s, so that others take each of the "
-                "two for dead again and again; end one of them, and give it another name",
-                self.replica,
-                self._directory,
-                other.address or "an address that it has not told yet",
-            )
-
-    def _tell(self) -> None:
-        self._beat += 1
-        place = {"address": self._address, "machine": self._life.machine, "lease": self._lease}
-        member = {"incarnation": self.incarnation, "beat": self._beat, **place}
-        temporary = self._directory / f"{self.replica}{TEMPORARY}"
-        temporary.write_bytes(json.dumps(member).encode())
-        temporary.rename(self._directory / self.replica)
-        self._told = time.monotonic()
 
     def _look(self, replica: str, fresh: float) -> "_Seen | None":
         """Returns what is known of another server, from its sign unless that was looked at so few seconds ago."""
@@ -254,15 +175,15 @@ class Membership:
         """
         if replica in self._unlike:
             return now
-        with self._mutex:
-            try:
-                other, mine = (os.stat(self._directory / name).st_mtime_ns for name in (replica, self.replica))
-            except FileNotFoundError:
-                return now
-            coarse = other % SECOND == 0 and mine % SECOND == 0
-            return now if coarse or now - self._told >= self._lease else min(now, self._told + (other - mine) / SECOND)
+        try:
+            other = os.stat(self._directory / replica).st_mtime_ns
+            told, mine = self._heartbeat.last
+        except FileNotFoundError:
+            return now
+        coarse = other % SECOND == 0 and mine % SECOND == 0
+        return now if coarse or now - told >= self._lease else min(now, told + (other - mine) / SECOND)
 
-    def _read(self, name: str, *, mine: bool = False) -> Member | None:
-        """Returns what a server tells; None for none, and for this one as opposed to others."""
+    def _read(self, name: str) -> Member | None:
+        """Returns what another server tells; None for none, and for this one."""
         member = read_sign(self._directory, name, self._lease) if is_replica(name) else None
-        return member if member is not None and (member.incarnation == self.incarnation) is mine else None
+        return None if member is None or member.incarnation == self.incarnation else member

@@ -23,11 +23,11 @@ from backwire_server.workers.assignment import of_all
 from backwire_server.workers.pipes import Pipe
 from backwire_server.workers.process import WorkerProcess
 from backwire_server.workers.reception import Reception
-from backwire_server.workers.relay import Caller, WorkerEnded
+from backwire_server.workers.relay import ClientCall, WorkerEnded
 from backwire_server.workers.routing import lost
 from backwire_server.workers.supervisor import Supervisor
 
-Answer = Callable[[Caller, bytes], Awaitable[bytes]]
+Answer = Callable[[ClientCall, bytes], Awaitable[bytes]]
 
 
 class Front(Reception):
@@ -80,41 +80,41 @@ class Front(Reception):
         await self.close(drained)
         return drained
 
-    async def answer(self, method: Any, caller: Caller) -> None:
+    async def answer(self, method: Any, call: ClientCall) -> None:
         """As `Reception.answer`."""
         if method.client_streaming and method.server_streaming:
-            await Pipe(caller, self._supervisor, self._limits.max_pass_bytes).run()
+            await Pipe(call, self._supervisor, self._limits.max_pass_bytes).run()
             return
-        first = await caller.read()
+        first = await call.read()
         if first is None:
             raise InvalidRequest("the call has no request message; send one")
         if not method.client_streaming:
-            caller.ticket.wait.busy()
+            call.ticket.wait.busy()
         special = self._special.get(method.name)
         session_id = fields.text(first, 1) if special is None else ""
         try:
             if method.name == "ImportSession":
-                await self._import(caller, first)
+                await self._import(call, first)
             elif special is not None:
-                await caller.write(await special(caller, first))
+                await call.write(await special(call, first))
             elif method.client_streaming or method.server_streaming:
-                await caller.stream(self._supervisor.find(session_id), first)
+                await call.stream(self._supervisor.find(session_id), first)
             else:
-                await caller.write(await caller.unary(self._supervisor.find(session_id), first))
+                await call.write(await call.unary(self._supervisor.find(session_id), first))
         except WorkerEnded:
             raise lost(session_id) from None
 
-    async def _create(self, caller: Caller, message: bytes) -> bytes:
+    async def _create(self, call: ClientCall, message: bytes) -> bytes:
         async with self._making(fields.text(message, 4)) as worker:
-            return await caller.unary(worker, message)
+            return await call.unary(worker, message)
 
-    async def _import(self, caller: Caller, first: bytes) -> None:
+    async def _import(self, call: ClientCall, first: bytes) -> None:
         async with self._making(fields.text(first, 1)) as worker:
-            await caller.stream(worker, first)
+            await call.stream(worker, first)
 
-    async def _fork(self, caller: Caller, message: bytes) -> bytes:
+    async def _fork(self, call: ClientCall, message: bytes) -> bytes:
         worker = self._supervisor.find(fields.text(message, 1))
-        response = await caller.unary(worker, message)
+        response = await call.unary(worker, message)
         worker.note_created()
         return response
 
@@ -136,29 +136,29 @@ class Front(Reception):
         if before is None:
             worker.note_created()
 
-    async def _delete(self, caller: Caller, message: bytes) -> bytes:
+    async def _delete(self, call: ClientCall, message: bytes) -> bytes:
         request_id = fields.text(message, 2)
         worker = self._chosen(request_id) or self._supervisor.find(fields.text(message, 1))
         self._remember(request_id, worker)
-        return await caller.unary(worker, message)
+        return await call.unary(worker, message)
 
-    async def _anywhere(self, caller: Caller, message: bytes) -> bytes:
-        return await caller.unary(self._supervisor.roomiest(), message)
+    async def _anywhere(self, call: ClientCall, message: bytes) -> bytes:
+        return await call.unary(self._supervisor.roomiest(), message)
 
-    async def _list(self, caller: Caller, message: bytes) -> bytes:
+    async def _list(self, call: ClientCall, message: bytes) -> bytes:
         request = decoded(pb.ListSessionsRequest, message)
         size = page_limit(request.page_size)
         token = request.page_token
         positions = listing.read_positions(self._tokens.open(token)) if token else {}
-        workers = {worker.tag: self._page_of(caller, worker) for worker in self._supervisor.workers}
+        workers = {worker.tag: self._page_of(call, worker) for worker in self._supervisor.workers}
         found, rest = await listing.merge(workers, positions, size, self._limits.max_message_bytes // 2)
         next_token = "" if rest is None else self._tokens.seal(listing.write_positions(rest))
         return pb.ListSessionsResponse(sessions=found, next_page_token=next_token).SerializeToString()
 
-    async def _status(self, caller: Caller, message: bytes) -> bytes:
+    async def _status(self, call: ClientCall, message: bytes) -> bytes:
         request = decoded(pb.GetStatusRequest, message)
         size = page_limit(request.max_sessions, "max_sessions")
-        asked = (caller.unary(worker, message) for worker in self._supervisor.workers)
+        asked = (call.unary(worker, message) for worker in self._supervisor.workers)
         told = await asyncio.gather(*asked, return_exceptions=True)
         found = overview.together([pb.GetStatusResponse.FromString(each) for each in _answers(told)], size)
         found.version = self._version
@@ -166,11 +166,11 @@ class Front(Reception):
         found.time.FromNanoseconds(time.time_ns())
         return found.SerializeToString()
 
-    def _page_of(self, caller: Caller, worker: WorkerProcess) -> listing.Fetch:
+    def _page_of(self, call: ClientCall, worker: WorkerProcess) -> listing.Fetch:
         async def fetch(token: str, size: int) -> pb.ListSessionsResponse:
             request = pb.ListSessionsRequest(page_size=size, page_token=token)
             try:
-                return pb.ListSessionsResponse.FromString(await caller.unary(worker, request.SerializeToString()))
+                return pb.ListSessionsResponse.FromString(await call.unary(worker, request.SerializeToString()))
             except WorkerEnded:
                 return pb.ListSessionsResponse()
 

@@ -20,7 +20,7 @@ from backwire_server.rpc.errors import status_of
 from backwire_server.rpc.parting import Parts, ends_answer
 from backwire_server.sessions.errors import NoWorker, SessionError
 from backwire_server.workers.process import WorkerProcess
-from backwire_server.workers.relay import ENDED, Caller, WorkerEnded, noticing_the_end
+from backwire_server.workers.relay import ENDED, ClientCall, WorkerEnded, noticing_the_end
 from backwire_server.workers.routing import lost
 from backwire_server.workers.supervisor import Supervisor
 
@@ -41,10 +41,10 @@ class _Branch:
 class Pipe:
     """A Pipeline stream in progress."""
 
-    def __init__(self, caller: Caller, supervisor: Supervisor, max_chunk_bytes: int) -> None:
-        """Passes on what `caller` sends; for the chunks of a request see Parts."""
+    def __init__(self, call: ClientCall, supervisor: Supervisor, max_chunk_bytes: int) -> None:
+        """Passes on what `call` sends; for the chunks of a request see Parts."""
         self._parts = Parts(max_chunk_bytes)
-        self._caller = caller
+        self._call = call
         self._supervisor = supervisor
         self._branches: dict[str, _Branch] = {}
         self._current: _Branch | None = None
@@ -61,11 +61,11 @@ class Pipe:
                 branch.call.cancel()
 
     async def _pump(self) -> None:
-        while (message := await self._caller.read()) is not None:
+        while (message := await self._call.read()) is not None:
             if (found := self._parts.add(message)) is not None:
                 session_id, parts = found
                 await self._pass_on(fields.number(message), session_id, parts)
-                self._caller.ticket.give(sum(map(len, parts)))
+                self._call.ticket.give(sum(map(len, parts)))
         if self._parts.waiting:
             await self._pass_on(0, "", self._parts.waiting)  # the client broke off; a worker says so
         for branch in self._branches.values():
@@ -84,7 +84,7 @@ class Pipe:
             return
         branch.unanswered.append((request_id, session_id[:LONGEST_ID]))
         branch.idle.clear()
-        self._caller.ticket.wait.busy()
+        self._call.ticket.wait.busy()
         try:
             for part in parts:
                 await branch.call.write(part)
@@ -98,7 +98,7 @@ class Pipe:
         worker = self._supervisor.find(session_id)
         branch = self._branches.get(worker.tag)
         if branch is None:
-            branch = self._branches[worker.tag] = _Branch(worker, self._caller.open(worker))
+            branch = self._branches[worker.tag] = _Branch(worker, self._call.open(worker))
             self._tasks.create_task(self._read(branch))
         if branch.closed:
             raise lost(session_id)
@@ -108,7 +108,7 @@ class Pipe:
         try:
             async with noticing_the_end(branch.worker):
                 async for response in branch.call:
-                    await self._caller.write(response)
+                    await self._call.write(response)
                     if ends_answer(response):
                         branch.unanswered.popleft()
                         if not branch.unanswered:
@@ -130,7 +130,7 @@ class Pipe:
 
     def _note_idle(self) -> None:
         if not any(branch.unanswered for branch in self._branches.values()):
-            self._caller.ticket.wait.idle()
+            self._call.ticket.wait.idle()
 
     async def _settle(self) -> None:
         if self._current is not None and not self._current.closed:
@@ -139,7 +139,7 @@ class Pipe:
     async def _refuse(self, request_id: int, error: Exception) -> None:
         status, _ = status_of(error)
         refusal = pb.PipelineError(code=status.code, message=status.message, details=status.details)
-        await self._caller.write(pb.PipelineResponse(id=request_id, error=refusal).SerializeToString())
+        await self._call.write(pb.PipelineResponse(id=request_id, error=refusal).SerializeToString())
 
 
 def _end_unless_lost(error: SessionError) -> None:

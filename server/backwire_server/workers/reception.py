@@ -20,7 +20,7 @@ from backwire_server.rpc.inspecting import Identify, Inspection, add_inspection
 from backwire_server.rpc.listening import FAREWELL_SECONDS, bind, credentials_of, options
 from backwire_server.telemetry.collecting import CertificateCollector
 from backwire_server.telemetry.metrics import Metrics
-from backwire_server.workers.relay import Caller, ordinary
+from backwire_server.workers.relay import ClientCall, ordinary
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GradientService"]
 METHODS = {f"/{SERVICE.full_name}/{method.name}": method for method in SERVICE.methods}
@@ -51,7 +51,7 @@ class Reception(grpc.GenericRpcHandler):
         self._handlers = {path: self._handler(path, method) for path, method in METHODS.items()}
 
     @abstractmethod
-    async def answer(self, method: Any, caller: Caller) -> None:
+    async def answer(self, method: Any, call: ClientCall) -> None:
         """Does a call of a method of the contract; raises what it is refused with."""
 
     def listen(self) -> None:
@@ -105,7 +105,7 @@ class Reception(grpc.GenericRpcHandler):
             with self._admission.enter(quota) as ticket:
                 ticket.on_eviction(task.cancel)
                 context.add_done_callback(lambda _: ticket.finish())
-                await self.answer(method, Caller(path, context, ticket))
+                await self.answer(method, ClientCall(path, context, ticket))
             return
         except asyncio.CancelledError:
             if ticket is None or ticket.eviction is None or ticket.wait.sending:  # then nothing more can be told

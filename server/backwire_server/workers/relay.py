@@ -42,7 +42,7 @@ class WorkerEnded(Exception):
     """The worker ended before the call did."""
 
 
-class Caller:
+class ClientCall:
     """A call of a client: its messages, and what its answer takes.
 
     `context` is that of the asynchronous server. Each message counts for the ticket while it is on its way.

@@ -58,14 +58,14 @@ def encrypting(directory: Path) -> tuple[Access, grpc.ChannelCredentials]:
 def cut_off(server: Server) -> None:
     """Ends all that leads to a server, as if it were killed: it has not let go of its sessions."""
     server._server.stop(None).wait()
-    if server._lanes is not None:
-        server._lanes.close()
+    if server._neighbours.lanes is not None:
+        server._neighbours.lanes.close()
 
 
 def lanes_between(other: Api, owner: Api) -> Lanes | None:
     """Returns the lanes of a server to another."""
-    assert other.server._forwarder is not None
-    with other.server._forwarder._connections.to(owner.server.address) as connection:
+    assert other.server._neighbours.forwarder is not None
+    with other.server._neighbours.forwarder._connections.to(owner.server.address) as connection:
         return connection.lanes
 
 
@@ -76,8 +76,8 @@ def lane_to(owner: Api, secret: bytes | None = None, encryption: ssl.SSLContext 
 
 def lane_port(owner: Api) -> int:
     """Returns the port on which a server has lanes."""
-    assert owner.server._lanes is not None
-    return int(owner.server._lanes.told)
+    assert owner.server._neighbours.lanes is not None
+    return int(owner.server._neighbours.lanes.told)
 
 
 def place_of(owner: Api) -> str:
@@ -87,8 +87,8 @@ def place_of(owner: Api) -> str:
 
 def secret_of(owner: Api) -> bytes:
     """Returns the secret of the directory of a server."""
-    assert owner.server._lanes is not None
-    return owner.server._lanes._secret
+    assert owner.server._neighbours.lanes is not None
+    return owner.server._neighbours.lanes._secret
 
 
 def open_lane(other: Api, owner: Api, until: Until) -> Lanes:

@@ -49,6 +49,6 @@ def test_one_of_which_nothing_can_be_read_is_not_said_to_be_gone(
     def fail(_: str) -> bool:
         raise OSError("the directory is out of reach")
 
-    assert other.server._forwarder is not None
-    monkeypatch.setattr(other.server._forwarder, "_lives", fail)
+    assert other.server._neighbours.forwarder is not None
+    monkeypatch.setattr(other.server._neighbours.forwarder, "_lives", fail)
     assert told(other, owner.server.address) == {"owner": owner.server.address}

@@ -133,8 +133,8 @@ def test_connections_to_servers_are_closed_that_no_call_uses_where_there_are_man
         assert stream.answer().train_step.result.step == 2 * step, "a connection that is used stays"
     assert stream.answers() == []
     third.train(sessions[1])
-    assert third.server._forwarder is not None
-    assert len(third.server._forwarder._connections) == 1
+    assert third.server._neighbours.forwarder is not None
+    assert len(third.server._neighbours.forwarder._connections) == 1
     third.channel.close()
     third.server.stop(5.0)
 

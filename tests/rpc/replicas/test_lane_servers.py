@@ -19,8 +19,8 @@ def test_a_lane_that_the_owner_has_closed_is_not_used(tmp_path: Path, until: Unt
     owner, other = Api(started(tmp_path, "a")), Api(started(tmp_path, "b"))
     found = open_lane(other, owner, until)
     session = owner.create()
-    assert owner.server._lanes is not None
-    owner.server._lanes.close()
+    assert owner.server._neighbours.lanes is not None
+    owner.server._neighbours.lanes.close()
     until(lambda: not found._idle[0].stands)
     assert other.train(session).result.step == 1
     assert not found._idle
@@ -31,8 +31,8 @@ def test_a_lane_that_the_owner_has_closed_is_not_used(tmp_path: Path, until: Unt
 
 def test_calls_go_by_grpc_where_no_lane_can_be_opened(tmp_path: Path, until: Until) -> None:
     owner, other = Api(started(tmp_path, "a")), Api(started(tmp_path, "b"))
-    assert owner.server._lanes is not None
-    owner.server._lanes.close()
+    assert owner.server._neighbours.lanes is not None
+    owner.server._neighbours.lanes.close()
     session = owner.create()
     for step in range(1, 4):
         assert other.train(session).result.step == step
@@ -51,8 +51,8 @@ def test_lanes_are_on_the_port_that_was_asked_for_or_there_is_no_server(tmp_path
         with pytest.raises(OSError, match=f"cannot have lanes on port {port} .*; choose another --lane-port"):
             started(tmp_path, "a", lane_port=port)
     server = started(tmp_path, "a", lane_port=port)
-    assert server._lanes is not None
-    assert server._lanes.told == str(port)
+    assert server._neighbours.lanes is not None
+    assert server._neighbours.lanes.told == str(port)
     server.stop(5.0)
 
 
@@ -62,7 +62,7 @@ def test_a_server_without_lanes_listens_for_none_and_opens_none(tmp_path: Path, 
     session = owner.create()
     for step in range(1, 4):
         assert other.train(session).result.step == step
-    assert (owner.server._lanes is None) == (without == "a")
+    assert (owner.server._neighbours.lanes is None) == (without == "a")
     found = lanes_between(other, owner)
     assert found is None if without == "b" else found is not None and not found._told
     for api in (owner, other):
@@ -73,7 +73,7 @@ def test_a_server_without_lanes_listens_for_none_and_opens_none(tmp_path: Path, 
 def test_a_server_that_shuts_down_ends_its_lanes(tmp_path: Path, until: Until) -> None:
     owner, other = Api(started(tmp_path, "a")), Api(started(tmp_path, "b"))
     found = open_lane(other, owner, until)
-    assert owner.server._lanes is not None
+    assert owner.server._neighbours.lanes is not None
     port = lane_port(owner)
     assert owner.server.stop(5.0)
     until(lambda: not found._idle[0].stands)

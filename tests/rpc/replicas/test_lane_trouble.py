@@ -30,8 +30,8 @@ from backwire_server.sessions.calls import TrainCall
 
 
 def lanes_of(owner: Api) -> LaneServer:
-    assert owner.server._lanes is not None
-    return owner.server._lanes
+    assert owner.server._neighbours.lanes is not None
+    return owner.server._neighbours.lanes
 
 
 def head(timeout: float | None = None) -> dict[str, Any]:

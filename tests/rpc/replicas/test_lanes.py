@@ -129,7 +129,7 @@ def test_a_call_on_a_lane_ends_when_the_server_lives_no_more_or_another_has_the_
     found._idle.pop().close()
     found.give(lane_to(owner))
     answers = iter([owner.server.address, owner.server.address])  # that it lives, twice, and then not any more
-    monkeypatch.setattr(other.server._forwarder, "_elsewhere", lambda *_: next(answers, heir))
+    monkeypatch.setattr(other.server._neighbours.forwarder, "_elsewhere", lambda *_: next(answers, heir))
     told = refused(lambda: other.train(session))
     assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_WORKER")
     assert held.stopped.wait(TIMEOUT), "the owner notices that nobody waits"
@@ -141,8 +141,8 @@ def test_an_owner_that_ends_while_it_computes_is_told_as_a_reason_to_call_again(
     owner, other = replicas
     call = other.stub.TrainStep.future(pb.TrainStepRequest(session_id=owner.create(), inputs=X), timeout=TIMEOUT)
     assert held.begun.wait(TIMEOUT)
-    assert owner.server._lanes is not None
-    owner.server._lanes.close()
+    assert owner.server._neighbours.lanes is not None
+    owner.server._neighbours.lanes.close()
     told = refused(call.result)
     assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_WORKER")
     held.stopped.set()  # or its end would wait for what it computes

@@ -30,8 +30,10 @@ def test_what_waits_for_a_server_ends_when_that_lives_no_more_as_a_reason_to_cal
         stream = other.stub.Pipeline(iter([pb.PipelineRequest(id=1, train_step=request)]), timeout=TIMEOUT)
         waits = partial(next, stream)
     assert held.begun.wait(TIMEOUT)
-    assert other.server._forwarder is not None
-    monkeypatch.setattr(other.server._forwarder._watch, "_lives", lambda address: address != owner.server.address)
+    assert other.server._neighbours.forwarder is not None
+    monkeypatch.setattr(
+        other.server._neighbours.forwarder._watch, "_lives", lambda address: address != owner.server.address
+    )
     told = refused(waits)
     assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_WORKER")
     assert held.stopped.wait(TIMEOUT), "the owner notices that nobody waits"
