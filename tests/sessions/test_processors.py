@@ -8,7 +8,7 @@ from tests.sessions.asking import SECONDS, Asking, Clock
 from tests.waiting import until
 
 from backwire_server.sessions.processor_turn import Turn
-from backwire_server.sessions.processors import Processors
+from backwire_server.sessions.processors import WRITING, Processors
 
 pytestmark = pytest.mark.usefixtures("patient")
 
@@ -109,3 +109,27 @@ def test_tenants_pay_for_the_calls_that_are_computed_for_them() -> None:
         stop.turn.payers = ["a", "b", "b", "b"]
         now = 4.0
     assert {name: each.used for name, each in processors._tenants.items()} == {"a": 1.0, "b": 3.0}
+
+
+def test_one_that_writes_for_long_loses_its_processor_and_goes_on_without(pool: ThreadPoolExecutor) -> None:
+    clock = Clock()
+    shared, entered = Processors(1, clock), threading.Event()
+
+    def compute() -> None:
+        with shared.turn(Asking()):
+            entered.set()
+
+    with shared.turn(Asking()) as stop:
+        assert isinstance(stop.turn, Turn)
+        waiting = pool.submit(compute)
+        until(lambda: shared.waiting == 1)
+        stop.turn.writes = clock.now
+        clock.now += WRITING - 0.01
+        assert not entered.wait(0.05)
+        clock.now += 0.02
+        waiting.result(SECONDS)
+        assert not stop.turn.held
+    with shared.turn(Asking()) as stop:
+        assert isinstance(stop.turn, Turn)
+        assert stop.turn.held
+    assert shared._free == 1

@@ -1,5 +1,6 @@
 """What calls do with what a session keeps: they compute with its content, change it, and have that written."""
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -65,18 +66,20 @@ class Keeper(Kept):
         dropped = content.trainer.passes.dropped
         written = False
 
+        turn = self._processors.turn(scope)
+
         def ready() -> None:
             nonlocal written
             scope.check()
             if files is not None:
-                began = time.perf_counter()
+                turn.writes = began = time.perf_counter()
                 self.written = files.append(Mutation(call, key, tuple(dropped)))
+                turn.writes = math.inf
                 scope.spent.journal += time.perf_counter() - began
                 written = True
             dropped.clear()
 
         try:
-            turn = self._processors.turn(scope)
             with _Heeding(scope), turn_of(content.trainer, call, ready, turn) as stop:
                 began = time.perf_counter()
                 answer = content.perform(call, ready, stop)

@@ -1,5 +1,6 @@
 """The right of a call to compute on one of the processors, which it may have to wait for; see `Processors`."""
 
+import math
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -34,10 +35,11 @@ class Turn:
         lasted: For how long it computed before that, since it last let others of its tenant go first.
         alarm: Is set when it may go on, or is the next of its tenant; None when it never had to wait.
         excused: Whether it need not wait, since another computes it: to enter it takes no processor then.
+        writes: Since when it writes to the disk, by `time.perf_counter`; infinity while it does not.
         payers: The tenants whose calls it computes, each as often as it has calls.
     """
 
-    __slots__ = ("_processors", "alarm", "began", "excused", "lasted", "payers", "scope", "stop", "tenant")
+    __slots__ = ("_processors", "alarm", "began", "excused", "lasted", "payers", "scope", "stop", "tenant", "writes")
 
     def __init__(self, processors: "Processors", scope: CallScope) -> None:
         self._processors = processors
@@ -47,6 +49,7 @@ class Turn:
         self.began = self.lasted = 0.0
         self.alarm: threading.Event | None = None
         self.excused = False
+        self.writes = math.inf
         self.payers: Sequence[str] = (scope.caller.tenant,)
 
     @property

@@ -27,6 +27,9 @@ LOOK = 0.1
 PATIENCE = 0.02
 """Seconds that a tenant waits, which has nothing computing, for one that stays in a long kernel; then both compute."""
 
+WRITING = 0.1
+"""Seconds that one may write to the disk before its processor is another's, as for good where the disk hangs."""
+
 
 class Processors:
     """Lets so many computations go on at a time. May be used by several threads at once."""
@@ -82,7 +85,7 @@ class Processors:
         self._wait(turn)
 
     def end(self, turn: Turn) -> None:
-        """Ends a computation that has begun, unless its caller went while it gave way."""
+        """Ends a computation that has begun, unless its caller went while it gave way, or it lost its processor."""
         with self._mutex:
             if turn in self._running:
                 self._stop(turn)
@@ -106,7 +109,8 @@ class Processors:
         """Has others compute that are before this one now, if there are any, and returns when it may go on."""
         with self._mutex:
             tenant = turn.tenant
-            self._stop(turn)
+            if turn in self._running:
+                self._stop(turn)
             turn.alarm = threading.Event()
             if turn.lasted >= SLICE:
                 turn.lasted = 0.0
@@ -143,7 +147,12 @@ class Processors:
             tenant = turn.tenant
             if tenant.waiting[0] is not turn:
                 return LOOK
-            if self._clock() - asked >= PATIENCE and not tenant.running:
+            now = self._clock()
+            if stuck := [each for each in self._running if now - each.writes >= WRITING]:
+                for each in stuck:
+                    self._stop(each)
+                self._pass_on()
+            elif now - asked >= PATIENCE and not tenant.running:
                 self._start(self._next(tenant))
             else:
                 self._press(turn)
