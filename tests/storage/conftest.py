@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from tests.storage.durable import Disk
 from tests.storage.fenced import LEASE, Join
+from tests.storage.members import Clock, Enlist
 from tests.storage.sharing import Server, Start
 
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.limits import Limits
-from backwire_server.storage import failpoints
+from backwire_server.storage import failpoints, heartbeat, membership
+from backwire_server.storage.membership import Membership
 from backwire_server.storage.shared_vault import SharedVault
 
 
@@ -55,3 +57,25 @@ def join(tmp_path: Path) -> Iterator[Join]:
     yield join
     for each in joined:
         each.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    for module in (heartbeat, membership):
+        monkeypatch.setattr(module, "time", found)
+    return found
+
+
+@pytest.fixture
+def enlist(tmp_path: Path) -> Iterator[Enlist]:
+    """Has servers enlist, with a lease that lets their threads sleep until the end."""
+    joined: list[Membership] = []
+
+    def enlist(replica: str) -> Membership:
+        joined.append(Membership(tmp_path, replica, 1_000.0))
+        return joined[-1]
+
+    yield enlist
+    for each in joined:
+        each.leave()

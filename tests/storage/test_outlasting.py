@@ -1,0 +1,60 @@
+"""Who wants the session of a server whose sign is late waits until that is dead or gives one, but not for long."""
+
+import pytest
+from tests.storage.members import Clock, Enlist
+
+from backwire_server.storage import membership
+
+pytestmark = pytest.mark.usefixtures("clock")
+
+
+def test_one_whose_sign_is_late_is_waited_for_until_it_is_dead_or_gives_one(
+    enlist: Enlist, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = enlist("one"), enlist("other")
+
+    def passes(seconds: float) -> bool:
+        clock.now += seconds
+        return False
+
+    def gives_one(seconds: float) -> bool:
+        one.announce("one.example:1")
+        return passes(seconds)
+
+    clock.now += 999.5
+    monkeypatch.setattr(other._left, "wait", gives_one)
+    assert not other.outlasted("one", one.incarnation)
+    clock.now += 999.5
+    monkeypatch.setattr(other._left, "wait", passes)
+    assert other.outlasted("one", one.incarnation)
+    assert 2_099.5 <= clock.now <= 2_099.6
+
+
+def test_who_waits_for_one_waits_no_longer_than_its_caller(enlist: Enlist, clock: Clock) -> None:
+    class Over(Exception):
+        pass
+
+    def check() -> None:
+        raise Over
+
+    one, other = enlist("one"), enlist("other")
+    clock.now += 999.5
+    with pytest.raises(Over):
+        other.outlasted("one", one.incarnation, check)
+    assert other._waiting.acquire(blocking=False), "others can wait in its place"
+
+
+@pytest.mark.parametrize("age", [0.0, 900.0, 998.5])
+def test_one_whose_sign_is_not_late_or_that_is_not_dead_for_long_is_not_waited_for(
+    enlist: Enlist, clock: Clock, age: float
+) -> None:
+    one, other = enlist("one"), enlist("other")
+    clock.now += age
+    assert not other.outlasted("one", one.incarnation)
+
+
+def test_one_is_waited_for_by_so_many_at_a_time(enlist: Enlist, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership, "MOST_WAITING", 0)
+    one, other = enlist("one"), enlist("other")
+    clock.now += 999.5
+    assert not other.outlasted("one", one.incarnation)
