@@ -54,7 +54,7 @@ def test_a_name_that_nobody_had_is_free(tmp_path: Path, clock: Clock) -> None:
 
 def test_a_second_server_of_a_name_is_told_where_the_first_is(tmp_path: Path, one: Membership, clock: Clock) -> None:
     clock.meanwhile = lambda: one.announce("one.example:1")
-    told = r"--replica one uses the data directory, at one\.example:1; .*another name"
+    told = r"^another server with --replica one uses the data directory .*, at one\.example:1; .*another name"
     with pytest.raises(DirectoryInUse, match=told):
         namesake.outlast(tmp_path, "one", LEASE)
     assert clock.sleeps == SHARE + 1

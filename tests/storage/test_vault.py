@@ -148,7 +148,7 @@ def test_a_directory_that_cannot_be_used_says_so(tmp_path: Path) -> None:
 
 def test_two_servers_cannot_have_one_directory(tmp_path: Path) -> None:
     with DirectoryLock(tmp_path):
-        with pytest.raises(DirectoryInUse, match=rf"\(process {os.getpid()}\).*--data-dir"):
+        with pytest.raises(DirectoryInUse, match=rf"^the data directory .* \(process {os.getpid()}\); end"):
             DirectoryLock(tmp_path, patience=0.0)
         lock = "import sys; from backwire_server.storage.lock import DirectoryLock; DirectoryLock(sys.argv[1], 0.0)"
         process = subprocess.run([sys.executable, "-c", lock, tmp_path], capture_output=True, text=True, timeout=60)

@@ -1,6 +1,5 @@
 """Keeps a data directory to one server."""
 
-import errno
 import fcntl
 import os
 import shutil
@@ -42,9 +41,9 @@ class DirectoryLock:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            remedy = "give a directory that this user can write to, such as a volume"
             raise OSError(
-                error.errno, f"the data directory cannot be used: {error.strerror}; {remedy}", str(root)
+                f"the data directory {root} cannot be used: {error.strerror}; give one that this user can write to, "
+                "such as a volume"
             ) from error
         try:
             self._take(root, patience)
@@ -74,10 +73,8 @@ class DirectoryLock:
         if others.is_dir() and any(others.iterdir()):
             made, given = ("without", "with") if self._shared else ("with", "without")
             raise OSError(
-                errno.EINVAL,
-                f"the data directory has sessions of a server {made} --shared, and this one is {given}; start it as "
-                "that one was, or give it another --data-dir and move sessions by export and import",
-                str(root),
+                f"the data directory {root} has sessions of a server {made} --shared, and this one is {given}; start "
+                "it as that one was, or give it another --data-dir and move sessions by export and import"
             )
 
     def _take(self, root: Path, patience: float) -> None:
@@ -88,10 +85,8 @@ class DirectoryLock:
                 continue
             holder = os.pread(self.descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             raise DirectoryInUse(
-                errno.EWOULDBLOCK,
-                f"the data directory is in use by another server (process {holder}); end that one, or give this one "
-                "another --data-dir",
-                str(root),
+                f"the data directory {root} is in use by another server (process {holder}); end that one, or give "
+                "another directory"
             )
         if self._shared:
             return

@@ -1,6 +1,5 @@
 """Keeps the name of a server to one, among those that share a data directory."""
 
-import errno
 import os
 import tempfile
 import time
@@ -28,10 +27,8 @@ def outlast(root: Path, replica: str, lease: float) -> None:
             return
         if time.monotonic() - began > last.lease + PATIENCE_SECONDS:
             raise DirectoryInUse(
-                errno.EWOULDBLOCK,
-                f"another server with --replica {replica} uses the data directory{_place(last)}; end that one, or give "
-                "this one another name",
-                str(root),
+                f"another server with --replica {replica} uses the data directory {root}{_place(last)}; end that one, "
+                "or give this one another name"
             )
         time.sleep(min(POLL_SECONDS, last.lease / 10))
         found = read_sign(directory, replica, lease)
