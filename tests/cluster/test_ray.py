@@ -56,7 +56,7 @@ def test_a_gateway_whose_workers_cannot_start_says_why_and_leaves_none_behind(no
     process = start(nodes, file)
     try:
         assert process.wait(START_SECONDS) == 1
-        assert "the data directory cannot be used" in "".join(process.errors)
+        assert f"the data directory {file} cannot be used" in "".join(process.errors)
     finally:
         process.end()
     assert nodes.actors() == []
