@@ -73,6 +73,8 @@ def parameter(
         rule = initializer or (GlorotUniform() if len(shape) > 1 else Zeros())
         message = graph_pb2.Parameter(name=checked, frozen=frozen, initializer=rule.to_proto(kind, shape, unit_axis))
         return Value(message, kind, shape, name=checked)
+    if initializer is not None and isinstance(array_or_shape, tuple):
+        raise ShapeError(f"parameter {name!r}: {array_or_shape} is no shape; give whole numbers of at least 0 as sizes")
     if initializer is not None:
         raise GraphError(f"parameter {name!r} has a value and an initializer; give a tuple of sizes to draw it instead")
     array = _arrays.convert(array_or_shape, kind, f"parameter {name!r}")

@@ -196,6 +196,8 @@ def pad(x: Value, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Valu
 def one_hot(indices: Value, depth: int, *, dtype: str = "float32") -> Value:
     """Returns a new last axis of size `depth` that is 1 at the index and 0 elsewhere.
 
+    As in ONNX, a negative index counts from the end, and one outside [-depth, depth) gives zeros alone.
+
     Example:
         >>> bw.one_hot(bw.input("label", ("batch",), "int64"), 10)
         <OneHot: float32[batch, 10]>

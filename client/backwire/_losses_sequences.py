@@ -4,7 +4,7 @@ import numpy as np
 
 from backwire import _functions_math, _functions_shape, _shapes
 from backwire._arrays import INT64
-from backwire._errors import DTypeError, ShapeError
+from backwire._errors import DTypeError, InvalidRequestError, ShapeError
 from backwire._layers import known_size
 from backwire._reduction import Reduction, check_reduction, reduced
 from backwire._value import Value, apply, as_constant, gather, insert_axes, integers, require_float, require_value
@@ -31,7 +31,8 @@ def ctc_loss(
             class.
         labels: [batch, most labels] with a known number, of an integer type: classes other than the blank, and after
             the end any number, such as -1. One before the end that is no class is an error of Forward.
-        lengths: Integers [batch]: how many steps of each sequence count; None for all.
+        lengths: Integers [batch]: how many steps of each sequence count; None for all. As of labels, one that is more
+            than there are is an error of Forward.
         label_lengths: Integers [batch]: how many labels each sequence has; None for all.
         blank: The class of the blank.
         reduction: As in PyTorch, `"mean"` divides each loss by the number of its labels before it takes the mean;
@@ -44,10 +45,14 @@ def ctc_loss(
         ()
     """
     check_reduction(reduction)
-    steps, most = _sizes(log_probabilities, labels)
-    ends = _column(label_lengths)
-    path = _with_blanks(_checked(labels, ends, log_probabilities, blank), most, blank)
-    score = _scores(log_probabilities, path, blank, steps, _column(lengths))
+    steps, most, classes = _sizes(log_probabilities, labels)
+    if not 0 <= blank < classes:
+        raise InvalidRequestError(
+            f"ctc_loss: blank={blank} is no class of 0 to {classes - 1}; give the one of the blank"
+        )
+    ends = _column("ctc_loss/label_lengths", label_lengths, most)
+    path = _with_blanks(_checked(labels, ends, most, classes, blank), most, blank)
+    score = _scores(log_probabilities, path, blank, steps, _column("ctc_loss/lengths", lengths, steps))
     loss = _missed(score, most, ends)
     if reduction != "mean":
         return reduced(loss, reduction)
@@ -56,7 +61,8 @@ def ctc_loss(
     return reduced(loss / _functions_math.cast(_functions_math.maximum(label_lengths, 1), loss.dtype), reduction)
 
 
-def _sizes(log_probabilities: Value, labels: Value) -> tuple[int, int]:
+def _sizes(log_probabilities: Value, labels: Value) -> tuple[int, int, int]:
+    """Returns the numbers of steps, of labels at most, and of classes."""
     require_float("ctc_loss", log_probabilities)
     require_value("ctc_loss", labels)
     if labels.dtype.kind not in "iu":
@@ -66,22 +72,26 @@ def _sizes(log_probabilities: Value, labels: Value) -> tuple[int, int]:
             f"ctc_loss: {log_probabilities!r} must be [batch, time, classes], and labels {labels!r} "
             "[batch, most labels]; reshape them"
         )
-    return known_size("ctc_loss", log_probabilities, 1), known_size("ctc_loss", labels, 1)
+    steps, classes = (known_size("ctc_loss", log_probabilities, axis) for axis in (1, 2))
+    return steps, known_size("ctc_loss", labels, 1), classes
 
 
-def _column(lengths: Value | None) -> Value | None:
-    """Returns lengths [batch] as int64 [batch, 1]."""
-    return None if lengths is None else insert_axes(_functions_math.cast(lengths, INT64), (1,))
+def _column(name: str, lengths: Value | None, most: int) -> Value | None:
+    """Returns lengths [batch] as int64 [batch, 1]; Forward refuses one that is not from 0 to the most."""
+    return None if lengths is None else insert_axes(_listed(name, lengths, most + 1), (1,))
 
 
-def _checked(labels: Value, ends: Value | None, log_probabilities: Value, blank: int) -> Value:
-    """Returns the labels as int64, blanks after the end; Forward refuses one that is not in the list of classes."""
+def _listed(name: str, x: Value, count: int) -> Value:
+    """Returns integers as int64; Forward refuses one that is not from 0 to the count less one."""
+    return gather(as_constant(np.arange(count)), x, 0, from_end=False, scope=name)
+
+
+def _checked(labels: Value, ends: Value | None, most: int, classes: int, blank: int) -> Value:
+    """Returns the labels as int64, blanks after the end; Forward refuses one that is no class."""
     given = _functions_math.cast(labels, INT64)
     if ends is not None:
-        counted = ends > np.arange(known_size("ctc_loss", labels, 1))
-        given = _functions_math.where(counted, given, blank)
-    classes = as_constant(np.arange(known_size("ctc_loss", log_probabilities, 2)))
-    return gather(classes, given, 0, from_end=False, scope="ctc_loss/labels")
+        given = _functions_math.where(ends > np.arange(most), given, blank)
+    return _listed("ctc_loss/labels", given, classes)
 
 
 def _with_blanks(labels: Value, most: int, blank: int) -> Value:

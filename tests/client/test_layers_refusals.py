@@ -13,6 +13,7 @@ READ = bw.input("read", ("batch", "time", 4))
 SEQUENCES = bw.input("sequences", ("batch", 4, 9))
 IMAGES = bw.input("images", ("batch", 4, 8, 8))
 LABELS = bw.input("labels", ("batch",), "int64")
+TEXT = bw.input("text", ("batch", 3), "int64")
 WEIGHT = bw.parameter("weight", (4, 2, 3, 3))
 
 
@@ -78,6 +79,8 @@ def test_layers_of_sequences(build: Callable[[], Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
+        (lambda: bw.dense(ROWS, -3, name="d"), r"parameter 'd/weight': \(4, -3\) is no shape; give whole numbers"),
+        (lambda: bw.embedding(LABELS, 5, -3, name="e"), r"parameter 'e/weight': \(5, -3\) is no shape"),
         (lambda: bw.huber_loss(ROWS, 0, delta=0), "delta=0 must be above 0"),
         (lambda: bw.smooth_l1_loss(ROWS, 0, beta=-1), "beta=-1 must be above 0"),
         (lambda: bw.gaussian_loss(ROWS, 0, ROWS[:, 0]), "must have one shape"),
@@ -85,7 +88,8 @@ def test_layers_of_sequences(build: Callable[[], Any], message: str) -> None:
         (lambda: bw.cosine_loss(ROWS, ROWS, ROWS), "must have one shape"),
         (lambda: bw.triplet_loss(ROWS, ROWS, WORDS), "must have one shape"),
         (lambda: bw.multiclass_hinge_loss(WORDS, LABELS), "must be .batch, classes.; reshape it"),
-        (lambda: bw.ctc_loss(READ, bw.input("text", ("batch", 3), "int64")), "axis 1 of .* must be a number"),
+        (lambda: bw.ctc_loss(READ, TEXT), "axis 1 of .* must be a number"),
+        (lambda: bw.ctc_loss(WORDS, TEXT, blank=-1), "blank=-1 is no class of 0 to 3; give"),
         (lambda: bw.ctc_loss(WORDS, LABELS), "must be .batch, time, classes., and labels"),
         (lambda: bw.ctc_loss(WORDS, ROWS), "labels .* must be integers"),
         (lambda: bw.softmax_cross_entropy(ROWS, LABELS, label_smoothing=1.5), "label_smoothing=1.5 is no share"),

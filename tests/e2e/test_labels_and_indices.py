@@ -51,6 +51,14 @@ def test_ctc_takes_any_number_after_the_labels(executor: Executor, client: bw.Cl
     assert np.isfinite(losses.pop() or np.nan)
 
 
+@pytest.mark.parametrize("length", [-1, 4])
+def test_ctc_refuses_more_labels_than_there_are(length: int, executor: Executor, client: bw.Client) -> None:
+    with client.create_session(text_loss(padded=True), executor=executor) as session:
+        wrong = rf"^Gather node 'ctc_loss/label_lengths/Gather': index {length} is outside \[0, 3\]"
+        with pytest.raises(bw.TensorError, match=wrong):
+            session.forward(feed([[1, 2, 3], [1, 2, 3]], 3, length))
+
+
 def test_an_embedding_does_not_count_from_the_end_and_take_does(executor: Executor, client: bw.Client) -> None:
     words = bw.input("words", ("batch",), "int64")
     learned = bw.embedding(words, 3, 2, name="meaning")

@@ -105,7 +105,7 @@ def _token(metadata: Metadata) -> str:
     if not given:
         raise Unauthenticated(
             "no token came with the call; send the metadata `authorization: Bearer TOKEN`, with the Python client by "
-            "connect(target, token=TOKEN)"
+            "connect(target, token=TOKEN) or BACKWIRE_TOKEN"
         )
     text = given[0].decode("latin-1") if isinstance(given[0], bytes) else given[0]
     match = _BEARER.fullmatch(text)
