@@ -2,7 +2,7 @@
 
 # The interpreter for new environments: `make PYTHON=python3.12 ...` chooses, otherwise the first that is new enough.
 ifndef PYTHON
-PYTHON = $(shell for python in python3.13 python3.12 python3.11 python3; do \
+PYTHON = $(shell for python in python3.14 python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 endif
 

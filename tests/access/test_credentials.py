@@ -16,7 +16,7 @@ import grpc
 import pytest
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tests.access.conftest import Authority, Pair
+from tests.access.conftest import Authority, Pair, trusting
 
 from backwire_server.access.credentials import server_credentials
 from backwire_server.config_values import ConfigError
@@ -85,7 +85,7 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
 
 def common_name(port: int, authority: Authority) -> str:
     """Returns the name in the certificate that a new connection gets."""
-    context = ssl.create_default_context(cadata=authority.certificate.decode())
+    context = trusting(authority.certificate)
     context.set_alpn_protocols(["h2"])
     with (
         socket.create_connection(("127.0.0.1", port)) as plain,

@@ -85,16 +85,14 @@ def test_a_generator_can_be_read_once() -> None:
 
 
 def test_tensors_that_need_gradients_are_data_too() -> None:
-    import torch
-
+    torch = pytest.importorskip("torch", reason="PyTorch is an extra; .ci/run installs it")
     assert as_array(torch.ones(2, 2, requires_grad=True), "x").tolist() == [[1, 1], [1, 1]]
 
 
 def test_a_data_loader_gives_its_batches_anew_for_every_epoch() -> None:
-    import torch
-    from torch.utils.data import DataLoader, TensorDataset
-
-    loader = DataLoader(TensorDataset(torch.tensor(X), torch.tensor(Y)), batch_size=2)
+    torch = pytest.importorskip("torch", reason="PyTorch is an extra; .ci/run installs it")
+    data = torch.utils.data
+    loader = data.DataLoader(data.TensorDataset(torch.tensor(X), torch.tensor(Y)), batch_size=2)
     made = source(loader, INPUTS, size=32, shuffle=None, seed=0)
     assert made.batches == 3
     assert batches(loader) == batches(loader, epoch=2) == EXPECTED

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is an extra; .ci/run instal
 F: Any = torch.nn.functional
 
 BATCH, STEPS, FEATURES, HEADS, HIDDEN = 2, 5, 8, 2, 6
-KEPT = np.asarray([[True] * 5, [True, True, True, False, False]])
+KEPT = np.asarray([[True] * 5, [True, True, True, False, False]], np.bool_)
 
 Arrays = dict[str, "NDArray[Any]"]
 

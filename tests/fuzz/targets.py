@@ -231,7 +231,7 @@ def seeds(name: str) -> list[bytes]:
     definition = np.frombuffer(pb.CreateSessionRequest(graph=dot_graph()).SerializeToString(), np.uint8)
     parts = tensor_parts({carrier.DEFINITION: definition}, {"format": carrier.FORMAT})
     whole = b"".join(bytes(tensors.buffer(part)) for part in parts)
-    record = b"".join(segment.framed([b"\x08\x01\x10\x01"]))  # type: ignore[arg-type]
+    record = b"".join(map(tensors.buffer, segment.framed([b"\x08\x01\x10\x01"])))
     known = {
         "import": [whole],
         "journal": [b"\1\1" + record],

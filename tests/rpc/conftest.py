@@ -138,6 +138,12 @@ def serve() -> Iterator[Callable[..., Api]]:
 
 
 @pytest.fixture
+def all_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings are good as where all extras are installed."""
+    monkeypatch.setattr("backwire_server.config.find_spec", lambda _: True)
+
+
+@pytest.fixture
 def api(serve: Callable[..., Api]) -> Api:
     return serve()
 

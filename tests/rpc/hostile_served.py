@@ -74,4 +74,4 @@ class Served:
         status = self.process.wait()
         self.process.end()
         assert status == 0
-        assert not [line for line in self.process.errors if "Traceback" in line or '"level": "error"' in line]
+        assert [line for line in self.process.errors if "Traceback" in line or '"level": "error"' in line] == []

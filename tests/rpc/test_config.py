@@ -1,7 +1,6 @@
 """Flags win over the environment, the environment over defaults, and what is wrong is said."""
 
 import re
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -132,9 +131,8 @@ TOGETHER |= {"peer_ca": ("tls_certificate", "tls_key", "shared", "replica", "dat
 
 
 @pytest.mark.parametrize("option", ALL, ids=lambda option: option.name)
+@pytest.mark.usefixtures("all_extras")
 def test_every_setting_has_a_flag_and_a_variable(option: Option) -> None:
-    if option.name == "ray" and find_spec("ray") is None:
-        pytest.skip("Ray is not installed")
     text, value = SAMPLES[option.name]
     flags = [option.flag, text]
     others = [name for name in TOGETHER.get(option.name, ()) if name != option.name]

@@ -21,6 +21,7 @@ def refused(capsys: pytest.CaptureFixture[str], path: Path, *flags: str) -> str:
 
 
 @pytest.mark.parametrize("option", ALL, ids=lambda option: option.name)
+@pytest.mark.usefixtures("all_extras")
 def test_every_setting_may_be_in_a_file(option: Option, tmp_path: Path) -> None:
     path, names = tmp_path / "backwire.toml", {option.name, *TOGETHER.get(option.name, ())}
     path.write_text("".join(f'{name.replace("_", "-")} = "{SAMPLES[name][0]}"\n' for name in names))
@@ -33,6 +34,7 @@ ALONE = {"shared", "peer_ca", "peer_helpers", "lane_port", "ray"}
 
 
 @pytest.mark.parametrize("part", PARTS)
+@pytest.mark.usefixtures("all_extras")
 def test_every_setting_of_a_part_may_be_in_a_table_of_that_name(part: str, tmp_path: Path) -> None:
     path = tmp_path / "backwire.toml"
     names = [option.name for option in ALL if option.name in {each.name for each in fields(PARTS[part])} - ALONE]

@@ -29,6 +29,7 @@ def test_a_long_computation_gives_way_between_kernels_and_goes_on(pool: ThreadPo
 
     def visit() -> None:
         with shared.turn(Asking("short")):
+            until(lambda: shared.waiting == 1)
             done.append("short")
 
     running = pool.submit(compute)

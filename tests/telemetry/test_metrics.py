@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.access.conftest import Authority, Pair
+from tests.access.conftest import Authority, Pair, trusting
 
 from backwire_server.config_parts import Access
 from backwire_server.sessions.spent import Spent
@@ -153,7 +153,7 @@ def replace(pair: Pair, certificate: Path, key: Path) -> None:
 
 
 def fetched(endpoint: MetricsEndpoint, trusted: Authority) -> bytes:
-    context = ssl.create_default_context(cadata=trusted.certificate.decode())
+    context = trusting(trusted.certificate)
     context.check_hostname = False
     with urllib.request.urlopen(f"https://{endpoint.address}/metrics", timeout=10, context=context) as answer:
         found: bytes = answer.read()

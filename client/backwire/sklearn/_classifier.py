@@ -94,7 +94,8 @@ class RemoteClassifier(ClassifierMixin, RemoteEstimator):  # type: ignore[misc]
     def predict(self, X: ArrayLike) -> Array:  # noqa: N803
         """Returns the most probable label of each example, [examples]."""
         probability = self.predict_proba(X)
-        return self.classes_[probability.argmax(axis=1)]  # type: ignore[no-any-return]
+        labels: Array = self.classes_[probability.argmax(axis=1)]
+        return labels
 
     def predict_proba(self, X: ArrayLike) -> Array:  # noqa: N803
         """Returns the probability of each class, [examples, classes], in the order of `classes_`."""

@@ -110,13 +110,14 @@ class Reception(grpc.GenericRpcHandler):
         except asyncio.CancelledError:
             if ticket is None or ticket.eviction is None or ticket.wait.sending:  # then nothing more can be told
                 raise
-            task.uncancel()
             refusal = self._refusal(ticket.eviction)
         except grpc.aio.AioRpcError as error:
             trailing = ordinary(error.trailing_metadata() or (), details=True)
             refusal = (error.code(), error.details() or "", trailing)
         except Exception as error:
             refusal = self._refusal(error)
+        while task.cancelling():  # else a group of tasks that failed, too, has what comes next cancelled again
+            task.uncancel()
         try:
             await context.abort(*refusal)
         except grpc.aio.InternalError:  # the client is gone, which gRPC would log as an error

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.access.conftest import Authority
+from tests.access.conftest import Authority, trusting
 from tests.rpc.conftest import TIMEOUT, Api
 from tests.rpc.replicas.serving import SOME, Held, Until, X, encrypting, lane_to, lanes_between, open_lane, started
 
@@ -95,8 +95,25 @@ def test_a_call_on_an_encrypted_lane_that_is_cancelled_is_not_computed_on(
     assert held.stopped.wait(TIMEOUT)
 
 
+def test_lanes_take_the_certificates_that_calls_take_where_python_is_strict_by_itself(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ordinary = ssl.create_default_context
+
+    def strict(**settings: Any) -> ssl.SSLContext:
+        context = ordinary(**settings)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT  # as it is by itself since Python 3.13
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    with pytest.raises(ssl.SSLCertVerificationError, match="Missing Authority Key Identifier"):
+        lane_to(replicas.owner, encryption=strict(cafile=replicas.access.peer_ca))
+    lane_to(replicas.owner, encryption=replicas.encryption).close()
+
+
 def test_who_shows_no_certificate_gets_no_lane_though_it_knows_the_secret(replicas: Replicas) -> None:
-    anonymous = ssl.create_default_context(cafile=replicas.access.peer_ca)
+    assert replicas.access.peer_ca is not None
+    anonymous = trusting(Path(replicas.access.peer_ca).read_bytes())
     with pytest.raises((LaneBroken, OSError)):
         lane_to(replicas.owner, encryption=anonymous)
     with pytest.raises((LaneBroken, OSError)):
@@ -118,8 +135,7 @@ def test_a_server_opens_no_lane_to_who_shows_a_certificate_of_another_authority(
 
 def test_a_certificate_that_changes_is_shown_on_new_lanes(tmp_path: Path) -> None:
     authority = Authority("ours")
-    certificate, key, ca = (tmp_path / name for name in ("tls.crt", "tls.key", "ca.crt"))
-    ca.write_bytes(authority.certificate)
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
 
     def renew() -> None:
         pair = authority.issue("replicas", host="localhost")
@@ -130,7 +146,7 @@ def test_a_certificate_that_changes_is_shown_on_new_lanes(tmp_path: Path) -> Non
     owner = Api(started(tmp_path / "data", "a", Access(str(certificate), str(key)), "localhost:0"))
     shown = set()
     for _ in range(2):
-        lane = lane_to(owner, encryption=ssl.create_default_context(cafile=ca))
+        lane = lane_to(owner, encryption=trusting(authority.certificate))
         assert isinstance(lane._connection, ssl.SSLSocket)
         shown.add(lane._connection.getpeercert(binary_form=True))
         lane.close()
