@@ -133,3 +133,30 @@ def test_one_that_writes_for_long_loses_its_processor_and_goes_on_without(pool: 
         assert isinstance(stop.turn, Turn)
         assert stop.turn.held
     assert shared._free == 1
+
+
+def test_one_that_lost_its_processor_gives_way_to_others_of_its_tenant(pool: ThreadPoolExecutor) -> None:
+    clock = Clock()
+    shared = Processors(2, clock)
+
+    def compute() -> None:
+        with shared.turn(Asking("visitor")):
+            pass
+
+    with shared.turn(Asking("long")):
+        clock.now += 10.0
+    with shared.turn(Asking()) as stop, shared.turn(Asking("long")):
+        writing = stop.turn
+        assert isinstance(writing, Turn)
+        writing.writes = clock.now
+        clock.now += 2 * WRITING
+        with shared.turn(Asking("visitor")):
+            waiting = pool.submit(compute)
+            until(lambda: not writing.held)
+        waiting.result(SECONDS)
+        with shared.turn(Asking()):
+            giving_way = pool.submit(stop.heed)
+            until(lambda: shared.waiting == 1)
+        giving_way.result(SECONDS)
+        assert writing.held
+    assert (shared._free, shared._running) == (2, set())

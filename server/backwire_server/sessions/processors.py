@@ -108,16 +108,15 @@ class Processors:
     def give_way(self, turn: Turn) -> None:
         """Has others compute that are before this one now, if there are any, and returns when it may go on."""
         with self._mutex:
-            tenant = turn.tenant
             if turn in self._running:
                 self._stop(turn)
+            tenant = turn.tenant = self._tenants.setdefault(turn.tenant.name, turn.tenant)
             turn.alarm = threading.Event()
             if turn.lasted >= SLICE:
                 turn.lasted = 0.0
                 tenant.waiting.append(turn)
             else:
                 tenant.waiting.appendleft(turn)  # it gives way to another tenant, and is the next of its own
-            self._tenants[tenant.name] = tenant
             self._pass_on()
         self._wait(turn)
 
