@@ -1,6 +1,7 @@
 """What the bits of a computation depend on is told from what they do not."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -35,6 +36,19 @@ def test_another_accelerator_is_another_environment_and_a_processor_is_told_by_i
     monkeypatch.setattr(storage_environment, "_accelerator", lambda: "NVIDIA H200")
     after = environment(devices=True)
     assert differences(before, after) == f"jax was {before['jax']} and is {before['jax']} (NVIDIA H200)"
+
+
+def test_what_is_written_without_jax_needs_none_that_works(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("jax")
+    before = environment(devices=True)
+    monkeypatch.setitem(sys.modules, "backwire_server.xla.sharding", None)
+    storage_environment._accelerator.cache_clear()
+    with caplog.at_level(logging.WARNING, "backwire.storage"):
+        assert environment(devices=True) == before
+    storage_environment._accelerator.cache_clear()
+    assert "JAX is installed and cannot be imported" in caplog.text
 
 
 def test_nothing_differs_from_itself() -> None:

@@ -1,5 +1,6 @@
 """What the bits of a replay depend on, besides the journal."""
 
+import logging
 import os
 import platform
 import sys
@@ -13,6 +14,8 @@ import numpy as np
 
 from backwire_server.machine import KERNEL_VARIABLE, THREAD_VARIABLES, cpu
 from backwire_server.sessions.executors import DEVICES
+
+_LOG = logging.getLogger("backwire.storage")
 
 NONE = "none"
 JAX = "jax"
@@ -75,9 +78,12 @@ def _features() -> str:
 
 @cache
 def _accelerator() -> str:
-    """Returns which device JAX computes on; empty for processors."""
-    from backwire_server.xla.sharding import devices  # it takes an extra
-
+    """Returns which device JAX computes on; empty for processors, and where JAX is broken, which others need not be."""
+    try:
+        from backwire_server.xla.sharding import devices  # it takes an extra
+    except (ImportError, RuntimeError, AttributeError) as error:
+        _LOG.warning("JAX is installed and cannot be imported: %s", error)
+        return ""
     return "" if not (found := devices()) or found[0].platform == "cpu" else str(found[0].device_kind)
 
 
