@@ -14,7 +14,8 @@ from backwire_api import allocator
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "PJRT_NPROC")  # the last is XLA's
 KERNEL_VARIABLE = "OPENBLAS_CORETYPE"
-RESERVE_VARIABLE, SHARE_VARIABLE = "XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_MEM_FRACTION"
+RESERVE_VARIABLE = "XLA_PYTHON_CLIENT_PREALLOCATE"
+SHARE_VARIABLES = {"XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"}  # the latter is the older name
 
 _AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
 _ZEN4 = ("AuthenticAMD", "25")
@@ -72,7 +73,7 @@ def share_accelerators(environment: MutableMapping[str, str]) -> None:
 
     Else its first process takes three quarters, and the server's other workers find no more than the rest.
     """
-    if SHARE_VARIABLE not in environment:
+    if not SHARE_VARIABLES & environment.keys():
         environment.setdefault(RESERVE_VARIABLE, "false")
 
 

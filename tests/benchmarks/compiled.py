@@ -24,7 +24,8 @@ def measure(peer_python: str, *, quick: bool, say: Callable[[str], None]) -> dic
         for model in MODELS[:2] if quick else MODELS:
             say(f"compiled steps of {model}")
             rows += _rows(model, contenders, quick=quick)
-    where = f"on one thread ({os.getenv('JAX_PLATFORMS', 'cpu')})"
+    platform = os.getenv("JAX_PLATFORMS", "cpu")
+    where = "on one thread" if platform == "cpu" else f"on {platform or 'the accelerator that JAX finds'}"
     return {"title": f"steps of forward, backward and Adam, compiled whole by XLA, {where}", "rows": rows}
 
 

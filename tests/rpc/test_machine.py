@@ -31,6 +31,7 @@ def test_workers_share_the_memory_of_a_gpu_unless_the_user_divided_it() -> None:
     for given, expected in (
         ({}, "false"),
         ({"XLA_PYTHON_CLIENT_PREALLOCATE": "true"}, "true"),
+        ({"XLA_CLIENT_MEM_FRACTION": "0.4"}, None),
         ({"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.4"}, None),
     ):
         environment: dict[str, str] = dict(given)

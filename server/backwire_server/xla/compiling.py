@@ -18,7 +18,7 @@ def jitted(function: Callable[..., Any], **options: Any) -> Any:
 
 @cache
 def _steady() -> dict[str, Any] | None:
-    """Returns the options of the compiler; None on processors, which need none, and where the user chose himself."""
+    """Returns the options of the compiler; None on processors, which need none, and where the user chose."""
     if jax.default_backend() != "gpu" or STEADY in os.getenv("XLA_FLAGS", ""):
         return None
     return {STEADY: True}
