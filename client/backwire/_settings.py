@@ -81,7 +81,7 @@ def _path(environment: Mapping[str, str]) -> Path:
     if environment.get(FILE_VARIABLE):
         return Path(environment[FILE_VARIABLE])
     base = environment.get("XDG_CONFIG_HOME") or os.path.join(environment.get("HOME") or "~", ".config")
-    return Path(base).expanduser() / "backwire" / "config.toml"
+    return Path(os.path.expanduser(base)) / "backwire" / "config.toml"  # also of a user without a home
 
 
 def _profile(path: Path, name: str | None) -> dict[str, tuple[Any, str]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,15 @@ def test_a_file_that_cannot_be_used_says_where_and_what_to_do(home: Path, text: 
     with pytest.raises(bw.InvalidRequestError, match=told) as caught:
         find("mine" if "other" in text else None, {"HOME": str(home)})
     assert str(path) in str(caught.value)
+
+
+def test_a_user_without_a_home_has_no_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: int) -> Any:
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert find(None, {}) == Settings()
 
 
 def test_connecting_without_a_target_uses_the_environment(
