@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tests.access.conftest import Authority, Pair, trusting
@@ -197,8 +197,9 @@ def test_a_certificate_that_has_expired_or_will_soon_is_warned_of(
     caplog.set_level(logging.INFO, "backwire.tls")
     port = start(server_credentials(files.certificate, files.key))
     assert common_name(port, authority) == "first"
-    end = datetime.now(UTC) + timedelta(days=days)
-    files.put_pair(authority.issue("second", days=days))
+    second = authority.issue("second", days=days)
+    end = x509.load_pem_x509_certificate(second.certificate).not_valid_after_utc
+    files.put_pair(second)
     for _ in range(2):
         with socket.create_connection(("127.0.0.1", port)) as plain, contextlib.suppress(ssl.SSLError):
             encrypting().wrap_socket(plain).close()
@@ -207,7 +208,7 @@ def test_a_certificate_that_has_expired_or_will_soon_is_warned_of(
         f"{files.certificate}: new connections get the new certificate"
     ]
     assert len(found) == (told is not None)
-    assert all(f"{files.certificate} {told} {end:%Y-%m-%d %H:%M}" in each for each in found)
+    assert all(f"{files.certificate} {told} {end:%Y-%m-%d %H:%M:%S}Z" in each for each in found)
 
 
 def encrypting() -> ssl.SSLContext:

@@ -1,7 +1,6 @@
 """A session goes back to any step and checkpoint that is kept, exactly, and goes on from there with the same bits."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from tests.storage.durable import (
@@ -28,12 +27,6 @@ from backwire_server.sessions.session import Session
 
 STEPS = 6
 BETWEEN, AMIDST = "right after a step", "in the middle of one"
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    with Disk(tmp_path) as made:
-        yield made
 
 
 def one_step(session: Session, number: int, halfway: Callable[[], object] = lambda: None) -> str:

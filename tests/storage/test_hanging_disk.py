@@ -1,9 +1,8 @@
 """A disk that neither writes nor fails holds up the sessions that are on it, and no others."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from tests.storage.durable import SECONDS, Disk, create, do, standing
@@ -11,12 +10,6 @@ from tests.storage.durable import SECONDS, Disk, create, do, standing
 from backwire_api.tensors import Bytes
 from backwire_server.sessions.durable import Durability
 from backwire_server.storage.segment import Segment
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    with Disk(tmp_path) as made:
-        yield made
 
 
 def test_sessions_in_memory_go_on_while_the_disk_hangs_and_those_on_it_afterwards(

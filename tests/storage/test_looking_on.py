@@ -1,19 +1,9 @@
 """Looking on at durable sessions: what their steps gave is no part of them, and those that are asleep sleep on."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from tests.storage.durable import Disk, create, do, standing
 
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.status import SessionState
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    with Disk(tmp_path) as made:
-        yield made
 
 
 def test_a_session_that_is_asleep_is_told_and_sleeps_on(disk: Disk) -> None:

@@ -1,7 +1,7 @@
 """A kernel that could not write what it has in memory says so once; what is acknowledged is on the disk even so."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -65,12 +65,6 @@ def _path(descriptor: int) -> str:
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     return Kernel(monkeypatch)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    with Disk(tmp_path) as made:
-        yield made
 
 
 def test_what_is_done_once_a_flush_failed_is_on_the_disk_when_its_repetition_is_acknowledged(
