@@ -1,12 +1,13 @@
 """Checkpoints are copied to an object store, and a server whose directory is lost goes on from them."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.storage.durable import create, standing, train
+from tests.storage.durable import SECONDS, create, standing, train
 
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.info import Home
@@ -15,6 +16,7 @@ from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.store import SessionStore
+from backwire_server.storage import copies
 from backwire_server.storage.shared_vault import SharedVault
 from backwire_server.storage.vault import FileVault
 from backwire_server.storage.verification import session_ids, verify_session
@@ -204,6 +206,28 @@ def test_a_store_that_does_not_answer_is_logged_and_tried_again(
     store.close(60.0)
     assert memory.glob(f"later/{session.session_id}/*.json")
     memory.rm("later", recursive=True)
+
+
+def test_a_store_that_is_silent_is_not_waited_for_at_the_start_and_gets_copies_once_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory, answers = fsspec.filesystem("memory"), threading.Event()
+    put = memory.pipe_file
+
+    def silent(_: Any, *given: Any, **options: Any) -> None:
+        assert answers.wait(SECONDS)
+        put(*given, **options)
+
+    monkeypatch.setattr(copies, "_TRIAL_SECONDS", 0.01)
+    monkeypatch.setattr(type(memory), "pipe_file", silent)
+    store = SessionStore(Limits(), Home(), copying_to("memory://silent", tmp_path))
+    assert "memory://silent has not answered for 0.01 s" in caplog.text
+    session = create(store)
+    session.save_checkpoint(UNBOUNDED, "best")
+    answers.set()
+    store.close(60.0)
+    assert [each.rpartition(".")[2] for each in memory.find("silent") if "manifest" in each] == ["json"]
+    memory.rm("silent", recursive=True)
 
 
 def failing(error: Exception) -> Callable[..., None]:
