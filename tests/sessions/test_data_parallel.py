@@ -13,7 +13,8 @@ from backwire_server.engine.errors import NotSplittable, ShapeMismatch
 from backwire_server.messages.session import session_spec
 from backwire_server.parallel.segment import Segment
 from backwire_server.sessions import errors, sources
-from backwire_server.sessions.calls import BackwardCall, ForwardCall, TrainCall
+from backwire_server.sessions.accumulator import Normalization
+from backwire_server.sessions.calls import BackwardCall, ForwardCall, StepOptions, TrainCall
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.scope import UNBOUNDED
 
@@ -59,6 +60,25 @@ def test_what_the_loss_does_not_depend_on_has_no_part_in_the_norm_of_the_mean(ma
         session.zero_gradients(UNBOUNDED)
     norms = [session.train_step(UNBOUNDED, call).result.gradient_norm for session in (whole, parts)]
     assert norms[0] == pytest.approx(norms[1], rel=1e-6) == pytest.approx(np.linalg.norm([4.5, 5.5, 6.5]))
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("normalization", Normalization)
+@pytest.mark.parametrize(("weights", "weight"), [([], 2.0), ([1.0], 1.0), ([3.0, 1.0], 2.0)])
+def test_the_norm_is_that_of_all_that_is_applied(
+    make_session: Any, weights: list[float], weight: float, normalization: Normalization
+) -> None:
+    w, x = bw.parameter("w", np.zeros(3, "f4")), np.arange(12, dtype="f4").reshape(4, 3)
+    graph = bw.graph(loss=bw.mean(bw.sum(w * bw.input("x", ("batch", 3)), axis=1)))
+    spec = session_spec(pb.CreateSessionRequest(graph=graph.proto, optimizer=bw.SGD(0.1).to_proto()), Limits())
+    session = make_session(replace(spec, data_parallel=2))
+    for each in weights:
+        made = session.forward(UNBOUNDED, ForwardCall({"x": x}))
+        session.backward(UNBOUNDED, BackwardCall(made.forward_id, weight=each))
+    call = TrainCall({"x": x}, weight=weight, options=StepOptions(normalization=normalization))
+    total = sum(weights) + weight if normalization is Normalization.SUM else 1.0
+    expected = total * np.linalg.norm(x.mean(axis=0))
+    assert session.train_step(UNBOUNDED, call).result.gradient_norm == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.usefixtures("alone")
