@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from backwire._owners import Owners, session_of
-from backwire._waiting import LOOK_SECONDS, QUESTION, SLOW_SECONDS, Vanished, Waiter, Waiting, since_of
+from backwire._waiting import LOOK_SECONDS, QUESTION, SLOW_SECONDS, Vanished, Waiter, Waiting, answered, since_of
 
 IDLE_LOOKS = 8
 """After how many looks without a call in progress nobody looks any more, until there is one."""
@@ -162,6 +162,7 @@ class _Method:
                     )
                 else:
                     result = getattr(self._main, way)(*arguments, **options)
+                answered(result[0] if way == "with_call" else result)
             except Vanished:
                 raise
             except grpc.RpcError as error:

@@ -142,6 +142,14 @@ class PipelineStream:
             raise DeadlineExceededError(f"no answer came within {self.timeout:g} s; give the pipeline a longer timeout")
 
     def _run(self) -> None:
+        try:
+            self._converse_until_done()
+        except Exception as failure:  # nobody else would tell those who wait
+            error = ServerError(f"the pipeline failed: {failure}")
+            error.__cause__ = failure
+            self._fail(error)
+
+    def _converse_until_done(self) -> None:
         attempts: Attempts | None = None
         while True:
             answered = self._answered_count()
@@ -152,9 +160,6 @@ class PipelineStream:
                 error = from_rpc_error(failure, None)
             except BackwireError as failure:
                 error = failure
-            except Exception as failure:  # nobody else would tell those who wait
-                error = ServerError(f"the pipeline failed: {failure}")
-                error.__cause__ = failure
             if attempts is None or self._answered_count() > answered:
                 attempts = self._transport.attempts(self.timeout)
             if not self._goes_on(error, attempts):

@@ -26,12 +26,12 @@ LOOK_SECONDS = 0.25
 QUESTION = "/backwire_api.v1.GradientService/GetSessionHistory"
 
 
-class Vanished(grpc.RpcError):
-    """A call was given up whose server lives no more, by what another one says."""
+class Broken(grpc.RpcError):
+    """A call that was sent and not answered, as gRPC would tell of it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, details: str) -> None:
         super().__init__()
-        self._address = address
+        self._details = details
 
     def code(self) -> grpc.StatusCode:
         """As of a connection that broke."""
@@ -39,7 +39,7 @@ class Vanished(grpc.RpcError):
 
     def details(self) -> str:
         """Returns why."""
-        return f"the server at {self._address}, which had the session, gives no sign of life any more"
+        return self._details
 
     def initial_metadata(self) -> tuple[Any, ...]:
         """None."""
@@ -48,6 +48,23 @@ class Vanished(grpc.RpcError):
     def trailing_metadata(self) -> tuple[Any, ...]:
         """None, as of a call that was not answered."""
         return ()
+
+
+class Vanished(Broken):
+    """A call was given up whose server lives no more, by what another one says."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"the server at {address}, which had the session, gives no sign of life any more")
+
+
+def answered(answer: Any) -> Any:
+    """Returns the answer to a unary call; raises Broken where there is none.
+
+    gRPC takes that for a success, with None: when a call whose deadline passes has its status before its message.
+    """
+    if answer is None:
+        raise Broken("the call ended without an answer")
+    return answer
 
 
 class Waiter:

@@ -1,7 +1,7 @@
 """Servers that tell where a session is, and callers that follow."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +20,7 @@ SECONDS = 20.0
 
 
 class Server:
-    """A server of two methods that answer with its name, or that another address has the session.
+    """A server of two methods that answer with its name, or that another address has the session; or not, if `mute`.
 
     It may be behind a proxy that `reset`s streams once they are refused. If it `forwards`, that is told to those alone
     who follow; others are refused where it `reaches` it no more.
@@ -33,9 +33,10 @@ class Server:
         self.reset = False
         self.forwards, self.reaches, self.followed = False, True, False
         self.calls = 0
+        self.mute = False
         self._server = grpc.server(ThreadPoolExecutor(4))
         methods: dict[str, Any] = {
-            "Unary": grpc.unary_unary_rpc_method_handler(lambda _, context: self._answer(context)),
+            "Unary": grpc.unary_stream_rpc_method_handler(lambda _, context: self._answers(context)),
             "Stream": grpc.unary_stream_rpc_method_handler(lambda _, context: iter([self._answer(context)])),
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Names", methods),))
@@ -44,6 +45,10 @@ class Server:
 
     def stop(self) -> None:
         self._server.stop(None).wait()
+
+    def _answers(self, context: Any) -> Iterator[bytes]:
+        answer = self._answer(context)
+        return iter([] if self.mute else [answer])
 
     def _answer(self, context: Any) -> bytes:
         self.calls += 1

@@ -40,6 +40,20 @@ def test_a_call_is_sent_on_at_once_and_those_after_it_go_straight(
     assert (one.calls, other.calls) == (1, 3)
 
 
+@pytest.mark.parametrize("goes_straight", [False, True])
+def test_a_call_that_ends_well_without_an_answer_has_failed(
+    servers: tuple[Server, Server], caller: Caller, goes_straight: bool
+) -> None:
+    one, other = servers
+    if goes_straight:
+        one.owner = other.address
+        caller.unary()
+    one.mute = other.mute = True
+    with pytest.raises(grpc.RpcError) as caught:
+        caller.unary()
+    assert caught.value.code() is UNAVAILABLE
+
+
 def test_each_session_has_its_own_way(servers: tuple[Server, Server], caller: Caller) -> None:
     one, other = servers
     one.owner = other.address

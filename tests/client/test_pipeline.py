@@ -12,6 +12,7 @@ import pytest
 from google.rpc import error_details_pb2
 
 import backwire as bw
+from backwire._transport import Transport
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 from backwire_api.v1 import tensor_pb2
 
@@ -55,6 +56,20 @@ def test_a_broken_stream_is_replaced_and_repeats_what_was_not_answered(
     assert list(dict.fromkeys(sent)) == [future.request_id for future in futures]
     assert len(sent) > 5
     assert service.sessions[session.id].step == 5
+
+
+def test_whoever_waits_is_told_where_the_pipeline_itself_fails(
+    session: bw.Session, service: Any, breaks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr(Transport, "pause", fails)
+    service.streams += [breaks(1)]
+    with pytest.raises(bw.ServerError, match="a mistake"), session.pipeline() as pipe:
+        futures = [pipe.train_step(X) for _ in range(3)]
+        assert futures[0].result(timeout=10).step == 1
+        futures[2].result(timeout=10)
 
 
 def test_attempts_run_out_only_without_progress(session: bw.Session, service: Any, breaks: Any) -> None:

@@ -9,7 +9,17 @@ from typing import Any
 import grpc
 
 from backwire._owners import Owners, session_of
-from backwire._waiting import LOOK_SECONDS, QUESTION, SLOW_SECONDS, Vanished, Waiter, Waiting, since_of
+from backwire._waiting import (
+    LOOK_SECONDS,
+    QUESTION,
+    SLOW_SECONDS,
+    Broken,
+    Vanished,
+    Waiter,
+    Waiting,
+    answered,
+    since_of,
+)
 from backwire.aio._following_stream import Stream, telling, was_given_up
 
 
@@ -148,9 +158,11 @@ class _Method:
             try:
                 call = self._at(address)(*arguments, metadata=told, **options)
                 if not address:
-                    return await call
-                result = await self._answer(call, Waiter(address, session_id, told))
-            except grpc.aio.AioRpcError as error:
+                    return answered(await call)
+                result = answered(await self._answer(call, Waiter(address, session_id, told)))
+            except Vanished:
+                raise
+            except (grpc.aio.AioRpcError, Broken) as error:
                 if self._owners.note(session_id, address, error) and again:
                     continue
                 raise

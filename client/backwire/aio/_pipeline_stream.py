@@ -148,6 +148,14 @@ class PipelineStream:
             ) from None
 
     async def _run(self) -> None:
+        try:
+            await self._converse_until_done()
+        except Exception as failure:  # nobody else would tell those who wait
+            error = ServerError(f"the pipeline failed: {failure}")
+            error.__cause__ = failure
+            await self._fail(error)
+
+    async def _converse_until_done(self) -> None:
         attempts: Attempts | None = None
         while True:
             answered = self._flight.answered
@@ -158,9 +166,6 @@ class PipelineStream:
                 error = from_rpc_error(failure, None)
             except BackwireError as failure:
                 error = failure
-            except Exception as failure:  # nobody else would tell those who wait
-                error = ServerError(f"the pipeline failed: {failure}")
-                error.__cause__ = failure
             if attempts is None or self._flight.answered > answered:
                 attempts = self._transport.attempts(self.timeout)
             if not await self._goes_on(error, attempts):
@@ -200,14 +205,17 @@ class PipelineStream:
         lost = self._flight.lost
         wait = attempts.wait_before_retry(error, repeatable=self._flight.repeatable)
         if wait is None or lost:
-            self._dead = self._dead or error
-            for entry in self._flight.entries.values():
-                self._resolve(entry.future, None, for_request(error, entry.request.request_id))
-            self._flight.entries.clear()
-            await self._tell()
+            await self._fail(error)
             return False
         await self._transport.pause(wait, error)
         return True
+
+    async def _fail(self, error: BackwireError) -> None:
+        self._dead = self._dead or error
+        for entry in self._flight.entries.values():
+            self._resolve(entry.future, None, for_request(error, entry.request.request_id))
+        self._flight.entries.clear()
+        await self._tell()
 
     def _resolve(self, future: PipelineFuture[Any], result: Any, error: BackwireError | None) -> None:
         if error is not None:
