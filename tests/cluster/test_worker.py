@@ -36,13 +36,13 @@ def test_a_worker_that_has_ended_takes_no_calls_and_may_be_ended_again(tmp_path:
     assert made.drain(), "which does nothing"
 
 
-def test_a_worker_groups_sessions_where_it_is_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_has_the_tuning_of_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, Any] = {}
     monkeypatch.setattr(server, "Server", lambda *_, **settings: told.update(settings))
     settings = Config(keeping=Keeping(data_dir=str(tmp_path)), tuning=Tuning(group_sessions=True, jax_devices=2))
     with ExitStack() as stack:
         worker._server(settings, stack)
-    assert (told["grouped"], told["devices"]) == (True, 2)
+    assert told["tuning"] == settings.tuning
 
 
 def test_the_sessions_of_a_worker_hold_no_more_memory_than_is_set_aside_for_it(tmp_path: Path) -> None:
