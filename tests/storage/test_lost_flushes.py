@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.storage.durable import Disk, create, do, killed, standing
-from tests.storage.toy import journal, journal_of, mutation, names
+from tests.storage.toy import journal, journal_of, mutation, names, read_journal
 
 from backwire_server.sessions import errors
 from backwire_server.sessions.durable import Durability
@@ -91,6 +91,62 @@ def test_what_the_next_process_finds_after_a_flush_that_failed_is_on_the_disk_wh
     assert do(session, "train") == do(undisturbed, "train")
     kernel.lose_power()
     assert standing(killed(disk, session)) == standing(undisturbed)
+
+
+def test_a_checkpoint_counts_once_the_journal_is_on_the_disk_though_a_flush_of_it_has_failed(
+    tmp_path: Path, kernel: Kernel
+) -> None:
+    made = journal(tmp_path / "a")
+    made.append(mutation(1))
+    kernel.fails = True
+    with pytest.raises(StorageFailed, match="Input/output error"):
+        made.secure(1)
+    made.append(mutation(2))
+    made.secure(2)
+    made.rotate()
+    made.append(mutation(3))
+    made.secure(3)
+    kernel.lose_power()
+    assert read_journal(tmp_path / "a") == [1, 2, 3]
+
+
+def test_a_journal_of_a_process_that_was_killed_after_a_flush_that_failed_is_written_again_for_the_next_checkpoint(
+    tmp_path: Path, kernel: Kernel
+) -> None:
+    made = journal(tmp_path / "a")
+    made.append(mutation(1))
+    kernel.fails = True
+    with pytest.raises(StorageFailed, match="Input/output error"):
+        made.secure(1)
+    again = journal_of(tmp_path / "a")
+    assert again.append(mutation(2)) == 2
+    again.secure(2)
+    kernel.lose_power()
+    assert read_journal(tmp_path / "a") == [1, 2]
+
+
+def test_a_segment_is_written_again_as_far_as_its_records_go_while_another_is_appended(
+    tmp_path: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = journal(tmp_path / "a")
+    made.append(mutation(1))
+    kernel.fails = True
+    with pytest.raises(StorageFailed):
+        made.secure(1)
+    assert made._segment is not None
+    end = made._segment.end
+    with made._segment.path.open("ab") as file:
+        file.write(b"the beginning of a record")
+    written: list[int] = []
+    write = os.pwritev
+
+    def noted(descriptor: int, pieces: Sequence[memoryview], offset: int) -> int:
+        written.append(offset + sum(map(len, pieces)))
+        return write(descriptor, pieces, offset)
+
+    monkeypatch.setattr(os, "pwritev", noted)
+    made.secure(1)
+    assert written == [end]
 
 
 def test_a_segment_that_cannot_be_written_again_is_refused_until_it_can(tmp_path: Path, kernel: Kernel) -> None:

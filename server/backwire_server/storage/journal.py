@@ -9,7 +9,7 @@ from pathlib import Path
 from backwire_server.sessions.durable import Mutation
 from backwire_server.sessions.errors import StorageFailed
 from backwire_server.sessions.scope import UNBOUNDED, CallScope
-from backwire_server.storage.disk import Usage, damaged, failed, storage_errors, sync_file
+from backwire_server.storage.disk import Usage, damaged, failed, storage_errors
 from backwire_server.storage.group_commit import GroupCommit
 from backwire_server.storage.mutations import encode_mutation
 from backwire_server.storage.segment import Segment, framed, renew
@@ -112,7 +112,7 @@ class Journal:
             return
         with storage_errors("the journal could not be flushed"):
             for first in [each for each in self.segments.firsts if each <= record]:
-                sync_file(self.segments.path(first))
+                self.segments.secure(first, self._end_of(first))
 
     @property
     def last(self) -> int:
@@ -208,12 +208,21 @@ class Journal:
             return
         self._last, self._end = first - 1 + len(found.spans), found.end
         self._commit.wrote(self._last)
+        if found.spans and not self._sync:
+            self.segments.doubted.add(first)  # who wrote it may have had a flush that failed
         if found.torn:
             path = self.segments.path(first)
             _LOG.warning("%s: %d bytes of a record were cut whose writing was interrupted", path, found.torn)
             self._usage.give(self._session_id, found.torn)
         if found.torn or found.header is None:
             self._opened()
+
+    def _end_of(self, first: int) -> int | None:
+        """Returns where what a segment has for good ends, None for one that is not appended to; for any thread."""
+        is_last, segment = first == self.segments.firsts[-1], self._segment
+        if segment is not None:
+            return segment.end if segment.path == self.segments.path(first) else None
+        return self._end if is_last else None
 
     def _scan_last(self, first: int) -> Scan:
         """Reads the last segment, with `sync` once all of it is on the disk: nobody knows what others saw to.

@@ -46,8 +46,10 @@ def framed(pieces: Sequence[Bytes]) -> list[Bytes]:
     return [FRAME.pack(size, found), *pieces]
 
 
-def renew(path: Path) -> None:
+def renew(path: Path, end: int | None = None) -> None:
     """Returns when all that is in a segment is on the disk, whoever wrote it, and whether or not a flush has failed.
+
+    With `end`, what is before that is: others may append to it meanwhile.
 
     Of what it could not write, a kernel takes note once: it may keep that in memory as if it had been written, and the
     next flush succeeds. So all is written again, in its place, where what is on the disk stays as it is at any moment.
@@ -55,7 +57,7 @@ def renew(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         offset = 0
-        while piece := os.pread(descriptor, RENEWED_BYTES, offset):
+        while piece := os.pread(descriptor, RENEWED_BYTES if end is None else min(RENEWED_BYTES, end - offset), offset):
             offset = write_all(descriptor, [piece], offset)
         failpoints.hit("journal.renewed")
         os.fdatasync(descriptor)
@@ -64,10 +66,16 @@ def renew(path: Path) -> None:
 
 
 class Segment:
-    """A segment that records are appended to. For one thread at a time, but for `flush`."""
+    """A segment that records are appended to. For one thread at a time, but for `flush`.
+
+    Attributes:
+        path: Where it is.
+        end: Where its last record ends.
+    """
 
     def __init__(self, path: Path, end: int) -> None:
         """Opens the file, and cuts what is in it behind `end`."""
+        self.path = path
         self.end = end
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -11,10 +11,10 @@ from backwire_api.v1 import storage_pb2
 from backwire_server.sessions.durable import Mutation
 from backwire_server.storage import failpoints
 from backwire_server.storage.damage import Damaged
-from backwire_server.storage.disk import Usage, damaged, storage_errors, sync_directory
+from backwire_server.storage.disk import Usage, damaged, storage_errors, sync_directory, sync_file
 from backwire_server.storage.environment import JAX, differences, environment, recorded
 from backwire_server.storage.mutations import decode_mutation
-from backwire_server.storage.segment import FORMAT, Segment, file_name, first_number
+from backwire_server.storage.segment import FORMAT, Segment, file_name, first_number, renew
 from backwire_server.storage.segment_scan import Scan, bodies, scan
 
 _LOG = logging.getLogger("backwire.storage")
@@ -26,6 +26,7 @@ class Segments:
     Attributes:
         directory: Where they are.
         firsts: These numbers, in order.
+        doubted: Those of which a flush may have failed, so that the next one tells nothing; see `renew`.
     """
 
     def __init__(self, directory: Path, session_id: str, ancestors: Sequence[str], usage: Usage) -> None:
@@ -35,6 +36,7 @@ class Segments:
         self._owners = {session_id, *ancestors}
         self._usage = usage
         self._mutex = threading.Lock()
+        self.doubted: set[int] = set()
         self.firsts = sorted(filter(None, map(first_number, os.listdir(directory))))
 
     def add(self, first: int) -> None:
@@ -81,6 +83,19 @@ class Segments:
         self._usage.take(self._session_id, segment.end, checked=False)
         self._usage.tally.began_segment()
         return segment
+
+    def secure(self, first: int, end: int | None) -> None:
+        """Returns when one is on the disk, as far as to `end` where more is being appended; raises OSError.
+
+        For one thread at a time, whatever the others do.
+        """
+        path, doubted = self.path(first), first in self.doubted
+        self.doubted.add(first)
+        if doubted:
+            renew(path, end)
+        else:
+            sync_file(path)
+        self.doubted.discard(first)
 
     def bytes_after(self, record: int) -> int:
         """Returns the size of the segments that begin after the record of this number, 0 where it cannot be read."""
