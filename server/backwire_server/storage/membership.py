@@ -31,10 +31,14 @@ MOST_WAITING = 16
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A server as it was last seen: since when its sign is the same, and when it was looked at, by this one's clock."""
+    """A server as it was last seen, by this one's clock.
+
+    Its sign is the same `since` then, as the file system says; it was `first` seen and last `looked` at.
+    """
 
     member: Member
     since: float
+    first: float
     looked: float
 
 
@@ -44,7 +48,8 @@ class Membership:
     One counts as dead whose sign has not changed for its own `lease` of seconds, or which runs anew; on the same
     machine, as soon as its process has ended. Clocks of servers are not compared: how old a sign is when it is first
     looked at, the file system tells by the times of two files, and one that was not there at the last look was given
-    after that; a server of which such times are wrong by more than its lease is not judged by them any more. Who is
+    after that; a server of which such times are wrong by more than its lease is not judged by them any more. Nobody
+    is taken over from by such times alone, but after the next sign would have come. Who is
     not asked for is not looked at, so that what a server reads does not grow with the others. Nothing that must not go
     wrong depends on it: it only tells who may be taken over from. May be used by several threads at once.
 
@@ -101,17 +106,18 @@ class Membership:
     def outlasted(self, replica: str, incarnation: str = "", check: Check = unchecked) -> bool:
         """Tells whether a server is dead; of one whose next sign is late, when that is given or it is dead.
 
+        After a sign that is seen for the first time another may come yet, however old the file system says it is.
         It waits so for LONGEST_WAIT seconds at most, in some threads at a time, and calls `check` meanwhile, which may
         raise. Raises OSError.
         """
-        seen = self._living(replica, incarnation, self._lease / BEATS)
+        seen = self._expected(replica, incarnation, self._lease / BEATS)
         if seen is None or not self._is_late(seen) or not self._waiting.acquire(blocking=False):
             return seen is None
         try:
             pause = min(self._lease / LOOKS, CHECK_SECONDS)
             while seen is not None and self._is_late(seen) and not self._left.wait(pause):
                 check()
-                seen = self._living(replica, incarnation, self._lease / LOOKS)
+                seen = self._expected(replica, incarnation, self._lease / LOOKS)
             return seen is None
         finally:
             self._waiting.release()
@@ -130,10 +136,19 @@ class Membership:
                 return None if self._has_ended(seen.member) else seen
         return None
 
+    def _expected(self, replica: str, incarnation: str, fresh: float) -> "_Seen | None":
+        """As `_living`, or a server that is dead by the file system's times alone, until its next sign is late."""
+        living = self._living(replica, incarnation, fresh)
+        seen = living or self._seen.get(replica)
+        if living or seen is None or incarnation not in ("", seen.member.incarnation) or self._has_ended(seen.member):
+            return living
+        return seen if time.monotonic() < seen.first + _late(seen) else None
+
     def _is_late(self, seen: _Seen) -> bool:
         """Tells whether the next sign of a server is late, and it is dead soon if none comes."""
-        silent, lease = time.monotonic() - seen.since, seen.member.lease
-        return silent >= max(lease * LATE_BEATS / BEATS, lease - LONGEST_WAIT)
+        now = time.monotonic()
+        dead = max(seen.since + seen.member.lease, seen.first + _late(seen))
+        return now - seen.since >= _late(seen) and dead - now <= LONGEST_WAIT
 
     def _one_lives_at(self, address: str) -> bool:
         """As `lives_at`, of the servers that were seen so far."""
@@ -145,7 +160,7 @@ class Membership:
 
     def _look(self, replica: str, fresh: float) -> "_Seen | None":
         """Returns what is known of another server, from its sign unless that was looked at so few seconds ago."""
-        now = time.monotonic()
+        now = first = time.monotonic()
         before = self._seen.get(replica)
         if before is not None and now - before.looked < fresh:
             return before
@@ -156,14 +171,14 @@ class Membership:
         if before is None:
             since = self._since(replica, now)
         elif before.member == member:
-            since = before.since
+            since, first = before.since, before.first
         else:  # given after the last look, whatever the file system says
             since = self._since(replica, now)
             if since < before.looked - member.lease:
                 self._unlike.add(replica)
                 since = now
             since = max(since, before.looked)
-        found = _Seen(member, since, now)
+        found = _Seen(member, since, first, now)
         self._seen[replica] = found
         return found
 
@@ -187,3 +202,8 @@ class Membership:
         """Returns what another server tells; None for none, and for this one."""
         member = read_sign(self._directory, name, self._lease) if is_replica(name) else None
         return None if member is None or member.incarnation == self.incarnation else member
+
+
+def _late(seen: _Seen) -> float:
+    """Returns how long after a sign of a server the next one is late."""
+    return seen.member.lease * LATE_BEATS / BEATS
