@@ -32,6 +32,14 @@ class Refused(Exception):
         self.status = status
         self.reason = reason
 
+    @property
+    def undone(self) -> bool:
+        """Whether nothing at all was done for the call, since its session is elsewhere."""
+        info = error_details_pb2.ErrorInfo()
+        return self.reason is Reason.WRONG_REPLICA and any(
+            detail.Unpack(info) and UNDONE_KEY in info.metadata for detail in self.status.details
+        )
+
 
 TABLE: dict[type[BaseException], tuple[grpc.StatusCode, Reason]] = {
     engine.EngineError: (Code.INVALID_ARGUMENT, Reason.INVALID_ARGUMENT),
@@ -100,6 +108,9 @@ TABLE: dict[type[BaseException], tuple[grpc.StatusCode, Reason]] = {
 INTERNAL_MESSAGE = "the server failed in a way that is not the caller's fault; its log has the details"
 MEMORY_MESSAGE = "the server has not enough memory for this; use a smaller batch or model, or give the server more"
 
+UNDONE_KEY = "undone"
+"""In what is told of WRONG_REPLICA, by one server to another: nothing at all was done for the call."""
+
 MESSAGE_BYTES = 1_000
 FIELD_BYTES = 300  # together well within the 8 KiB of metadata that gRPC clients accept, in any script
 
@@ -122,6 +133,8 @@ def status_of(error: Exception) -> tuple[status_pb2.Status, Reason]:
         info.metadata["failed_id"] = str(error.failed_id)
     if isinstance(error, sessions.WrongReplica):
         info.metadata.update({key: told for key in ("owner", "gone") if (told := getattr(error, key))})
+        if error.undone:
+            info.metadata[UNDONE_KEY] = "1"
     for detail in (info, *_details(error, message)):
         status.details.add().Pack(detail)
     return status, reason

@@ -18,7 +18,7 @@ from backwire_server.messages.tensor_limits import check_tensors
 from backwire_server.rpc.admission import PIPELINES, Ticket, quota_of
 from backwire_server.rpc.call import Call, Reception
 from backwire_server.rpc.pipeline_outcome import Incoming
-from backwire_server.rpc.replicas.forwarding import SITED, Forwarder, here
+from backwire_server.rpc.replicas.forwarding import SITED, Forwarder, here, stay
 from backwire_server.sessions.errors import InvalidRequest
 
 Messages = Iterator[bytes]
@@ -68,18 +68,19 @@ class CallInterceptor(grpc.ServerInterceptor):
         )
 
         forwarder = self._forwarder
-        route = here if forwarder is None or method not in SITED else forwarder.route
+        sited = forwarder if method in SITED else None
+        route, follow = (here, stay) if sited is None else (sited.route, sited.follow)
 
         def respond(messages: Messages, context: grpc.ServicerContext) -> bytes:
             call = Call(method, context, self._reception, quota, tells_late=tells_late)
             with call as ticket:
-                messages, passed = route(call, ticket, messages)
-                if passed is not None:
-                    (answer,) = passed
-                    return call.answered(answer)
-                response = self._answer(handler, call, ticket, messages)
-                call.tell_time()
-                return call.answered(response)
+
+                def answer(requests: Messages) -> bytes:
+                    response = self._answer(handler, call, ticket, requests)
+                    call.tell_time()
+                    return response
+
+                return call.answered(follow(call, ticket, messages, answer))
 
         def stream(messages: Messages, context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(method, context, self._reception, quota)

@@ -250,12 +250,22 @@ class WrongReplica(SessionError):
     Attributes:
         owner: Where that one is called; empty where it is not known.
         gone: Where a server was called that lives no more, if the caller asked for it.
+        undone: Whether nothing at all was done for the call, as is not known where a session was taken away meanwhile.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None, owner: str = "", gone: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        owner: str = "",
+        gone: str = "",
+        undone: bool = False,
+    ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.owner = owner
         self.gone = gone
+        self.undone = undone
 
 
 class Cancelled(SessionError):

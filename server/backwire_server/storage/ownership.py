@@ -188,15 +188,16 @@ class Ownership:
 
     def _check_free(self, session_id: str, mark: Mark, check: Check) -> None:
         if mark.replica and not self._membership.outlasted(mark.replica, mark.incarnation, check):
-            raise self._elsewhere(session_id, mark)
+            raise self._elsewhere(session_id, mark, undone=True)
 
-    def _elsewhere(self, session_id: str, mark: Mark) -> WrongReplica:
+    def _elsewhere(self, session_id: str, mark: Mark, *, undone: bool = False) -> WrongReplica:
         owner = self._membership.alive(mark.replica, mark.incarnation) if mark.replica else None
         where = f"is with the replica {mark.replica!r}" if mark.replica else "is with another replica, or with none"
         return WrongReplica(
             f"session {session_id[:96]!r} {where}, and this is {self._membership.replica!r}; call again, there",
             retry_after=RETRY_SECONDS,
             owner=owner.address if owner else "",
+            undone=undone,
         )
 
     def _restless(self, session_id: str) -> StorageFailed:

@@ -6,13 +6,14 @@ with what it is answered there. It is passed on once: a server that gets such a 
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 
 from backwire_api.metadata import FOLLOWS_KEY, WAITS_KEY
 from backwire_server.config_parts import Access
 from backwire_server.messages import fields
 from backwire_server.rpc.admission import Ticket
 from backwire_server.rpc.call import Call
+from backwire_server.rpc.errors import Refused
 from backwire_server.rpc.methods import SERVICE, UNARY
 from backwire_server.rpc.replicas.branches import Branches
 from backwire_server.rpc.replicas.connections import Connections
@@ -25,6 +26,7 @@ from backwire_server.sessions.errors import WrongReplica
 
 Messages = Iterator[bytes]
 Answered = Callable[[Messages], Messages]
+Answer = Callable[[Messages], bytes]
 
 SITED = {
     method.name
@@ -34,6 +36,9 @@ SITED = {
 """The methods whose calls are for a session, but for Pipeline, of which each request is."""
 
 
+MOST_ROUTES = 4
+"""How often a call is routed at most, of which the session moves each time while it waits."""
+
 QUESTION = "GetSessionHistory"
 """The method by whose calls clients ask whether a server lives: it takes no place of those that have to wait."""
 
@@ -41,6 +46,11 @@ QUESTION = "GetSessionHistory"
 def here(_call: Call, _ticket: Ticket, messages: Messages) -> tuple[Messages, Messages | None]:
     """As `Forwarder.route`, of calls that are all done here."""
     return messages, None
+
+
+def stay(_call: Call, _ticket: Ticket, messages: Messages, answer: Answer) -> bytes:
+    """As `Forwarder.follow`, of calls that are all done here."""
+    return answer(messages)
 
 
 class Forwarder:
@@ -96,6 +106,27 @@ class Forwarder:
         if call.method in UNARY:
             return messages, self._answer(address, passing, session_id, call.scope.caller)
         return messages, self._answers(address, passing)
+
+    def follow(self, call: Call, ticket: Ticket, messages: Messages, answer: Answer) -> bytes:
+        """Returns the only answer to a call for a session, from where that is once it is the call's turn.
+
+        `answer` does it here. A session may move while a unary call waits for others: then nothing was done for it, and
+        it is routed anew.
+        """
+        unary = call.method in UNARY
+        first = list(islice(messages, 1)) if unary else []
+        for left in reversed(range(MOST_ROUTES if unary else 1)):
+            try:
+                rest, passed = self.route(call, ticket, chain(first, messages))
+                if passed is None:
+                    return answer(rest)
+                (answered,) = passed
+                return answered
+            except (WrongReplica, Refused) as error:
+                if not (left and error.undone) or self._is_done_here(call):
+                    raise
+            ticket.give(sum(map(len, first)))
+        raise AssertionError("the last route has no end")
 
     def converse(self, call: Call, ticket: Ticket, messages: Messages, answered: Answered) -> Messages:
         """Yields the answers on a Pipeline: to requests for sessions of this server what `answered` returns.
