@@ -18,6 +18,11 @@ from backwire._inspection import OpInfo
 
 def add_health_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `health` to its parser."""
+    parser.add_argument(
+        "--alive",
+        action="store_true",
+        help="succeed where the server answers at all, though it may not be serving: for a liveness probe",
+    )
     _cli_options.add_json(parser)
     _cli_options.add_target(parser, _cli_options.RUNNING, timeout=3.0)
 
@@ -36,12 +41,12 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def health(options: argparse.Namespace) -> Iterator[str]:
-    """Yields the status of the server; raises Failed when it is not serving."""
+    """Yields the status of the server; raises Failed when it is not serving, and ought to be."""
     channel = _channel.open_channel(options.target, **_cli_options.credentials(options))
     with contextlib.closing(channel):
         status = _health.health(_health.checking(channel), timeout=options.timeout)
     yield _cli_options.as_json({"target": options.target, "status": status}) if options.json else status
-    if status != "SERVING":
+    if status != "SERVING" and not options.alive:
         raise _cli_options.Failed
 
 

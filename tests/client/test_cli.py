@@ -86,10 +86,11 @@ def test_health_exits_with_0_only_when_serving(
     assert run(capsys, "health", "--target", target) == (0, "SERVING\n", "")
     health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     assert run(capsys, "health", "--target", target) == (1, "NOT_SERVING\n", "")
+    assert run(capsys, "health", "--alive", "--target", target) == (0, "NOT_SERVING\n", "")
 
 
 def test_health_of_a_server_that_is_not_there_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "health", "--target", "127.0.0.1:1")
+    code, out, err = run(capsys, "health", "--alive", "--target", "127.0.0.1:1")
     assert (code, out) == (1, "")
     assert err.startswith("backwire: ")
     assert err.count("\n") == 1

@@ -52,7 +52,7 @@ class Kept:
         self.store = SessionStore(limits, vault=vault)
         self.metrics = Metrics()
         self.metrics.watch(SessionCollector(self.store))
-        self.metrics.watch(DiskCollector(self.store, vault.usage))
+        self.metrics.watch(DiskCollector(self.store, vault))
 
     def session(self, name: str = "") -> Session:
         sgd = pb.CreateSessionRequest(graph=dot_graph(), request_id=name)

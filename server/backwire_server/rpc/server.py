@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from backwire_server.access.keyring import Keyring
 from backwire_server.config_parts import Access, Capacity, Keeping
@@ -15,6 +14,7 @@ from backwire_server.machine import Tuning, usable_cores
 from backwire_server.parallel.crew import CREW
 from backwire_server.rpc.admission import CALLS, LOOKUPS, PIPELINES, STREAMS, Admission
 from backwire_server.rpc.call import Reception, let_in
+from backwire_server.rpc.health import Health
 from backwire_server.rpc.inspecting import Inspection, add_inspection
 from backwire_server.rpc.interceptor import CallInterceptor
 from backwire_server.rpc.listening import FAREWELL_SECONDS, bind, credentials_of, options
@@ -86,7 +86,7 @@ class Server:
             limits, home, vault, FileCarrier(limits), processors, limits_of, grouped=tuning.group_sessions
         )
         self.metrics = _metrics_of(self._store, vault, access)
-        self._health = health.HealthServicer()
+        self._health = Health(SERVICE.full_name, None if vault is None else lambda: vault.silence, keeping.data_dir)
         self._pools = {
             quota: ThreadPoolExecutor(getattr(capacity, quota) + SPARE_THREADS, f"backwire-{name}")
             for quota, name in POOLS.items()
@@ -109,7 +109,7 @@ class Server:
             GradientServicer(self._store, observer, Executor(tuning.executor), np.dtype(tuning.precision))
         )
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, methods),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._health.add_to(self._server)
         self._neighbours.add_to(self._server)
         add_inspection(self._server, inspection, reception.identify)
         try:
@@ -124,8 +124,8 @@ class Server:
         self._neighbours.announce(advertised)
         self._server.start()
         self._neighbours.serve({name: interceptor.behaviour(name, methods[name]) for name in UNARY}, advertised)
-        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._store.when_recovered(lambda: self._set_health(health_pb2.HealthCheckResponse.SERVING))
+        self._health.watch()
+        self._store.when_recovered(self._health.recovered)
 
     @property
     def store(self) -> SessionStore:
@@ -138,13 +138,14 @@ class Server:
         return self._store.recovering
 
     @property
+    def hangs(self) -> bool:
+        """Whether the data directory does; health says NOT_SERVING meanwhile."""
+        return self._health.hangs
+
+    @property
     def census(self) -> tuple[int, int]:
         """How many sessions there are, and how many were ever created."""
         return self._store.census
-
-    def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for service in ("", SERVICE.full_name):
-            self._health.set(service, status)
 
     def stop(self, grace: float) -> bool:
         """Refuses new calls, waits up to `grace` seconds for those in progress, ends; tells whether all came to an end.
@@ -153,7 +154,7 @@ class Server:
         Durable sessions hibernate in what is left of that time.
         """
         deadline = time.monotonic() + grace
-        self._health.enter_graceful_shutdown()
+        self._health.end()
         drained = self.admission.drain(grace)
         self._neighbours.drain(deadline - time.monotonic())
         self._server.stop(FAREWELL_SECONDS if drained else 0).wait()
@@ -173,5 +174,5 @@ def _metrics_of(store: SessionStore, vault: FileVault | SharedVault | None, acce
     found.watch(CrewCollector(CREW))
     found.watch(CertificateCollector(access.tls_certificate))
     if vault is not None:
-        found.watch(DiskCollector(store, vault.usage))
+        found.watch(DiskCollector(store, vault))
     return found

@@ -86,7 +86,8 @@ class GroupCommit:
         """Flushes all that was written; for who is `alone`, or whom nobody waits for yet."""
         target, began = self._written, time.perf_counter()
         try:
-            flush()
+            with self._tally.writing:
+                flush()
         except OSError as error:
             self._tally.journal_failed(error)
             broken = failed("the journal could not be flushed, and what is on the disk of it is not known", error)

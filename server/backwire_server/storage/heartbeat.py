@@ -40,6 +40,7 @@ class Heartbeat:
         self._address = ""
         self._count = 0
         self._told = 0.0
+        self._fails = False
         self._namesakes = Seldom(_LOG)
         self._mutex = threading.Lock()
         self._stopping = threading.Event()
@@ -72,6 +73,12 @@ class Heartbeat:
         with self._mutex:
             return self._told, os.stat(self._directory / self.replica).st_mtime_ns
 
+    @property
+    def silence(self) -> float:
+        """For how many seconds no sign could be given, 0 as long as that is less than the lease; waits for nothing."""
+        silent = time.monotonic() - self._told if self._fails else 0.0
+        return silent if silent >= self._lease else 0.0
+
     def stop(self) -> None:
         """Ends the thread, and has the others know that this server is gone."""
         self._stopping.set()
@@ -84,9 +91,10 @@ class Heartbeat:
         silent = False
         while not self._stopping.wait(self._lease / BEATS):
             try:
+                self._fails = True  # until it is given, or for good where the directory hangs
                 with self._mutex:
                     self._beat_somehow()
-                silent = False
+                silent = self._fails = False
             except OSError as error:
                 if not silent:  # that is told once, not with each sign
                     _LOG.warning(

@@ -81,7 +81,8 @@ class Journal:
         nbytes = sum(map(len, record))
         self._usage.take(self._session_id, nbytes)
         try:
-            segment.append(record)
+            with self._usage.tally.writing:
+                segment.append(record)
         except BaseException as error:
             self._usage.give(self._session_id, nbytes)
             self._undo(segment)
@@ -250,7 +251,8 @@ class Journal:
     def _new_segment(self, first: int) -> Segment:
         """Returns a new segment; leaves none behind when it cannot be made."""
         try:
-            return self.segments.make(first, self._sync)
+            with self._usage.tally.writing:
+                return self.segments.make(first, self._sync)
         except BaseException:
             try:
                 self.segments.path(first).unlink(missing_ok=True)

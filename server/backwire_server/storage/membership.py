@@ -79,6 +79,11 @@ class Membership:
         return self._heartbeat.me
 
     @property
+    def silence(self) -> float:
+        """As of the heartbeat."""
+        return self._heartbeat.silence
+
+    @property
     def names(self) -> list[str]:
         """The names of those that live, this one among them; raises OSError."""
         others = [name for name in os.listdir(self._directory) if is_replica(name) and self.alive(name)]

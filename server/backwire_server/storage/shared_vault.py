@@ -101,6 +101,11 @@ class SharedVault:
         """What this server has written of sessions."""
         return self._usage
 
+    @property
+    def silence(self) -> float:
+        """For how many seconds the directory has not answered, 0 while it does."""
+        return max(self._usage.tally.writing.silence, self._membership.silence)
+
     def announce(self, address: str) -> None:
         """Tells the others where clients reach this server; raises OSError."""
         self.address = address

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from backwire_server.storage.silence import Writing
+
 _LOG = logging.getLogger("backwire.storage")
 
 SILENT_SECONDS = 60.0
@@ -26,6 +28,7 @@ class Tally:
         checkpoint_bytes: The bytes of these.
         checkpoint_seconds: How long writing them took in all.
         checkpoint_failures: The checkpoints that could not be written.
+        writing: The writes and flushes of journals that go on.
     """
 
     def __init__(self) -> None:
@@ -34,6 +37,7 @@ class Tally:
         self.journal_failures = 0
         self.checkpoints, self.checkpoint_bytes, self.checkpoint_seconds = 0, 0, 0.0
         self.checkpoint_failures = 0
+        self.writing = Writing()
         self._mutex = threading.Lock()
         self._silent_until = 0.0
 

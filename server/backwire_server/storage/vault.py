@@ -95,6 +95,11 @@ class FileVault:
         """The bytes of all sessions, and what has been written of them."""
         return self._usage
 
+    @property
+    def silence(self) -> float:
+        """For how many seconds the directory has not answered, 0 while it does or nothing is asked of it."""
+        return self._usage.tally.writing.silence
+
     def entries(self) -> list[Entry]:
         """Returns all sessions, oldest first; only their manifests are read."""
         with storage_errors("the sessions could not be listed"):

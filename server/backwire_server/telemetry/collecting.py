@@ -14,7 +14,8 @@ from backwire_server.access.validity import Validity
 from backwire_server.config import version
 from backwire_server.parallel.crew import Crew
 from backwire_server.sessions.store import SessionStore
-from backwire_server.storage.disk import Usage
+from backwire_server.storage.shared_vault import SharedVault
+from backwire_server.storage.vault import FileVault
 
 _TALLIED = {
     "journal_records": ("records", "Mutations that were written to journals"),
@@ -93,13 +94,13 @@ class CrewCollector(Collector):
 class DiskCollector(Collector):
     """Tells of the journals and checkpoints of a store's sessions."""
 
-    def __init__(self, store: SessionStore, usage: Usage) -> None:
+    def __init__(self, store: SessionStore, vault: FileVault | SharedVault) -> None:
         self._store = store
-        self._usage = usage
+        self._vault = vault
 
     def collect(self) -> Iterator[Metric]:
         """Yields the figures of this moment."""
-        usage, tally = self._usage, self._usage.tally
+        usage, tally = self._vault.usage, self._vault.usage.tally
         for name, (attribute, text) in _TALLIED.items():
             yield _counter(name, text, getattr(tally, attribute))
         yield SummaryMetricFamily(
@@ -108,8 +109,11 @@ class DiskCollector(Collector):
         yield SummaryMetricFamily(
             "backwire_checkpoint_seconds", "Checkpoints written", tally.checkpoints, tally.checkpoint_seconds
         )
-        replay = self._store.whereabouts.replay_bytes
-        yield _gauge("journal_replay_bytes", "Bytes of journal after the checkpoints of sessions in memory", replay)
+        silence = self._vault.silence
+        yield _gauge("disk_silent_seconds", "Seconds for which the data directory has not answered", silence)
+        if not silence:  # else to look at files may take as long
+            replay = self._store.whereabouts.replay_bytes
+            yield _gauge("journal_replay_bytes", "Bytes of journal after the checkpoints of sessions in memory", replay)
         if usage.most is not None:
             yield _gauge("disk_bytes", "Bytes of the files of all sessions", usage.total)
             yield _gauge("disk_bytes_limit", "Bytes that the files of all sessions may have", usage.most)

@@ -189,7 +189,7 @@ class Front(Reception):
 
     def _tell_health(self) -> None:
         workers = self._supervisor.workers
-        self.tell_health(serving=bool(workers) and not any(worker.recovering for worker in workers))
+        self.tell_health(serving=bool(workers) and not any(worker.recovering or worker.hangs for worker in workers))
 
 
 def _answers(told: Iterable[bytes | BaseException]) -> Iterator[bytes]:

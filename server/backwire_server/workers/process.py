@@ -52,7 +52,7 @@ class WorkerProcess:
         self.creating = 0
         self._most_sessions = assignment.limits.max_sessions
         self._acknowledged = 0
-        self._census = {"sessions": 0, "created": 0, "recovering": 0}
+        self._census = {"sessions": 0, "created": 0, "recovering": 0, "hangs": 0}
         self._on_report = on_report
         self._process = process
         self._asking: list[asyncio.Future[str]] = []
@@ -108,6 +108,11 @@ class WorkerProcess:
     def recovering(self) -> int:
         """How many of its sessions are still to be recovered since its start."""
         return self._census["recovering"]
+
+    @property
+    def hangs(self) -> bool:
+        """Whether its data directory does."""
+        return bool(self._census["hangs"])
 
     @property
     def room(self) -> int:

@@ -82,7 +82,7 @@ def _report(server: "Server", stop: threading.Event) -> None:
     last: dict[str, int] = {}
     while not stop.wait(REPORT_SECONDS):
         sessions, created = server.census
-        report = {"sessions": sessions, "created": created, "recovering": server.recovering}
+        report = {"sessions": sessions, "created": created, "recovering": server.recovering, "hangs": server.hangs}
         if report != last:
             _tell(**report)
             last = report
