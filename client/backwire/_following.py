@@ -1,5 +1,6 @@
 """Goes straight to the server that has a session, where several share a directory and the target is any of them."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -81,8 +82,10 @@ class _Watch:
         """Watches over a call until `end` is given the number that is returned."""
         with self._mutex:
             if self._thread is None and not self._closed.is_set():
-                self._thread = threading.Thread(target=self._look_on, name="backwire-waiting", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._look_on, name="backwire-waiting", daemon=True)
+                with contextlib.suppress(RuntimeError):  # where no more threads may be, the call is made all the same
+                    thread.start()
+                    self._thread = thread
             return self._waiting.add(waiter)
 
     def end(self, number: int) -> None:

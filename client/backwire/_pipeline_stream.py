@@ -125,14 +125,14 @@ class PipelineStream:
             raise for_request(self._dead, None)
 
     def _send(self, entry: Entry) -> None:
-        self._flight.add(entry)
-        if self._running:
-            self._queue.put(entry)
-        else:
-            self._running = True
+        if not self._running:  # first, since nobody would answer what waits for a thread that cannot be started
             threading.Thread(
                 target=self._traced.copy().run, args=(self._run,), name="backwire-pipeline", daemon=True
             ).start()
+        self._flight.add(entry)
+        if self._running:
+            self._queue.put(entry)
+        self._running = True
 
     def _fewer(self, left: int) -> bool:
         return len(self._outstanding) < left

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 import grpc
@@ -102,6 +103,25 @@ def test_calls_go_the_first_way_again_when_the_owner_is_gone(servers: tuple[Serv
         caller.unary()
     one.owner = None
     assert caller.unary() == "one"
+
+
+def test_a_call_is_made_where_no_thread_can_be_started_to_watch_over_it(
+    servers: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Thread.start
+
+    def fails(thread: Thread) -> None:
+        if thread.name == "backwire-waiting":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    one, other = servers
+    one.owner = other.address
+    caller = Caller(one)
+    with monkeypatch.context() as patch:
+        patch.setattr(Thread, "start", fails)
+        assert [caller.unary(), caller.unary(), caller.stream()] == ["other"] * 3
+    caller.close()
 
 
 @pytest.mark.parametrize("reason", ["OVERLOADED", "RECOVERING"])

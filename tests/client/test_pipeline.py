@@ -74,6 +74,20 @@ def test_whoever_waits_is_told_where_the_pipeline_itself_fails(
                 future.result(timeout=10)
 
 
+def test_a_request_is_refused_where_no_thread_can_be_started_and_those_after_it_are_answered(
+    session: bw.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with session.pipeline() as pipe:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fails)
+            with pytest.raises(RuntimeError, match="new thread"):
+                pipe.train_step(X)
+        assert pipe.train_step(X).result().step == 1
+
+
 def test_attempts_run_out_only_without_progress(session: bw.Session, service: Any, breaks: Any) -> None:
     service.streams += [breaks(1) for _ in range(8)]
     with session.pipeline() as pipe:
