@@ -6,10 +6,13 @@ import backwire as bw
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.workers.overview import together
 
+NOW = 100
+
 
 def answer(*used: int, load: bool = True, **figures: Any) -> pb.GetStatusResponse:
     """Of a worker with sessions that were last used at these times."""
     message = pb.GetStatusResponse(workers=1, session_count=len(used), **figures)
+    message.time.FromSeconds(NOW)
     for time in used:
         message.sessions.add(session_id=str(time)).last_use_time.FromSeconds(time)
     if load:
@@ -24,6 +27,12 @@ def test_figures_are_sums_and_sessions_those_used_last() -> None:
     assert (whole.workers, whole.session_count, whole.awake_count, whole.session_bytes) == (3, 5, 3, 8)
     assert [each.session_id for each in whole.sessions] == ["9", "7", "5"]
     assert (whole.load.calls, whole.load.recovering) == (pb.Usage(used=5, limit=192), 3)
+
+
+def test_sessions_of_before_the_clock_was_set_back_come_after_those_used_since_on_their_worker() -> None:
+    parts = [answer(95, 4_000, 60, 3_990), answer(90, 80), answer(3_980, 70)]
+    whole = together(parts, 9)
+    assert [each.session_id for each in whole.sessions] == ["3980", "95", "4000", "90", "80", "70", "60", "3990"]
 
 
 def test_load_is_told_only_where_all_told_it() -> None:
