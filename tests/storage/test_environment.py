@@ -5,9 +5,14 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
+from tests.storage.toy import KEY, append, history, reopened, spec, vault
 
+from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_server.sessions.durable import Durability
 from backwire_server.storage import environment as storage_environment
 from backwire_server.storage.environment import differences, environment
 
@@ -49,6 +54,32 @@ def test_what_is_written_without_jax_needs_none_that_works(
         assert environment(devices=True) == before
     storage_environment._accelerator.cache_clear()
     assert "JAX is installed and cannot be imported" in caplog.text
+
+
+@pytest.mark.parametrize(("executor", "told"), [(pb.EXECUTOR_NUMPY, False), (pb.EXECUTOR_JAX, True)])
+def test_a_session_of_numpy_asks_for_no_jax_though_others_of_its_process_computed_by_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    executor: pb.Executor.ValueType,
+    told: bool,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    loaded = {**environment(), storage_environment.JAX: "0.1"}
+    monkeypatch.setattr("backwire_server.storage.segments.recorded", lambda: loaded)
+    asked: list[bool] = []
+
+    def now(*, devices: bool) -> Mapping[str, str]:
+        asked.append(devices)
+        return environment()
+
+    monkeypatch.setattr("backwire_server.storage.segments.environment", now)
+    files = vault(tmp_path).create("a", spec(executor=executor), Durability.JOURNAL, KEY)
+    append(files, 1)
+    files.close()
+    assert history(reopened(tmp_path).recover()) == [1]
+    assert asked == [told]
+    assert ("jax was 0.1" in caplog.text) is told
 
 
 def test_nothing_differs_from_itself() -> None:

@@ -25,10 +25,10 @@ from backwire_server.storage.vault import FileVault
 KEY = RequestKey("create", b"\x01\x02")
 
 
-def spec() -> SessionSpec:
+def spec(**request: Any) -> SessionSpec:
     value = tensors.encode(np.zeros(1))
     graph = graph_pb2.Graph(parameters=[graph_pb2.Parameter(name="w", value=value)], outputs={"w": "w"})
-    return session_spec(pb.CreateSessionRequest(graph=graph, seed=7), Limits())
+    return session_spec(pb.CreateSessionRequest(graph=graph, seed=7, **request), Limits())
 
 
 def vault(directory: Path, durability: Durability = Durability.JOURNAL, **settings: Any) -> FileVault:

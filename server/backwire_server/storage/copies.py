@@ -22,8 +22,7 @@ from typing import Any, TypeVar
 from backwire_server.storage.checkpoints import automatic_stem
 from backwire_server.storage.disk import Usage
 from backwire_server.storage.journal import Journal
-from backwire_server.storage.making import DEFINITION
-from backwire_server.storage.manifest import MANIFEST, SUFFIX, Manifest, Stored, decode
+from backwire_server.storage.manifest import DEFINITION, MANIFEST, SUFFIX, Manifest, Stored, decode
 
 _LOG = logging.getLogger("backwire.storage")
 

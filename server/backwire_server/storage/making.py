@@ -18,9 +18,7 @@ from backwire_server.storage.checkpointer import write_image
 from backwire_server.storage.checkpoints import automatic_stem
 from backwire_server.storage.disk import Usage, failed, new_directory, size_of, storage_errors, write_file
 from backwire_server.storage.journal import Journal
-from backwire_server.storage.manifest import MANIFEST, SUFFIX, Manifest
-
-DEFINITION = "session.binpb"
+from backwire_server.storage.manifest import DEFINITION, MANIFEST, SUFFIX, Manifest
 
 
 def new_manifest(session_id: str, durability: Durability, key: RequestKey | None, definition: bytes) -> Manifest:

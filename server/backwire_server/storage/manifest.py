@@ -14,6 +14,8 @@ from backwire_server.sessions.state import RequestImage
 from backwire_server.storage.disk import damaged
 
 MANIFEST = "manifest.json"
+DEFINITION = "session.binpb"
+"""The file of what a session was made from."""
 FORMAT = 1
 SUFFIX = ".safetensors"
 REQUESTS = 256

@@ -5,14 +5,19 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
+
+from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import storage_pb2
 from backwire_server.sessions.durable import Mutation
 from backwire_server.storage import failpoints
 from backwire_server.storage.damage import Damaged
 from backwire_server.storage.disk import Usage, damaged, storage_errors, sync_directory, sync_file
 from backwire_server.storage.environment import JAX, differences, environment, recorded
+from backwire_server.storage.manifest import DEFINITION
 from backwire_server.storage.mutations import decode_mutation
 from backwire_server.storage.segment import FORMAT, Segment, file_name, first_number, renew
 from backwire_server.storage.segment_scan import Scan, bodies, scan
@@ -60,10 +65,21 @@ class Segments:
             return found
         if found.header.session_id not in self._owners:
             raise damaged(path, f"it belongs to another session, {found.header.session_id!r}", 0)
-        then = found.header.environment
+        then = dict(found.header.environment)
+        if found.spans and JAX in then and not self._computes_by_jax:
+            del then[JAX]  # other sessions of the process did
         if found.spans and (changed := differences(then, environment(devices=JAX in then))):
             _LOG.warning("%s was written under conditions in which bits may differ: %s", path, changed)
         return found
+
+    @cached_property
+    def _computes_by_jax(self) -> bool:
+        """Whether the session does; one that does not can be made again where there is none."""
+        try:
+            data = (self.directory / DEFINITION).read_bytes()
+            return pb.CreateSessionRequest.FromString(data).executor == pb.EXECUTOR_JAX
+        except (OSError, DecodeError):
+            return True
 
     def make(self, first: int, sync: bool) -> Segment:
         """Makes one with its header, which begins with the record of this number; with `sync` it is on the disk."""

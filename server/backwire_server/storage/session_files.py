@@ -19,8 +19,8 @@ from backwire_server.storage.checkpointing import Checkpointing
 from backwire_server.storage.checkpoints import Checkpoints
 from backwire_server.storage.disk import damaged, storage_errors
 from backwire_server.storage.journal import Journal
-from backwire_server.storage.making import DEFINITION, branched, make, make_branch
-from backwire_server.storage.manifest import Manifest, Stored, read_manifest
+from backwire_server.storage.making import branched, make, make_branch
+from backwire_server.storage.manifest import DEFINITION, Manifest, Stored, read_manifest
 from backwire_server.storage.place import Place
 
 
