@@ -32,7 +32,7 @@ def test_a_divided_sum_equals_numpy_to_the_bit(dtype: str, count: int, monkeypat
     fast, slow = parts(dtype)[:count], parts(dtype)[:count]
     weights = [3.0, 2.0, 1.5][:count]
     summing.divide_sum(fast, weights, 3.0)
-    monkeypatch.setattr(compiled, "divide_sum", lambda _: None)
+    monkeypatch.setattr(compiled, "divide_sum", lambda *_: None)
     summing.divide_sum(slow, weights, 3.0)
     ((one,), (other,), (given,)) = (each[0].values() for each in (fast, slow, parts(dtype)))
     assert one.tobytes() == other.tobytes() != given.tobytes()
@@ -44,11 +44,11 @@ def test_it_equals_numpy_to_the_bit(rule: optim.Rule, dtype: str, monkeypatch: p
     kernel = compiled.adam(np.dtype(dtype), wait=True)
     assert kernel is not None
     fast = train(rule, dtype)
-    monkeypatch.setattr(compiled, "adam", lambda _: None)
+    monkeypatch.setattr(compiled, "adam", lambda *_: None)
     slow = train(rule, dtype)
 
     def begin(step: int) -> None:
-        monkeypatch.setattr(compiled, "adam", lambda _: None if step % 3 else kernel)
+        monkeypatch.setattr(compiled, "adam", lambda *_: None if step % 3 else kernel)
 
     np.testing.assert_array_equal(fast, slow)
     mixed = train(rule, dtype, begin)
@@ -66,13 +66,36 @@ def test_a_step_does_not_wait_until_it_is_compiled(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(numba, "njit", held)
     train(optim.Adam(), "float32")
     assert compiled.adam(np.dtype("float32")) is None
+    assert [each.is_alive() for each in compiled._compilations.values()] == [True]
     goes_on.set()
     assert compiled.adam(np.dtype("float32"), wait=True) is not None
 
 
-def train(rule: optim.Rule, dtype: str, begin: Callable[[int], None] = lambda _: None) -> NDArray[np.floating]:
+@pytest.mark.parametrize(("size", "calls"), [(10, 256), (100_000, 11), (compiled.WORTH, 1)])
+def test_compiling_begins_once_numpy_has_gone_over_enough(
+    size: int, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "_compilations", {})
+    begun: list[object] = []
+    monkeypatch.setattr(compiled._Compilation, "start", lambda each: begun.append(each))
+    for _ in range(calls):
+        assert begun == []
+        assert compiled.adam(np.dtype("float32"), size) is None
+    assert compiled.adam(np.dtype("float32"), size) is None
+    assert len(begun) == 1
+
+
+def test_a_few_steps_of_a_small_model_compile_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_compilations", {})
+    monkeypatch.setattr(compiled._Compilation, "start", lambda _: pytest.fail("it compiles"))
+    train(optim.Adam(), "float32", size=100)
+
+
+def train(
+    rule: optim.Rule, dtype: str, begin: Callable[[int], None] = lambda _: None, size: int = 70_000
+) -> NDArray[np.floating]:
     """Takes 20 steps, each told of, with gradients of many magnitudes, zeros, infinities and NaN among them."""
-    draw, size = np.random.default_rng(0), 70_000
+    draw = np.random.default_rng(0)
     layout = optim.FlatLayout({"w": (dtype, (size,))})
     stepper = optim.Stepper(optim.Optimizer(1e-2, rule), layout)
     state = optim.init(optim.Optimizer(1e-2, rule), layout)

@@ -47,7 +47,7 @@ class Adam(Rule):
 
     def in_one_pass(self, dtype: "np.dtype[Any]") -> bool:
         """Whether it is compiled, and the penalty's gradient needs no room."""
-        return self.weight_decay == 0 and _kernel(self, dtype) is not None
+        return self.weight_decay == 0 and _kernel(self, dtype, 0) is not None
 
     def init(self, vector: Array) -> dict[str, Array]:
         """State: `first_moment`, `second_moment` and, with amsgrad, `largest_second_moment`."""
@@ -89,7 +89,7 @@ class AdamW(Rule):
 
     def in_one_pass(self, dtype: "np.dtype[Any]") -> bool:
         """Whether it is compiled."""
-        return _kernel(self, dtype) is not None
+        return _kernel(self, dtype, 0) is not None
 
     def init(self, vector: Array) -> dict[str, Array]:
         """State: `first_moment`, `second_moment` and, with amsgrad, `largest_second_moment`."""
@@ -101,9 +101,9 @@ class AdamW(Rule):
         _descend(self, piece, piece.gradients, step, learning_rate)
 
 
-def _kernel(rule: Adam | AdamW, dtype: "np.dtype[Any]") -> compiled.Kernel | None:
-    """What does the rest in one pass, once it is compiled."""
-    return None if rule.amsgrad else compiled.adam(dtype)
+def _kernel(rule: Adam | AdamW, dtype: "np.dtype[Any]", size: int) -> compiled.Kernel | None:
+    """What does the rest for so many elements in one pass, once it is compiled."""
+    return None if rule.amsgrad else compiled.adam(dtype, size)
 
 
 def _moments(rule: Adam | AdamW, vector: Array) -> dict[str, Array]:
@@ -119,7 +119,7 @@ def _descend(rule: Adam | AdamW, piece: Piece, direction: Array, step: int, lear
     first, second, scratch = piece.state["first_moment"], piece.state["second_moment"], piece.scratch[0]
     correction = math.sqrt(1 - rule.beta2**step)
     rate = learning_rate * correction / (1 - rule.beta1**step)
-    if kernel := _kernel(rule, first.dtype):
+    if kernel := _kernel(rule, first.dtype, first.size):
         figures = (1 - rule.beta1, rule.beta2, 1 - rule.beta2, rule.epsilon * correction, rate)
         kernel(piece.parameters, direction, first, second, *map(first.dtype.type, figures))
         return

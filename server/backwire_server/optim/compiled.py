@@ -2,7 +2,8 @@
 
 numpy needs a pass for each operation, a dozen for Adam; the results are equal to the bit, so that numpy does it while a
 thread compiles, which takes half a second or more: no step waits for that, such as the first of a server that takes
-over. Only where two NaN of different signs are added up, neither says which sign is left.
+over. Nor is it begun for a few steps of a small model. Only where two NaN of different signs are added up, neither says
+which sign is left.
 """
 
 import math
@@ -20,40 +21,41 @@ Kernel = Callable[..., None]
 COMPILED = "f", "d"
 """The kinds of elements whose arithmetic is the same compiled as by numpy."""
 
+WORTH = 1 << 20
+"""Compiled is what numpy has gone over so many elements for: at once for large models, in 250 steps for tiny ones."""
+
+CALL = 1 << 12
+"""So many elements take numpy as long as its calls do by themselves."""
+
 _mutex = threading.Lock()
 _compilations: "dict[tuple[Kernel, np.dtype[Any]], _Compilation]" = {}
 
 
-def adam(dtype: "np.dtype[Any]", *, wait: bool = False) -> Kernel | None:
+def adam(dtype: "np.dtype[Any]", size: int = 0, *, wait: bool = False) -> Kernel | None:
     """Returns the compiled update of Adam; None where there is none, and until it is compiled unless told to wait.
+
+    With a size the caller is about to go over vectors of that size, which is counted until compiling is worth it.
 
     It takes vectors of the dtype, the parameters, their gradients and the two moments, of which it changes all but the
     gradients, and then scalars of that dtype: 1 - beta1, beta2, 1 - beta2, epsilon and the step size.
     """
-    return _found(_adam, dtype, wait)
+    return _found(_adam, dtype, size, wait)
 
 
-def divide_sum(dtype: "np.dtype[Any]", *, wait: bool = False) -> Kernel | None:
+def divide_sum(dtype: "np.dtype[Any]", size: int = 0, *, wait: bool = False) -> Kernel | None:
     """Returns what makes the first of two vectors their weighted sum, divided by a scalar; None as for `adam`.
 
     It takes the vectors, and then scalars of their dtype: the weight of each, and what to divide by.
     """
-    return _found(_divide_sum, dtype, wait)
+    return _found(_divide_sum, dtype, size, wait)
 
 
-def _found(formula: Kernel, dtype: "np.dtype[Any]", wait: bool) -> Kernel | None:
-    found = _compilations.get((formula, dtype)) or _begun(formula, dtype)
-    if wait:
-        found.join()
+def _found(formula: Kernel, dtype: "np.dtype[Any]", size: int, wait: bool) -> Kernel | None:
+    key = formula, dtype
+    found = _compilations.get(key) or _compilations.setdefault(key, _Compilation(formula, dtype))
+    if found.kernel is None and (wait or size):
+        found.ask(size, wait)
     return found.kernel
-
-
-def _begun(formula: Kernel, dtype: "np.dtype[Any]") -> "_Compilation":
-    with _mutex:
-        if (formula, dtype) not in _compilations:
-            _compilations[formula, dtype] = _Compilation(formula, dtype)
-            _compilations[formula, dtype].start()
-        return _compilations[formula, dtype]
 
 
 class _Compilation(threading.Thread):
@@ -67,6 +69,18 @@ class _Compilation(threading.Thread):
         super().__init__(name="backwire-compiler", daemon=False)
         self.kernel: Kernel | None = None
         self._formula, self._dtype = formula, dtype
+        self._elements = 0
+        self._begun = False
+
+    def ask(self, size: int, wait: bool) -> None:
+        """Begins once numpy has gone over enough, of which this is more, or at once to wait until it is done."""
+        with _mutex:
+            self._elements += size + CALL
+            if not self._begun and (wait or self._elements >= WORTH):
+                self._begun = True
+                self.start()
+        if wait:
+            self.join()
 
     def run(self) -> None:
         if self._dtype.char not in COMPILED:

@@ -38,7 +38,7 @@ def divide_sum(parts: Sequence[Vectors], weights: Sequence[float], total: float,
 def _divide_sum(vectors: Sequence[Array], weights: Sequence[float], total: float, squares: Array, _: int) -> None:
     first, *others = vectors
     weight, *further = weights
-    kernel = compiled.divide_sum(first.dtype) or _by_numpy
+    kernel = compiled.divide_sum(first.dtype, first.size) or _by_numpy
     scalar = first.dtype.type
     for place, (other, factor) in enumerate(zip(others, further, strict=True)):
         divisor = total if place == len(others) - 1 else 1.0
