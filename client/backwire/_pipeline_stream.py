@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
@@ -17,6 +18,7 @@ from backwire._failures import from_rpc_error
 from backwire._in_flight import REMEMBERED_ERRORS, Entry, InFlight, for_request
 from backwire._pipeline_messages import Answer, AnswerReader, Request
 from backwire._retry import Attempts, is_transient
+from backwire._timeout import waits
 from backwire._transport import Transport
 
 T = TypeVar("T")
@@ -53,14 +55,14 @@ class PipelineFuture(Future[T]):
     def _wait(self, timeout: float | None) -> None:
         self.seen = True
         seconds = self._patience if timeout is None else timeout
-        try:
-            super().exception(min(seconds, threading.TIMEOUT_MAX))
-        except TimeoutError:
-            if not self.done():
-                raise DeadlineExceededError(
-                    f"no answer came in {seconds:g} s; wait again, or repeat it with request_id={self.request_id!r}",
-                    request_id=self.request_id,
-                ) from None
+        for _ in waits(seconds):
+            with suppress(TimeoutError):
+                super().exception(min(seconds, threading.TIMEOUT_MAX))
+        if not self.done():
+            raise DeadlineExceededError(
+                f"no answer came in {seconds:g} s; wait again, or repeat it with request_id={self.request_id!r}",
+                request_id=self.request_id,
+            )
 
 
 class PipelineStream:
@@ -138,7 +140,8 @@ class PipelineStream:
         return len(self._outstanding) < left
 
     def _wait(self, condition: Callable[[], bool]) -> None:
-        if not self._changed.wait_for(condition, min(self.timeout, threading.TIMEOUT_MAX)):
+        seconds = min(self.timeout, threading.TIMEOUT_MAX)
+        if not any(self._changed.wait_for(condition, seconds) for _ in waits(seconds)):
             raise DeadlineExceededError(f"no answer came within {self.timeout:g} s; give the pipeline a longer timeout")
 
     def _run(self) -> None:

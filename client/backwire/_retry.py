@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from backwire._errors import BackwireError, Code, InvalidRequestError
 from backwire._errors_service import OverloadedError
+from backwire._timeout import stood_still
 from backwire_api.reasons import Reason
 
 SOON = {Reason.WRONG_REPLICA, Reason.NO_WORKER}
@@ -103,7 +104,9 @@ class Attempts:
         """Starts the clock: `timeout` seconds from now, infinity for no deadline."""
         self._retry = retry
         self._budget = budget
+        self._timeout = timeout
         self._deadline = time.monotonic() + timeout
+        self._stood_still = False
         self._failed_at = math.inf
         self._failures = self._growing = 0
 
@@ -115,7 +118,10 @@ class Attempts:
     def wait_before_retry(self, error: BackwireError, *, repeatable: bool) -> float | None:
         """Returns the seconds to wait before the call is sent again, or None when it must not or cannot be."""
         self._failures += 1
-        if not is_transient(error, repeatable=repeatable) or self._failures >= (self._retry.attempts or math.inf):
+        anew = repeatable and self._begins_anew() and error.code is Code.DEADLINE_EXCEEDED
+        if not (anew or is_transient(error, repeatable=repeatable)):
+            return None
+        if self._failures >= (self._retry.attempts or math.inf):
             return None
         if error.reason is not None:  # which only a server tells
             self._budget.reached = True
@@ -124,6 +130,14 @@ class Attempts:
         wait = (error.retry_after or 0.0) + self._backoff(1 if error.reason in SOON else self._growing)
         token = self._budget.take(left) if wait < left else None
         return None if token is None else max(wait, token)
+
+    def _begins_anew(self) -> bool:
+        """Gives the call all of its time once more, if this process stood still when it was up; tells whether so."""
+        if self._stood_still or not stood_still(self._deadline):
+            return False
+        self._stood_still, self._failed_at = True, math.inf
+        self._deadline = time.monotonic() + self._timeout
+        return True
 
     def _seconds_left(self) -> float:
         now = time.monotonic()

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import grpc
@@ -154,6 +154,31 @@ def test_waiting_for_an_answer_ends_in_time(run: Any, service: Any) -> None:
         with pytest.raises(bw.DeadlineExceededError, match=str(future.request_id)):
             await future
         release.set()
+
+    run(use)
+
+
+def test_an_answer_that_came_while_the_process_stood_still_is_waited_for_once_more(
+    run: Any, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    def stream(*_: Any) -> Any:
+        release.wait(20)
+        yield from ()
+
+    def again_and_again(_: float) -> Iterator[None]:
+        for _ in range(200):
+            yield
+            release.set()
+
+    service.streams.append(stream)
+
+    async def use(session: bw.aio.Session) -> None:
+        pipe = session.pipeline(timeout=0.1)
+        future = await pipe.step()
+        monkeypatch.setattr("backwire.aio._pipeline_stream.waits", again_and_again)
+        assert (await future).step == 1
 
     run(use)
 

@@ -180,6 +180,28 @@ def test_a_silent_server_is_waited_for_as_long_as_was_said(session: bw.Session, 
     pipe.close()
 
 
+def test_an_answer_that_came_while_the_process_stood_still_is_waited_for_once_more(
+    session: bw.Session, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    def stream(requests: Any, context: Any) -> Iterator[Any]:  # noqa: ARG001
+        release.wait(20)
+        yield from ()
+
+    def again_and_again(_: float) -> Iterator[None]:
+        for _ in range(200):
+            yield
+            release.set()
+
+    service.streams.append(stream)
+    with session.pipeline(depth=1, timeout=0.1) as pipe:
+        future = pipe.train_step(X)
+        monkeypatch.setattr("backwire._pipeline_stream.waits", again_and_again)
+        assert pipe.train_step(X).result().step == 2
+        assert future.result().step == 1
+
+
 @pytest.mark.parametrize(
     "answer",
     [

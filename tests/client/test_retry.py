@@ -69,6 +69,32 @@ def test_a_restart_of_half_a_minute_is_waited_for_and_no_more_than_that(monkeypa
     assert 30 < clock.now - began <= 45
 
 
+LATE = bw.DeadlineExceededError("no answer")
+
+
+@pytest.mark.parametrize("error", [LATE, DOWN])
+def test_a_call_whose_time_passed_while_the_process_stood_still_has_all_of_it_once_more(
+    monkeypatch: pytest.MonkeyPatch, error: bw.BackwireError
+) -> None:
+    clock = Clock(monkeypatch)
+    left = attempts(bw.Retry(), 60)
+    clock.now += 3_600
+    assert left.wait_before_retry(error, repeatable=True) is not None
+    assert left.remaining == 60
+    clock.now += 3_600
+    assert left.wait_before_retry(error, repeatable=True) is None, "and no more than once"
+
+
+@pytest.mark.parametrize(("late", "repeatable", "most"), [(0.5, True, None), (3_600, False, None), (3_600, True, 1)])
+def test_a_call_whose_time_passed_is_given_up_where_it_was_noticed_or_nothing_is_to_be_repeated(
+    monkeypatch: pytest.MonkeyPatch, late: float, repeatable: bool, most: int | None
+) -> None:
+    clock = Clock(monkeypatch)
+    left = attempts(bw.Retry(attempts=most), 60)
+    clock.now += 60 + late
+    assert left.wait_before_retry(LATE, repeatable=repeatable) is None
+
+
 def test_an_address_where_nobody_ever_answered_is_given_up_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     left, began = attempts(bw.Retry(), 60, reached=False), clock.now

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -15,6 +15,7 @@ from backwire._failures import from_rpc_error
 from backwire._in_flight import REMEMBERED_ERRORS, Entry, InFlight, for_request
 from backwire._pipeline_messages import Answer, AnswerReader, Request
 from backwire._retry import Attempts, is_transient
+from backwire._timeout import waits
 from backwire.aio._transport import Transport
 
 T = TypeVar("T")
@@ -70,7 +71,8 @@ class PipelineFuture(Generic[T]):
     async def _wait(self, timeout: float | None) -> None:
         self.seen = True
         seconds = self._patience if timeout is None else timeout
-        await asyncio.wait([self._future], timeout=None if math.isinf(seconds) else seconds)
+        for _ in waits(seconds):
+            await asyncio.wait([self._future], timeout=None if math.isinf(seconds) else seconds)
         if not self.done():
             raise DeadlineExceededError(
                 f"no answer came in {seconds:g} s; wait again, or repeat it with request_id={self.request_id!r}",
@@ -139,13 +141,12 @@ class PipelineStream:
         self._queue.put_nowait(None)
 
     async def _wait(self, condition: Callable[[], bool]) -> None:
-        try:
-            async with asyncio.timeout(None if math.isinf(self.timeout) else self.timeout), self._changed:
-                await self._changed.wait_for(condition)
-        except TimeoutError:
-            raise DeadlineExceededError(
-                f"no answer came within {self.timeout:g} s; give the pipeline a longer timeout"
-            ) from None
+        for _ in waits(self.timeout):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if math.isinf(self.timeout) else self.timeout), self._changed:
+                    await self._changed.wait_for(condition)
+                    return
+        raise DeadlineExceededError(f"no answer came within {self.timeout:g} s; give the pipeline a longer timeout")
 
     async def _run(self) -> None:
         try:
