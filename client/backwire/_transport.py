@@ -1,5 +1,6 @@
 """Sends calls over a channel: deadlines, retries, metadata, and one translation of every failure."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -66,6 +67,7 @@ class Transport(TransportBase):
         """Returns what `decode` makes of the streamed responses; a broken stream is read again from its start."""
 
         def attempt(seconds: float | None) -> Result:
+            _check_threads()
             call: Any = rpc(request, timeout=seconds, metadata=self._told())
             try:
                 return decode(call)
@@ -83,16 +85,17 @@ class Transport(TransportBase):
         request_id: str | None = None,
     ) -> Response:
         """Returns the response to a stream of requests, which is made anew for every attempt."""
-        return self.run(
-            lambda seconds: rpc(requests(), timeout=seconds, metadata=self._told()),
-            self.patience(timeout, "transfer"),
-            request_id,
-            rpc,
-        )
+
+        def attempt(seconds: float | None) -> Response:
+            _check_threads()
+            return rpc(requests(), timeout=seconds, metadata=self._told())
+
+        return self.run(attempt, self.patience(timeout, "transfer"), request_id, rpc)
 
     def converse(self, messages: Iterator[bytes], seconds: float | None = None) -> Iterator[bytes]:
         """Yields the serialized answers on a Pipeline stream, once; raises grpc.RpcError when it breaks."""
         self._check_open()
+        _check_threads()
         try:
             call: Any = self._pipeline(messages, timeout=seconds, metadata=self._told())
         except ValueError:  # by another thread, meanwhile
@@ -181,3 +184,13 @@ class Transport(TransportBase):
             if span is not None:
                 span.repeated(error, wait)
             self.pause(wait, error)
+
+
+def _check_threads() -> None:
+    """Raises RuntimeError where no thread can be started, such as beyond a limit or at the end of a program.
+
+    gRPC starts one for streams, and a channel on which that failed has no stream answered and is never closed.
+    """
+    thread = threading.Thread(target=int, name="backwire-probe", daemon=True)
+    thread.start()
+    thread.join()

@@ -88,6 +88,26 @@ def test_a_request_is_refused_where_no_thread_can_be_started_and_those_after_it_
         assert pipe.train_step(X).result().step == 1
 
 
+def test_a_client_is_whole_after_a_stream_for_which_no_thread_could_be_started(
+    session: bw.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def fails(thread: threading.Thread) -> None:
+        if thread.name != "backwire-pipeline":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fails)
+        with session.pipeline() as pipe, pytest.raises(bw.ServerError, match="new thread"):
+            pipe.train_step(X).result()
+        with pytest.raises(RuntimeError, match="new thread"):
+            session.parameters()
+    with session.pipeline() as pipe:
+        assert pipe.train_step(X).result().step == 1
+
+
 def test_attempts_run_out_only_without_progress(session: bw.Session, service: Any, breaks: Any) -> None:
     service.streams += [breaks(1) for _ in range(8)]
     with session.pipeline() as pipe:

@@ -36,7 +36,7 @@ def test_nothing_is_lost_or_doubled_when_the_server_is_killed_at_random_moments(
     script = drawn_script(np.random.default_rng(seed), 20)
     verdict = play(arena, seed, script, Disturbance(durability, kill_seconds=0.2))
     assert verdict.told == []
-    assert verdict.happened["kill"] > 1
+    assert verdict.happened["kill"] > 0  # how often depends on the machine
 
 
 @pytest.mark.parametrize(("durability", "seed"), [("journal", 7), ("fsync", 8)])
