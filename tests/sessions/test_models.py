@@ -13,6 +13,7 @@ import pytest
 from backwire_server.engine.errors import GraphError
 from backwire_server.engine.graph import Graph, Input, Node, TensorType
 from backwire_server.engine.model import Model
+from backwire_server.engine.plan import Plan
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.models import Models, model_of
 from backwire_server.sessions.scope import UNBOUNDED
@@ -69,6 +70,26 @@ def test_graphs_are_kept_up_to_so_many_bytes() -> None:
     kept = [each() is not None for each in found]
     assert 0 < sum(kept) <= 20_000 // 4_000
     assert kept == sorted(kept)
+
+
+def test_graphs_are_kept_up_to_so_many_functions_that_were_compiled_of_them() -> None:
+    models = Models(kept_compiled=4)
+
+    def compiled(number: float) -> weakref.ref[object]:
+        """As of an executor that compiles: a pass of three shapes."""
+        model = models.model(plus(number))
+        for size in (1, 2, 3):
+            model.forward({"x": np.ones(size, "f4")}, {}, training=False)
+        for plan in model._shared._plans.values():
+            assert isinstance(plan, Plan)
+            plan.program.compiled["step"] = object()
+        return shared(model)
+
+    first, second = compiled(1), compiled(2)
+    models.model(plus(3))
+    gc.collect()
+    assert first() is None
+    assert second() is models.model(plus(2))._shared
 
 
 def test_what_grows_too_large_goes_and_takes_no_other_with_it() -> None:

@@ -67,6 +67,11 @@ class Plan:
         """What a pass takes: of a training one the usual way to differentiate counts too, but for its memory."""
         return Cost(self.program.flops + self._usual_flops, self.program.schedule.peak_bytes)
 
+    @property
+    def compiled(self) -> int:
+        """How many functions other executors have made of its programs."""
+        return len(self.program.compiled) + sum(len(way.program.compiled) for way in list(self._backward.values()))
+
     def link(self, names: Sequence[str]) -> None:
         """Makes the forward program that returns the named outputs, the updates and the residuals."""
         targets = self._graph.targets(names)

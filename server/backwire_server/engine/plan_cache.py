@@ -54,6 +54,12 @@ class PlanCache:
         with self._mutex:
             return sum(each.nbytes for each in self._plans.values() if isinstance(each, Plan))
 
+    @property
+    def compiled(self) -> int:
+        """How many functions other executors have made of its plans; `nbytes` does not have their machine code."""
+        with self._mutex:
+            return sum(each.compiled for each in self._plans.values() if isinstance(each, Plan))
+
     def admit(self, inputs: Mapping[str, Array], outputs: Sequence[str] | None, training: bool) -> Place:
         """Returns what is to be computed; raises EngineError for names, shapes and types that are wrong.
 

@@ -15,16 +15,23 @@ KEPT_GRAPHS = 64
 KEPT_BYTES = 64 << 20
 """What is kept of graphs that no session in memory has, for those that wake up; a hostile client gains no more."""
 
+KEPT_COMPILED = 256
+"""How many functions of JAX there may be of all graphs, so that any of such graphs are kept: megabytes of code each."""
+
 
 class Models:
     """Makes models that share the check of their graph, and its plans. For any number of threads at once.
 
-    What models share lives as long as one of them; that of the last `kept_graphs` lives on, up to `kept_bytes` in all.
+    What models share lives as long as one of them; that of the last `kept_graphs` lives on, up to `kept_bytes` and
+    `kept_compiled` functions in all.
     """
 
-    def __init__(self, kept_graphs: int = KEPT_GRAPHS, kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(
+        self, kept_graphs: int = KEPT_GRAPHS, kept_bytes: int = KEPT_BYTES, kept_compiled: int = KEPT_COMPILED
+    ) -> None:
         self._kept_graphs = kept_graphs
         self._kept_bytes = kept_bytes
+        self._kept_compiled = kept_compiled
         self._mutex = threading.Lock()
         self._used: WeakValueDictionary[bytes, PlanCache] = WeakValueDictionary()
         self._kept: OrderedDict[Fingerprint, PlanCache] = OrderedDict()
@@ -59,6 +66,9 @@ class Models:
                 del self._kept[each], sizes[each]  # so that no other has to go for it
             while len(self._kept) > self._kept_graphs or sum(sizes.values()) > self._kept_bytes:
                 del sizes[self._kept.popitem(last=False)[0]]
+            compiled = sum(plans.compiled for plans in self._kept.values())
+            while compiled > self._kept_compiled and len(self._kept) > 1:
+                compiled -= self._kept.popitem(last=False)[1].compiled
 
 
 _MODELS = Models()
