@@ -13,7 +13,7 @@ import numpy as np
 from backwire_server.engine.dims import Symbolic
 from backwire_server.engine.errors import GraphError, InvalidAttribute
 from backwire_server.engine.graph import Attribute
-from backwire_server.engine.samples import Sample
+from backwire_server.engine.samples import Sample, drawn
 
 Rule = Callable[..., Any]
 
@@ -27,13 +27,14 @@ OUT = "out"
 class Op:
     """An operator. `outputs` is how many outputs a node has at most; 0 means as many as the node names.
 
-    An `internal` one is the engine's own: gradients and functions are made of it, but a graph cannot name it.
+    An `internal` one is the engine's own: gradients and functions are made of it, but a graph cannot name it. `written`
+    are its samples as they are written down.
     """
 
     name: str
     signature: inspect.Signature
     doc: str
-    samples: Sequence[Sample]
+    written: Sequence[Sample]
     outputs: int
     internal: bool = False
     shape: Rule | None = None
@@ -60,6 +61,11 @@ class Op:
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in (N_OUTPUTS, BUILDER, OUT)]
         self.attributes = {p.name: p.default for p in keywords}
+
+    @property
+    def samples(self) -> list[Sample]:
+        """What it is tested on, always the same; drawn when it is asked for, so that a server begins without."""
+        return [drawn(sample, self.name, index) for index, sample in enumerate(self.written)]
 
     def check_inputs(self, present: Sequence[bool]) -> None:
         """Raises GraphError unless a node may have these inputs, told by which positions are not left out."""

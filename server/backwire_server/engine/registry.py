@@ -19,7 +19,7 @@ import numpy as np
 from backwire_server.engine.errors import UnknownOp
 from backwire_server.engine.graph import Array
 from backwire_server.engine.operators import Op, Rule
-from backwire_server.engine.samples import Sample, drawn
+from backwire_server.engine.samples import Sample
 
 Call = Callable[[], Any]
 Take = Callable[[Sequence[int], Any], Array]
@@ -144,7 +144,6 @@ def _add(entry: Op) -> None:
         raise AssertionError(f"op {entry.name} is defined twice")
     if not entry.doc:
         raise AssertionError(f"op {entry.name} has no documentation")
-    entry.samples = [drawn(sample, entry.name, index) for index, sample in enumerate(entry.samples)]
     OPS[entry.name] = entry
 
 
