@@ -1,5 +1,9 @@
 """ONNX's backend test suites as cases: a model, what it is given, and what it must return."""
 
+import contextlib
+import os
+import pickle
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +18,8 @@ from onnx.backend.test.runner import Runner
 
 NODE, REAL = "node", "real"
 SUITES = (NODE, "simple", "pytorch-operator", "pytorch-converted", REAL)
+
+KEPT = Path(__file__).parents[2] / "out"
 
 Data = Sequence[tuple[Sequence[Any], Sequence[Any]]]
 
@@ -35,10 +41,32 @@ class Case:
         return {node.op_type for node in self.model.graph.node}
 
 
-def cases(suite: str) -> Iterator[Case]:
+def told(suite: str) -> list[Any]:
+    """Returns the cases as ONNX has them; those of nodes are kept, since what they expect takes seconds to compute."""
+    if suite != NODE:
+        return list(loader.load_model_tests(kind=suite))
+    file = KEPT / f"onnx-{onnx.__version__}-numpy-{np.__version__}.pickle"
+    with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+        return list(pickle.loads(file.read_bytes()))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some node cases divide by zero when they compute what they expect
-        found = loader.load_model_tests(kind=suite)
+        warnings.simplefilter("ignore")  # some divide by zero
+        found = list(loader.load_model_tests(kind=suite))
+    with contextlib.suppress(OSError):
+        _write(file, pickle.dumps(found))
+    return found
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Has the whole file or none be there for other processes, of which some may write it at the same time."""
+    file.parent.mkdir(exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=file.parent)
+    with os.fdopen(descriptor, "wb") as written:
+        written.write(content)
+    os.replace(name, file)
+
+
+def cases(suite: str) -> Iterator[Case]:
+    found = told(suite)
     own = {each.name: each.model.graph.node[-1].op_type for each in found if each.model}
     for each in sorted(found, key=lambda case: str(case.name)):
         about = own.get(each.name.split("_expanded")[0], own.get(each.name, ""))

@@ -8,8 +8,8 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx.backend.test import loader
-from tests.engine import conformance
-from tests.engine.conformance_cases import NODE, SUITES, Case, all_cases
+from tests.engine import conformance, conformance_cases
+from tests.engine.conformance_cases import NODE, SUITES, Case, all_cases, told
 from tests.engine.conformance_run import OPTIMIZERS, check, check_drawn
 from tests.engine.conformance_scope import FOLDED, LEFT_OUT, RANDOM, RULES, exclusion
 from tests.engine.conformance_table import PASSED, Result, page
@@ -56,7 +56,25 @@ def test_no_case_is_lost(suite: str) -> None:
     counts = Counter(SCOPE[id(case)] for case in own)
     assert counts.keys() <= {None, *RULES}
     assert suite != NODE or counts[None] >= LEAST_NODE_CASES
-    assert counts.total() == len({case.name for case in own}) == len(loader.load_model_tests(kind=suite))
+    assert counts.total() == len({case.name for case in own}) == len(told(suite))
+
+
+def test_cases_of_nodes_are_computed_once_and_again_where_what_was_kept_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[str] = []
+
+    def load(kind: str) -> list[str]:
+        computed.append(kind)
+        return ["a case"]
+
+    monkeypatch.setattr(conformance_cases, "KEPT", tmp_path / "out")
+    monkeypatch.setattr(loader, "load_model_tests", load)
+    assert [told(NODE), told(NODE)] == [["a case"], ["a case"]]
+    (file,) = (tmp_path / "out").iterdir()
+    file.write_bytes(file.read_bytes()[:-3])
+    assert [told(NODE), told(NODE)] == [["a case"], ["a case"]]
+    assert computed == [NODE, NODE]
 
 
 def test_every_node_case_is_about_an_operator_of_onnx() -> None:
