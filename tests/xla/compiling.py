@@ -1,6 +1,7 @@
 """Compiles programs that run once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import jax
@@ -11,5 +12,15 @@ CHEAP = {"xla_cpu_use_fusion_emitters": False}
 
 def compiled(run: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function, compiled at its first call with as little work as possible."""
-    made: Callable[..., Any] = jax.jit(run, compiler_options=CHEAP)
+    made: Callable[..., Any] = jax.jit(run, compiler_options=_options())
     return made
+
+
+@cache
+def _options() -> Mapping[str, bool]:
+    """CHEAP, where this release of XLA still has the older way."""
+    try:
+        jax.jit(lambda: 0, compiler_options=CHEAP)()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return CHEAP
