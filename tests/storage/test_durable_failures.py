@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.storage.durable import TOUR, Disk, Gone, backward, batch, create, do, forward, key_of, killed, standing, step
+from tests.storage.durable import TOUR, Disk, Gone, backward, batch, create, do, forward, killed, standing, step
 
 from backwire_server.engine.errors import EngineError
 from backwire_server.sessions import errors
@@ -187,17 +187,3 @@ def test_a_quota_of_the_disk_refuses_what_would_go_beyond_it_until_there_is_room
     do(killed(disk, session), "train again")
     do(undisturbed, "train", "train again")
     assert standing(disk.store.get(session.session_id)) == standing(undisturbed)
-
-
-@pytest.mark.parametrize("place", ["deletion.half", "delete.noted"])
-def test_a_deletion_that_failed_may_be_repeated(disk: Disk, arm: Callable[[str], object], place: str) -> None:
-    session = create(disk.open())
-    do(session, "train")
-    before = standing(session)
-    arm(f"{place}=EIO")
-    with pytest.raises(errors.StorageFailed):
-        disk.store.delete(UNBOUNDED, session.session_id, key_of("delete"))
-    assert standing(session) == before
-    disk.store.delete(UNBOUNDED, session.session_id, key_of("delete"))
-    assert (disk.files(), disk.store.budget.used) == ({}, 0)
-    disk.open().delete(UNBOUNDED, session.session_id, key_of("delete"))

@@ -53,7 +53,7 @@ def test_what_would_take_long_to_do_again_is_in_a_passing_checkpoint(
     one.store.get(session_id)._keeper.files._checkpointing.drain()  # type: ignore[attr-defined]
     (tmp_path / "replicas" / "one").unlink()
     other = start("other")
-    (kept,) = other.vault.look(session_id)._checkpoints.manifest.automatic
+    (kept,) = other.vault.look(session_id, lambda files: files._checkpoints.manifest.automatic)
     assert kept.passing
     assert kept.record > 0
     assert value(other.store.get(session_id)) == 3
@@ -77,8 +77,8 @@ def test_a_list_reads_one_of_many_sessions_that_were_made_from_the_same_and_miss
 ) -> None:
     one, other = start("one"), start("other")
     ids = [one.create() for _ in range(4)]
-    looked, seen = Mock(wraps=other.vault.look), Mock(wraps=other.vault.names)
-    monkeypatch.setattr(other.vault, "look", looked)
+    looked, seen = Mock(wraps=other.vault._looking.read), Mock(wraps=other.vault.names)
+    monkeypatch.setattr(other.vault._looking, "read", looked)
     monkeypatch.setattr(other.vault, "names", seen)
     first = other.store.list(2)
     assert looked.call_count == 4 + 1, "what each is, when it is found, and what it was made from"

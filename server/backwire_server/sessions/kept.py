@@ -8,7 +8,7 @@ from backwire_server.engine.graph import Parameter
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.content import Content, Until, recovered
 from backwire_server.sessions.durable import Durability, Recovery, SessionFiles
-from backwire_server.sessions.errors import NotDurable, SessionQuarantined
+from backwire_server.sessions.errors import NotDurable, SessionError, SessionQuarantined
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.outlines import Outline
 from backwire_server.sessions.processors import Processors
@@ -46,9 +46,7 @@ class Kept:
     ) -> None:
         """Keeps nothing yet: see `begin` and `belong`. What it computes takes turns with others on the processors."""
         self._processors = processors or Processors(1)
-        self.session_id = session_id
-        self.durability = durability
-        self.shared = False
+        self.session_id, self.durability, self.shared = session_id, durability, False
         self.progress: tuple[int, int] | None = None
         self.written = 0
         self._limits = limits
@@ -76,8 +74,7 @@ class Kept:
     def belong(self, reopen: Open, look: Look, files: SessionFiles | None = None, *, shared: bool = False) -> None:
         """Keeps what is on disk, too: `files` that are open, and later what `reopen` returns.
 
-        `look` returns what they tell of the session, whoever has them open, which may be other servers if they are
-        `shared`.
+        `look` tells of the session, whoever has them open, which may be other servers if they are `shared`.
         """
         self._open, self._look, self._files, self.shared = reopen, look, files, shared
 
@@ -106,6 +103,11 @@ class Kept:
     def broken(self) -> bool:
         """Whether files failed so that the content must be made from them again, since it may not be what they have."""
         return self._files is not None and self._files.broken
+
+    @property
+    def lost(self) -> SessionError | None:
+        """Why the files are not this server's any more; None while they are."""
+        return None if self._files is None else self._files.lost
 
     @property
     def content(self) -> Content:
@@ -221,8 +223,7 @@ class Kept:
                     self._content.log.know(each.key, each.answer)
             self._spec = spec.without_sources()
         except BaseException as error:
-            lost = None if self._files is None else self._files.lost
-            if lost is None and isinstance(error, SessionQuarantined):
+            if (lost := self.lost) is None and isinstance(error, SessionQuarantined):
                 self.damage = error
                 _LOG.error("session %s is quarantined: %s", self.session_id, error)
             self.forget()

@@ -175,11 +175,7 @@ class SessionMaker:
         if (known := self._outlines.find(definition)) is not None:
             vault.check(session_id)
             return known
-        files = vault.look(session_id)  # of its own, since others may use the ones that are open
-        try:
-            return self._outlines.keep(files.definition, Outline.of(files.spec()))
-        finally:
-            files.close()
+        return vault.look(session_id, lambda files: self._outlines.keep(files.definition, Outline.of(files.spec())))
 
     def _vault(self) -> Vault:
         assert self.vault is not None

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from backwire_server.sessions.errors import SessionError, SessionNotFound
+from backwire_server.sessions.errors import SessionError, SessionNotFound, SessionQuarantined, StorageFailed
 from backwire_server.sessions.history import History
 from backwire_server.sessions.info import SessionInfo, Standing
 from backwire_server.sessions.keeper import Keeper
@@ -254,7 +254,10 @@ class _Turn:
         self._began = time.perf_counter() - spent.journal - spent.queue
         return keeper
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         spent = self._scope.spent
         spent.compute += time.perf_counter() - spent.journal - spent.queue - self._began
+        lost = self._session._keeper.lost if isinstance(error, SessionQuarantined | StorageFailed) else None
         self._session._finish(reading=self._reading)
+        if lost is not None:  # so they seemed to be missing
+            raise lost from error

@@ -1,14 +1,16 @@
 """What a server needs from whoever keeps its sessions on disk, or puts one into a file; `storage` has those that do."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from backwire_server.sessions.durable import Durability, SessionFiles
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,11 @@ class Vault(Protocol):
         for the end of another server, it calls `check`, which may raise.
         """
 
-    def look(self, session_id: str) -> SessionFiles:
-        """Returns the files of a session to read from, whoever has them open; raises what `open` raises else."""
+    def look(self, session_id: str, read: Callable[[SessionFiles], T], /) -> T:
+        """Returns what `read` makes of the files of a session, which it only reads, whoever has them open.
+
+        Called again where they change hands meanwhile. Raises what `open` raises else.
+        """
 
     def check(self, session_id: str) -> None:
         """Raises SessionNotFound for a session that was there and is no more; reads nothing of it."""

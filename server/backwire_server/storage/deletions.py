@@ -54,5 +54,11 @@ class Deletions:
             oldest, _ = self._keys.popitem(last=False)
             self._path(oldest).unlink(missing_ok=True)
 
+    def forget(self, session_id: str) -> None:
+        """Takes back what was remembered of a session that could not be deleted, as far as the disk lets it."""
+        self._keys.pop(session_id, None)
+        with suppress(OSError):
+            self._path(session_id).unlink(missing_ok=True)
+
     def _path(self, session_id: str) -> Path:
         return self._directory / f"{session_id}.json"

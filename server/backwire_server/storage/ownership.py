@@ -94,7 +94,7 @@ class Ownership:
                 _sever(own / session_id)
                 self._unsevered.discard(own)
             return own
-        raise self._restless(session_id)
+        raise self.restless(session_id)
 
     def member(self, replica: str) -> Member:
         """Returns the server of a name, be it this one; raises InvalidRequest when none lives, and OSError."""
@@ -151,6 +151,12 @@ class Ownership:
         except (SessionNotFound, OSError):
             return self._elsewhere(session_id, Mark(0))
 
+    def restless(self, session_id: str) -> StorageFailed:
+        """Returns the error for a session that could not be found in one place for long enough."""
+        return StorageFailed(
+            f"session {session_id[:96]!r} changes hands again and again; call again", retry_after=RETRY_SECONDS
+        )
+
     def _rename(self, before: Path, own: Path) -> bool:
         """Takes a session by its mark; tells whether nobody was faster."""
         try:
@@ -198,11 +204,6 @@ class Ownership:
             retry_after=RETRY_SECONDS,
             owner=owner.address if owner else "",
             undone=undone,
-        )
-
-    def _restless(self, session_id: str) -> StorageFailed:
-        return StorageFailed(
-            f"session {session_id[:96]!r} changes hands again and again; call again", retry_after=RETRY_SECONDS
         )
 
 

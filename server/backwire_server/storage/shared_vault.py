@@ -3,12 +3,13 @@
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from backwire_server.sessions.durable import Durability
-from backwire_server.sessions.errors import SessionError, SessionNotFound
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import Check, unchecked
@@ -21,6 +22,7 @@ from backwire_server.storage.copies import Copies
 from backwire_server.storage.deletions import Deletions
 from backwire_server.storage.disk import GONE, Usage, storage_errors
 from backwire_server.storage.lock import DELETED, SCRATCH, SHARED
+from backwire_server.storage.looking import Looking, check_made
 from backwire_server.storage.making import new_manifest
 from backwire_server.storage.membership import MOST_WAITING, Membership
 from backwire_server.storage.ownership import Ownership
@@ -30,6 +32,8 @@ from backwire_server.storage.secret import common_secret
 from backwire_server.storage.session_files import FileSession
 from backwire_server.storage.shared_files import SharedFileSession, SharedPlace
 from backwire_server.storage.vault import everything, is_id
+
+T = TypeVar("T")
 
 REPLAY_SECONDS = 0.25
 """How much computing leads to a passing checkpoint: who takes a session over has to do it again."""
@@ -88,6 +92,7 @@ class SharedVault:
             ownership=self._ownership,
             claims=self._claims,
         )
+        self._looking = Looking(self._ownership, Place(self._root, limits, self._usage, self._place.checkpointer))
         if self._copies is not None and not self.names():
             self._copies.restore(is_id, self._claims.restoring)
 
@@ -132,24 +137,23 @@ class SharedVault:
 
     def entry(self, session_id: str) -> Entry | None:
         """Returns a session, whoever has it open; None when there is none."""
-        if not is_id(session_id):
-            return None
-        try:
-            found = self.look(session_id).entry
-        except SessionNotFound:
-            return None
-        except SessionError:  # in no order, or about to change hands: who opens it will see
-            return Entry(session_id, 0.0, None, False, self.default)
-        return replace(found, dirty=False)
+        otherwise = Entry(session_id, 0.0, None, False, self.default)
+        return self._looking.entry(session_id, otherwise) if is_id(session_id) else None
 
     def owner(self, session_id: str) -> str:
         """Returns the address of another server that lives and has a session open; empty for none."""
         return self._ownership.owner(session_id) if is_id(session_id) else ""
 
     def deletions(self) -> list[tuple[str, RequestKey]]:
-        """Returns which sessions were deleted lately, and by which request, oldest first."""
+        """Returns which sessions were deleted lately, and by which request, oldest first.
+
+        Not those that are there still, since a server ended, or lost the session, before it was done: the request
+        deletes them when it comes again.
+        """
+        there = set(self.names())
         with self._mutex:
-            return self._deletions.all()
+            found = self._deletions.all()
+        return [each for each in found if each[0] not in there or not self._looking.finds(each[0])]
 
     def create(
         self,
@@ -177,7 +181,7 @@ class SharedVault:
         """Takes a session and returns its files; raises WrongReplica while another server that is alive has it."""
         own = self._claims.take(session_id, check)
         try:
-            self._check_made(own, session_id)
+            check_made(own, session_id)
             opened = SharedFileSession.open(replace(self._place, root=own), session_id)
         except BaseException as error:
             taken_away = not own.exists()
@@ -189,18 +193,13 @@ class SharedVault:
         assert isinstance(opened, SharedFileSession)
         return opened
 
-    def look(self, session_id: str) -> FileSession:
-        """Returns the files of a session to read from, whoever has them open."""
-        with storage_errors(f"session {session_id[:64]!r} could not be looked at"):
-            root = self._ownership.place(session_id)
-            self._check_made(root, session_id)
-        place = self._place
-        return FileSession.open(Place(root, place.limits, Usage(), place.checkpointer), session_id)
+    def look(self, session_id: str, read: Callable[[FileSession], T]) -> T:
+        """Returns what `read` makes of the files of a session, whoever has them open; see `Looking.read`."""
+        return self._looking.read(session_id, read)
 
     def check(self, session_id: str) -> None:
         """Raises SessionNotFound for a session that was there, and that this server or another has deleted since."""
-        with storage_errors(f"session {session_id[:64]!r} could not be looked at"):
-            self._ownership.place(session_id)
+        self._looking.check(session_id)
 
     def delete(self, session_id: str, key: RequestKey | None = None, check: Check = unchecked) -> None:
         """Removes all files of a session; raises WrongReplica while another server has it, and StorageFailed."""
@@ -211,7 +210,10 @@ class SharedVault:
                     with self._mutex:
                         self._deletions.add(session_id, key)
                 gone = self._root / f"{GONE}{session_id}"
-                os.rename(own, gone)
+                try:
+                    os.rename(own, gone)
+                except FileNotFoundError as error:  # another has it meanwhile
+                    raise self._ownership.lost(session_id) from error
                 with suppress(OSError):
                     own.parent.rmdir()
                 shutil.rmtree(gone, ignore_errors=True)
@@ -229,13 +231,11 @@ class SharedVault:
         with storage_errors("the data directory could not be left"):
             self._membership.leave()
 
-    def _check_made(self, own: Path, session_id: str) -> None:
-        """Raises SessionNotFound for a directory whose session was never made to its end."""
-        if not (own / session_id).is_dir() and own.is_dir():
-            raise SessionNotFound(f"there is no session {session_id[:64]!r}; create a new one", field="session_id")
-
     def _finish(self) -> None:
         """Removes what is left of sessions that were being deleted when a server ended."""
         for name in os.listdir(self._root):
             if name.startswith(GONE):
                 shutil.rmtree(self._root / name, ignore_errors=True)
+            elif is_id(name):
+                with suppress(OSError):
+                    os.rmdir(self._root / name)  # which is empty where only this was left to do

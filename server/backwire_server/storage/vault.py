@@ -5,9 +5,10 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import SessionError, SessionNotFound
@@ -27,6 +28,8 @@ from backwire_server.storage.making import new_manifest
 from backwire_server.storage.pacing import DUE_BYTES
 from backwire_server.storage.place import Place
 from backwire_server.storage.session_files import FileSession
+
+T = TypeVar("T")
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*", re.ASCII)
 
@@ -149,9 +152,10 @@ class FileVault:
         self.check(session_id)
         return FileSession.open(self._place, session_id)
 
-    def look(self, session_id: str) -> FileSession:
-        """Returns the files of a session to read from."""
-        return self.open(session_id)
+    def look(self, session_id: str, read: Callable[[FileSession], T]) -> T:
+        """Returns what `read` makes of the files of a session."""
+        with closing(self.open(session_id)) as files:
+            return read(files)
 
     def check(self, session_id: str) -> None:
         """Raises SessionNotFound for a session that is not there."""
@@ -161,12 +165,18 @@ class FileVault:
             )
 
     def delete(self, session_id: str, key: RequestKey | None = None, check: Check = unchecked) -> None:  # noqa: ARG002
-        """Removes all files of a session; raises StorageFailed, after which it may be deleted again."""
+        """Removes all files of a session; raises StorageFailed, after which it may be deleted again, or go on."""
         with storage_errors("the session could not be removed from the disk"):
-            if key is not None:
-                with self._mutex:
-                    self._deletions.add(session_id, key)
-            self._remove(session_id)
+            try:
+                if key is not None:
+                    with self._mutex:
+                        self._deletions.add(session_id, key)
+                self._remove(session_id)
+            except BaseException:
+                if self._directory(session_id).exists():
+                    with self._mutex:
+                        self._deletions.forget(session_id)
+                raise
         if self._copies is not None:
             self._copies.forget(session_id)
 
