@@ -176,7 +176,7 @@ def test_connections_that_break_lose_no_step(run: Any, server_address: str) -> N
         found = run(use)
     finally:
         proxy.close()
-    assert proxy.connections > 4
+    assert proxy.connections >= 4, "the last cut may come when all is answered"
     assert found == expected(
         server_address, lambda session: [each.loss for each in session.train_steps(BATCHES * 5, depth=3)]
     )

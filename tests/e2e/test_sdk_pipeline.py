@@ -178,7 +178,7 @@ class TestBrokenConnections:
                 losses.append(result.loss)
                 if result.step % 7 == 0:
                     proxy.cut()
-        assert proxy.connections > 4
+        assert proxy.connections >= 4, "the last cut may come when all is answered"
         assert losses[:6] == expected[0]
         assert session.info().step == 30
 

@@ -79,6 +79,14 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def lasting_directory(path: Path, mode: int = 0o777) -> None:
+    """Makes a directory, and those above it, unless they are there; they are there after a loss of power, too."""
+    if not path.is_dir():
+        lasting_directory(path.parent)
+        path.mkdir(mode=mode, exist_ok=True)
+        sync_directory(path.parent)
+
+
 def write_file(path: Path, batches: Iterable[Sequence[Bytes]], label: str, *, sync: bool) -> None:
     """Writes a file under a temporary name and then gives it its own, in place of what had it.
 

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from backwire_server.storage.disk import lasting_directory
+
 LOCK = "LOCK"
 SESSIONS = "sessions"
 SHARED = "shared"
@@ -38,7 +40,7 @@ class DirectoryLock:
         root = Path(directory)
         self._shared = shared
         try:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lasting_directory(root, 0o700)
             self.descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise OSError(
@@ -51,7 +53,7 @@ class DirectoryLock:
             if not shared:
                 shutil.rmtree(root / SCRATCH, ignore_errors=True)
             for name in (SHARED if shared else SESSIONS, DELETED, SCRATCH):
-                (root / name).mkdir(mode=0o700, exist_ok=True)
+                lasting_directory(root / name, 0o700)
         except BaseException:
             os.close(self.descriptor)
             raise

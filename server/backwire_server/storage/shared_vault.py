@@ -20,7 +20,7 @@ from backwire_server.storage.checkpointer import Checkpointer
 from backwire_server.storage.claims import Claims
 from backwire_server.storage.copies import Copies
 from backwire_server.storage.deletions import Deletions
-from backwire_server.storage.disk import GONE, Usage, storage_errors
+from backwire_server.storage.disk import GONE, Usage, lasting_directory, storage_errors, sync_directory
 from backwire_server.storage.lock import DELETED, SCRATCH, SHARED
 from backwire_server.storage.looking import Looking, check_made
 from backwire_server.storage.making import new_manifest
@@ -73,7 +73,7 @@ class SharedVault:
         with storage_errors(f"the data directory {root} cannot be used"):
             shutil.rmtree(self.scratch, ignore_errors=True)
             for path in (self._root, root / DELETED, Path(self.scratch)):
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                lasting_directory(path, 0o700)
             self._deletions = Deletions(root / DELETED, everything)
             self._finish()
             self.secret = common_secret(root)
@@ -216,6 +216,7 @@ class SharedVault:
                     raise self._ownership.lost(session_id) from error
                 with suppress(OSError):
                     own.parent.rmdir()
+                sync_directory(self._root)
                 shutil.rmtree(gone, ignore_errors=True)
         finally:
             self._claims.forget(session_id)

@@ -22,7 +22,16 @@ from backwire_server.storage import failpoints
 from backwire_server.storage.checkpointer import Checkpointer
 from backwire_server.storage.copies import Copies
 from backwire_server.storage.deletions import Deletions
-from backwire_server.storage.disk import GONE, UNFINISHED, Usage, new_directory, size_of, storage_errors, sync_directory
+from backwire_server.storage.disk import (
+    GONE,
+    UNFINISHED,
+    Usage,
+    lasting_directory,
+    new_directory,
+    size_of,
+    storage_errors,
+    sync_directory,
+)
 from backwire_server.storage.lock import DELETED, SCRATCH, SESSIONS
 from backwire_server.storage.making import new_manifest
 from backwire_server.storage.pacing import DUE_BYTES
@@ -77,7 +86,7 @@ class FileVault:
         self._place = Place(root / SESSIONS, limits, self._usage, Checkpointer(), checkpoint_bytes, self._copies)
         with storage_errors(f"the data directory {root} cannot be used"):
             for name in (SESSIONS, DELETED, SCRATCH):
-                (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+                lasting_directory(root / name, 0o700)
             self._deletions = Deletions(root / DELETED, owns)
             self._finish()
         if self._copies is not None and not self.names():
