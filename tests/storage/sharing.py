@@ -22,6 +22,7 @@ class Server:
     """A store of a replica, and its vault."""
 
     def __init__(self, directory: Path, replica: str) -> None:
+        self.directory = directory
         self.vault = SharedVault(directory, replica=replica, lease=3_600.0, default=Durability.JOURNAL, limits=Limits())
         self.store = SessionStore(Limits(), Home(replica=replica), self.vault)
 

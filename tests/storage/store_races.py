@@ -7,8 +7,10 @@ from tests.storage.race_site import Check, Race, Site, Works
 from tests.storage.sharing import Server, gone, put, value
 
 from backwire_server.sessions.errors import SessionNotFound, WrongReplica
+from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
+from backwire_server.storage.verification import verify_session
 
 
 def _of_stores(act: Callable[[Server, Session], object]) -> Race:
@@ -46,6 +48,7 @@ ACTS: dict[str, Callable[[Server, Session], object]] = {
     "rewind": lambda _, session: session.restore_checkpoint(UNBOUNDED, "", 0),
     "delete checkpoint": lambda _, session: session.delete_checkpoint(UNBOUNDED, "kept"),
     "fork": lambda server, session: server.store.fork(UNBOUNDED, session.session_id),
+    "verify": lambda server, session: verify_session(server.directory, session.session_id, Limits()),
     "sleep": lambda _, session: (session.hibernate(), value(session)),
 }
 

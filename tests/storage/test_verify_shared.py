@@ -16,6 +16,7 @@ from backwire_server.sessions.session import Session
 from backwire_server.sessions.store import SessionStore
 from backwire_server.storage import verify
 from backwire_server.storage.lock import DirectoryLock
+from backwire_server.storage.manifest import MANIFEST
 from backwire_server.storage.shared_vault import SharedVault
 
 ROUNDS = 20
@@ -95,3 +96,20 @@ def test_a_session_that_is_being_made_is_left_out(store: SessionStore, run: Call
     (tmp_path / "shared" / "d_000begun" / "1.b.abc").mkdir(parents=True)
     assert run() == (0, ["0 sessions: 0 in order, 0 damaged"])
     del store
+
+
+def test_a_session_that_changes_hands_while_it_is_copied_is_in_order(
+    store: SessionStore, run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = create(store)
+    do(session, *TOUR)
+    mark, exists, moved = place(tmp_path, session).parent, Path.exists, list[Path]()
+
+    def moving(path: Path) -> bool:
+        if path.name == MANIFEST and not moved:
+            moved.append(mark.rename(mark.with_name("9.")))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", moving)
+    assert run()[1][-1] == "1 sessions: 1 in order, 0 damaged"
+    assert moved

@@ -257,7 +257,9 @@ class _Turn:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         spent = self._scope.spent
         spent.compute += time.perf_counter() - spent.journal - spent.queue - self._began
-        lost = self._session._keeper.lost if isinstance(error, SessionQuarantined | StorageFailed) else None
-        self._session._finish(reading=self._reading)
+        try:
+            lost = self._session._keeper.lost if isinstance(error, SessionQuarantined | StorageFailed) else None
+        finally:
+            self._session._finish(reading=self._reading)
         if lost is not None:  # so they seemed to be missing
             raise lost from error

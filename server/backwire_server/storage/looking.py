@@ -1,5 +1,6 @@
 """Reads of sessions on a directory that servers share, whoever has them open. See docs/replicas.md."""
 
+import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -32,6 +33,7 @@ class Looking:
         SessionNotFound, SessionQuarantined, StorageFailed.
         """
         for _ in range(CHASES):
+            root = None
             try:
                 with storage_errors(f"session {session_id[:64]!r} could not be looked at"):
                     root = self._ownership.place(session_id)
@@ -41,7 +43,7 @@ class Looking:
             except SessionNotFound:
                 raise
             except SessionError:
-                if root.exists():
+                if root is None or os.path.exists(root):
                     raise
         raise self._ownership.restless(session_id)
 

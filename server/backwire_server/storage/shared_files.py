@@ -8,7 +8,7 @@ from backwire_server.sessions.errors import StorageFailed, WrongReplica
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.storage.claims import Claims
-from backwire_server.storage.disk import storage_errors
+from backwire_server.storage.disk import failed, storage_errors
 from backwire_server.storage.ownership import Ownership
 from backwire_server.storage.place import Place
 from backwire_server.storage.session_files import FileSession
@@ -40,18 +40,25 @@ class SharedFileSession(FileSession):
 
     @property
     def broken(self) -> bool:
-        """Whether they must be closed, and opened again, also because they were taken away."""
-        return super().broken or not self._here
+        """Whether they must be closed, and opened again, also because they were taken away, or may have been."""
+        return super().broken or not os.path.exists(self._place.root)
 
     @property
-    def lost(self) -> WrongReplica | None:
-        """Why they are not this server's any more; None while they are."""
-        return None if self._here else self._place.ownership.lost(self._directory.name)
+    def lost(self) -> WrongReplica | StorageFailed | None:
+        """Why they are not this server's any more, or cannot be seen to be; None while they are."""
+        try:
+            os.stat(self._place.root)
+        except FileNotFoundError:
+            return self._place.ownership.lost(self._directory.name)
+        except OSError as error:
+            return failed(f"it could not be seen who has session {self._directory.name[:64]!r}", error)
+        return None
 
     def append(self, mutation: Mutation) -> int:
         """Writes a record and returns its number; raises WrongReplica when they were taken away meanwhile.
 
         That is looked at after the write: as long as the mark was there then, whoever takes the session has the record.
+        Raises StorageFailed where it cannot be.
         """
         number = super().append(mutation)
         if (lost := self.lost) is not None:
@@ -80,11 +87,3 @@ class SharedFileSession(FileSession):
         finally:
             with storage_errors(f"{self._place.root} could not be released"):
                 self._place.claims.release(self._place.root, self._heir)
-
-    @property
-    def _here(self) -> bool:
-        try:
-            os.stat(self._place.root)
-        except FileNotFoundError:
-            return False
-        return True

@@ -100,7 +100,7 @@ def _copy(directory: Path, session_id: str) -> Iterator[Path]:
 
 def _copied(source: Path, copy: Path) -> bool:
     """Copies a session, and tells whether all is of one moment: files go only once another manifest is there."""
-    if source.is_dir() and not (source / MANIFEST).exists():  # it has none, as will be told of the copy
+    if not (source / MANIFEST).exists() and source.is_dir():  # it has none, as will be told of the copy
         return True
     try:
         os.link(source / MANIFEST, copy / MANIFEST)
