@@ -91,6 +91,19 @@ def test_a_few_steps_of_a_small_model_compile_nothing(monkeypatch: pytest.Monkey
     train(optim.Adam(), "float32", size=100)
 
 
+def test_numpy_goes_on_in_the_middle_of_a_step_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(compiled, "_compilations", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fails)
+        trained = train(optim.AdamW(), "float32")
+        patch.setattr(compiled, "adam", lambda *_: None)
+        np.testing.assert_array_equal(trained, train(optim.AdamW(), "float32"))
+    assert compiled.adam(np.dtype("float32"), wait=True) is not None
+
+
 def train(
     rule: optim.Rule, dtype: str, begin: Callable[[int], None] = lambda _: None, size: int = 70_000
 ) -> NDArray[np.floating]:

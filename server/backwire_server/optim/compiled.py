@@ -9,6 +9,7 @@ which sign is left.
 import math
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from inspect import signature
 from typing import Any
 
@@ -73,12 +74,17 @@ class _Compilation(threading.Thread):
         self._begun = False
 
     def ask(self, size: int, wait: bool) -> None:
-        """Begins once numpy has gone over enough, of which this is more, or at once to wait until it is done."""
+        """Begins once numpy has gone over enough, of which this is more, or at once to wait until it is done.
+
+        Begins later where it cannot now; who waits is told so by RuntimeError.
+        """
         with _mutex:
             self._elements += size + CALL
             if not self._begun and (wait or self._elements >= WORTH):
-                self._begun = True
-                self.start()
+                self._elements = 0
+                with suppress(RuntimeError):  # where no thread can be started: numpy goes on in the middle of a step
+                    self.start()
+                    self._begun = True
         if wait:
             self.join()
 
