@@ -14,7 +14,7 @@ from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.store import SessionStore
-from backwire_server.storage import verify
+from backwire_server.storage import verification, verify
 from backwire_server.storage.lock import DirectoryLock
 from backwire_server.storage.manifest import MANIFEST
 from backwire_server.storage.shared_vault import SharedVault
@@ -113,3 +113,13 @@ def test_a_session_that_changes_hands_while_it_is_copied_is_in_order(
     monkeypatch.setattr(Path, "exists", moving)
     assert run()[1][-1] == "1 sessions: 1 in order, 0 damaged"
     assert moved
+
+
+def test_a_session_that_is_deleted_before_it_is_copied_is_left_out_unless_it_was_asked_for(
+    store: SessionStore, run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [create(store).session_id, "d_000deleted"]
+    monkeypatch.setattr(verification, "session_ids", lambda _: ids)
+    assert run()[1][1:] == ["1 sessions: 1 in order, 0 damaged"]
+    monkeypatch.setattr(sys, "argv", [*sys.argv, *ids])
+    assert run()[1][2:] == ["2 sessions: 1 in order, 1 damaged"]

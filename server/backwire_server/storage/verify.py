@@ -21,6 +21,7 @@ def main() -> int:
     """
     options = _parser().parse_args()
     machine.prepare(machine.Tuning(), os.environ)  # as the server does: other kernels would round differently
+    from backwire_server.sessions.errors import SessionNotFound
     from backwire_server.sessions.limits import Limits
     from backwire_server.storage.lock import DirectoryLock
     from backwire_server.storage.verification import is_shared, session_ids, verify_session
@@ -30,23 +31,25 @@ def main() -> int:
     if not shared and not (directory / "sessions").is_dir():
         sys.stderr.write(f"backwire verify: {directory} is no data directory; give the one of --data-dir\n")
         return 2
-    bad = 0
+    done = bad = 0
     try:
         with DirectoryLock(directory, patience=0.0, shared=shared):
-            names = options.session or session_ids(directory)
-            for name in names:
+            for name in options.session or session_ids(directory):
                 found: Verdict | BaseException
                 try:
                     found = verify_session(directory, name, Limits())
                 except (Exception, MemoryError) as error:
+                    if isinstance(error, SessionNotFound) and not options.session:  # it was deleted meanwhile
+                        continue
                     bad += 1
                     found = error
+                done += 1
                 _tell(_document(name, found) if options.json else _line(name, found))
     except OSError as error:
         sys.stderr.write(f"backwire verify: {error}\n")
         return 2
     if not options.json:
-        _tell(f"{len(names)} sessions: {len(names) - bad} in order, {bad} damaged")
+        _tell(f"{done} sessions: {done - bad} in order, {bad} damaged")
     return 1 if bad else 0
 
 
