@@ -12,6 +12,8 @@ from tests.waiting import until
 
 from backwire_api.tensors import Bytes
 from backwire_server.config_parts import Capacity, Keeping
+from backwire_server.rpc import health
+from backwire_server.rpc.health import Health
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import Limits
@@ -86,6 +88,22 @@ def test_a_server_whose_journal_hangs_serves_again_once_it_was_written(
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert ["health says NOT_SERVING" in each for each in told] == [True, False]
     assert told[1].endswith("can be written to again")
+
+
+def test_a_directory_that_one_look_alone_finds_silent_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "LOOK_SECONDS", 0.001)
+    told, hung = [6.0, 0.0, 6.0, 6.1, 6.2, 0.0, 6.0, 0.0], []
+    rest = iter(told)
+
+    def silence() -> float:
+        hung.append(found.hangs)
+        if (silent := next(rest, None)) is None:
+            found.end()
+        return silent or 0.0
+
+    found = Health("service", silence, "directory")
+    found._look(silence)
+    assert hung[1:] == [False, False, False, True, True, False, False, False]
 
 
 def test_a_replica_that_can_give_no_sign_of_life_for_its_lease_serves_again_once_it_can(

@@ -15,8 +15,8 @@ _LOG = logging.getLogger("backwire.storage")
 class Health:
     """SERVING once sessions are recovered, as long as the data directory answers.
 
-    Where that hangs, calls for durable sessions can only wait, so a balancer is to send them elsewhere. Nothing here
-    waits for the disk.
+    Where that hangs, calls for durable sessions can only wait, so a balancer is to send them elsewhere. It hangs where
+    two looks find it silent: after one alone it may be this process that stood still. Nothing here waits for the disk.
 
     Attributes:
         hangs: Whether the data directory does not answer.
@@ -62,9 +62,10 @@ class Health:
                 self._servicer.set(service, status)
 
     def _look(self, silence: Callable[[], float]) -> None:
+        silent = 0.0
         while not self._ended.wait(LOOK_SECONDS):
-            silent = silence()
-            if (silent > 0) is self.hangs:
+            before, silent = silent, silence()
+            if (min(before, silent) > 0) is self.hangs:
                 continue
             self.hangs = not self.hangs
             if self.hangs:

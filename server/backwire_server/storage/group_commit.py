@@ -27,6 +27,7 @@ class GroupCommit:
         self._turn = threading.Condition()
         self._written = 0
         self._flushed = 0
+        self._bytes = self._flushed_bytes = 0
         self._flushing = False
         self._broken = ""
 
@@ -46,8 +47,9 @@ class GroupCommit:
             self._broken = self._broken or str(error)
             self._turn.notify_all()
 
-    def wrote(self, number: int) -> None:
-        """Notes that the records up to this number were written."""
+    def wrote(self, number: int, nbytes: int = 0) -> None:
+        """Notes that the records up to this number were written, the last of so many bytes."""
+        self._bytes += nbytes
         self._written = number
 
     def wait(self, number: int, flush: Callable[[], None], scope: CallScope) -> None:
@@ -82,18 +84,20 @@ class GroupCommit:
         finally:
             self._done()
 
-    def flush_now(self, flush: Callable[[], None]) -> None:
-        """Flushes all that was written; for who is `alone`, or whom nobody waits for yet."""
-        target, began = self._written, time.perf_counter()
+    def flush_now(self, flush: Callable[[], None], besides: int = 0) -> None:
+        """Flushes all that was written, and so many bytes besides; for who is `alone`, or whom nobody waits for yet."""
+        target, nbytes, began = self._written, self._bytes, time.perf_counter()
+        self._tally.flushing.begin(nbytes - self._flushed_bytes + besides)
         try:
-            with self._tally.writing:
-                flush()
+            flush()
         except OSError as error:
             self._tally.journal_failed(error)
             broken = failed("the journal could not be flushed, and what is on the disk of it is not known", error)
             self.fail(broken)
             raise broken from error
-        self._flushed = max(self._flushed, target)
+        finally:
+            self._tally.flushing.end()
+        self._flushed, self._flushed_bytes = max(self._flushed, target), nbytes
         self._tally.flushed(time.perf_counter() - began)
 
     def _flush(self, flush: Callable[[], None]) -> None:

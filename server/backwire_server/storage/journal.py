@@ -80,9 +80,9 @@ class Journal:
         record = framed(encode_mutation(number, mutation))
         nbytes = sum(map(len, record))
         self._usage.take(self._session_id, nbytes)
+        self._usage.tally.writing.begin(nbytes)
         try:
-            with self._usage.tally.writing:
-                segment.append(record)
+            segment.append(record)
         except BaseException as error:
             self._usage.give(self._session_id, nbytes)
             self._undo(segment)
@@ -90,10 +90,12 @@ class Journal:
                 self._usage.tally.journal_failed(error)
                 raise failed("the mutation could not be written to the journal", error) from error
             raise
+        finally:
+            self._usage.tally.writing.end()
         self._last = number
         self.grown += nbytes
         self._usage.tally.appended(nbytes)
-        self._commit.wrote(number)
+        self._commit.wrote(number, nbytes)
         return number
 
     def wait(self, number: int, scope: CallScope) -> None:
@@ -233,9 +235,9 @@ class Journal:
         if self._sync and self._last is None:
             path = self.segments.path(first)
             with storage_errors(f"{path} could not be read"):
-                has_records = path.exists() and not is_empty(path)
-            if has_records:
-                self._commit.flush_now(partial(renew, path))
+                nbytes = path.stat().st_size if path.exists() and not is_empty(path) else 0
+            if nbytes:
+                self._commit.flush_now(partial(renew, path), nbytes)
         return self.segments.scan(first)
 
     def _opened(self) -> Segment:
@@ -250,15 +252,18 @@ class Journal:
 
     def _new_segment(self, first: int) -> Segment:
         """Returns a new segment; leaves none behind when it cannot be made."""
+        making = self._usage.tally.flushing if self._sync else self._usage.tally.writing
+        making.begin(0)
         try:
-            with self._usage.tally.writing:
-                return self.segments.make(first, self._sync)
+            return self.segments.make(first, self._sync)
         except BaseException:
             try:
                 self.segments.path(first).unlink(missing_ok=True)
             except OSError as error:
                 self.fail(failed("an unfinished segment of the journal could not be removed", error))
             raise
+        finally:
+            making.end()
 
     def _undo(self, segment: Segment) -> None:
         try:

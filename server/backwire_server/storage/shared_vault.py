@@ -109,7 +109,7 @@ class SharedVault:
     @property
     def silence(self) -> float:
         """For how many seconds the directory has not answered, 0 while it does."""
-        return max(self._usage.tally.writing.silence, self._membership.silence)
+        return max(self._usage.tally.silence, self._membership.silence)
 
     def announce(self, address: str) -> None:
         """Tells the others where clients reach this server; raises OSError."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from backwire_server.storage.silence import Writing
+from backwire_server.storage.silence import Progress
 
 _LOG = logging.getLogger("backwire.storage")
 
@@ -28,7 +28,8 @@ class Tally:
         checkpoint_bytes: The bytes of these.
         checkpoint_seconds: How long writing them took in all.
         checkpoint_failures: The checkpoints that could not be written.
-        writing: The writes and flushes of journals that go on.
+        writing: The writes to journals that go on.
+        flushing: The flushes of them.
     """
 
     def __init__(self) -> None:
@@ -37,9 +38,14 @@ class Tally:
         self.journal_failures = 0
         self.checkpoints, self.checkpoint_bytes, self.checkpoint_seconds = 0, 0, 0.0
         self.checkpoint_failures = 0
-        self.writing = Writing()
+        self.writing, self.flushing = Progress(), Progress()
         self._mutex = threading.Lock()
         self._silent_until = 0.0
+
+    @property
+    def silence(self) -> float:
+        """For how many seconds the disk has not done what it is to, 0 as long as that is not long; see Progress."""
+        return max(self.writing.silence, self.flushing.silence)
 
     def appended(self, nbytes: int) -> None:
         """Counts a record of a journal."""

@@ -110,7 +110,7 @@ class FileVault:
     @property
     def silence(self) -> float:
         """For how many seconds the directory has not answered, 0 while it does or nothing is asked of it."""
-        return self._usage.tally.writing.silence
+        return self._usage.tally.silence
 
     def entries(self) -> list[Entry]:
         """Returns all sessions, oldest first; only their manifests are read."""
