@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.storage.durable import Disk, create, do, killed, standing
-from tests.storage.toy import journal, journal_of, mutation, names, read_journal
+from tests.storage.toy import journal, journal_of, mutation, names, read_journal, values
 
 from backwire_server.sessions import errors
 from backwire_server.sessions.durable import Durability
@@ -120,6 +120,23 @@ def test_a_journal_of_a_process_that_was_killed_after_a_flush_that_failed_is_wri
         made.secure(1)
     again = journal_of(tmp_path / "a")
     assert again.append(mutation(2)) == 2
+    again.secure(2)
+    kernel.lose_power()
+    assert read_journal(tmp_path / "a") == [1, 2]
+
+
+def test_a_segment_that_ended_for_a_checkpoint_that_failed_is_written_again_by_the_next_process(
+    tmp_path: Path, kernel: Kernel
+) -> None:
+    made = journal(tmp_path / "a")
+    made.append(mutation(1))
+    made.rotate()
+    kernel.fails = True
+    with pytest.raises(StorageFailed, match="Input/output error"):
+        made.secure(1)
+    made.append(mutation(2))
+    again = journal_of(tmp_path / "a")
+    assert values(again.replay(0).mutations) == [1, 2]
     again.secure(2)
     kernel.lose_power()
     assert read_journal(tmp_path / "a") == [1, 2]

@@ -171,6 +171,8 @@ class Journal:
             expected += len(each.spans)
             if first == self.segments.firsts[-1]:
                 self._found(first, each)
+            elif self._segment is None and not self._sync:
+                self.segments.doubted.add(first)  # as in `_found`: it may have ended for a checkpoint that failed
         return Replay(expected - record - 1, mutations(found))
 
     def rotate(self) -> int:
@@ -195,10 +197,11 @@ class Journal:
     def close(self) -> None:
         """Flushes what is to be flushed and closes the file; raises StorageFailed when that could not be flushed."""
         with self._commit.alone():
-            segment, self._segment = self._segment, None
+            segment = self._segment
             if segment is None:
                 return
-            self._end = segment.end
+            self._end = segment.end  # first, for who looks for it meanwhile
+            self._segment = None
             try:
                 if self._sync and not self.broken:
                     self._commit.flush_now(segment.flush)
