@@ -16,7 +16,7 @@ KEPT_BYTES = 64 << 20
 """What is kept of graphs that no session in memory has, for those that wake up; a hostile client gains no more."""
 
 KEPT_COMPILED = 256
-"""How many functions of JAX there may be of all graphs, so that any of such graphs are kept: megabytes of code each."""
+"""How many functions of JAX the graphs that are kept so may have together, but for the last: megabytes of code each."""
 
 
 class Models:
