@@ -1,5 +1,6 @@
 """A pipeline has requests for sessions of several servers over a directory, and answers them in order."""
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,9 @@ from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.trainer import Trainer
+
+OF_STREAMS = "Thread-", "backwire-probe"
+"""How the names of threads begin that gRPC starts for streams, and of the one that is started before them."""
 
 
 def test_the_chunks_on_a_pipeline_go_where_the_session_of_their_request_is(
@@ -115,3 +119,23 @@ def test_a_pipeline_whose_sessions_are_elsewhere_ends_when_its_server_shuts_down
 
 def test_a_pipeline_without_a_request_ends(joined: tuple[Api, Api]) -> None:
     assert list(joined[1].stub.Pipeline(iter([]), timeout=TIMEOUT)) == []
+
+
+def test_a_pipeline_is_refused_that_no_thread_can_be_started_for_and_those_after_it_are_answered(
+    replicas: tuple[Api, Api], monkeypatch: pytest.MonkeyPatch, refused: Any
+) -> None:
+    owner, other = replicas
+    session = owner.create()
+    start = threading.Thread.start
+
+    def fails(thread: threading.Thread) -> None:
+        if threading.current_thread() is not threading.main_thread() and thread.name.startswith(OF_STREAMS):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fails)
+        told = refused(lambda: list(other.stub.Pipeline(iter([train(1, session)]), timeout=TIMEOUT)))
+    assert told.reason == "OVERLOADED"
+    (answer,) = other.stub.Pipeline(iter([train(2, session)]), timeout=TIMEOUT)
+    assert answer.train_step.result.step == 1

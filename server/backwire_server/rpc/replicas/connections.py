@@ -15,6 +15,7 @@ from backwire_server.config_parts import Access
 from backwire_server.rpc.methods import SERVICE
 from backwire_server.rpc.replicas.lanes import Lanes
 from backwire_server.rpc.replicas.reach import Reach
+from backwire_server.sessions.errors import Overloaded
 
 MOST = 64
 """To how many servers connections are kept that no call uses: servers that start anew may have other addresses."""
@@ -70,7 +71,12 @@ class Connection:
         self._ways: dict[str, Any] = {}
 
     def way(self, method: str) -> Any:
-        """Returns a method of the server, which takes and gives bytes; made once, as that takes its time."""
+        """Returns a method of the server, which takes and gives bytes; made once, as that takes its time.
+
+        Raises Overloaded as `check_threads`.
+        """
+        if method in UPLOADS:
+            check_threads()
         found = self._ways.get(method)
         if found is None:
             kind = self.channel.stream_stream if method in UPLOADS else self.channel.unary_stream
@@ -82,6 +88,19 @@ class Connection:
         self.channel.close()
         if self.lanes is not None:
             self.lanes.close()
+
+
+def check_threads() -> None:
+    """Raises Overloaded where no thread can be started, such as beyond a limit of processes.
+
+    gRPC starts two for a stream of requests, and a channel on which that failed has no such stream answered any more.
+    """
+    thread = threading.Thread(target=int, name="backwire-probe", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise Overloaded(f"the server has no thread for a stream: {error}; call again", retry_after=1.0) from error
+    thread.join()
 
 
 class Connections:

@@ -18,11 +18,12 @@ from backwire_server.parallel.member import MOST_MODELS
 from backwire_server.parallel.part import frozen_kinds, given_bytes
 from backwire_server.parallel.segment import packed_bytes
 from backwire_server.parallel.task import Places, Result, Work
-from backwire_server.rpc.replicas.connections import Connections
+from backwire_server.rpc.replicas.connections import Connections, check_threads
 from backwire_server.rpc.replicas.peer_answer import Arriving
 from backwire_server.rpc.replicas.peer_proof import NONCE_KEY, met
 from backwire_server.rpc.replicas.peer_wire import Chunk, Requests, Response, chunks, read_response, write_request
 from backwire_server.rpc.replicas.proving import fresh_nonce
+from backwire_server.sessions.errors import Overloaded
 
 PATH = "/backwire_api.v1.PeerService/ComputeParts"
 
@@ -171,6 +172,7 @@ class PeerRemote:
         problem: Exception | None = None
         try:
             with connections.to(self.address) as connection:
+                check_threads()
                 method = connection.channel.stream_stream(PATH, write_request, read_response)
                 call = method(self._outgoing(), metadata=((NONCE_KEY, nonce.hex()),))
                 with self._mutex:
@@ -182,7 +184,13 @@ class PeerRemote:
                 self._requests.put(iter([peer_pb2.ComputePartsRequest(greeting=greeting)]))
                 for response in call:
                     self._take(response)
-        except (grpc.RpcError, OSError, ValueError, MemoryError) as error:  # the third is that of a closed channel, too
+        except (
+            grpc.RpcError,
+            OSError,
+            ValueError,
+            MemoryError,
+            Overloaded,
+        ) as error:  # the third of a closed channel, too
             problem = error
         finally:
             with self._mutex:
