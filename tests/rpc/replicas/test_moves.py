@@ -1,5 +1,7 @@
 """Calls that wait for their turn while their session moves are done where it is then."""
 
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,8 +10,12 @@ from tests.rpc.replicas.serving import Held, Until, X
 
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.v1 import gradient_service_pb2 as pb
+from backwire_server.config_parts import Access
+from backwire_server.rpc.replicas.forwarding import MOST_ROUTES, Forwarder
 from backwire_server.sessions import trainer
+from backwire_server.sessions.caller import ANYONE
 from backwire_server.sessions.calls import TrainCall
+from backwire_server.sessions.errors import WrongReplica
 
 
 @pytest.fixture
@@ -53,3 +59,29 @@ def test_a_client_that_goes_to_owners_is_told_the_new_one(moving: tuple[Api, Api
     go_on(1)
     assert refused(call.result).reason == "WRONG_REPLICA"
     assert other.info(session).step == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "undone", "times"),
+    [("TrainStep", True, MOST_ROUTES), ("TrainStep", False, 1), ("SetParameters", True, 1)],
+)
+def test_a_call_is_done_again_so_often_at_most_and_only_where_nothing_was_done_for_all_of_it(
+    method: str, undone: bool, times: int
+) -> None:
+    given: list[int] = []
+    context = SimpleNamespace(invocation_metadata=tuple)
+    call: Any = SimpleNamespace(method=method, scope=SimpleNamespace(context=context, caller=ANYONE))
+    ticket: Any = SimpleNamespace(give=given.append)
+    message = pb.TrainStepRequest(session_id="s").SerializeToString()
+    read: list[list[bytes]] = []
+
+    def answer(requests: Iterator[bytes]) -> bytes:
+        read.append(list(requests))
+        raise WrongReplica("it moves", undone=undone)
+
+    forwarder = Forwarder("a", lambda _, __: "", lambda _: True, Access())
+    with pytest.raises(WrongReplica):
+        forwarder.follow(call, ticket, iter([message]), answer)
+    forwarder.close()
+    assert read == [[message]] * times
+    assert given == [len(message)] * (times - 1), "what is read again counts once"
