@@ -8,13 +8,14 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.storage.interleaving import ALL, Actor, Turn, played
-from tests.storage.race_site import Race, Site
+from tests.storage.interleaving import ALL, STUCK_SECONDS, Actor, Turn, played
+from tests.storage.race_site import Check, Race, Site
 from tests.storage.races import RACES
 
 from backwire_server.sessions.durable import Durability
@@ -39,10 +40,19 @@ def play(race: Race, durability: Durability, order: list[Turn]) -> list[Actor]:
                 if actor.error is not None and not isinstance(actor.error, SessionError):
                     raise AssertionError(f"order {order}: {actor.error!r}") from actor.error
             try:
-                check(actors)
+                _in_time(check, actors)
             except Exception as error:
                 raise AssertionError(f"order {order}: {error!r}; {[actor.error for actor in actors]}") from error
             return actors
+
+
+def _in_time(check: Check, actors: Sequence[Actor]) -> None:
+    """Does what `check` does; that is stuck where a server that was killed holds what this process needs."""
+    judge = ThreadPoolExecutor(1)
+    try:
+        judge.submit(check, actors).result(STUCK_SECONDS)
+    finally:
+        judge.shutdown(wait=False)
 
 
 def orders(race: Race, durability: Durability) -> Iterator[list[Turn]]:

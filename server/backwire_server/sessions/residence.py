@@ -185,7 +185,7 @@ class Residence:
         try:
             return self._keeper.hibernate()
         except SessionError as error:
-            _LOG.warning("session %s stays in memory: %s", self.session_id, error)
+            _LOG.warning("session %s stays in memory: %s", self.session_id, self._keeper.lost or error)
             return False
 
     def _begin(self, scope: CallScope, *, waking: bool, patient: bool) -> Keeper:

@@ -5,7 +5,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -66,15 +65,14 @@ class Segments:
         if found.header.session_id not in self._owners:
             raise damaged(path, f"it belongs to another session, {found.header.session_id!r}", 0)
         then = dict(found.header.environment)
-        if found.spans and JAX in then and not self._computes_by_jax:
+        if found.spans and JAX in then and not self._computes_by_jax():
             del then[JAX]  # other sessions of the process did
         if found.spans and (changed := differences(then, environment(devices=JAX in then))):
             _LOG.warning("%s was written under conditions in which bits may differ: %s", path, changed)
         return found
 
-    @cached_property
     def _computes_by_jax(self) -> bool:
-        """Whether the session does; one that does not can be made again where there is none."""
+        """Tells whether the session does; one that does not can be made again where there is none."""
         try:
             data = (self.directory / DEFINITION).read_bytes()
             return pb.CreateSessionRequest.FromString(data).executor == pb.EXECUTOR_JAX
