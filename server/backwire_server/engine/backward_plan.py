@@ -1,12 +1,12 @@
 """The program that turns what a pass kept into gradients."""
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
 
 from backwire_server.engine.builder import Builder
 from backwire_server.engine.cost import Cost
+from backwire_server.engine.derived import derived
 from backwire_server.engine.differentiate import differentiate
 from backwire_server.engine.graph import LOSS, Array, Graph
 from backwire_server.engine.program import Program
@@ -30,7 +30,7 @@ class BackwardPlan:
         self.names = tuple(names)
         self._places = {name: place for place, name in enumerate(names)}
 
-    @cached_property
+    @derived
     def cost(self) -> Cost:
         """What a run takes that did not count before."""
         return Cost(0 if self.counted else self.program.flops, self.program.schedule.peak_bytes)

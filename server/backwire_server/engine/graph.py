@@ -2,7 +2,6 @@
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backwire_server.engine.derived import derived
 from backwire_server.engine.dims import Dim, Shape, Symbolic, show
 from backwire_server.engine.errors import CyclicGraph, GraphError
 from backwire_server.engine.narrow import SINGLE
@@ -134,7 +134,7 @@ class Graph:
                 message = f"the update of {parameter!r} is {name!r}, which nothing defines"
                 raise GraphError(message, field="graph.updates")
 
-    @cached_property
+    @derived
     def topological_nodes(self) -> tuple[Node, ...]:
         """The nodes, each after those it depends on."""
         producers = {name: node for node in self.nodes for name in filter(None, node.outputs)}

@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 
 from backwire_server.engine.backward_plan import NODE_BYTES, BackwardPlan, differentiated
 from backwire_server.engine.builder import RANDOM_KEY, Builder
 from backwire_server.engine.cost import Cost
+from backwire_server.engine.derived import derived
 from backwire_server.engine.differentiate import is_float
 from backwire_server.engine.dims import may_equal
 from backwire_server.engine.errors import DtypeMismatch, GraphError, ShapeMismatch
@@ -62,7 +63,7 @@ class Plan:
         if training:
             self._keep_residuals(trainable, stop)
 
-    @cached_property
+    @derived
     def cost(self) -> Cost:
         """What a pass takes: of a training one the usual way to differentiate counts too, but for its memory."""
         return Cost(self.program.flops + self._usual_flops, self.program.schedule.peak_bytes)

@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Container, Mapping, Sequence
 from copy import copy
-from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 
 from backwire_server.engine.builder import Builder
 from backwire_server.engine.cost import flops, nbytes
+from backwire_server.engine.derived import derived
 from backwire_server.engine.dims import concrete
 from backwire_server.engine.emitted import Emitted, run_kernel
 from backwire_server.engine.errors import EngineError, GraphError
@@ -73,12 +73,12 @@ class Program:
         """The bytes of all values that it computes, as if none shared memory."""
         return sum(nbytes(self.types.get(name)) for node in self.nodes for name in node.outputs)
 
-    @cached_property
+    @derived
     def flops(self) -> int:
         """The floating-point operations of a run; see `cost.flops`."""
         return flops(self.nodes, self.types)
 
-    @cached_property
+    @derived
     def schedule(self) -> Schedule:
         """Where the values lie when the program runs in a frame. Raises GraphError when no machine could hold them."""
         if self.nbytes > PLANNED_BYTES:
