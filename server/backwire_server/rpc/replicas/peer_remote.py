@@ -184,13 +184,7 @@ class PeerRemote:
                 self._requests.put(iter([peer_pb2.ComputePartsRequest(greeting=greeting)]))
                 for response in call:
                     self._take(response)
-        except (
-            grpc.RpcError,
-            OSError,
-            ValueError,
-            MemoryError,
-            Overloaded,
-        ) as error:  # the third of a closed channel, too
+        except (grpc.RpcError, OSError, ValueError, MemoryError, Overloaded) as error:  # ValueError: a closed channel's
             problem = error
         finally:
             with self._mutex:
