@@ -1,9 +1,11 @@
 """Vaults: what is in a data directory, who owns it, and what becomes of what is damaged or deleted."""
 
+import errno
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,16 @@ def test_many_open_sessions_need_few_descriptors(tmp_path: Path) -> None:
     for files in kept:
         assert history(files.recover()) == [1]
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_directory_may_lie_in_one_that_is_written_to_and_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(path: Path, flags: int, *mode: int, opened: Callable[..., int] = os.open) -> int:
+        if flags & os.O_DIRECTORY and path == tmp_path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", opened)
+    with DirectoryLock(tmp_path / "data"):
+        assert ids(made(tmp_path / "data", "a")) == ["a"]

@@ -80,11 +80,15 @@ def sync_directory(path: Path) -> None:
 
 
 def lasting_directory(path: Path, mode: int = 0o777) -> None:
-    """Makes a directory, and those above it, unless they are there; they are there after a loss of power, too."""
+    """Makes a directory, and those above it, unless they are there; they are there after a loss of power, too.
+
+    That is not seen to in one that may be written to and not read, which cannot be opened.
+    """
     if not path.is_dir():
         lasting_directory(path.parent)
         path.mkdir(mode=mode, exist_ok=True)
-        sync_directory(path.parent)
+        with suppress(PermissionError):
+            sync_directory(path.parent)
 
 
 def write_file(path: Path, batches: Iterable[Sequence[Bytes]], label: str, *, sync: bool) -> None:
