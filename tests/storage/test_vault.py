@@ -170,10 +170,10 @@ def test_many_open_sessions_need_few_descriptors(tmp_path: Path) -> None:
 def test_a_directory_may_lie_in_one_that_is_written_to_and_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def opened(path: Path, flags: int, *mode: int, opened: Callable[..., int] = os.open) -> int:
+    def opened(path: Path, flags: int, *mode: int, opened: Callable[..., int] = os.open, **where: int) -> int:
         if flags & os.O_DIRECTORY and path == tmp_path:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return opened(path, flags, *mode)
+        return opened(path, flags, *mode, **where)
 
     monkeypatch.setattr(os, "open", opened)
     with DirectoryLock(tmp_path / "data"):
