@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayError
 
 from backwire_server.cluster import actors
-from backwire_server.cluster.load import View
+from backwire_server.cluster.load import Load, View
 from backwire_server.cluster.placing import Policy, Scaler, free_name, to_drain, to_move
 from backwire_server.cluster.roster import Roster
 from backwire_server.config import Config
@@ -59,6 +59,7 @@ class Controller:
         self._signs = threading.Condition()
         self._gateways: dict[str, float] = {}
         self._problem = self._waiting = ""
+        self._hanging: set[str] = set()
         self._pause_until = self._rest_until = 0.0
         self._ends: dict[str, threading.Thread] = {}
         self._looked, self._ending = threading.Event(), threading.Event()
@@ -123,6 +124,11 @@ class Controller:
             thread.join()
         return True
 
+    @property
+    def _well(self) -> list[Load]:
+        """What the workers told last that take new calls and can do them."""
+        return [load for load in self._roster.loads if not load.hangs]
+
     def _note(self, gateway: str) -> None:
         self._gateways[gateway] = time.monotonic()
         self._signs.notify_all()
@@ -154,7 +160,16 @@ class Controller:
         for name, worker in self._roster.mute(now - MUTE_SECONDS).items():
             _LOG.error("%s is mute, and is started anew", name)
             ray.kill(worker, no_restart=False)
-        self._waiting = self._wait_of(now)
+        self._waiting = "; ".join(filter(None, [self._hang(), self._wait_of(now)]))
+
+    def _hang(self) -> str:
+        """Notes and returns which workers wait for their data directories; a start anew would help no directory."""
+        found = {load.worker for load in self._roster.loads if load.hangs}
+        told = ", ".join(sorted(found))
+        if found != self._hanging:
+            _LOG.warning("the data directories hang of: %s", told or "no worker any more")
+        self._hanging = found
+        return f"the data directory of {told} hangs" if found else ""
 
     def _wait_of(self, now: float) -> str:
         """Returns what those wait for that were asked for, once it is known or they are late."""
@@ -177,9 +192,13 @@ class Controller:
 
     def _scale(self) -> None:
         cluster, now = self._settings.cluster, time.monotonic()
-        serving, count = self._roster.loads, len(self._roster.staying)
         most = max(cluster.min_workers, cluster.max_workers or actors.room(self._settings))
-        wanted = self._scaler.wanted(serving, count, cluster.min_workers, most, now)
+        serving, hanging = self._well, len(self._hanging)
+        if hanging and not serving:
+            return
+        # those that hang neither work nor end: the others are as many as there may be besides
+        count, least = len(self._roster.staying) - hanging, max(cluster.min_workers - hanging, 1)
+        wanted = self._scaler.wanted(serving, count, least, max(most - hanging, least), now)
         if wanted < count:
             name = to_drain(serving)
             _LOG.info("%s has too little to do, and ends", name)
@@ -192,7 +211,7 @@ class Controller:
 
     def _balance(self) -> None:
         now = time.monotonic()
-        move = to_move(self._roster.loads, self._policy)
+        move = to_move(self._well, self._policy)
         if move is None or now < self._rest_until:
             return
         self._rest_until = now + self._policy.rest_seconds

@@ -45,7 +45,7 @@ class Gateway(Reception):
     def update(self, loads: Iterable[Load]) -> None:
         """Takes up which workers take calls, and what they have to do."""
         self._routes.update(loads)
-        self.tell_health(serving=bool(self._routes.all))
+        self.tell_health(serving=any(not route.load.hangs for route in self._routes.all))
 
     async def stop(self, grace: float) -> bool:
         """As `rpc.server.Server.stop`; the workers go on."""

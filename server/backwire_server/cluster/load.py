@@ -32,6 +32,7 @@ class Load:
         awake: How many sessions it has in memory.
         sessions: Those that were used last, and may be moved.
         takes_calls: Whether it is given new calls: not while it ends, nor while it does not answer.
+        hangs: Whether its data directory does, so that calls for durable sessions can only wait there.
     """
 
     worker: str
@@ -42,6 +43,7 @@ class Load:
     awake: int = 0
     sessions: tuple[SessionLoad, ...] = ()
     takes_calls: bool = True
+    hangs: bool = False
 
     @property
     def memory(self) -> float:
@@ -61,7 +63,7 @@ class View:
     Attributes:
         loads: Those that may have calls, without their sessions.
         problem: Why a worker could not be made; empty once one serves.
-        waiting: What those wait for that were asked for and do not serve; empty where there are none.
+        waiting: What those wait for that do not serve, or hang; empty where there are none.
     """
 
     loads: tuple[Load, ...] = ()

@@ -46,14 +46,15 @@ class Move:
 def for_new(loads: Collection[Load], placed: Mapping[str, int]) -> str | None:
     """Returns the worker to make a session on; None where there is no worker.
 
-    It is one of those that have memory left, of these one that is least full, by tenths, and of these the one with the
-    fewest sessions. `placed` tells how many were made on each since it told its load.
+    It is one of those that do not hang, of these one that has memory left, of these one that is least full, by tenths,
+    and of these the one with the fewest sessions. `placed` tells how many were made on each since it told its load.
     """
     if not loads:
         return None
     fittest = min(
         loads,
         key=lambda load: (
+            load.hangs,
             load.memory >= FULL,
             round(load.pressure, 1),
             load.awake + placed.get(load.worker, 0),

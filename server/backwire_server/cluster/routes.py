@@ -84,8 +84,8 @@ class Routes:
                 self._routes[name] = Route(load, self._certificates)
 
     def next(self) -> Route:
-        """Returns each in turn; raises NoWorker when there is none."""
-        routes = self.all
+        """Returns each in turn that does not hang, or each where all do; raises NoWorker when there is none."""
+        routes = [route for route in self.all if not route.load.hangs] or self.all
         if not routes:
             raise _none()
         self._turn += 1

@@ -92,6 +92,7 @@ class Worker:
                 found.awake,
                 self._sessions(found.sessions, busy),
                 takes_calls=not self._draining.locked() and self._drained is None,
+                hangs=self._server.hangs,
             )
 
     def move(self, session_id: str, replica: str) -> str:
