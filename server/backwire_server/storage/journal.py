@@ -1,8 +1,7 @@
 """The journal of a session: its accepted mutations, numbered from 1 over all segments. See docs/storage.md."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,22 +11,15 @@ from backwire_server.sessions.scope import UNBOUNDED, CallScope
 from backwire_server.storage.disk import Usage, damaged, failed, storage_errors
 from backwire_server.storage.group_commit import GroupCommit
 from backwire_server.storage.mutations import encode_mutation
+from backwire_server.storage.replay import Replay
 from backwire_server.storage.segment import Segment, framed, renew
 from backwire_server.storage.segment_scan import Scan, is_empty
-from backwire_server.storage.segments import Segments, mutations
+from backwire_server.storage.segments import Segments
 
 _LOG = logging.getLogger("backwire.storage")
 
 LONG_RECORDS, LONG_BYTES = 1_024, 32 << 20
 """From when on a segment takes long to read for the sake of its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """The mutations after some record: how many there are, and what reads them."""
-
-    count: int
-    mutations: Iterator[Mutation]
 
 
 class Journal:
@@ -68,7 +60,7 @@ class Journal:
     def begin(self, first: int) -> None:
         """Makes the first segment, for records from this number on; raises StorageFailed."""
         with storage_errors("the journal could not be begun"):
-            self._segment = self._new_segment(first)
+            self._segment = self.segments.begin(first, self._sync, self.fail)
         self.segments.add(first)
         self._last = first - 1
 
@@ -144,9 +136,7 @@ class Journal:
 
     def bytes_since(self, record: int) -> int:
         """Returns about the bytes of the records after this one, by their share of the segments that have them."""
-        begin = max((each for each in self.segments.firsts if each <= record + 1), default=record + 1)
-        after, records = self.last - record, self.last - begin + 1
-        return self.segments.bytes_after(begin - 1) * after // records if records > 0 else 0
+        return self.segments.bytes_since(record, self.last)
 
     def replay(self, record: int, *, within: bool = False) -> Replay:
         """Returns the mutations after the record of this number, with which a segment must have ended but for `within`.
@@ -154,26 +144,14 @@ class Journal:
         Raises SessionQuarantined, also while they are read; what a segment was written under is compared with what
         this process is, and logged when it differs.
         """
-        begin = max((each for each in self.segments.firsts if each <= record + 1), default=0) if within else record + 1
-        if begin not in self.segments.firsts:
-            raise damaged(self.segments.path(record + 1), "the file is missing")
-        found: list[tuple[Path, int, Sequence[tuple[int, int]]]] = []
-        expected = begin
-        for first in [each for each in self.segments.firsts if each >= begin]:
-            if first != expected:
-                gap = f"the journal has a gap: the record before it is {expected - 1}"
-                raise damaged(self.segments.path(first), gap, 0)
-            each = self.segments.scan(first) if first != self.segments.firsts[-1] else self._scan_last(first)
-            known = max(0, record + 1 - first)
-            if known > len(each.spans):
-                raise damaged(self.segments.path(first), f"it lacks records up to {record}, which a checkpoint has", 0)
-            found.append((self.segments.path(first), first + known, each.spans[known:]))
-            expected += len(each.spans)
-            if first == self.segments.firsts[-1]:
-                self._found(first, each)
+        parts = []
+        for each in self.segments.after(record, self._scan_last, within=within):
+            parts.append(each)
+            if each.first == self.segments.firsts[-1]:
+                self._found(each.first, each.scan)
             elif self._segment is None and not self._sync:
-                self.segments.doubted.add(first)  # as in `_found`: it may have ended for a checkpoint that failed
-        return Replay(expected - record - 1, mutations(found))
+                self.segments.doubted.add(each.first)  # as in `_found`: it may have ended for a checkpoint that failed
+        return Replay(parts)
 
     def rotate(self) -> int:
         """Begins a new segment unless the last has no record, and returns the number of the last record.
@@ -188,7 +166,7 @@ class Journal:
             if self._sync:
                 self._commit.flush_now(before.flush)
             with storage_errors("a new segment of the journal could not be begun"):
-                segment = self._new_segment(last + 1)
+                segment = self.segments.begin(last + 1, self._sync, self.fail)
             self._segment = segment
             before.close()
         self.segments.add(last + 1)
@@ -252,21 +230,6 @@ class Journal:
                 there = Segment(self.segments.path(first), self._end) if self._end > 0 else None
                 self._segment = there or self.segments.make(first, self._sync)
         return self._segment
-
-    def _new_segment(self, first: int) -> Segment:
-        """Returns a new segment; leaves none behind when it cannot be made."""
-        making = self._usage.tally.flushing if self._sync else self._usage.tally.writing
-        making.begin(0)
-        try:
-            return self.segments.make(first, self._sync)
-        except BaseException:
-            try:
-                self.segments.path(first).unlink(missing_ok=True)
-            except OSError as error:
-                self.fail(failed("an unfinished segment of the journal could not be removed", error))
-            raise
-        finally:
-            making.end()
 
     def _undo(self, segment: Segment) -> None:
         try:

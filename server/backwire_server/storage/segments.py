@@ -4,22 +4,21 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import storage_pb2
-from backwire_server.sessions.durable import Mutation
+from backwire_server.sessions.errors import StorageFailed
 from backwire_server.storage import failpoints
-from backwire_server.storage.damage import Damaged
-from backwire_server.storage.disk import Usage, damaged, storage_errors, sync_directory, sync_file
+from backwire_server.storage.disk import Usage, damaged, failed, storage_errors, sync_directory, sync_file
 from backwire_server.storage.environment import JAX, differences, environment, recorded
 from backwire_server.storage.manifest import DEFINITION
-from backwire_server.storage.mutations import decode_mutation
+from backwire_server.storage.replay import Part
 from backwire_server.storage.segment import FORMAT, Segment, file_name, first_number, renew
-from backwire_server.storage.segment_scan import Scan, bodies, scan
+from backwire_server.storage.segment_scan import Scan, scan
 
 _LOG = logging.getLogger("backwire.storage")
 
@@ -71,6 +70,26 @@ class Segments:
             _LOG.warning("%s was written under conditions in which bits may differ: %s", path, changed)
         return found
 
+    def after(self, record: int, scan_last: Callable[[int], Scan], *, within: bool) -> Iterator[Part]:
+        """Reads what there is after a record, with which a segment must have ended but for `within`, one by one.
+
+        `scan_last` reads the last segment. Raises SessionQuarantined, StorageFailed.
+        """
+        begin = max((each for each in self.firsts if each <= record + 1), default=0) if within else record + 1
+        if begin not in self.firsts:
+            raise damaged(self.path(record + 1), "the file is missing")
+        expected = begin
+        for first in [each for each in self.firsts if each >= begin]:
+            if first != expected:
+                gap = f"the journal has a gap: the record before it is {expected - 1}"
+                raise damaged(self.path(first), gap, 0)
+            found = self.scan(first) if first != self.firsts[-1] else scan_last(first)
+            known = max(0, record + 1 - first)
+            if known > len(found.spans):
+                raise damaged(self.path(first), f"it lacks records up to {record}, which a checkpoint has", 0)
+            yield Part(self.path(first), first, found, known)
+            expected += len(found.spans)
+
     def _computes_by_jax(self) -> bool:
         """Tells whether the session does; one that does not can be made again where there is none."""
         try:
@@ -78,6 +97,21 @@ class Segments:
             return pb.CreateSessionRequest.FromString(data).executor == pb.EXECUTOR_JAX
         except (OSError, DecodeError):
             return True
+
+    def begin(self, first: int, sync: bool, fail: Callable[[StorageFailed], None]) -> Segment:
+        """Makes one as `make` does; none is left behind when it cannot be made, or `fail` is told that one is."""
+        making = self._usage.tally.flushing if sync else self._usage.tally.writing
+        making.begin(0)
+        try:
+            return self.make(first, sync)
+        except BaseException:
+            try:
+                self.path(first).unlink(missing_ok=True)
+            except OSError as error:
+                fail(failed("an unfinished segment of the journal could not be removed", error))
+            raise
+        finally:
+            making.end()
 
     def make(self, first: int, sync: bool) -> Segment:
         """Makes one with its header, which begins with the record of this number; with `sync` it is on the disk."""
@@ -118,6 +152,12 @@ class Segments:
         except OSError:
             return 0
 
+    def bytes_since(self, record: int, last: int) -> int:
+        """Returns about the bytes of the records after this one up to the last, by their share of their segments."""
+        begin = max((each for each in self.firsts if each <= record + 1), default=record + 1)
+        records = last - begin + 1
+        return self.bytes_after(begin - 1) * (last - record) // records if records > 0 else 0
+
     def complete(self) -> list[Path]:
         """Returns the segments that nothing will be appended to, oldest first."""
         return [self.path(first) for first in self.firsts[:-1]]
@@ -132,16 +172,3 @@ class Segments:
                 path.unlink()
                 self._usage.give(self._session_id, nbytes)
                 self.firsts = self.firsts[1:]
-
-
-def mutations(segments: Sequence[tuple[Path, int, Sequence[tuple[int, int]]]]) -> Iterator[Mutation]:
-    """Yields what the spans of segments have, each with its number of the first; raises SessionQuarantined."""
-    for path, first, spans in segments:
-        for expected, (data, span) in enumerate(zip(bodies(path, spans), spans, strict=True), first):
-            try:
-                number, mutation = decode_mutation(data)
-            except Damaged as error:
-                raise damaged(path, str(error), span[0]) from None
-            if number != expected:
-                raise damaged(path, f"it has record {number} where {expected} should be", span[0])
-            yield mutation
