@@ -10,7 +10,7 @@ from tests.storage.toy import journal, journal_of, mutation
 
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.storage.segment import Segment
-from backwire_server.storage.silence import LONG_SECONDS, SLOW_BYTES, Progress
+from backwire_server.storage.silence import LATELY_SECONDS, LONG_SECONDS, MOST_SECONDS, SLOW_BYTES, Progress
 from backwire_server.storage.tally import Tally
 
 
@@ -65,8 +65,51 @@ def test_a_disk_that_does_anything_does_not_hang_though_one_thing_lasts(clock: C
         clock.now += LONG_SECONDS - 0.1
         progress.end()
         assert progress.silence == 0
-    clock.now += LONG_SECONDS
-    assert progress.silence == pytest.approx(LONG_SECONDS)
+    clock.now += 2 * LONG_SECONDS
+    assert progress.silence == pytest.approx(2 * LONG_SECONDS)
+
+
+def found_to_hang(progress: Progress, clock: Clock, seconds: float, nbytes: int = 0) -> bool:
+    """Has something last so long; tells whether the disk is said to hang by its end."""
+    progress.begin(nbytes)
+    clock.now += seconds
+    found = progress.silence > 0
+    progress.end()
+    return found
+
+
+def test_a_disk_each_of_whose_flushes_takes_long_is_found_to_hang_once(clock: Clock) -> None:
+    progress = Progress()
+    found = []
+    for _ in range(100):
+        found.append(found_to_hang(progress, clock, LONG_SECONDS + 1))
+        found_to_hang(progress, clock, 0.1)
+    assert found == [True] + [False] * 99
+    assert not found_to_hang(progress, clock, LONG_SECONDS + 2), "nor where one takes somewhat longer"
+    assert found_to_hang(progress, clock, 2 * (LONG_SECONDS + 2))
+
+
+def test_a_disk_that_was_slow_once_hangs_as_soon_as_any_other_after_a_while(clock: Clock) -> None:
+    progress = Progress()
+    found_to_hang(progress, clock, LONG_SECONDS + 1)
+    clock.now += LATELY_SECONDS
+    assert found_to_hang(progress, clock, LONG_SECONDS)
+    clock.now += LATELY_SECONDS
+    found_to_hang(progress, clock, 0.1)
+    assert found_to_hang(progress, clock, LONG_SECONDS)
+
+
+def test_a_disk_that_hung_for_long_is_found_to_hang_again_in_time(clock: Clock) -> None:
+    progress = Progress()
+    found_to_hang(progress, clock, 3_600)
+    assert not found_to_hang(progress, clock, MOST_SECONDS - 0.1)
+    assert found_to_hang(progress, clock, MOST_SECONDS)
+
+
+def test_what_took_long_for_its_bytes_alone_gives_no_more_time_to_others(clock: Clock) -> None:
+    progress = Progress()
+    assert not found_to_hang(progress, clock, 20, 20 * SLOW_BYTES)
+    assert found_to_hang(progress, clock, LONG_SECONDS)
 
 
 def test_flushes_that_hang_are_told_though_writes_go_on_to_memory(clock: Clock) -> None:

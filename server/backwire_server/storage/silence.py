@@ -9,6 +9,12 @@ LONG_SECONDS = 5.0
 SLOW_BYTES = 10_000_000
 """What a disk that is slow writes in a second; so much longer what it is given may take."""
 
+LATELY_SECONDS = 600.0
+"""How long it counts that something took long: twice that is then no sign of a disk that hangs."""
+
+MOST_SECONDS = 30.0
+"""How long it may take at most, whatever took long lately."""
+
 
 class Progress:
     """What goes on of one kind, such as flushes. May be used by several threads at once.
@@ -17,11 +23,11 @@ class Progress:
     where flushes hang writes may go on for long, to memory.
     """
 
-    __slots__ = ("_ended", "_going")
+    __slots__ = ("_ended", "_going", "_lately", "_slowest")
 
     def __init__(self) -> None:
         self._going: dict[int, tuple[float, int]] = {}
-        self._ended = 0.0
+        self._ended = self._slowest = self._lately = 0.0
 
     def begin(self, nbytes: int) -> None:
         """Notes that this thread has the disk do something with so many bytes, until `end`."""
@@ -29,14 +35,23 @@ class Progress:
 
     def end(self) -> None:
         """Notes that it was done, or failed."""
-        self._going.pop(threading.get_ident(), None)
         self._ended = time.monotonic()
+        began, nbytes = self._going.pop(threading.get_ident(), (self._ended, 0))
+        took = self._ended - began - nbytes / SLOW_BYTES
+        if took >= self._slowest or self._ended >= self._lately:
+            self._slowest, self._lately = took, self._ended + LATELY_SECONDS
 
     @property
     def silence(self) -> float:
-        """For how many seconds something goes on while nothing ends, 0 as long as that is not long for its bytes."""
+        """For how many seconds something goes on while nothing ends, 0 as long as that is not long for its bytes.
+
+        A disk that was slow lately has twice as long as that took: else it would be found to hang again and again.
+        """
         going = list(self._going.values())
         if not going:
             return 0.0
-        lasted = time.monotonic() - max(self._ended, min(began for began, _ in going))
-        return lasted if lasted >= LONG_SECONDS + sum(nbytes for _, nbytes in going) / SLOW_BYTES else 0.0
+        now = time.monotonic()
+        lasted = now - max(self._ended, min(began for began, _ in going))
+        slowest = self._slowest if now < self._lately else 0.0
+        patience = max(LONG_SECONDS, min(2 * slowest, MOST_SECONDS))
+        return lasted if lasted >= patience + sum(nbytes for _, nbytes in going) / SLOW_BYTES else 0.0
