@@ -18,7 +18,7 @@ from backwire_server.messages.tensor_limits import check_tensors
 from backwire_server.rpc.admission import PIPELINES, Ticket, quota_of
 from backwire_server.rpc.call import Call, Reception
 from backwire_server.rpc.pipeline_outcome import Incoming
-from backwire_server.rpc.replicas.forwarding import SITED, Forwarder, here, stay
+from backwire_server.rpc.replicas.forwarding import SITED, Forwarder, stay
 from backwire_server.sessions.errors import InvalidRequest
 
 Messages = Iterator[bytes]
@@ -68,31 +68,30 @@ class CallInterceptor(grpc.ServerInterceptor):
         )
 
         forwarder = self._forwarder
-        sited = forwarder if method in SITED else None
-        route, follow = (here, stay) if sited is None else (sited.route, sited.follow)
+        follow = stay if forwarder is None or method not in SITED else forwarder.follow
 
         def respond(messages: Messages, context: grpc.ServicerContext) -> bytes:
             call = Call(method, context, self._reception, quota, tells_late=tells_late)
             with call as ticket:
 
-                def answer(requests: Messages) -> bytes:
+                def answered(requests: Messages) -> Messages:
                     response = self._answer(handler, call, ticket, requests)
                     call.tell_time()
-                    return response
+                    yield response
 
-                return call.answered(follow(call, ticket, messages, answer))
+                (answer,) = follow(call, ticket, messages, answered)
+                return call.answered(answer)
 
         def stream(messages: Messages, context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(method, context, self._reception, quota)
             with call as ticket:
-                messages, passed = route(call, ticket, messages)
-                if passed is not None:
-                    yield from _sent(call, ticket, passed)
-                    return
-                request = _only(handler, call, ticket, messages)
-                responses = handler.unary_stream(request, call.scope)
-                yield from _sent(call, ticket, map(handler.response_serializer, responses))
-                call.tell_time()
+
+                def answered(requests: Messages) -> Messages:
+                    request = _only(handler, call, ticket, requests)
+                    yield from map(handler.response_serializer, handler.unary_stream(request, call.scope))
+                    call.tell_time()
+
+                yield from _sent(call, ticket, follow(call, ticket, messages, answered))
 
         def converse(messages: Messages, context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(method, context, self._reception, quota)

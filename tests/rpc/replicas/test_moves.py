@@ -61,9 +61,26 @@ def test_a_client_that_goes_to_owners_is_told_the_new_one(moving: tuple[Api, Api
     assert other.info(session).step == 1
 
 
+@pytest.mark.parametrize("number", [0, 1], ids=["here", "passed on"])
+@pytest.mark.parametrize("method", ["GetParameters", "ExportSession"])
+def test_a_transfer_that_waits_is_answered_by_the_new_owner(
+    moving: tuple[Api, Api, str, Any], method: str, number: int
+) -> None:
+    *apis, session, go_on = moving
+    request = getattr(pb, f"{method}Request")(session_id=session)
+    call = getattr(apis[number].stub, method)(request, timeout=TIMEOUT)
+    go_on(1)
+    assert len(list(call)) > 0
+
+
 @pytest.mark.parametrize(
     ("method", "undone", "times"),
-    [("TrainStep", True, MOST_ROUTES), ("TrainStep", False, 1), ("SetParameters", True, 1)],
+    [
+        ("TrainStep", True, MOST_ROUTES),
+        ("TrainStep", False, 1),
+        ("GetParameters", True, MOST_ROUTES),
+        ("SetParameters", True, 1),
+    ],
 )
 def test_a_call_is_done_again_so_often_at_most_and_only_where_nothing_was_done_for_all_of_it(
     method: str, undone: bool, times: int
@@ -75,13 +92,29 @@ def test_a_call_is_done_again_so_often_at_most_and_only_where_nothing_was_done_f
     message = pb.TrainStepRequest(session_id="s").SerializeToString()
     read: list[list[bytes]] = []
 
-    def answer(requests: Iterator[bytes]) -> bytes:
+    def answered(requests: Iterator[bytes]) -> Iterator[bytes]:
         read.append(list(requests))
         raise WrongReplica("it moves", undone=undone)
 
     forwarder = Forwarder("a", lambda _, __: "", lambda _: True, Access())
     with pytest.raises(WrongReplica):
-        forwarder.follow(call, ticket, iter([message]), answer)
+        list(forwarder.follow(call, ticket, iter([message]), answered))
     forwarder.close()
     assert read == [[message]] * times
     assert given == [len(message)] * (times - 1), "what is read again counts once"
+
+
+def test_a_transfer_whose_answer_began_is_not_begun_anew() -> None:
+    context = SimpleNamespace(invocation_metadata=tuple)
+    call: Any = SimpleNamespace(method="GetParameters", scope=SimpleNamespace(context=context, caller=ANYONE))
+
+    def answered(_: Iterator[bytes]) -> Iterator[bytes]:
+        yield b"begun"
+        raise WrongReplica("it moves", undone=True)
+
+    forwarder = Forwarder("a", lambda _, __: "", lambda _: True, Access())
+    answers = forwarder.follow(call, SimpleNamespace(), iter([b""]), answered)  # type: ignore[arg-type]
+    assert next(answers) == b"begun"
+    with pytest.raises(WrongReplica):
+        next(answers)
+    forwarder.close()

@@ -16,7 +16,7 @@ from backwire_server.rpc.call import Call
 from backwire_server.rpc.errors import Refused
 from backwire_server.rpc.methods import SERVICE, UNARY
 from backwire_server.rpc.replicas.branches import Branches
-from backwire_server.rpc.replicas.connections import Connections
+from backwire_server.rpc.replicas.connections import UPLOADS, Connections
 from backwire_server.rpc.replicas.lane_frames import LaneBroken, Metadata
 from backwire_server.rpc.replicas.lanes import LANES_KEY
 from backwire_server.rpc.replicas.passing import FORWARDED_KEY, Passing, Tell
@@ -26,7 +26,6 @@ from backwire_server.sessions.errors import WrongReplica
 
 Messages = Iterator[bytes]
 Answered = Callable[[Messages], Messages]
-Answer = Callable[[Messages], bytes]
 
 SITED = {
     method.name
@@ -43,14 +42,9 @@ QUESTION = "GetSessionHistory"
 """The method by whose calls clients ask whether a server lives: it takes no place of those that have to wait."""
 
 
-def here(_call: Call, _ticket: Ticket, messages: Messages) -> tuple[Messages, Messages | None]:
-    """As `Forwarder.route`, of calls that are all done here."""
-    return messages, None
-
-
-def stay(_call: Call, _ticket: Ticket, messages: Messages, answer: Answer) -> bytes:
+def stay(_call: Call, _ticket: Ticket, messages: Messages, answered: Answered) -> Messages:
     """As `Forwarder.follow`, of calls that are all done here."""
-    return answer(messages)
+    return answered(messages)
 
 
 class Forwarder:
@@ -107,23 +101,24 @@ class Forwarder:
             return messages, self._answer(address, passing, session_id, call.scope.caller)
         return messages, self._answers(address, passing)
 
-    def follow(self, call: Call, ticket: Ticket, messages: Messages, answer: Answer) -> bytes:
-        """Returns the only answer to a call for a session, from where that is once it is the call's turn.
+    def follow(self, call: Call, ticket: Ticket, messages: Messages, answered: Answered) -> Messages:
+        """Yields the answers to a call for a session, from where that is once it is the call's turn.
 
-        `answer` does it here. A session may move while a unary call waits for others: then nothing was done for it, and
-        it is routed anew.
+        `answered` does it here. A session may move while a call of one request waits for others: then nothing was done
+        for it, and it is routed anew.
         """
-        unary = call.method in UNARY
-        first = list(islice(messages, 1)) if unary else []
-        for left in reversed(range(MOST_ROUTES if unary else 1)):
+        once = call.method in UPLOADS
+        first = [] if once else list(islice(messages, 1))
+        for left in reversed(range(1 if once else MOST_ROUTES)):
+            begun = False
             try:
                 rest, passed = self.route(call, ticket, chain(first, messages))
-                if passed is None:
-                    return answer(rest)
-                (answered,) = passed
-                return answered
+                for answer in answered(rest) if passed is None else passed:
+                    begun = True
+                    yield answer
+                return
             except (WrongReplica, Refused) as error:
-                if not (left and error.undone) or self._is_done_here(call):
+                if begun or not (left and error.undone) or self._is_done_here(call):
                     raise
             ticket.give(sum(map(len, first)))
         raise AssertionError("the last route has no end")
