@@ -4,13 +4,16 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import grpc
 import pytest
 from tests.client.fake_service import FakeService
 
 import backwire as bw
+from backwire import _transport
+from backwire._health import health
 from backwire_api.v1 import gradient_service_pb2_grpc as service_grpc
 
 LONG = 90.0
@@ -93,17 +96,27 @@ async def pipelined_step(session: bw.aio.Session) -> int:
 def test_a_call_goes_on_as_soon_as_its_server_is_back(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     server, waits = Server(), Future[None]()
 
-    def longest_wait(_: float, longest: float) -> float:
+    def waiting() -> None:
         if not waits.done():
             waits.set_result(None)
+
+    def longest_wait(_: float, longest: float) -> float:
+        with suppress(RuntimeError):  # of threads, which wait in `health`
+            asyncio.get_running_loop().call_soon(waiting)
         return longest
 
+    def told_health(check: Any, *, timeout: float, wait_for_ready: bool = False) -> str:
+        if wait_for_ready:  # nothing answered before
+            waiting()
+        return health(check, timeout=timeout, wait_for_ready=wait_for_ready)
+
     monkeypatch.setattr(random, "uniform", longest_wait)
+    monkeypatch.setattr(_transport, "health", told_health)
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         with server.up():
             trained = pool.submit(train, server)
             server.reached.result(SOON)
         server.down.set_result(None)
-        waits.result(SOON)  # the call has failed, and is to be sent again after a long time
+        waits.result(SOON)  # the call has failed, nothing is there, and it is to be sent again after a long time
         stack.enter_context(server.up())
         assert trained.result(SOON) == 1
