@@ -7,11 +7,12 @@ import pytest
 from tests.storage.durable import Disk
 from tests.storage.fenced import LEASE, Join
 from tests.storage.members import Clock, Enlist
+from tests.storage.power import Boot
 from tests.storage.sharing import Server, Start
 
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.limits import Limits
-from backwire_server.storage import failpoints, heartbeat, membership
+from backwire_server.storage import failpoints, heartbeat, life, membership
 from backwire_server.storage.membership import Membership
 from backwire_server.storage.shared_vault import SharedVault
 
@@ -27,6 +28,17 @@ def arm() -> Iterator[Callable[[str], object]]:
 def disk(tmp_path: Path) -> Iterator[Disk]:
     with Disk(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def boot(monkeypatch: pytest.MonkeyPatch) -> Boot:
+    """Has the machine be under a boot of some name: `first`, until this is called."""
+
+    def boot(name: str) -> None:
+        monkeypatch.setattr(life, "this_machine", lambda: name)
+
+    boot("first")
+    return boot
 
 
 @pytest.fixture

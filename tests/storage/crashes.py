@@ -19,7 +19,8 @@ from tests.storage.toy import KEY, image, mutation, spec, vault
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import StorageFailed
 from backwire_server.sessions.scope import UNBOUNDED
-from backwire_server.storage import failpoints
+from backwire_server.storage import failpoints, life
+from backwire_server.storage.segment import file_name
 from backwire_server.storage.session_files import FileSession
 
 Model = dict[str, dict[str, Any]]
@@ -59,10 +60,12 @@ class Run:
         self.tear("a")
         self.delete("b")
         self._vault.close()
+        self.lose_power("c")
+        self._vault.close()
 
-    def create(self, name: str) -> None:
+    def create(self, name: str, durability: Durability = Durability.FSYNC) -> None:
         def act() -> None:
-            self._files[name] = self._vault.create(name, spec(), Durability.FSYNC, KEY)
+            self._files[name] = self._vault.create(name, spec(), durability, KEY)
 
         self._do(act, lambda model: model.update({name: {"history": [], "saved": {}}}))
 
@@ -116,6 +119,27 @@ class Run:
             self._files[name].recover()
 
         self._do(act, lambda _: None)
+
+    def lose_power(self, name: str) -> None:
+        """Leaves what a loss of power may leave of a session that was made under another boot, and opens it again."""
+        now = life.this_machine
+        life.this_machine = lambda: "another"  # type: ignore[assignment]
+        self._vault = vault(self._root.parent)
+        self.create(name, Durability.JOURNAL)
+        for value in (1, 2, 3):
+            self.append(name, value)
+            self._files[name]._journal.rotate()
+        self._files[name].close()
+        path = self._root / name / file_name(2)
+        life.this_machine = now
+
+        def act() -> None:
+            os.truncate(path, path.stat().st_size - 1)
+            self._vault = vault(self._root.parent)
+            self._files[name] = self._vault.open(name)
+            self._files[name].recover()
+
+        self._do(act, lambda model: model[name].update(history=[1]))
 
     def delete(self, name: str) -> None:
         def act() -> None:

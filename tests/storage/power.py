@@ -1,14 +1,24 @@
 """A disk that loses power: what files and names it may have afterwards, of all that was written and not yet flushed."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
+
+from backwire_api.v1 import storage_pb2
+from backwire_server.storage.manifest import MANIFEST, read_manifest
+from backwire_server.storage.segment import framed
+
+Boot = Callable[[str], None]
+"""Has the machine be under a boot of this name."""
+
+Share = Callable[[int, int, int], float]
+"""Which share is left of a write: of a file by its number, the n-th of so many that were not flushed."""
 
 CALLS = ("open", "close", "pwritev", "ftruncate", "fsync", "fdatasync", "mkdir", "rename", "link", "unlink", "rmdir")
 
@@ -69,22 +79,31 @@ class Disk:
                 )
             yield
 
-    def left(self, moment: int, directory: Path, *, names: bool, data: float) -> None:
+    def left(self, moment: int, directory: Path, *, names: bool, data: float | Share) -> None:
         """Makes what there is after power was lost at a moment.
 
         `names` tells whether those that were not flushed are there, `data` which share of each write that was not.
         """
+        share = data if callable(data) else lambda *_: data
         flushed: dict[int, int] = defaultdict(lambda: -1)
         for now, done in enumerate(self._log[:moment]):
             if isinstance(done, _Flush):
                 flushed[done.node] = now
+        unflushed = Counter(
+            done.file for now, done in enumerate(self._log[:moment]) if _is_data(done) and flushed[done.file] <= now
+        )
+        ordinals: Counter[int] = Counter()
         entries: dict[int, dict[str, int]] = defaultdict(dict)
         contents: dict[int, bytearray] = defaultdict(bytearray)
         for now, done in enumerate(self._log[:moment]):
             if isinstance(done, _Names) and (names or any(flushed[place] > now for place, *_ in done.changes)):
                 _rename(entries, done.changes)
             elif isinstance(done, _Write):
-                _write(contents[done.file], done, 1.0 if flushed[done.file] > now else data)
+                left = 1.0
+                if flushed[done.file] <= now:
+                    left = share(done.file, ordinals[done.file], unflushed[done.file])
+                    ordinals[done.file] += bool(done.data)
+                _write(contents[done.file], done, left)
         self._lay(0, directory, entries, contents)
 
     def _lay(self, node: int, path: Path, entries: dict[int, dict[str, int]], contents: dict[int, bytearray]) -> None:
@@ -189,6 +208,10 @@ class Disk:
     _rmdir_ = _unlink_
 
 
+def _is_data(done: _Write | _Names | _Flush) -> TypeGuard[_Write]:
+    return isinstance(done, _Write) and bool(done.data)
+
+
 def _rename(entries: dict[int, dict[str, int]], changes: Sequence[tuple[int, str, int | None]]) -> None:
     for directory, name, node in changes:
         if node is None:
@@ -208,3 +231,15 @@ def _write(content: bytearray, write: _Write, share: float) -> None:
     if data:
         content.extend(bytes(max(0, write.place + len(data) - len(content))))
         content[write.place : write.place + len(data)] = data
+
+
+def end_boot(session: Path) -> None:
+    """Has the files of a session tell that they were written under another boot."""
+    for path in session.glob("journal-*"):
+        data = path.read_bytes()
+        end = 16 + int.from_bytes(data[8:12], "little")
+        header = storage_pb2.JournalHeader.FromString(data[16:end])
+        header.boot = "another"
+        path.write_bytes(b"".join([data[:8], *map(bytes, framed([header.SerializeToString()])), data[end:]]))
+    manifest = replace(read_manifest(session), boot="another")
+    (session / MANIFEST).write_bytes(manifest.encode())

@@ -150,9 +150,9 @@ def test_a_segment_is_written_again_as_far_as_its_records_go_while_another_is_ap
     kernel.fails = True
     with pytest.raises(StorageFailed):
         made.secure(1)
-    assert made._segment is not None
-    end = made._segment.end
-    with made._segment.path.open("ab") as file:
+    assert made._tail.segment is not None
+    end = made._tail.segment.end
+    with made._tail.segment.path.open("ab") as file:
         file.write(b"the beginning of a record")
     written: list[int] = []
     write = os.pwritev

@@ -28,6 +28,8 @@ manifests = st.builds(
     texts,
     st.lists(stored, max_size=4).map(tuple),
     st.lists(texts, max_size=2).map(tuple),
+    begun=counts,
+    boot=texts,
 )
 SOME = Manifest(
     "a",
@@ -45,6 +47,15 @@ SOME = Manifest(
 @given(manifests)
 def test_a_manifest_is_read_as_it_was_written(manifest: Manifest) -> None:
     assert decode(manifest.encode()) == manifest
+
+
+def test_one_that_was_written_before_sessions_told_their_boot_is_read() -> None:
+    content = json.loads(replace(SOME, begun=7, boot="some").encode())
+    for name in ("begun", "boot", "sha256"):
+        del content[name]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    content["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    assert decode(json.dumps(content).encode()) == SOME
 
 
 def test_checkpoints_are_told_apart_by_their_names() -> None:

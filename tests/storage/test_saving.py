@@ -206,7 +206,14 @@ def test_the_journal_is_on_the_disk_before_a_saved_checkpoint_counts_at_any_dura
     monkeypatch.setattr(os, "fdatasync", flushing)
     monkeypatch.setattr(os, "rename", renaming)
     made.save("best", image([1, 2])).result(30)
-    assert told == [file_name(1), file_name(2), "saved-best.safetensors", "manifest.json"]
+    assert told == [
+        file_name(1),
+        file_name(2),
+        "session.binpb",
+        "manifest.json",
+        "saved-best.safetensors",
+        "manifest.json",
+    ]
 
 
 def test_a_save_whose_journal_cannot_be_flushed_tells_and_does_not_count(

@@ -27,7 +27,7 @@ from backwire_api.v1 import tensor_pb2 as backwire__api_dot_v1_dot_tensor__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62\x61\x63kwire_api/v1/storage.proto\x12\x0f\x62\x61\x63kwire_api.v1\x1a&backwire_api/v1/gradient_service.proto\x1a\x1c\x62\x61\x63kwire_api/v1/tensor.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x01\n\rJournalHeader\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\x05\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x14\n\x0c\x66irst_number\x18\x03 \x01(\x03\x12\x44\n\x0b\x65nvironment\x18\x04 \x03(\x0b\x32/.backwire_api.v1.JournalHeader.EnvironmentEntry\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8e\x04\n\rJournalRecord\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\x0c\x12\x1b\n\x13\x64ropped_forward_ids\x18\x04 \x03(\t\x12\x32\n\x07\x66orward\x18\x05 \x01(\x0b\x32\x1f.backwire_api.v1.ForwardRequestH\x00\x12\x34\n\x08\x62\x61\x63kward\x18\x06 \x01(\x0b\x32 .backwire_api.v1.BackwardRequestH\x00\x12,\n\x04step\x18\x07 \x01(\x0b\x32\x1c.backwire_api.v1.StepRequestH\x00\x12\x37\n\ntrain_step\x18\x08 \x01(\x0b\x32!.backwire_api.v1.TrainStepRequestH\x00\x12?\n\x0ezero_gradients\x18\t \x01(\x0b\x32%.backwire_api.v1.ZeroGradientsRequestH\x00\x12\x35\n\x0eset_parameters\x18\n \x01(\x0b\x32\x1b.backwire_api.v1.ParametersH\x00\x12\'\n\x05lease\x18\x0b \x01(\x0b\x32\x16.backwire_api.v1.LeaseH\x00\x12)\n\x06\x62ranch\x18\x0c \x01(\x0b\x32\x17.backwire_api.v1.BranchH\x00\x42\n\n\x08mutation\"\x8d\x01\n\nParameters\x12\x37\n\x06values\x18\x01 \x03(\x0b\x32\'.backwire_api.v1.Parameters.ValuesEntry\x1a\x46\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.backwire_api.v1.Tensor:\x02\x38\x01\"\x08\n\x06\x42ranch\"\x95\x01\n\rSessionRecord\x12+\n\x06passes\x18\x01 \x03(\x0b\x32\x1b.backwire_api.v1.PassRecord\x12\x30\n\x08requests\x18\x02 \x03(\x0b\x32\x1e.backwire_api.v1.RequestRecord\x12%\n\x05lease\x18\x03 \x01(\x0b\x32\x16.backwire_api.v1.Lease\"{\n\nPassRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x30\n\x07\x66orward\x18\x03 \x01(\x0b\x32\x1f.backwire_api.v1.ForwardRequest\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\x0c\n\x04step\x18\x05 \x01(\x03\"\x82\x03\n\rRequestRecord\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\x0c\x12\x33\n\x07\x66orward\x18\x03 \x01(\x0b\x32 .backwire_api.v1.ForwardResponseH\x00\x12\x35\n\x08\x62\x61\x63kward\x18\x04 \x01(\x0b\x32!.backwire_api.v1.BackwardResponseH\x00\x12+\n\x04step\x18\x05 \x01(\x0b\x32\x1b.backwire_api.v1.StepResultH\x00\x12\x38\n\ntrain_step\x18\x06 \x01(\x0b\x32\".backwire_api.v1.TrainStepResponseH\x00\x12\x0f\n\x05\x63ount\x18\x07 \x01(\x03H\x00\x12\x31\n\ncheckpoint\x18\x08 \x01(\x0b\x32\x1b.backwire_api.v1.CheckpointH\x00\x12\'\n\x05lease\x18\t \x01(\x0b\x32\x16.backwire_api.v1.LeaseH\x00\x42\x08\n\x06\x61nswerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62\x61\x63kwire_api/v1/storage.proto\x12\x0f\x62\x61\x63kwire_api.v1\x1a&backwire_api/v1/gradient_service.proto\x1a\x1c\x62\x61\x63kwire_api/v1/tensor.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x02\n\rJournalHeader\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\x05\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x14\n\x0c\x66irst_number\x18\x03 \x01(\x03\x12\x44\n\x0b\x65nvironment\x18\x04 \x03(\x0b\x32/.backwire_api.v1.JournalHeader.EnvironmentEntry\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x62oot\x18\x06 \x01(\t\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8e\x04\n\rJournalRecord\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\x0c\x12\x1b\n\x13\x64ropped_forward_ids\x18\x04 \x03(\t\x12\x32\n\x07\x66orward\x18\x05 \x01(\x0b\x32\x1f.backwire_api.v1.ForwardRequestH\x00\x12\x34\n\x08\x62\x61\x63kward\x18\x06 \x01(\x0b\x32 .backwire_api.v1.BackwardRequestH\x00\x12,\n\x04step\x18\x07 \x01(\x0b\x32\x1c.backwire_api.v1.StepRequestH\x00\x12\x37\n\ntrain_step\x18\x08 \x01(\x0b\x32!.backwire_api.v1.TrainStepRequestH\x00\x12?\n\x0ezero_gradients\x18\t \x01(\x0b\x32%.backwire_api.v1.ZeroGradientsRequestH\x00\x12\x35\n\x0eset_parameters\x18\n \x01(\x0b\x32\x1b.backwire_api.v1.ParametersH\x00\x12\'\n\x05lease\x18\x0b \x01(\x0b\x32\x16.backwire_api.v1.LeaseH\x00\x12)\n\x06\x62ranch\x18\x0c \x01(\x0b\x32\x17.backwire_api.v1.BranchH\x00\x42\n\n\x08mutation\"\x8d\x01\n\nParameters\x12\x37\n\x06values\x18\x01 \x03(\x0b\x32\'.backwire_api.v1.Parameters.ValuesEntry\x1a\x46\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.backwire_api.v1.Tensor:\x02\x38\x01\"\x08\n\x06\x42ranch\"\x95\x01\n\rSessionRecord\x12+\n\x06passes\x18\x01 \x03(\x0b\x32\x1b.backwire_api.v1.PassRecord\x12\x30\n\x08requests\x18\x02 \x03(\x0b\x32\x1e.backwire_api.v1.RequestRecord\x12%\n\x05lease\x18\x03 \x01(\x0b\x32\x16.backwire_api.v1.Lease\"{\n\nPassRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x30\n\x07\x66orward\x18\x03 \x01(\x0b\x32\x1f.backwire_api.v1.ForwardRequest\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\x0c\n\x04step\x18\x05 \x01(\x03\"\x82\x03\n\rRequestRecord\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\x0c\x12\x33\n\x07\x66orward\x18\x03 \x01(\x0b\x32 .backwire_api.v1.ForwardResponseH\x00\x12\x35\n\x08\x62\x61\x63kward\x18\x04 \x01(\x0b\x32!.backwire_api.v1.BackwardResponseH\x00\x12+\n\x04step\x18\x05 \x01(\x0b\x32\x1b.backwire_api.v1.StepResultH\x00\x12\x38\n\ntrain_step\x18\x06 \x01(\x0b\x32\".backwire_api.v1.TrainStepResponseH\x00\x12\x0f\n\x05\x63ount\x18\x07 \x01(\x03H\x00\x12\x31\n\ncheckpoint\x18\x08 \x01(\x0b\x32\x1b.backwire_api.v1.CheckpointH\x00\x12\'\n\x05lease\x18\t \x01(\x0b\x32\x16.backwire_api.v1.LeaseH\x00\x42\x08\n\x06\x61nswerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,21 +39,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARAMETERS_VALUESENTRY']._loaded_options = None
   _globals['_PARAMETERS_VALUESENTRY']._serialized_options = b'8\001'
   _globals['_JOURNALHEADER']._serialized_start=154
-  _globals['_JOURNALHEADER']._serialized_end=398
-  _globals['_JOURNALHEADER_ENVIRONMENTENTRY']._serialized_start=348
-  _globals['_JOURNALHEADER_ENVIRONMENTENTRY']._serialized_end=398
-  _globals['_JOURNALRECORD']._serialized_start=401
-  _globals['_JOURNALRECORD']._serialized_end=927
-  _globals['_PARAMETERS']._serialized_start=930
-  _globals['_PARAMETERS']._serialized_end=1071
-  _globals['_PARAMETERS_VALUESENTRY']._serialized_start=1001
-  _globals['_PARAMETERS_VALUESENTRY']._serialized_end=1071
-  _globals['_BRANCH']._serialized_start=1073
-  _globals['_BRANCH']._serialized_end=1081
-  _globals['_SESSIONRECORD']._serialized_start=1084
-  _globals['_SESSIONRECORD']._serialized_end=1233
-  _globals['_PASSRECORD']._serialized_start=1235
-  _globals['_PASSRECORD']._serialized_end=1358
-  _globals['_REQUESTRECORD']._serialized_start=1361
-  _globals['_REQUESTRECORD']._serialized_end=1747
+  _globals['_JOURNALHEADER']._serialized_end=412
+  _globals['_JOURNALHEADER_ENVIRONMENTENTRY']._serialized_start=362
+  _globals['_JOURNALHEADER_ENVIRONMENTENTRY']._serialized_end=412
+  _globals['_JOURNALRECORD']._serialized_start=415
+  _globals['_JOURNALRECORD']._serialized_end=941
+  _globals['_PARAMETERS']._serialized_start=944
+  _globals['_PARAMETERS']._serialized_end=1085
+  _globals['_PARAMETERS_VALUESENTRY']._serialized_start=1015
+  _globals['_PARAMETERS_VALUESENTRY']._serialized_end=1085
+  _globals['_BRANCH']._serialized_start=1087
+  _globals['_BRANCH']._serialized_end=1095
+  _globals['_SESSIONRECORD']._serialized_start=1098
+  _globals['_SESSIONRECORD']._serialized_end=1247
+  _globals['_PASSRECORD']._serialized_start=1249
+  _globals['_PASSRECORD']._serialized_end=1372
+  _globals['_REQUESTRECORD']._serialized_start=1375
+  _globals['_REQUESTRECORD']._serialized_end=1761
 # @@protoc_insertion_point(module_scope)

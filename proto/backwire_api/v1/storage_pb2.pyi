@@ -52,6 +52,7 @@ class JournalHeader(google.protobuf.message.Message):
     FIRST_NUMBER_FIELD_NUMBER: builtins.int
     ENVIRONMENT_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
+    BOOT_FIELD_NUMBER: builtins.int
     format: builtins.int
     """The version of the format of all records in the segment: 1. A server refuses a segment of a version that it does
     not know.
@@ -60,6 +61,10 @@ class JournalHeader(google.protobuf.message.Message):
     """The session that the segment belongs to."""
     first_number: builtins.int
     """The number of the first record in the segment, also while there is none."""
+    boot: builtins.str
+    """The boot of the machine under which the segment was begun and written, as Linux tells it in
+    /proc/sys/kernel/random/boot_id. Empty where it does not. What was not flushed is lost with the boot.
+    """
     @property
     def environment(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """What the bits of a replay depend on, such as the versions of numpy and BLAS, by name. A replay under others may
@@ -78,9 +83,10 @@ class JournalHeader(google.protobuf.message.Message):
         first_number: builtins.int = ...,
         environment: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        boot: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "environment", b"environment", "first_number", b"first_number", "format", b"format", "session_id", b"session_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["boot", b"boot", "create_time", b"create_time", "environment", b"environment", "first_number", b"first_number", "format", b"format", "session_id", b"session_id"]) -> None: ...
 
 Global___JournalHeader: typing_extensions.TypeAlias = JournalHeader
 

@@ -38,18 +38,29 @@ class Mutation:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """What a loss of power took of a journal: all after a record, at least so many, in so many bytes that were left."""
+
+    record: int
+    records: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Recovery:
     """What a session is made from again: an image (None: its specification alone), and then these mutations.
 
     `count` is how many mutations there are, to tell how far recovery is. The iterator raises SessionQuarantined where
     the journal is damaged. `digests` has the digest that the state must have after the mutation of a number (the first
-    after the image is 1), where a later checkpoint tells it.
+    after the image is 1), where a later checkpoint tells it. `loss` tells what is known to have come after them, and is
+    gone.
     """
 
     image: Image | None
     mutations: Iterator[Mutation]
     count: int = 0
     digests: Mapping[int, str] = field(default_factory=dict)
+    loss: Loss | None = None
 
 
 class SessionFiles(Protocol):

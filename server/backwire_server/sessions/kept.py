@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from backwire_server.engine.graph import Parameter
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.content import Content, Until, recovered
-from backwire_server.sessions.durable import Durability, Recovery, SessionFiles
+from backwire_server.sessions.durable import Durability, Loss, Recovery, SessionFiles
 from backwire_server.sessions.errors import NotDurable, SessionError, SessionQuarantined
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.outlines import Outline
@@ -217,7 +217,10 @@ class Kept:
             files = self._opened(check)
             spec = files.spec()
             self._account.reserve(spec.state_bytes)
-            self._content = self._made(spec, files.recover())
+            recovery = files.recover()
+            self._content = self._made(spec, recovery)
+            if recovery.loss is not None:
+                self._tell(recovery.loss)
             for each in files.requests():
                 if each.key.request_id not in self._content.log:
                     self._content.log.know(each.key, each.answer)
@@ -231,6 +234,17 @@ class Kept:
                 raise lost from error
             raise
         return self._content
+
+    def _tell(self, loss: Loss) -> None:
+        _LOG.warning(
+            "session %s goes on from step %d, record %d of its journal: a loss of power took what came after, at least "
+            "%d records, of which %d bytes were left; durability fsync outlives that",
+            self.session_id,
+            self._content.trainer.step if self._content else 0,
+            loss.record,
+            loss.records,
+            loss.nbytes,
+        )
 
     def _made(self, spec: SessionSpec, recovery: Recovery, until: Until = lambda _: False) -> Content:
         count = recovery.count

@@ -13,10 +13,12 @@ from backwire_server.sessions.errors import StorageFailed
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.state import Image
 from backwire_server.storage.checkpoints import Checkpoints
+from backwire_server.storage.disk import storage_errors, sync_directory
 from backwire_server.storage.journal import Journal
-from backwire_server.storage.manifest import Stored
+from backwire_server.storage.manifest import DEFINITION, MANIFEST, Stored
 from backwire_server.storage.pacing import Pace
 from backwire_server.storage.place import Place
+from backwire_server.storage.segment import renew
 
 _LOG = logging.getLogger("backwire.storage")
 
@@ -77,7 +79,7 @@ class Checkpointing:
                 return
             if not self._has(record):
                 self._writing = self._place.checkpointer.attempt(
-                    image, lambda copy: self._write(copy, record, after_records=True, passing=passing)
+                    image, lambda copy: self._write(copy, record, passing=passing)
                 )
                 self._latest = self._writing
                 otherwise.pop_all()
@@ -89,7 +91,7 @@ class Checkpointing:
             self._journal.check()
             record = self._journal.last
             self._latest = saving = self._place.checkpointer.submit(
-                image, lambda copy: self._write(copy, record, name, key, after_records=True).info
+                image, lambda copy: self._write(copy, record, name, key).info
             )
             otherwise.pop_all()
             return saving
@@ -158,17 +160,18 @@ class Checkpointing:
         key: RequestKey | None = None,
         *,
         alone: bool = False,
-        after_records: bool = False,
         passing: bool = False,
     ) -> Stored:
-        """Writes a checkpoint: at once, or after the records that lead to the image are on the disk.
+        """Writes a checkpoint once what leads to the image is on the disk; with `alone` nothing does.
 
         Of one that is passing no copy is made: the next would come too soon for where copies go.
         """
         began = time.perf_counter()
         with self._place.usage.tally.checkpoint() as written:
-            if after_records:
+            if not alone:
                 self._journal.secure(record)
+            if self._checkpoints.manifest.is_unflushed:
+                self._secure_beginning()
             try:
                 stored = self._checkpoints.add(image, record, name, key=key, alone=alone, passing=passing)
                 written(stored.bytes)
@@ -179,3 +182,10 @@ class Checkpointing:
                 if not self._is_broken():
                     self.prune()
         return stored
+
+    def _secure_beginning(self) -> None:
+        """Returns when what the session was made with is on the disk, with its name."""
+        with storage_errors("what the session began with could not be flushed"):
+            for name in (DEFINITION, MANIFEST):
+                renew(self._directory / name)
+            sync_directory(self._directory.parent)

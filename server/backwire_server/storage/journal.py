@@ -1,22 +1,21 @@
 """The journal of a session: its accepted mutations, numbered from 1 over all segments. See docs/storage.md."""
 
-import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-from backwire_server.sessions.durable import Mutation
+from backwire_server.sessions.durable import Loss, Mutation
 from backwire_server.sessions.errors import StorageFailed
 from backwire_server.sessions.scope import UNBOUNDED, CallScope
-from backwire_server.storage.disk import Usage, damaged, failed, storage_errors
+from backwire_server.storage.boots import UNKNOWN, Boots
+from backwire_server.storage.disk import Usage, failed, storage_errors
 from backwire_server.storage.group_commit import GroupCommit
 from backwire_server.storage.mutations import encode_mutation
-from backwire_server.storage.replay import Replay
-from backwire_server.storage.segment import Segment, framed, renew
-from backwire_server.storage.segment_scan import Scan, is_empty
+from backwire_server.storage.power_loss import go_back
+from backwire_server.storage.replay import Part, Replay
+from backwire_server.storage.segment import Segment, framed
+from backwire_server.storage.segment_scan import is_empty
 from backwire_server.storage.segments import Segments
-
-_LOG = logging.getLogger("backwire.storage")
+from backwire_server.storage.tail import Tail
 
 LONG_RECORDS, LONG_BYTES = 1_024, 32 << 20
 """From when on a segment takes long to read for the sake of its end."""
@@ -32,16 +31,23 @@ class Journal:
         grown: The bytes of all records that this process has appended.
     """
 
-    def __init__(self, directory: Path, session_id: str, ancestors: Sequence[str], usage: Usage, *, sync: bool) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        session_id: str,
+        ancestors: Sequence[str],
+        usage: Usage,
+        *,
+        sync: bool,
+        boots: Boots = UNKNOWN,
+    ) -> None:
         """Lists the segments; raises OSError when it cannot."""
         self._session_id = session_id
-        self.segments = Segments(directory, session_id, ancestors, usage)
+        self.segments = Segments(directory, session_id, ancestors, usage, boots)
         self._usage = usage
         self._sync = sync
         self._commit = GroupCommit(usage.tally)
-        self._segment: Segment | None = None
-        self._last: int | None = None  # the number of the last record, and where it ends, once that is known
-        self._end = 0
+        self._tail = Tail(self.segments, session_id, usage, self._commit, sync)
         self.grown = 0
 
     @property
@@ -60,14 +66,12 @@ class Journal:
     def begin(self, first: int) -> None:
         """Makes the first segment, for records from this number on; raises StorageFailed."""
         with storage_errors("the journal could not be begun"):
-            self._segment = self.segments.begin(first, self._sync, self.fail)
-        self.segments.add(first)
-        self._last = first - 1
+            self._tail.begin(first)
 
     def append(self, mutation: Mutation) -> int:
         """Writes a record and returns its number; raises StorageFailed or DiskQuotaExceeded, with none written."""
         self.check()
-        segment = self._opened()
+        segment = self._tail.opened()
         number = self.last + 1
         record = framed(encode_mutation(number, mutation))
         nbytes = sum(map(len, record))
@@ -84,7 +88,7 @@ class Journal:
             raise
         finally:
             self._usage.tally.writing.end()
-        self._last = number
+        self._tail.wrote(number)
         self.grown += nbytes
         self._usage.tally.appended(nbytes)
         self._commit.wrote(number, nbytes)
@@ -107,28 +111,27 @@ class Journal:
             return
         with storage_errors("the journal could not be flushed"):
             for first in [each for each in self.segments.firsts if each <= record]:
-                self.segments.secure(first, self._end_of(first))
+                self.segments.secure(first, self._tail.end_of(first))
 
     @property
     def last(self) -> int:
         """The number of the last record, 0 for none; raises SessionQuarantined when it must be read and cannot be."""
-        if self._last is None:
-            if not self.segments.firsts:
-                raise damaged(self.segments.directory, "there is no segment of a journal")
-            first = self.segments.firsts[-1]
-            self._found(first, self._scan_last(first))
-        assert self._last is not None
-        return self._last
+        return self._tail.last
+
+    @property
+    def loss(self) -> Loss | None:
+        """What a loss of power was found to have taken."""
+        return self._tail.loss
 
     @property
     def is_long(self) -> bool:
         """Whether the last segment is; raises what `last` raises, and StorageFailed."""
-        return self.last + 1 - self.segments.firsts[-1] >= LONG_RECORDS or self._opened().end >= LONG_BYTES
+        return self.last + 1 - self.segments.firsts[-1] >= LONG_RECORDS or self._tail.opened().end >= LONG_BYTES
 
     def follows(self, record: int) -> bool:
         """Tells whether there are records after the one of this number; looks at sizes where it was not read yet."""
-        if self._last is not None:
-            return self._last > record
+        if self._tail.known:
+            return self.last > record
         if not self.segments.firsts:
             return True
         newest = self.segments.firsts[-1]
@@ -144,14 +147,22 @@ class Journal:
         Raises SessionQuarantined, also while they are read; what a segment was written under is compared with what
         this process is, and logged when it differs.
         """
-        parts = []
-        for each in self.segments.after(record, self._scan_last, within=within):
-            parts.append(each)
+        parts: list[Part] = []
+        for each in self.segments.after(record, self._tail.scan, within=within):
             if each.first == self.segments.firsts[-1]:
-                self._found(each.first, each.scan)
-            elif self._segment is None and not self._sync:
-                self.segments.doubted.add(each.first)  # as in `_found`: it may have ended for a checkpoint that failed
+                self._tail.found(each.first, each.scan, parts[-1].boot if parts else "")
+            elif self._tail.segment is None and not self._sync:
+                self.segments.doubted.add(each.first)  # as in `found`: it may have ended for a checkpoint that failed
+            parts.append(each)
         return Replay(parts)
+
+    def go_back(self, record: int, assured: int) -> bool:
+        """Goes back before what a loss of power tore after a record; see `power_loss`. Tells whether it was that."""
+        with storage_errors(f"the journal in {self.segments.directory} could not be mended"):
+            loss = go_back(self.segments, record, assured)
+        if loss is not None:
+            self._tail.lose(loss)
+        return loss is not None
 
     def rotate(self) -> int:
         """Begins a new segment unless the last has no record, and returns the number of the last record.
@@ -159,77 +170,28 @@ class Journal:
         Raises StorageFailed with nothing changed.
         """
         self.check()
-        before, last = self._opened(), self.last
+        before, last = self._tail.opened(), self.last
         if self.segments.firsts[-1] == last + 1:
             return last
         with self._commit.alone():
             if self._sync:
                 self._commit.flush_now(before.flush)
             with storage_errors("a new segment of the journal could not be begun"):
-                segment = self.segments.begin(last + 1, self._sync, self.fail)
-            self._segment = segment
+                self._tail.begin(last + 1)
             before.close()
-        self.segments.add(last + 1)
         return last
 
     def close(self) -> None:
         """Flushes what is to be flushed and closes the file; raises StorageFailed when that could not be flushed."""
         with self._commit.alone():
-            segment = self._segment
+            segment = self._tail.close()
             if segment is None:
                 return
-            self._end = segment.end  # first, for who looks for it meanwhile
-            self._segment = None
             try:
                 if self._sync and not self.broken:
                     self._commit.flush_now(segment.flush)
             finally:
                 segment.close()
-
-    def _found(self, first: int, found: Scan) -> None:
-        """Notes what the last segment has, and cuts the rest."""
-        if self._segment is not None:
-            return
-        self._last, self._end = first - 1 + len(found.spans), found.end
-        self._commit.wrote(self._last)
-        if found.spans and not self._sync:
-            self.segments.doubted.add(first)  # who wrote it may have had a flush that failed
-        if found.torn:
-            path = self.segments.path(first)
-            _LOG.warning("%s: %d bytes of a record were cut whose writing was interrupted", path, found.torn)
-            self._usage.give(self._session_id, found.torn)
-        if found.torn or found.header is None:
-            self._opened()
-
-    def _end_of(self, first: int) -> int | None:
-        """Returns where what a segment has for good ends, None for one that is not appended to; for any thread."""
-        is_last, segment = first == self.segments.firsts[-1], self._segment
-        if segment is not None:
-            return segment.end if segment.path == self.segments.path(first) else None
-        return self._end if is_last else None
-
-    def _scan_last(self, first: int) -> Scan:
-        """Reads the last segment, with `sync` once all of it is on the disk: nobody knows what others saw to.
-
-        What is read must not be in memory alone, where it is forgotten at any moment after a flush that failed.
-        """
-        if self._sync and self._last is None:
-            path = self.segments.path(first)
-            with storage_errors(f"{path} could not be read"):
-                nbytes = path.stat().st_size if path.exists() and not is_empty(path) else 0
-            if nbytes:
-                self._commit.flush_now(partial(renew, path), nbytes)
-        return self.segments.scan(first)
-
-    def _opened(self) -> Segment:
-        """Returns the last segment, opened."""
-        _ = self.last  # finds where it ends
-        if self._segment is None:
-            first = self.segments.firsts[-1]
-            with storage_errors("the journal could not be opened"):
-                there = Segment(self.segments.path(first), self._end) if self._end > 0 else None
-                self._segment = there or self.segments.make(first, self._sync)
-        return self._segment
 
     def _undo(self, segment: Segment) -> None:
         try:
@@ -238,6 +200,6 @@ class Journal:
             self.fail(failed("a record was written in part, and could not be removed from the journal", error))
 
     def _flush(self) -> None:
-        segment = self._segment
+        segment = self._tail.segment
         if segment is not None:
             segment.flush()

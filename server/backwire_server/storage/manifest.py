@@ -84,6 +84,8 @@ class Manifest:
         checkpoints: Its checkpoints.
         ancestors: The sessions that it branched from, whose segments it may have.
         requests: The last requests that saved or deleted checkpoints, oldest first.
+        begun: The number of the last record that it began with: 0, or the one that says that it branched.
+        boot: The boot under which it was written, where that tells something; see `boots`.
     """
 
     session_id: str
@@ -94,6 +96,8 @@ class Manifest:
     checkpoints: tuple[Stored, ...] = ()
     ancestors: tuple[str, ...] = ()
     requests: tuple[Request, ...] = ()
+    begun: int = 0
+    boot: str = ""
 
     @property
     def automatic(self) -> tuple[Stored, ...]:
@@ -109,6 +113,16 @@ class Manifest:
     def named(self) -> tuple[Stored, ...]:
         """The checkpoints that were asked for."""
         return tuple(each for each in self.checkpoints if each.name)
+
+    @property
+    def is_unflushed(self) -> bool:
+        """Whether what it began with may not be on the disk: that is seen to before a checkpoint of its own counts."""
+        return self.durability is Durability.JOURNAL and all(each.record < self.begun for each in self.checkpoints)
+
+    @property
+    def assured(self) -> int:
+        """The last record that is on the disk whatever happened, or without which it is no session."""
+        return max([self.begun, *(each.record for each in self.checkpoints)])
 
     def find(self, name: str) -> Stored | None:
         """Returns the checkpoint of a name."""
@@ -132,6 +146,8 @@ class Manifest:
             "requests": [
                 {**_encode_key(each.key), "saved": each.saved and asdict(each.saved)} for each in self.requests
             ],
+            "begun": self.begun,
+            "boot": self.boot,
         }
         content["sha256"] = _digest(content)
         return json.dumps(content, indent=1).encode() + b"\n"
@@ -171,6 +187,8 @@ def decode(data: bytes) -> Manifest:
         tuple(Stored(**each) for each in content["checkpoints"]),
         tuple(content["ancestors"]),
         tuple(requests),
+        content.get("begun", 0),
+        content.get("boot", ""),
     )
 
 

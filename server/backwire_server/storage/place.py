@@ -23,6 +23,7 @@ class Place:
         checkpointer: Writes in the background.
         due_bytes: How many bytes of journal lead to a checkpoint, if they are as many as the last one has.
         copies: Where checkpoints are copied to; None for nowhere.
+        boot: The boot of this machine, where nobody else uses the directory; see `boots`.
         replay_seconds: How much computing leads to a checkpoint that only shortens a replay, if that is WORTH it.
     """
 
@@ -33,6 +34,7 @@ class Place:
     due_bytes: int = DUE_BYTES
     copies: Copies | None = None
     replay_seconds: float = math.inf
+    boot: str = ""
 
     def of(self, _: str, __: Check = unchecked) -> "Place":
         """Returns where a new session of an id goes; raises OSError."""

@@ -28,6 +28,11 @@ class Part:
     known: int = 0
 
     @property
+    def boot(self) -> str:
+        """The boot under which the segment was begun; empty where that is not known."""
+        return self.scan.header.boot if self.scan.header else ""
+
+    @property
     def spans(self) -> Sequence[tuple[int, int]]:
         """Where the bodies of the others begin and end."""
         return self.scan.spans[self.known :]

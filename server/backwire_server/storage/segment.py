@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from backwire_api.checksum import crc32
@@ -47,7 +47,7 @@ def framed(pieces: Sequence[Bytes]) -> list[Bytes]:
 
 
 def renew(path: Path, end: int | None = None) -> None:
-    """Returns when all that is in a segment is on the disk, whoever wrote it, and whether or not a flush has failed.
+    """Returns when all that is in a file is on the disk, whoever wrote it, and whether or not a flush has failed.
 
     With `end`, what is before that is: others may append to it meanwhile.
 
@@ -63,6 +63,13 @@ def renew(path: Path, end: int | None = None) -> None:
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def beginning(path: Path, end: int) -> Iterator[list[bytes]]:
+    """Yields what a segment has before a place, some of it at a time."""
+    with open(path, "rb") as file:
+        while piece := file.read(min(RENEWED_BYTES, end - file.tell())):
+            yield [piece]
 
 
 class Segment:

@@ -43,10 +43,16 @@ def scan(path: Path, *, last: bool) -> Scan:
     write leaves: a record that ends too early, or one whose checksum is wrong, and nothing but zeros behind it.
     """
     with open(path, "rb", buffering=READ_BYTES) as file:
-        reader = _Reader(file, path, last)
-        header = reader.header()
-        spans = list(reader.spans()) if header else []
-        return Scan(header, spans, reader.position, reader.size - reader.position)
+        return _scan(_Reader(file, path, last=last))
+
+
+def whole_part(path: Path) -> Scan:
+    """Returns what of a segment is whole from its beginning on, whatever follows.
+
+    Raises SessionQuarantined for a whole header that is not what its name says.
+    """
+    with open(path, "rb", buffering=READ_BYTES) as file:
+        return _scan(_Reader(file, path, last=True, judges=False))
 
 
 def bodies(path: Path, spans: Sequence[tuple[int, int]]) -> Iterator[bytes]:
@@ -68,7 +74,8 @@ def is_empty(path: Path) -> bool:
 class _Reader:
     """Reads the records of a segment one after another; `position` is behind the last whole one."""
 
-    def __init__(self, file: BinaryIO, path: Path, last: bool) -> None:
+    def __init__(self, file: BinaryIO, path: Path, *, last: bool, judges: bool = True) -> None:
+        """Raises SessionQuarantined, if it judges, unless what is not whole is what an interruption leaves."""
         first = first_number(path.name)
         assert first is not None, "only segments are read"
         self.size = os.fstat(file.fileno()).st_size
@@ -77,14 +84,16 @@ class _Reader:
         self._file = file
         self._path = path
         self._last = last
+        self._judges = judges
 
     def header(self) -> storage_pb2.JournalHeader | None:
         """Returns the header, None when it was not written to the end."""
         magic = self._file.read(len(MAGIC))
         if magic != MAGIC:
-            if self._last and (MAGIC.startswith(magic) or not any(magic)) and self._only_zeros(len(magic)):
-                return None
-            raise damaged(self._path, "it is no segment of a journal", 0)
+            begun = self._last and (MAGIC.startswith(magic) or not any(magic)) and self._only_zeros(len(magic))
+            if self._judges and not begun:
+                raise damaged(self._path, "it is no segment of a journal", 0)
+            return None
         self.position = len(MAGIC)
         body = self._next(self._first)
         if body is None:
@@ -123,7 +132,8 @@ class _Reader:
                 if crc32(body, crc32(frame[:4])) == checksum:
                     self.position = end
                     return body
-        self._check_interrupted(end, following)
+        if self._judges:
+            self._check_interrupted(end, following)
         return None
 
     def _check_interrupted(self, end: int, following: int) -> None:
@@ -159,3 +169,9 @@ class _Reader:
                 return True
             found = data.find(mark, found + 1)
         return False
+
+
+def _scan(reader: _Reader) -> Scan:
+    header = reader.header()
+    spans = list(reader.spans()) if header else []
+    return Scan(header, spans, reader.position, reader.size - reader.position)

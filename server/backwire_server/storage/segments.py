@@ -13,11 +13,20 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import storage_pb2
 from backwire_server.sessions.errors import StorageFailed
 from backwire_server.storage import failpoints
-from backwire_server.storage.disk import Usage, damaged, failed, storage_errors, sync_directory, sync_file
+from backwire_server.storage.boots import UNKNOWN, Boots
+from backwire_server.storage.disk import (
+    Usage,
+    damaged,
+    failed,
+    storage_errors,
+    sync_directory,
+    sync_file,
+    write_file,
+)
 from backwire_server.storage.environment import JAX, differences, environment, recorded
 from backwire_server.storage.manifest import DEFINITION
 from backwire_server.storage.replay import Part
-from backwire_server.storage.segment import FORMAT, Segment, file_name, first_number, renew
+from backwire_server.storage.segment import FORMAT, Segment, beginning, file_name, first_number, renew
 from backwire_server.storage.segment_scan import Scan, scan
 
 _LOG = logging.getLogger("backwire.storage")
@@ -29,12 +38,16 @@ class Segments:
     Attributes:
         directory: Where they are.
         firsts: These numbers, in order.
+        boots: The boot under which others are begun, and that of the manifest.
         doubted: Those of which a flush may have failed, so that the next one tells nothing; see `renew`.
     """
 
-    def __init__(self, directory: Path, session_id: str, ancestors: Sequence[str], usage: Usage) -> None:
+    def __init__(
+        self, directory: Path, session_id: str, ancestors: Sequence[str], usage: Usage, boots: Boots = UNKNOWN
+    ) -> None:
         """Lists them; raises OSError when it cannot."""
         self.directory = directory
+        self.boots = boots
         self._session_id = session_id
         self._owners = {session_id, *ancestors}
         self._usage = usage
@@ -116,7 +129,7 @@ class Segments:
     def make(self, first: int, sync: bool) -> Segment:
         """Makes one with its header, which begins with the record of this number; with `sync` it is on the disk."""
         header = storage_pb2.JournalHeader(
-            format=FORMAT, session_id=self._session_id, first_number=first, environment=recorded()
+            format=FORMAT, session_id=self._session_id, first_number=first, environment=recorded(), boot=self.boots.now
         )
         header.create_time.FromNanoseconds(time.time_ns())
         segment = Segment(self.path(first), 0)
@@ -162,13 +175,32 @@ class Segments:
         """Returns the segments that nothing will be appended to, oldest first."""
         return [self.path(first) for first in self.firsts[:-1]]
 
+    def cut(self, first: int, end: int) -> None:
+        """Removes what is behind a place of one, and all segments after it, for good; raises OSError.
+
+        Others may share the files, so that what is kept of it is written anew.
+        """
+        with self._mutex:
+            while self.firsts[-1] > first:
+                failpoints.hit("mend.segment")
+                self._remove(self.firsts[-1])
+                self.firsts = self.firsts[:-1]
+        path = self.path(first)
+        removed = path.stat().st_size - end
+        write_file(path, beginning(path, end), "mend", sync=True)
+        sync_directory(self.directory)
+        self._usage.give(self._session_id, removed)
+
     def prune(self, record: int) -> None:
         """Removes the segments that have no record after the one of this number; raises OSError."""
         with self._mutex:
             while len(self.firsts) > 1 and self.firsts[1] <= record + 1:
                 failpoints.hit("prune.segment")
-                path = self.path(self.firsts[0])
-                nbytes = path.stat().st_size
-                path.unlink()
-                self._usage.give(self._session_id, nbytes)
+                self._remove(self.firsts[0])
                 self.firsts = self.firsts[1:]
+
+    def _remove(self, first: int) -> None:
+        path = self.path(first)
+        nbytes = path.stat().st_size
+        path.unlink()
+        self._usage.give(self._session_id, nbytes)

@@ -9,12 +9,13 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.messages.session import session_spec
 from backwire_server.sessions.calls import CheckpointInfo
 from backwire_server.sessions.durable import Durability, Mutation, Recovery
-from backwire_server.sessions.errors import InvalidRequest, SessionError
+from backwire_server.sessions.errors import InvalidRequest, SessionError, SessionQuarantined
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope, Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image, RequestImage
 from backwire_server.sessions.vault import Entry
+from backwire_server.storage.boots import Boots
 from backwire_server.storage.checkpointing import Checkpointing
 from backwire_server.storage.checkpoints import Checkpoints
 from backwire_server.storage.disk import damaged, storage_errors
@@ -32,7 +33,9 @@ class FileSession:
         sync = manifest.durability is Durability.FSYNC
         self._place = place
         self._directory = directory
-        self._journal = Journal(directory, manifest.session_id, manifest.ancestors, place.usage, sync=sync)
+        boots = Boots("" if sync else place.boot, manifest.boot)
+        self._journal = Journal(directory, manifest.session_id, manifest.ancestors, place.usage, sync=sync, boots=boots)
+        manifest = replace(manifest, boot=boots.now)
         self._checkpoints = Checkpoints(directory, manifest, place.usage, self._journal.fail)
         self._checkpointing = Checkpointing(place, directory, self._journal, self._checkpoints, lambda: self.broken)
 
@@ -91,6 +94,11 @@ class FileSession:
         )
 
     @property
+    def doubtful(self) -> bool:
+        """Whether a loss of power may have taken what the session began with; see `power_loss.is_gone`."""
+        return self._checkpoints.manifest.is_unflushed and self._journal.segments.boots.is_other
+
+    @property
     def broken(self) -> bool:
         """Whether they must be closed, and opened again."""
         return self._journal.broken
@@ -139,12 +147,12 @@ class FileSession:
         with storage_errors(f"the checkpoints in {self._directory} could not be found"):
             self._checkpoints.check()
         self._checkpointing.prune()
-        return self._recovery(self._checkpoints.newest)
+        return self._recovered(self._checkpoints.newest)
 
     def recover_from_oldest(self) -> Recovery:
         """Returns the oldest checkpoint that the server made and what follows it: all that there is to compare."""
         kept = self._checkpoints.manifest.lasting
-        return self._recovery(kept[0] if kept else None)
+        return self._recovered(kept[0] if kept else None)
 
     def rewind(self, step: int) -> Recovery:
         """Returns a checkpoint before the step and what follows it."""
@@ -204,10 +212,10 @@ class FileSession:
         with storage_errors("the session could not be put on disk"):
             place = self._place.of(session_id, check)
         with self._checkpoints.still() as own:
-            manifest = branched(own, session_id, key)
+            manifest = branched(own, session_id, key, record)
             files = [DEFINITION, *(each.file for each in manifest.checkpoints)]
             shared = [*(self._directory / name for name in files), *self._journal.segments.complete()]
-            make_branch(place.root, place.usage, manifest, shared, record)
+            make_branch(place.root, place.usage, manifest, shared)
         return type(self).open(place, session_id)
 
     def hand_over(self, replica: str) -> str:
@@ -223,8 +231,20 @@ class FileSession:
         self._checkpointing.drain()
         self._journal.close()
 
+    def _recovered(self, base: Stored | None) -> Recovery:
+        """Returns a checkpoint and what follows it, as far as a loss of power has left that."""
+        try:
+            return self._recovery(base)
+        except SessionQuarantined:
+            newest = self._checkpoints.newest
+            if not self._journal.go_back(newest.record if newest else 0, self._checkpoints.manifest.assured):
+                raise
+        return self._recovery(base)
+
     def _recovery(self, base: Stored | None) -> Recovery:
         record = base.record if base else 0
         replay = self._journal.replay(record, within=base is not None and base.passing)
         image = self._checkpoints.read(base) if base else None
-        return Recovery(image, replay.mutations, replay.count, self._checkpoints.digests_after(record))
+        return Recovery(
+            image, replay.mutations, replay.count, self._checkpoints.digests_after(record), self._journal.loss
+        )

@@ -28,6 +28,7 @@ class Tally:
         checkpoint_bytes: The bytes of these.
         checkpoint_seconds: How long writing them took in all.
         checkpoint_failures: The checkpoints that could not be written.
+        power_losses: The sessions that a loss of power was found to have taken, or changes of.
         writing: The writes to journals that go on.
         flushing: The flushes of them.
     """
@@ -38,6 +39,7 @@ class Tally:
         self.journal_failures = 0
         self.checkpoints, self.checkpoint_bytes, self.checkpoint_seconds = 0, 0, 0.0
         self.checkpoint_failures = 0
+        self.power_losses = 0
         self.writing, self.flushing = Progress(), Progress()
         self._mutex = threading.Lock()
         self._silent_until = 0.0
@@ -57,6 +59,11 @@ class Tally:
         """Counts a segment of a journal."""
         with self._mutex:
             self.segments += 1
+
+    def lost_power(self) -> None:
+        """Counts a session that a loss of power took, or changes of."""
+        with self._mutex:
+            self.power_losses += 1
 
     def flushed(self, seconds: float) -> None:
         """Counts a flush of a journal that took so long."""

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from backwire_server.sessions.durable import Durability
-from backwire_server.sessions.errors import SessionError, SessionNotFound
+from backwire_server.sessions.errors import SessionError, SessionNotFound, SessionQuarantined
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image
 from backwire_server.sessions.vault import Entry
-from backwire_server.storage import failpoints
+from backwire_server.storage import failpoints, life
 from backwire_server.storage.checkpointer import Checkpointer
 from backwire_server.storage.copies import Copies
 from backwire_server.storage.deletions import Deletions
@@ -36,6 +36,7 @@ from backwire_server.storage.lock import DELETED, SCRATCH, SESSIONS
 from backwire_server.storage.making import new_manifest
 from backwire_server.storage.pacing import DUE_BYTES
 from backwire_server.storage.place import Place
+from backwire_server.storage.power_loss import is_gone
 from backwire_server.storage.session_files import FileSession
 
 T = TypeVar("T")
@@ -83,7 +84,8 @@ class FileVault:
         self._mutex = threading.Lock()
         self._usage = Usage(max_disk_bytes)
         self._copies = None if checkpoint_url is None else Copies(checkpoint_url, self.scratch)
-        self._place = Place(root / SESSIONS, limits, self._usage, Checkpointer(), checkpoint_bytes, self._copies)
+        shared = (self._usage, Checkpointer(), checkpoint_bytes, self._copies)
+        self._place = Place(root / SESSIONS, limits, *shared, boot=life.this_machine())
         with storage_errors(f"the data directory {root} cannot be used"):
             for name in (SESSIONS, DELETED, SCRATCH):
                 lasting_directory(root / name, 0o700)
@@ -113,10 +115,11 @@ class FileVault:
         return self._usage.tally.silence
 
     def entries(self) -> list[Entry]:
-        """Returns all sessions, oldest first; only their manifests are read."""
+        """Returns all sessions, oldest first; only their manifests are read. Those are removed that lost power."""
         with storage_errors("the sessions could not be listed"):
-            found = [self._entry(session_id) for session_id in self._session_ids()]
-        return sorted(found, key=lambda each: each.created)
+            found = map(self._entry, self._session_ids())
+            there = [entry for entry in found if entry is not None]
+        return sorted(there, key=lambda each: each.created)
 
     def names(self) -> list[str]:
         """Returns the ids of all sessions that are owned."""
@@ -153,7 +156,7 @@ class FileVault:
     ) -> FileSession:
         """Returns the files of a new session, which begins with the image if there is one."""
         with image or nullcontext():
-            manifest = new_manifest(session_id, durability, key, spec.definition)
+            manifest = new_manifest(session_id, durability, key, spec.definition, self._place.boot)
             return FileSession.create(self._place, manifest, spec.definition, image)
 
     def open(self, session_id: str, check: Check = unchecked) -> FileSession:  # noqa: ARG002
@@ -202,12 +205,20 @@ class FileVault:
         names = sorted(os.listdir(self._place.root))
         return [name for name in names if is_id(name) and self._owns(name)]
 
-    def _entry(self, session_id: str) -> Entry:
+    def _entry(self, session_id: str) -> Entry | None:
+        """Returns a session, or None after removing it where a loss of power has left nothing to make it of."""
+        directory = self._directory(session_id)
         try:
-            return FileSession.open(self._place, session_id).entry
-        except SessionError:
-            created = self._directory(session_id).stat().st_mtime
-            return Entry(session_id, created, None, True, self.default)
+            files = FileSession.open(self._place, session_id)
+            found, doubtful = files.entry, files.doubtful
+        except SessionError as error:
+            found = Entry(session_id, directory.stat().st_mtime, None, True, self.default)
+            doubtful = isinstance(error, SessionQuarantined)
+        if not (doubtful and is_gone(directory, self._place.boot)):
+            return found
+        self._usage.tally.lost_power()
+        self._remove(session_id)
+        return None
 
     def _remove(self, session_id: str) -> None:
         """Removes the directory of a session, if there is one; it is gone when it has another name."""

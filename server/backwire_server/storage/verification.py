@@ -13,6 +13,7 @@ from backwire_server.sessions.content import BOUNDLESS, recovered
 from backwire_server.sessions.errors import SessionNotFound, SessionQuarantined, StorageFailed
 from backwire_server.sessions.imaging import state_of
 from backwire_server.sessions.limits import Limits
+from backwire_server.storage import life
 from backwire_server.storage.checkpointer import Checkpointer
 from backwire_server.storage.disk import Usage
 from backwire_server.storage.lock import SCRATCH, SESSIONS, SHARED
@@ -56,11 +57,13 @@ def verify_session(directory: Path, session_id: str, limits: Limits) -> Verdict:
     """
     with _copy(directory, session_id) as root:
         checkpointer = Checkpointer()
+        boot = "" if is_shared(directory) else life.this_machine()
+        place = Place(root, limits, Usage(), checkpointer, boot=boot)
         try:
-            return _verdict(FileSession.open(Place(root, limits, Usage(), checkpointer), session_id), limits)
+            return _verdict(FileSession.open(place, session_id), limits)
         except SessionQuarantined as error:
-            place = str(_source(directory, session_id).parent)
-            real = str(error).replace(str(root), place).replace(str(root.parent), str(directory))
+            there = str(_source(directory, session_id).parent)
+            real = str(error).replace(str(root), there).replace(str(root.parent), str(directory))
             raise SessionQuarantined(real) from error
         finally:
             checkpointer.close()

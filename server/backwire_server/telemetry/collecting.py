@@ -22,6 +22,7 @@ _TALLIED = {
     "journal_bytes": ("record_bytes", "Bytes of mutations that were written to journals"),
     "journal_segments": ("segments", "Segments of journals that were begun"),
     "journal_failures": ("journal_failures", "Writes and flushes of journals that failed"),
+    "power_losses": ("power_losses", "Sessions that a loss of power set back, or took"),
     "checkpoint_bytes": ("checkpoint_bytes", "Bytes of checkpoints that were written"),
     "checkpoint_failures": ("checkpoint_failures", "Checkpoints that could not be written"),
 }

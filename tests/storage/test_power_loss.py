@@ -1,0 +1,360 @@
+"""What a loss of power tore is told from damage by the boot under which it was written; what was flushed is kept."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.storage.power import Boot, Disk
+from tests.storage.toy import (
+    KEY,
+    append,
+    checkpoint,
+    create,
+    history,
+    image,
+    names,
+    reopened,
+    spec,
+    vault,
+)
+
+from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.errors import SessionQuarantined
+from backwire_server.sessions.limits import Limits
+from backwire_server.storage.disk import size_of
+from backwire_server.storage.segment import file_name
+from backwire_server.storage.verification import verify_session
+
+Tear = Callable[[Path], object]
+
+
+def lived(directory: Path, durability: Durability = Durability.JOURNAL) -> Path:
+    """A session that has set 1 to 7, with segments of 3, 2 and 2 records and no checkpoint; returns where it is."""
+    files = create(directory, durability)
+    append(files, 1, 2, 3)
+    files._journal.rotate()
+    append(files, 4, 5)
+    files._journal.rotate()
+    append(files, 6, 7)
+    files.close()
+    return directory / "sessions" / "a"
+
+
+def places(path: Path) -> list[int]:
+    """Where the records of a segment begin and end, its header first."""
+    data, found = path.read_bytes(), [8]
+    while found[-1] < len(data):
+        found.append(found[-1] + 8 + int.from_bytes(data[found[-1] : found[-1] + 4], "little"))
+    return found
+
+
+def blank(path: Path, begin: int, end: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[begin:end] = bytes(end - begin)
+    path.write_bytes(data)
+
+
+def lose_record(first: int, number: int) -> Tear:
+    """Leaves zeros of a record of a segment, 0 for its header."""
+
+    def tear(session: Path) -> None:
+        path = session / file_name(first)
+        begin, end = places(path)[number : number + 2]
+        blank(path, begin, end)
+
+    return tear
+
+
+def cut_after(first: int, number: int, more: int = 0) -> Tear:
+    """Cuts a segment after so many of its records and bytes."""
+
+    def tear(session: Path) -> None:
+        path = session / file_name(first)
+        os.truncate(path, places(path)[number + 1] + more)
+
+    return tear
+
+
+TEARS: dict[str, tuple[Tear, int]] = {
+    "zeros within the last segment": (lose_record(6, 1), 5),
+    "zeros within the first": (lose_record(1, 2), 1),
+    "zeros at the end of the first": (lose_record(1, 3), 2),
+    "a record of the first cut short": (cut_after(1, 2, 5), 2),
+    "records missing of the one in the middle": (cut_after(4, 1), 4),
+    "all records missing of the one in the middle": (cut_after(4, 0), 3),
+    "no beginning of the one in the middle": (lose_record(4, 0), 3),
+    "no beginning of the first": (lambda session: blank(session / file_name(1), 0, 40), 0),
+    "nothing of the first": (lambda session: os.truncate(session / file_name(1), 0), 0),
+    "nothing of the one in the middle": (lambda session: os.truncate(session / file_name(4), 0), 3),
+    "no name of the one in the middle": (lambda session: (session / file_name(4)).unlink(), 3),
+}
+"""What a loss of power leaves of a session that `lived`, and how many of its values come before."""
+
+
+def content(session: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in session.iterdir()}
+
+
+@pytest.mark.parametrize("what", TEARS)
+def test_a_session_goes_on_before_what_was_torn_and_is_whole_from_then_on(
+    tmp_path: Path, boot: Boot, what: str
+) -> None:
+    tear, kept = TEARS[what]
+    session = lived(tmp_path)
+    tear(session)
+    boot("second")
+    home = vault(tmp_path, max_disk_bytes=1 << 20)
+    before = size_of(session)
+    files = home.open("a")
+    found = files.recover()
+    assert history(found) == list(range(1, kept + 1))
+    assert found.loss is not None
+    assert (found.loss.record, found.loss.nbytes > 0) == (kept, True)
+    assert 1 <= found.loss.records <= 7 - kept
+    assert home.usage.tally.power_losses == 1
+    assert size_of(session) < before
+    append(files, 8)
+    files.close()
+    assert home.usage.total == size_of(session)
+    files = reopened(tmp_path)
+    found = files.recover()
+    assert (history(found), found.loss) == ([*range(1, kept + 1), 8], None)
+    checkpoint(files, 70, 80)
+    append(files, 9)
+    assert history(reopened(tmp_path).recover()) == [70, 80, 9]
+
+
+@pytest.mark.parametrize("what", TEARS)
+@pytest.mark.parametrize("now", ["first", ""])
+def test_the_same_is_damage_under_the_same_boot_or_where_none_is_known(
+    tmp_path: Path, boot: Boot, what: str, now: str
+) -> None:
+    session = lived(tmp_path)
+    TEARS[what][0](session)
+    before = content(session)
+    boot(now)
+    with pytest.raises(SessionQuarantined):
+        reopened(tmp_path).recover()
+    assert content(session) == before
+
+
+def test_at_fsync_and_without_a_boot_in_the_files_it_is_damage(tmp_path: Path, boot: Boot) -> None:
+    boot("")
+    old = lived(tmp_path / "old")
+    boot("first")
+    flushed = lived(tmp_path / "flushed", Durability.FSYNC)
+    boot("second")
+    for session in (old, flushed):
+        lose_record(1, 2)(session)
+        before = content(session)
+        with pytest.raises(SessionQuarantined, match="other segments follow"):
+            reopened(session.parents[1]).recover()
+        assert content(session) == before
+
+
+def test_files_without_a_boot_are_read_and_another_segment_is_begun_for_what_follows(
+    tmp_path: Path, boot: Boot
+) -> None:
+    boot("")
+    session = lived(tmp_path)
+    boot("first")
+    files = reopened(tmp_path)
+    assert history(files.recover()) == [1, 2, 3, 4, 5, 6, 7]
+    append(files, 8)
+    files.close()
+    assert names(session)[:4] == [file_name(1), file_name(4), file_name(6), file_name(8)]
+    boot("second")
+    lose_record(8, 1)(session)
+    assert history(reopened(tmp_path).recover()) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_what_was_whole_under_a_later_boot_is_on_the_disk_so_that_what_is_torn_of_it_is_damaged(
+    tmp_path: Path, boot: Boot
+) -> None:
+    session = lived(tmp_path)
+    for name in ("second", "third"):
+        boot(name)
+        files = reopened(tmp_path)
+        files.recover()
+        append(files, 8)
+        files.close()
+    boot("fourth")
+    whole = content(session)
+    for first, number in [(6, 2), (8, 1)]:
+        lose_record(first, number)(session)
+        with pytest.raises(SessionQuarantined):
+            reopened(tmp_path).recover()
+        (session / file_name(first)).write_bytes(whole[file_name(first)])
+    lose_record(9, 1)(session)
+    assert history(reopened(tmp_path).recover()) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("name", ["", "saved"])
+def test_records_before_a_checkpoint_were_flushed_so_that_what_is_torn_of_them_is_damaged(
+    tmp_path: Path, boot: Boot, name: str
+) -> None:
+    files = create(tmp_path)
+    append(files, 1)
+    checkpoint(files, 1)
+    append(files, 2, 3)
+    if name:
+        files.save(name, image([1, 2, 3])).result()
+    append(files, 4)
+    files.close()
+    session = tmp_path / "sessions" / "a"
+    boot("second")
+    lose_record(2, 1)(session)
+    if name:
+        with pytest.raises(SessionQuarantined):
+            reopened(tmp_path).recover()
+    else:
+        assert history(reopened(tmp_path).recover()) == [1]
+
+
+def test_a_checkpoint_after_what_is_torn_is_all_that_counts(tmp_path: Path, boot: Boot) -> None:
+    files = create(tmp_path)
+    append(files, 1)
+    checkpoint(files, 1)
+    append(files, 2, 3)
+    checkpoint(files, 1, 2, 3)
+    append(files, 4)
+    files.close()
+    boot("second")
+    lose_record(2, 1)(tmp_path / "sessions" / "a")
+    assert history(reopened(tmp_path).recover()) == [1, 2, 3, 4]
+    with pytest.raises(SessionQuarantined):  # since it was flushed
+        verify_session(tmp_path, "a", Limits())
+
+
+def test_a_branch_goes_on_alone_and_its_origin_keeps_what_it_has(tmp_path: Path, boot: Boot) -> None:
+    files = create(tmp_path)
+    append(files, 1, 2)
+    branch = files.fork("b", None)
+    append(branch, 3)
+    branch.close()
+    append(files, 4)
+    files.close()
+    boot("second")
+    for name in ("a", "b"):
+        lose_record(3, 1 if name == "a" else 2)(tmp_path / "sessions" / name)
+    assert history(reopened(tmp_path, "b").recover()) == [1, 2]
+    assert history(reopened(tmp_path, "a").recover()) == [1, 2]
+
+
+def test_cutting_a_segment_that_a_branch_shares_leaves_the_other_session_as_it_was(tmp_path: Path, boot: Boot) -> None:
+    files = create(tmp_path)
+    append(files, 1, 2)
+    files.fork("b", None).close()
+    append(files, 3)
+    files.close()
+    boot("second")
+    shared = tmp_path / "sessions" / "b" / file_name(1)
+    assert shared.stat().st_nlink == 2
+    lose_record(1, 2)(tmp_path / "sessions" / "a")
+    torn = shared.read_bytes()
+    assert history(reopened(tmp_path, "a").recover()) == [1]
+    assert (shared.read_bytes(), shared.stat().st_nlink) == (torn, 1)
+
+
+def test_a_branch_whose_beginning_was_torn_is_gone_and_so_is_a_session_of_which_nothing_is_there(
+    tmp_path: Path, boot: Boot, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = vault(tmp_path)
+    files = home.create("a", spec(), Durability.JOURNAL, KEY)
+    append(files, 1, 2)
+    for name in ("b", "c"):
+        files.fork(name, None).close()
+    files.close()
+    for name in ("d", "e", "f"):
+        home.create(name, spec(), Durability.JOURNAL, KEY).close()
+    sessions = tmp_path / "sessions"
+    lose_record(1, 2)(sessions / "a")  # and so of b and c
+    checkpoint(home.open("c"), 1, 2)
+    for path in [*(sessions / "d").iterdir(), sessions / "e" / "session.binpb", sessions / "f" / file_name(1)]:
+        os.truncate(path, 0)
+    before = names(sessions)
+    assert [entry.session_id for entry in vault(tmp_path).entries()] == [name for name in before if name != "d"]
+    boot("second")
+    home = vault(tmp_path)
+    assert {entry.session_id for entry in home.entries()} == {"a", "c", "f"}
+    assert names(sessions) == ["a", "c", "f"]
+    assert [name for name in before if f"session {name} is gone" in caplog.text] == ["b", "d", "e"]
+    assert home.usage.tally.power_losses == 2, "d was gone before"
+    assert history(home.open("f").recover()) == []
+    assert history(home.open("c").recover()) == [1, 2]
+
+
+@pytest.mark.parametrize("lost", ["manifest.json", "session.binpb"])
+def test_a_session_that_has_gone_on_since_or_has_a_checkpoint_does_not_go(
+    tmp_path: Path, boot: Boot, lost: str
+) -> None:
+    home = vault(tmp_path)
+    for name in ("a", "b"):
+        files = home.create(name, spec(), Durability.JOURNAL, KEY)
+        append(files, 1)
+        if name == "a":
+            checkpoint(files, 1)
+        files.close()
+    boot("second")
+    append(home.open("b"), 2)
+    files = vault(tmp_path).open("b")
+    files.recover()
+    append(files, 2)
+    files.close()
+    boot("third")
+    for name in ("a", "b"):
+        os.truncate(tmp_path / "sessions" / name / lost, 0)
+    home = vault(tmp_path)
+    assert {entry.session_id for entry in home.entries()} == {"a", "b"}
+    for name in ("a", "b"):
+        with pytest.raises(SessionQuarantined, match=lost):
+            home.open(name).spec()
+
+
+def test_what_is_written_after_a_loss_outlives_another_or_is_lost_itself(tmp_path: Path, boot: Boot) -> None:
+    """Nothing that was given up comes back behind it."""
+    torn = tmp_path / "torn"
+    lose_record(1, 2)(lived(torn))
+    boot("second")
+    (tmp_path / "again").mkdir()
+    disk = Disk(tmp_path / "again")
+    with disk.recording():
+        home = vault(tmp_path / "again")
+        os.mkdir(tmp_path / "again" / "sessions" / "a")
+        for name, data in content(torn / "sessions" / "a").items():
+            copy = os.open(tmp_path / "again" / "sessions" / "a" / name, os.O_CREAT | os.O_WRONLY)
+            os.pwritev(copy, [memoryview(data)], 0)
+            os.fsync(copy)
+            os.close(copy)
+        for folder in ("again/sessions/a", "again/sessions", "again"):
+            descriptor = os.open(tmp_path / folder, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+        begun = disk.moment
+        files = home.open("a")
+        assert history(files.recover()) == [1]
+        append(files, 8, 9)
+        files.close()
+    boot("third")
+    for moment in range(begun, disk.moment + 1):
+        for number, way in enumerate([(True, 0.0), (True, 0.5), (True, 1.0), (False, 0.0), (False, 1.0)]):
+            left = tmp_path / f"left-{moment}-{number}"
+            left.mkdir()
+            disk.left(moment, left, names=way[0], data=way[1])
+            found = history(reopened(left).recover())
+            assert found == [1, 8, 9][: len(found)], (moment, way)
+            assert found, (moment, way)
+
+
+def test_verify_says_where_a_session_will_go_on_and_changes_nothing(tmp_path: Path, boot: Boot) -> None:
+    session = lived(tmp_path)
+    TEARS["zeros within the first"][0](session)
+    (tmp_path / "scratch").mkdir(exist_ok=True)
+    before = content(session)
+    boot("second")
+    assert verify_session(tmp_path, "a", Limits()).mutations == 1
+    boot("first")
+    with pytest.raises(SessionQuarantined):
+        verify_session(tmp_path, "a", Limits())
+    assert content(session) == before
