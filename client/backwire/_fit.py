@@ -19,6 +19,7 @@ from backwire._history import History
 from backwire._info import InputInfo, TrainStepResult
 from backwire._passes import Reading, evaluation
 from backwire._progress import Progress
+from backwire._steps import Steps
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class Fit:
     learning_rate: float | None
     settings: Mapping[str, Any]
     _waiting: "deque[tuple[int, Any]]" = field(default_factory=deque, init=False)
+    _steps: Steps = field(default_factory=Steps, init=False)
 
     def course(self, data: Data, validation: Data, shuffle: bool | None, seed: int) -> Course[History]:
         """Trains, and returns the history; left by an error, it notes the steps that were on their way."""
@@ -105,6 +107,7 @@ class Fit:
         history = self.history
         now: int = (yield self.session.info).step
         history.step = now
+        self._steps = Steps(now)
         if history.begun[0] != number:
             history.begin(number, now)
         return max(now - history.begun[1], history.unfinished.batches)
@@ -136,7 +139,11 @@ class Fit:
 
     def _note(self, result: TrainStepResult) -> None:
         size, _ = self._waiting.popleft()
-        self.history.note(result, size, {name: float(np.mean(result.outputs[name])) for name in self.reading.metrics})
+        self.history.note(
+            self._steps.noted(result),
+            size,
+            {name: float(np.mean(result.outputs[name])) for name in self.reading.metrics},
+        )
 
     def _settle(self) -> Course[None]:
         """Notes what is on its way, up to the first that fails."""

@@ -20,6 +20,7 @@ from backwire._info import (
 from backwire._messages import Arrays, Mode, NonFinite, Normalize
 from backwire._pipeline_messages import Depends
 from backwire._pipeline_stream import PipelineFuture, PipelineStream
+from backwire._steps import Steps
 
 if TYPE_CHECKING:
     from backwire._session import Session
@@ -227,13 +228,14 @@ def train_steps(
 ) -> Iterator[TrainStepResult]:
     """Yields the result of a TrainStep for each batch, with up to `depth` in flight; see `Session.train_steps`."""
     waiting: deque[PipelineFuture[TrainStepResult]] = deque()
+    steps = Steps()
     with pipeline:
         for batch in batches:
             waiting.append(pipeline.train_step(batch, depends="previous", **settings))
             if len(waiting) >= depth:
-                yield waiting.popleft().result()
+                yield steps.noted(waiting.popleft().result())
         while waiting:
-            yield waiting.popleft().result()
+            yield steps.noted(waiting.popleft().result())
 
 
 def _known_outputs(forward: ForwardFuture | Forward) -> Mapping[str, Array]:

@@ -15,6 +15,7 @@ from backwire._history import History
 from backwire._info import TrainStepResult
 from backwire._messages import Arrays, NonFinite, Normalize
 from backwire._passes import BATCH_SIZE, DEPTH, Reading, evaluation, prediction
+from backwire._steps import Steps
 from backwire.aio._pipeline import Pipeline
 from backwire.aio._pipeline_stream import PipelineFuture
 from backwire.aio._session_base import SessionBase
@@ -150,6 +151,7 @@ class FittedSession(SessionBase, ABC):
         Use `contextlib.aclosing` for a loop that may be left early, so that it has waited for what was on its way.
         """
         waiting: deque[PipelineFuture[TrainStepResult]] = deque()
+        steps = Steps()
         async with self.pipeline(depth=depth, timeout=timeout) as pipe:
             async for batch in _arriving(batches):
                 future = await pipe.train_step(
@@ -163,9 +165,9 @@ class FittedSession(SessionBase, ABC):
                 )
                 waiting.append(future)
                 if len(waiting) >= depth:
-                    yield await waiting.popleft()
+                    yield steps.noted(await waiting.popleft())
             while waiting:
-                yield await waiting.popleft()
+                yield steps.noted(await waiting.popleft())
 
 
 async def drive(course: Course[T]) -> T:
