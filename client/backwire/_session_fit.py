@@ -199,8 +199,8 @@ class FittedSession(SessionContents, ABC):
 
         The same as `train_step` for each batch, but the network is hidden, and a connection that breaks is replaced.
         Nothing is sent before the first result is asked for. After an error no later batch was applied; a loop that is
-        left early has waited for those on their way, up to `depth - 1`, and they were applied. A RuntimeWarning tells that
-        the session went back to an earlier step meanwhile.
+        left early has waited for those on their way, up to `depth - 1`, and they were applied. A RuntimeWarning tells
+        that the session went back to an earlier step meanwhile.
 
         Args:
             batches: The inputs of each step.
