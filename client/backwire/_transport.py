@@ -1,6 +1,5 @@
 """Sends calls over a channel: deadlines, retries, metadata, and one translation of every failure."""
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from backwire._retry import Retry
 from backwire._timeout import Timeout
 from backwire._tracing import CallSpan
 from backwire._transport_base import VERSION_REQUEST, VERSION_SECONDS, TransportBase
+from backwire_api.threads import check_thread, check_two_threads
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -67,7 +67,7 @@ class Transport(TransportBase):
         """Returns what `decode` makes of the streamed responses; a broken stream is read again from its start."""
 
         def attempt(seconds: float | None) -> Result:
-            _check_threads()
+            check_thread()
             call: Any = rpc(request, timeout=seconds, metadata=self._told())
             try:
                 return decode(call)
@@ -87,7 +87,7 @@ class Transport(TransportBase):
         """Returns the response to a stream of requests, which is made anew for every attempt."""
 
         def attempt(seconds: float | None) -> Response:
-            _check_threads()
+            check_two_threads()
             return rpc(requests(), timeout=seconds, metadata=self._told())
 
         return self.run(attempt, self.patience(timeout, "transfer"), request_id, rpc)
@@ -95,7 +95,7 @@ class Transport(TransportBase):
     def converse(self, messages: Iterator[bytes], seconds: float | None = None) -> Iterator[bytes]:
         """Yields the serialized answers on a Pipeline stream, once; raises grpc.RpcError when it breaks."""
         self._check_open()
-        _check_threads()
+        check_two_threads()
         try:
             call: Any = self._pipeline(messages, timeout=seconds, metadata=self._told())
         except ValueError:  # by another thread, meanwhile
@@ -184,13 +184,3 @@ class Transport(TransportBase):
             if span is not None:
                 span.repeated(error, wait)
             self.pause(wait, error)
-
-
-def _check_threads() -> None:
-    """Raises RuntimeError where no thread can be started, such as beyond a limit or at the end of a program.
-
-    gRPC starts one for streams, and a channel on which that failed has no stream answered and is never closed.
-    """
-    thread = threading.Thread(target=int, name="backwire-probe", daemon=True)
-    thread.start()
-    thread.join()

@@ -1,5 +1,6 @@
 """Pipelines against a server that misbehaves: what is repeated, what is not, and what a future tells."""
 
+import _thread
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -100,6 +101,7 @@ def test_a_client_is_whole_after_a_stream_for_which_no_thread_could_be_started(
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fails)
+        patch.setattr(_thread, "start_new_thread", lambda *_: fails(threading.Thread()))
         with session.pipeline() as pipe, pytest.raises(bw.ServerError, match="new thread"):
             pipe.train_step(X).result()
         with pytest.raises(RuntimeError, match="new thread"):

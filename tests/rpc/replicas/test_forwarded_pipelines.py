@@ -1,5 +1,6 @@
 """A pipeline has requests for sessions of several servers over a directory, and answers them in order."""
 
+import _thread
 import threading
 import time
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.scope import CallStop
 from backwire_server.sessions.trainer import Trainer
 
-OF_STREAMS = "Thread-", "backwire-probe"
-"""How the names of threads begin that gRPC starts for streams, and of the one that is started before them."""
+OF_STREAMS = "Thread-"
+"""How the names of threads begin that gRPC starts for streams."""
 
 
 def test_the_chunks_on_a_pipeline_go_where_the_session_of_their_request_is(
@@ -135,6 +136,7 @@ def test_a_pipeline_is_refused_that_no_thread_can_be_started_for_and_those_after
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fails)
+        patch.setattr(_thread, "start_new_thread", lambda *_: fails(threading.Thread()))
         told = refused(lambda: list(other.stub.Pipeline(iter([train(1, session)]), timeout=TIMEOUT)))
     assert told.reason == "OVERLOADED"
     (answer,) = other.stub.Pipeline(iter([train(2, session)]), timeout=TIMEOUT)

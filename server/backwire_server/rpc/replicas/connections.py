@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 from grpc.experimental import ChannelOptions
 
+from backwire_api.threads import check_two_threads
 from backwire_server.access.credentials import PeerCertificates
 from backwire_server.access.files import Stamp
 from backwire_server.config_parts import Access
@@ -73,10 +74,10 @@ class Connection:
     def way(self, method: str) -> Any:
         """Returns a method of the server, which takes and gives bytes; made once, as that takes its time.
 
-        Raises Overloaded as `check_threads`.
+        Raises Overloaded as `check_room`.
         """
         if method in UPLOADS:
-            check_threads()
+            check_room()
         found = self._ways.get(method)
         if found is None:
             kind = self.channel.stream_stream if method in UPLOADS else self.channel.unary_stream
@@ -90,17 +91,12 @@ class Connection:
             self.lanes.close()
 
 
-def check_threads() -> None:
-    """Raises Overloaded where no thread can be started, such as beyond a limit of processes.
-
-    gRPC starts two for a stream of requests, and a channel on which that failed has no such stream answered any more.
-    """
-    thread = threading.Thread(target=int, name="backwire-probe", daemon=True)
+def check_room() -> None:
+    """Raises Overloaded where no thread can be started for a stream of requests."""
     try:
-        thread.start()
+        check_two_threads()
     except RuntimeError as error:
         raise Overloaded(f"the server has no thread for a stream: {error}; call again", retry_after=1.0) from error
-    thread.join()
 
 
 class Connections:

@@ -18,7 +18,7 @@ from backwire_server.parallel.member import MOST_MODELS
 from backwire_server.parallel.part import frozen_kinds, given_bytes
 from backwire_server.parallel.segment import packed_bytes
 from backwire_server.parallel.task import Places, Result, Work
-from backwire_server.rpc.replicas.connections import Connections, check_threads
+from backwire_server.rpc.replicas.connections import Connections, check_room
 from backwire_server.rpc.replicas.peer_answer import Arriving
 from backwire_server.rpc.replicas.peer_proof import NONCE_KEY, met
 from backwire_server.rpc.replicas.peer_wire import Chunk, Requests, Response, chunks, read_response, write_request
@@ -172,7 +172,7 @@ class PeerRemote:
         problem: Exception | None = None
         try:
             with connections.to(self.address) as connection:
-                check_threads()
+                check_room()
                 method = connection.channel.stream_stream(PATH, write_request, read_response)
                 call = method(self._outgoing(), metadata=((NONCE_KEY, nonce.hex()),))
                 with self._mutex:
