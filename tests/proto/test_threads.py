@@ -17,7 +17,8 @@ from backwire_api.threads import check_thread, check_two_threads
 def test_threads_are_started_at_the_same_time_and_end(
     monkeypatch: pytest.MonkeyPatch, check: Callable[[], None], room: int, *, fits: bool
 ) -> None:
-    start, alive = _thread.start_new_thread, []
+    start = _thread.start_new_thread
+    alive: list[object] = []
 
     def limited(act: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         if len(alive) == room:
