@@ -1,11 +1,11 @@
 """What a loss of power tore is told from damage by the boot under which it was written; what was flushed is kept."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.storage.power import Boot, Disk
+from tests.storage.torn import Tear, blank, content, cut_after, lived, lose_record
 from tests.storage.toy import (
     KEY,
     append,
@@ -26,56 +26,6 @@ from backwire_server.storage.disk import size_of
 from backwire_server.storage.segment import file_name
 from backwire_server.storage.verification import verify_session
 
-Tear = Callable[[Path], object]
-
-
-def lived(directory: Path, durability: Durability = Durability.JOURNAL) -> Path:
-    """A session that has set 1 to 7, with segments of 3, 2 and 2 records and no checkpoint; returns where it is."""
-    files = create(directory, durability)
-    append(files, 1, 2, 3)
-    files._journal.rotate()
-    append(files, 4, 5)
-    files._journal.rotate()
-    append(files, 6, 7)
-    files.close()
-    return directory / "sessions" / "a"
-
-
-def places(path: Path) -> list[int]:
-    """Where the records of a segment begin and end, its header first."""
-    data, found = path.read_bytes(), [8]
-    while found[-1] < len(data):
-        found.append(found[-1] + 8 + int.from_bytes(data[found[-1] : found[-1] + 4], "little"))
-    return found
-
-
-def blank(path: Path, begin: int, end: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[begin:end] = bytes(end - begin)
-    path.write_bytes(data)
-
-
-def lose_record(first: int, number: int) -> Tear:
-    """Leaves zeros of a record of a segment, 0 for its header."""
-
-    def tear(session: Path) -> None:
-        path = session / file_name(first)
-        begin, end = places(path)[number : number + 2]
-        blank(path, begin, end)
-
-    return tear
-
-
-def cut_after(first: int, number: int, more: int = 0) -> Tear:
-    """Cuts a segment after so many of its records and bytes."""
-
-    def tear(session: Path) -> None:
-        path = session / file_name(first)
-        os.truncate(path, places(path)[number + 1] + more)
-
-    return tear
-
-
 TEARS: dict[str, tuple[Tear, int]] = {
     "zeros within the last segment": (lose_record(6, 1), 5),
     "zeros within the first": (lose_record(1, 2), 1),
@@ -90,10 +40,6 @@ TEARS: dict[str, tuple[Tear, int]] = {
     "no name of the one in the middle": (lambda session: (session / file_name(4)).unlink(), 3),
 }
 """What a loss of power leaves of a session that `lived`, and how many of its values come before."""
-
-
-def content(session: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in session.iterdir()}
 
 
 @pytest.mark.parametrize("what", TEARS)

@@ -14,7 +14,7 @@ from backwire_server.storage.disk import Usage
 from backwire_server.storage.manifest import DEFINITION, MANIFEST, SUFFIX, Manifest, read_manifest
 from backwire_server.storage.replay import Part
 from backwire_server.storage.segment import MAGIC, first_number
-from backwire_server.storage.segment_scan import whole_part
+from backwire_server.storage.segment_scan import SECTOR_BYTES, whole_part
 from backwire_server.storage.segments import Segments
 
 _LOG = logging.getLogger("backwire.storage")
@@ -41,16 +41,23 @@ class Reach:
         """Whether there is nothing else."""
         return not (self.after or self.at.scan.torn or self.at.scan.header is None)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether what follows is missing, or was never written to the disk, and is no other than what was."""
+        return not self.at.scan.torn or self.at.scan.unwritten
+
 
 def go_back(segments: Segments, record: int, assured: int) -> Loss | None:
     """Cuts from a journal what a loss of power tore after a record, and all behind it; returns what is lost.
 
     Returns None, and changes nothing, where it cannot be told that this was it: when what is torn was written under
-    this boot, or one that is not known; when it was on the disk, as records up to `assured` were; or when somebody has
-    read it as whole under a later boot, and begun a segment after it. Raises SessionQuarantined, OSError.
+    this boot, or one that is not known; when it is on the disk, or was, as records up to `assured` were; or when
+    somebody has read it as whole under a later boot, and begun a segment after it. Raises SessionQuarantined, OSError.
     """
     found = reach(segments, record)
-    if found is None or found.is_end or found.last < assured or not segments.boots.ended(found.boot):
+    if found is None or found.is_end or found.last < assured:
+        return None
+    if not (found.is_lost and segments.boots.ended(found.boot)):
         return None
     if any(part.scan.header is not None and part.boot != found.boot for part in found.after):
         return None
@@ -110,13 +117,15 @@ def _is_gone(directory: Path, boot: str) -> bool:
         if not boot or any(name.endswith(SUFFIX) for name in names):
             return False
         if own:
-            return len(own) == 1 and Boots(boot).ended(*own)
+            return len(own) == 1 and Boots(boot).ended(*own) and _is_unwritten(directory / MANIFEST)
         return _is_void(directory / MANIFEST) and all(
             _is_void(part.path, len(MAGIC)) for part in parts if not part.boot
         )
     if not manifest.is_unflushed or not Boots(boot).ended(manifest.boot) or own - {manifest.boot}:
         return False
-    return not (_is_defined(directory, manifest) and _is_begun(directory, manifest))
+    if not _is_defined(directory, manifest):
+        return _is_unwritten(directory / DEFINITION)
+    return not _is_begun(directory, manifest)
 
 
 def _segments(names: Sequence[str]) -> list[tuple[str, int]]:
@@ -132,10 +141,19 @@ def _is_defined(directory: Path, manifest: Manifest) -> bool:
 
 
 def _is_begun(directory: Path, manifest: Manifest) -> bool:
-    """Tells whether the record is there that says that the session has branched, if it has, and all before it."""
+    """Tells whether the record that says that the session has branched, if it has, and all before it are not lost."""
     record = manifest.automatic[-1].record if manifest.automatic else 0
     found = reach(Segments(directory, manifest.session_id, manifest.ancestors, Usage()), record)
-    return found is not None and found.last >= manifest.begun
+    return found is not None and (found.last >= manifest.begun or not found.is_lost)
+
+
+def _is_unwritten(path: Path) -> bool:
+    """Tells whether a file is missing, or may have been written in part: it has zeros, or ends where a sector does."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return True
+    return len(data) % SECTOR_BYTES == 0 or bytes(8) in data or data.endswith(b"\0")
 
 
 def _is_void(path: Path, nbytes: int = -1) -> bool:

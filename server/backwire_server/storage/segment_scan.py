@@ -18,6 +18,9 @@ READ_BYTES = 1 << 20
 
 _NUMBER_TAG = b"\x08"  # every record begins with its number
 
+SECTOR_BYTES = 512
+"""What a disk writes whole or not at all, at the least."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scan:
@@ -28,12 +31,15 @@ class Scan:
         spans: Where the bodies of its records begin and end.
         end: Where the last whole record ends.
         torn: How many bytes there are behind that.
+        unwritten: Whether the record there is not whole for want of bytes: it ends with the file, or has zeros in their
+            place. Told by `whole_part` alone.
     """
 
     header: storage_pb2.JournalHeader | None
     spans: Sequence[tuple[int, int]]
     end: int
     torn: int
+    unwritten: bool = False
 
 
 def scan(path: Path, *, last: bool) -> Scan:
@@ -72,7 +78,13 @@ def is_empty(path: Path) -> bool:
 
 
 class _Reader:
-    """Reads the records of a segment one after another; `position` is behind the last whole one."""
+    """Reads the records of a segment one after another.
+
+    Attributes:
+        size: The bytes of the segment.
+        position: Behind the last whole record.
+        unwritten: As in Scan, for one that does not judge.
+    """
 
     def __init__(self, file: BinaryIO, path: Path, *, last: bool, judges: bool = True) -> None:
         """Raises SessionQuarantined, if it judges, unless what is not whole is what an interruption leaves."""
@@ -80,6 +92,7 @@ class _Reader:
         assert first is not None, "only segments are read"
         self.size = os.fstat(file.fileno()).st_size
         self.position = 0
+        self.unwritten = False
         self._first = first
         self._file = file
         self._path = path
@@ -93,6 +106,7 @@ class _Reader:
             begun = self._last and (MAGIC.startswith(magic) or not any(magic)) and self._only_zeros(len(magic))
             if self._judges and not begun:
                 raise damaged(self._path, "it is no segment of a journal", 0)
+            self.unwritten = MAGIC.startswith(magic) or not any(magic)
             return None
         self.position = len(MAGIC)
         body = self._next(self._first)
@@ -134,6 +148,8 @@ class _Reader:
                     return body
         if self._judges:
             self._check_interrupted(end, following)
+        else:
+            self.unwritten = self._is_unwritten(end, following)
         return None
 
     def _check_interrupted(self, end: int, following: int) -> None:
@@ -142,6 +158,17 @@ class _Reader:
             raise damaged(self._path, "a record is damaged, and other segments follow", self.position)
         if not self._only_zeros(end) or (end > self.size and self._has(following)):
             raise damaged(self._path, "a record is damaged, and others follow", self.position)
+
+    def _is_unwritten(self, end: int, following: int) -> bool:
+        """Tells whether the record at `position` ends with the file, or has zeros: 8, or as far as a sector goes."""
+        if self.size - self.position < FRAME.size:
+            return True
+        if end > self.size:
+            return not self._has(following)
+        self._file.seek(self.position)
+        data = self._file.read(end - self.position + FRAME.size - 1)
+        sector = SECTOR_BYTES - self.position % SECTOR_BYTES
+        return bytes(FRAME.size) in data or not any(data[:sector])
 
     def _only_zeros(self, start: int) -> bool:
         self._file.seek(min(start, self.size))
@@ -174,4 +201,4 @@ class _Reader:
 def _scan(reader: _Reader) -> Scan:
     header = reader.header()
     spans = list(reader.spans()) if header else []
-    return Scan(header, spans, reader.position, reader.size - reader.position)
+    return Scan(header, spans, reader.position, reader.size - reader.position, reader.unwritten)
