@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -79,11 +80,14 @@ class Disk:
                 )
             yield
 
-    def left(self, moment: int, directory: Path, *, names: bool, data: float | Share) -> None:
+    def left(self, moment: int, directory: Path, *, names: bool | Callable[[int], bool], data: float | Share) -> None:
         """Makes what there is after power was lost at a moment.
 
-        `names` tells whether those that were not flushed are there, `data` which share of each write that was not.
+        `names` tells whether changes of those that were not flushed are there, or which of them, `data` which share of
+        each write that was not.
         """
+        stays = names if callable(names) else lambda _: names
+        changes = count()
         share = data if callable(data) else lambda *_: data
         flushed: dict[int, int] = defaultdict(lambda: -1)
         for now, done in enumerate(self._log[:moment]):
@@ -96,8 +100,9 @@ class Disk:
         entries: dict[int, dict[str, int]] = defaultdict(dict)
         contents: dict[int, bytearray] = defaultdict(bytearray)
         for now, done in enumerate(self._log[:moment]):
-            if isinstance(done, _Names) and (names or any(flushed[place] > now for place, *_ in done.changes)):
-                _rename(entries, done.changes)
+            if isinstance(done, _Names):
+                if any(flushed[place] > now for place, *_ in done.changes) or stays(next(changes)):
+                    _rename(entries, done.changes)
             elif isinstance(done, _Write):
                 left = 1.0
                 if flushed[done.file] <= now:

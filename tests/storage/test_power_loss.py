@@ -1,6 +1,7 @@
 """What a loss of power tore is told from damage by the boot under which it was written; what was flushed is kept."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -283,14 +284,22 @@ def test_what_is_written_after_a_loss_outlives_another_or_is_lost_itself(tmp_pat
         append(files, 8, 9)
         files.close()
     boot("third")
+    ways: list[tuple[bool | Callable[[int], bool], float]] = [
+        *((True, 0.0), (True, 0.5), (True, 1.0), (False, 0.0), (False, 1.0)),
+        *(
+            (lambda number: number % 2 == 0, 1.0),
+            (lambda number: number % 2 == 1, 1.0),
+            (lambda number: number > 2, 1.0),
+        ),
+    ]
     for moment in range(begun, disk.moment + 1):
-        for number, way in enumerate([(True, 0.0), (True, 0.5), (True, 1.0), (False, 0.0), (False, 1.0)]):
+        for number, (kept, share) in enumerate(ways):
             left = tmp_path / f"left-{moment}-{number}"
             left.mkdir()
-            disk.left(moment, left, names=way[0], data=way[1])
+            disk.left(moment, left, names=kept, data=share)
             found = history(reopened(left).recover())
-            assert found == [1, 8, 9][: len(found)], (moment, way)
-            assert found, (moment, way)
+            assert found == [1, 8, 9][: len(found)], (moment, number)
+            assert found, (moment, number)
 
 
 def test_verify_says_where_a_session_will_go_on_and_changes_nothing(tmp_path: Path, boot: Boot) -> None:
@@ -299,7 +308,8 @@ def test_verify_says_where_a_session_will_go_on_and_changes_nothing(tmp_path: Pa
     (tmp_path / "scratch").mkdir(exist_ok=True)
     before = content(session)
     boot("second")
-    assert verify_session(tmp_path, "a", Limits()).mutations == 1
+    found = verify_session(tmp_path, "a", Limits())
+    assert (found.mutations, found.loss and found.loss.record) == (1, 1)
     boot("first")
     with pytest.raises(SessionQuarantined):
         verify_session(tmp_path, "a", Limits())

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.storage.durable import TOUR, Disk, create, damage, do, dot, standing, train
+from tests.storage.power import end_boot
 
 from backwire_server import machine
 from backwire_server.sessions.calls import TrainCall
@@ -111,10 +112,22 @@ def test_as_json_each_session_is_a_document(disk: Disk, run: Verify) -> None:
         "digest": found.digest,
         "mutations": mutations,
         "checkpoints": checkpoints,
+        "loss": None,
     }
     assert told[damaged.session_id]["ok"] is False
     assert "session.binpb" in told[damaged.session_id]["error"]
     assert len(told) == 2
+
+
+def test_of_a_session_that_a_loss_of_power_set_back_it_is_told_what_is_lost(disk: Disk, run: Verify) -> None:
+    session = create(disk.store)
+    do(session, *list(TOUR)[:3])
+    path = file_of(disk, session, "journal-*")
+    os.truncate(path, path.stat().st_size - 3)
+    end_boot(path.parent)
+    status, out, _ = run()
+    assert (status, "2 mutations replayed" in out) == (0, True)
+    assert out.splitlines()[0].endswith(", 1 or more records after it lost with the machine's power")
 
 
 def test_only_the_sessions_that_are_named_are_verified(disk: Disk, run: Verify) -> None:

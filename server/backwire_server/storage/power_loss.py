@@ -14,7 +14,7 @@ from backwire_server.storage.disk import Usage
 from backwire_server.storage.manifest import DEFINITION, MANIFEST, SUFFIX, Manifest, read_manifest
 from backwire_server.storage.replay import Part
 from backwire_server.storage.segment import MAGIC, first_number
-from backwire_server.storage.segment_scan import SECTOR_BYTES, whole_part
+from backwire_server.storage.segment_scan import SECTOR_BYTES, header_of, whole_part
 from backwire_server.storage.segments import Segments
 
 _LOG = logging.getLogger("backwire.storage")
@@ -68,15 +68,15 @@ def go_back(segments: Segments, record: int, assured: int) -> Loss | None:
     return Loss(found.last, max(known) - found.last, nbytes)
 
 
-def reach(segments: Segments, record: int) -> Reach | None:
-    """Returns how far the records after one reach; None where no segment has them.
+def reach(segments: Segments, record: int, until: int | None = None) -> Reach | None:
+    """Returns how far the records after one reach, with `until` in segments up to that one's; None where none has them.
 
     Raises SessionQuarantined for a segment that is whole and another than its name says, and OSError.
     """
     begin = max((first for first in segments.firsts if first <= record + 1), default=None)
     if begin is None:
         return None
-    firsts = [first for first in segments.firsts if first >= begin]
+    firsts = [first for first in segments.firsts if first >= begin and (until is None or first <= until)]
     parts = [Part(segments.path(first), first, whole_part(segments.path(first))) for first in firsts]
     boot = ""
     for number, part in enumerate(parts):
@@ -107,10 +107,10 @@ def is_gone(directory: Path, boot: str) -> bool:
 def _is_gone(directory: Path, boot: str) -> bool:
     names = os.listdir(directory)
     try:
-        parts = [Part(directory / name, first, whole_part(directory / name)) for name, first in _segments(names)]
+        headers = {name: header_of(directory / name) for name in names if first_number(name) is not None}
     except SessionQuarantined:
         return False
-    own = {part.boot for part in parts if part.scan.header and part.scan.header.session_id == directory.name}
+    own = {header.boot for header in headers.values() if header is not None and header.session_id == directory.name}
     try:
         manifest = read_manifest(directory)
     except SessionQuarantined:
@@ -118,18 +118,13 @@ def _is_gone(directory: Path, boot: str) -> bool:
             return False
         if own:
             return len(own) == 1 and Boots(boot).ended(*own) and _is_unwritten(directory / MANIFEST)
-        return _is_void(directory / MANIFEST) and all(
-            _is_void(part.path, len(MAGIC)) for part in parts if not part.boot
-        )
+        headless = [directory / name for name, header in headers.items() if header is None]
+        return _is_void(directory / MANIFEST) and all(_is_void(path, len(MAGIC)) for path in headless)
     if not manifest.is_unflushed or not Boots(boot).ended(manifest.boot) or own - {manifest.boot}:
         return False
     if not _is_defined(directory, manifest):
         return _is_unwritten(directory / DEFINITION)
     return not _is_begun(directory, manifest)
-
-
-def _segments(names: Sequence[str]) -> list[tuple[str, int]]:
-    return [(name, first) for name in names if (first := first_number(name)) is not None]
 
 
 def _is_defined(directory: Path, manifest: Manifest) -> bool:
@@ -142,8 +137,10 @@ def _is_defined(directory: Path, manifest: Manifest) -> bool:
 
 def _is_begun(directory: Path, manifest: Manifest) -> bool:
     """Tells whether the record that says that the session has branched, if it has, and all before it are not lost."""
+    if not manifest.begun:
+        return True
     record = manifest.automatic[-1].record if manifest.automatic else 0
-    found = reach(Segments(directory, manifest.session_id, manifest.ancestors, Usage()), record)
+    found = reach(Segments(directory, manifest.session_id, manifest.ancestors, Usage()), record, manifest.begun)
     return found is not None and (found.last >= manifest.begun or not found.is_lost)
 
 

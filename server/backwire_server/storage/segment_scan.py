@@ -61,6 +61,12 @@ def whole_part(path: Path) -> Scan:
         return _scan(_Reader(file, path, last=True, judges=False))
 
 
+def header_of(path: Path) -> storage_pb2.JournalHeader | None:
+    """Returns what a segment begins with, None where that is not whole; raises as `whole_part` does."""
+    with open(path, "rb") as file:
+        return _Reader(file, path, last=True, judges=False).header()
+
+
 def bodies(path: Path, spans: Sequence[tuple[int, int]]) -> Iterator[bytes]:
     """Yields the records at places that `scan` found."""
     with open(path, "rb", buffering=READ_BYTES) as file:

@@ -187,7 +187,8 @@ class Segments:
                 self.firsts = self.firsts[:-1]
         path = self.path(first)
         removed = path.stat().st_size - end
-        write_file(path, beginning(path, end), "mend", sync=True)
+        if removed:
+            write_file(path, beginning(path, end), "mend", sync=True)
         sync_directory(self.directory)
         self._usage.give(self._session_id, removed)
 

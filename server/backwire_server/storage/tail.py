@@ -85,11 +85,11 @@ class Tail:
         boots, path = self._segments.boots, self._segments.path(first)
         self._ended = found.header is not None and found.header.boot != boots.now
         if boots.ended(boots.of(found.header, before)):
-            self._lose(first, found)
+            self._cut(first, found)
         elif found.torn:
             _LOG.warning("%s: %d bytes of a record were cut whose writing was interrupted", path, found.torn)
             self._usage.give(self._session_id, found.torn)
-        if found.torn or found.header is None:
+        if found.header is None or (found.torn and not self._ended):
             self.opened()
 
     def opened(self) -> Segment:
@@ -116,7 +116,7 @@ class Tail:
             self.segment = None
         return segment
 
-    def _lose(self, first: int, found: Scan) -> None:
+    def _cut(self, first: int, found: Scan) -> None:
         """Cuts what a loss of power left, for good: it must not be there again behind what is written next."""
         if found.torn:
             with storage_errors("the journal could not be cut"):

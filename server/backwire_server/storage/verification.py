@@ -10,6 +10,7 @@ from pathlib import Path
 
 from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.content import BOUNDLESS, recovered
+from backwire_server.sessions.durable import Loss
 from backwire_server.sessions.errors import SessionNotFound, SessionQuarantined, StorageFailed
 from backwire_server.sessions.imaging import state_of
 from backwire_server.sessions.limits import Limits
@@ -29,12 +30,16 @@ ATTEMPTS = 16
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a session is that is in order: where it stands, its digest, and what was replayed and compared for that."""
+    """What a session is that is in order: where it stands, its digest, and what was replayed and compared for that.
+
+    `loss` tells what a loss of power took that came after.
+    """
 
     step: int
     digest: str
     mutations: int
     checkpoints: int
+    loss: Loss | None = None
 
 
 def is_shared(directory: Path) -> bool:
@@ -81,7 +86,7 @@ def _verdict(files: FileSession, limits: Limits) -> Verdict:
     content = recovered(files.spec(), recovery, limits, Budget(BOUNDLESS).account(), progress=count)
     files.close()
     state = state_of(content.trainer)
-    return Verdict(state.step, state.digest(), done, checkpoints)
+    return Verdict(state.step, state.digest(), done, checkpoints, recovery.loss)
 
 
 @contextmanager

@@ -57,7 +57,8 @@ def _line(name: str, found: "Verdict | BaseException") -> str:
     if isinstance(found, BaseException):
         return f"{name}  DAMAGED  {found}"
     told = f"step {found.step:,}, {found.mutations:,} mutations replayed, "
-    return f"{name}  ok  {told}{found.checkpoints} checkpoints compared, digest {found.digest}"
+    lost = f", {found.loss.records:,} or more records after it lost with the machine's power" if found.loss else ""
+    return f"{name}  ok  {told}{found.checkpoints} checkpoints compared, digest {found.digest}{lost}"
 
 
 def _document(name: str, found: "Verdict | BaseException") -> str:
