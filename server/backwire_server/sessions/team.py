@@ -3,14 +3,13 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from weakref import WeakSet
 
 import numpy as np
 
 from backwire_server.engine.binding import bind_inputs
-from backwire_server.engine.cost import Admit, Cost
+from backwire_server.engine.cost import Admit
 from backwire_server.engine.graph import Array, Graph
 from backwire_server.engine.model import Model, Pass
 from backwire_server.engine.seeds import check_seeds, check_wrt
@@ -27,6 +26,7 @@ from backwire_server.parallel.task import Part, Places, Result, Work, fresh_numb
 from backwire_server.sessions.batches import Batch, Whole
 from backwire_server.sessions.errors import OutOfMemory
 from backwire_server.sessions.scope import CallStop
+from backwire_server.sessions.shares import Share, admitted, paid
 from backwire_server.sessions.sources import Reserve, Source, new_segment
 from backwire_server.sessions.working import Working
 
@@ -128,10 +128,10 @@ class Team:
         first = room or (self._layout.views(self._layout.zeros()) if batch.differentiates else Views())
         into = [first, *(arrays for _, arrays in self._gradients)]
         pace = self._paces[batch.purpose]
-        share = _Share(working, sum(batch.sizes) / batch.sizes[0], self._paces[True, False].nbytes * batch.repeats)
+        share = Share(working, sum(batch.sizes) / batch.sizes[0], self._paces[True, False].nbytes * batch.repeats)
 
         def local(place: int) -> Result:
-            admit = share if place == 0 else _admitted
+            admit = share if place == 0 else admitted
             seeds = batch.seeds[place] if batch.seeds else {}
             made = self._pass(batch, place, model, source, stop, admit, reserve)
             found = part.result(model, batch.part(place), made, seeds, into[place], stop, admit)
@@ -175,7 +175,7 @@ class Team:
         if residue is not None and place in residue.passes:
             return residue.passes[place]
         if batch.repeats:
-            admit = partial(_paid, admit)
+            admit = partial(paid, admit)
         made = part.forward(model, asked, inputs, source.arrays, stop, admit)
         if residue is not None and not batch.differentiates:
             self._keep(residue, place, made, reserve)
@@ -226,28 +226,3 @@ class Team:
                 np.copyto(array, values[name])
             self._frozen = values, segment
         return segment
-
-
-class _Share:
-    """Admits all parts of a batch, where it is told what the first, the largest, takes.
-
-    Attributes:
-        nbytes: The most that one part takes, at least what is given at first: of passes that were kept, others have to
-            make theirs.
-    """
-
-    def __init__(self, working: Working, times: float, nbytes: int) -> None:
-        self._working, self._times, self.nbytes = working, times, nbytes
-
-    def __call__(self, cost: Cost) -> None:
-        self.nbytes = max(self.nbytes, cost.nbytes)
-        self._working(replace(cost, flops=round(cost.flops * self._times), nbytes=round(cost.nbytes * self._times)))
-
-
-def _paid(admit: Admit, cost: Cost) -> None:
-    """Admits a pass that is made again: who asked has paid for it."""
-    admit(replace(cost, flops=0))
-
-
-def _admitted(_: Cost) -> None:
-    """Admits a part that was admitted with the first."""
