@@ -1,6 +1,5 @@
 """Pipelines against a server that misbehaves: what is repeated, what is not, and what a future tells."""
 
-import _thread
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,41 +72,6 @@ def test_whoever_waits_is_told_where_the_pipeline_itself_fails(
         for future in futures[1:]:
             with pytest.raises(bw.ServerError, match="a mistake"):
                 future.result(timeout=10)
-
-
-def test_a_request_is_refused_where_no_thread_can_be_started_and_those_after_it_are_answered(
-    session: bw.Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with session.pipeline() as pipe:
-        with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", fails)
-            with pytest.raises(RuntimeError, match="new thread"):
-                pipe.train_step(X)
-        assert pipe.train_step(X).result().step == 1
-
-
-def test_a_client_is_whole_after_a_stream_for_which_no_thread_could_be_started(
-    session: bw.Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = threading.Thread.start
-
-    def fails(thread: threading.Thread) -> None:
-        if thread.name != "backwire-pipeline":
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", fails)
-        patch.setattr(_thread, "start_new_thread", lambda *_: fails(threading.Thread()))
-        with session.pipeline() as pipe, pytest.raises(bw.ServerError, match="new thread"):
-            pipe.train_step(X).result()
-        with pytest.raises(RuntimeError, match="new thread"):
-            session.parameters()
-    with session.pipeline() as pipe:
-        assert pipe.train_step(X).result().step == 1
 
 
 def test_attempts_run_out_only_without_progress(session: bw.Session, service: Any, breaks: Any) -> None:
