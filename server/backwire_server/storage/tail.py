@@ -88,7 +88,10 @@ class Tail:
             self._cut(first, found)
         elif found.torn:
             _LOG.warning("%s: %d bytes of a record were cut whose writing was interrupted", path, found.torn)
-            self._usage.give(self._session_id, found.torn)
+            if self._ended:
+                self._cut_behind(first, found)  # since it is not opened again
+            else:
+                self._usage.give(self._session_id, found.torn)
         if found.header is None or (found.torn and not self._ended):
             self.opened()
 
@@ -119,10 +122,13 @@ class Tail:
     def _cut(self, first: int, found: Scan) -> None:
         """Cuts what a loss of power left, for good: it must not be there again behind what is written next."""
         if found.torn:
-            with storage_errors("the journal could not be cut"):
-                self._segments.cut(first, found.end)
+            self._cut_behind(first, found)
         if found.torn or found.header is None:
             self.lose(Loss(self._last, int(found.torn > 0), found.torn))
+
+    def _cut_behind(self, first: int, found: Scan) -> None:
+        with storage_errors("the journal could not be cut"):
+            self._segments.cut(first, found.end)
 
     def lose(self, loss: Loss) -> None:
         """Notes what a loss of power took, unless more is known of that."""
