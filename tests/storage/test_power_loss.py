@@ -189,7 +189,13 @@ def test_a_branch_goes_on_alone_and_its_origin_keeps_what_it_has(tmp_path: Path,
     assert history(reopened(tmp_path, "a").recover()) == [1, 2]
 
 
-def test_cutting_a_segment_that_a_branch_shares_leaves_the_other_session_as_it_was(tmp_path: Path, boot: Boot) -> None:
+@pytest.mark.parametrize(
+    ("tear", "kept"),
+    [(lose_record(1, 2), [1]), (cut_after(1, 0), []), (lambda session: os.truncate(session / file_name(1), 0), [])],
+)
+def test_cutting_a_segment_that_a_branch_shares_leaves_the_other_session_as_it_was(
+    tmp_path: Path, boot: Boot, tear: Tear, kept: list[int]
+) -> None:
     files = create(tmp_path)
     append(files, 1, 2)
     files.fork("b", None).close()
@@ -198,9 +204,11 @@ def test_cutting_a_segment_that_a_branch_shares_leaves_the_other_session_as_it_w
     boot("second")
     shared = tmp_path / "sessions" / "b" / file_name(1)
     assert shared.stat().st_nlink == 2
-    lose_record(1, 2)(tmp_path / "sessions" / "a")
+    tear(tmp_path / "sessions" / "a")
     torn = shared.read_bytes()
-    assert history(reopened(tmp_path, "a").recover()) == [1]
+    files = reopened(tmp_path, "a")
+    assert history(files.recover()) == kept
+    append(files, 4)
     assert (shared.read_bytes(), shared.stat().st_nlink) == (torn, 1)
 
 
@@ -302,14 +310,17 @@ def test_what_is_written_after_a_loss_outlives_another_or_is_lost_itself(tmp_pat
             assert found, (moment, number)
 
 
-def test_verify_says_where_a_session_will_go_on_and_changes_nothing(tmp_path: Path, boot: Boot) -> None:
+@pytest.mark.parametrize("what", TEARS)
+def test_verify_says_where_a_session_will_go_on_and_changes_nothing(tmp_path: Path, boot: Boot, what: str) -> None:
+    tear, kept = TEARS[what]
     session = lived(tmp_path)
-    TEARS["zeros within the first"][0](session)
+    tear(session)
     (tmp_path / "scratch").mkdir(exist_ok=True)
     before = content(session)
     boot("second")
     found = verify_session(tmp_path, "a", Limits())
-    assert (found.mutations, found.loss and found.loss.record) == (1, 1)
+    assert (found.mutations, found.loss and found.loss.record) == (kept, kept)
+    assert content(session) == before
     boot("first")
     with pytest.raises(SessionQuarantined):
         verify_session(tmp_path, "a", Limits())

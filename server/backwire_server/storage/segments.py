@@ -178,7 +178,7 @@ class Segments:
     def cut(self, first: int, end: int) -> None:
         """Removes what is behind a place of one, and all segments after it, for good; raises OSError.
 
-        Others may share the files, so that what is kept of it is written anew.
+        Others may share the files, so that what is kept of it is written anew: it may be appended to, or begun again.
         """
         with self._mutex:
             while self.firsts[-1] > first:
@@ -186,8 +186,9 @@ class Segments:
                 self._remove(self.firsts[-1])
                 self.firsts = self.firsts[:-1]
         path = self.path(first)
-        removed = path.stat().st_size - end
-        if removed:
+        found = path.stat()
+        removed = found.st_size - end
+        if removed or found.st_nlink > 1:
             write_file(path, beginning(path, end), "mend", sync=True)
         sync_directory(self.directory)
         self._usage.give(self._session_id, removed)
