@@ -23,10 +23,10 @@ def tag_of(replica: str) -> str:
     return f"~{replica}" if replica else ""
 
 
-def absent(session_id: str, replica: str) -> SessionError:
+def absent(session_id: str, replica: str, owner: str = "") -> SessionError:
     """Returns the error for a session that this replica does not have; an empty name is that of a server alone.
 
-    It is WrongReplica where another replica made the session, which then has it.
+    It is WrongReplica where another replica made the session, which then has it; `owner` is its address if known.
     """
     shown, other = session_id[:96], replica_of(session_id)
     if replica and is_replica(other) and other != replica:
@@ -34,6 +34,7 @@ def absent(session_id: str, replica: str) -> SessionError:
             f"session {shown!r} is kept by the replica {other!r}, and this is {replica!r}; call again, and send the "
             "metadata backwire-session-id, by which the load balancer finds it",
             retry_after=_RETRY_SECONDS,
+            owner=owner,
         )
     return SessionNotFound(
         f"there is no session {shown!r}: it never was, it was deleted, or it was not durable and the server "

@@ -180,7 +180,9 @@ class SessionStore:
             return found
         if (arrived := self._arrivals.find(session_id)) is not None:
             return arrived
-        raise absent(session_id, "" if self._arrivals.anywhere(session_id) else self._replica)
+        if self._arrivals.anywhere(session_id):
+            raise absent(session_id, "")
+        raise absent(session_id, self._replica, self._arrivals.elsewhere(session_id))
 
     def elsewhere(self, session_id: str, caller: Caller = ANYONE) -> str:
         """Returns the address of another server that has the caller's session open; empty for none."""

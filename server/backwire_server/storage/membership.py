@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +98,13 @@ class Membership:
         """
         seen = self._living(replica, incarnation, self._lease / BEATS)
         return seen.member if seen else None
+
+    def address(self, replica: str) -> str:
+        """Returns where another server is called, empty for one that is dead or could not be looked at."""
+        with suppress(OSError):
+            if (found := self.alive(replica)) is not None:
+                return found.address
+        return ""
 
     def lives_at(self, address: str) -> bool:
         """As `alive`, of any server that has told an address; all are looked at before none is said to live there.

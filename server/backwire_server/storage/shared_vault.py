@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.info import slot_of
 from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.replicas import replica_of
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
@@ -141,7 +143,12 @@ class SharedVault:
         return self._looking.entry(session_id, otherwise) if is_id(session_id) else None
 
     def owner(self, session_id: str) -> str:
-        """Returns the address of another server that lives and has a session open; empty for none."""
+        """Returns the address of another server that lives and has a session open; empty for none.
+
+        One that is in memory alone is with the server in its id.
+        """
+        if slot_of(session_id) is None and (replica := replica_of(session_id)):
+            return self._membership.address(replica)
         return self._ownership.owner(session_id) if is_id(session_id) else ""
 
     def deletions(self) -> list[tuple[str, RequestKey]]:

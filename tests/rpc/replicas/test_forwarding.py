@@ -9,6 +9,7 @@ import pytest
 from tests.rpc.conftest import LONGER, TIMEOUT, Api
 from tests.rpc.replicas.serving import Held, Until, X, cut_off, encrypting, started
 
+from backwire._owners import told_of
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.rpc.replicas import connections, reach
@@ -34,6 +35,22 @@ def test_unary_calls_and_streams_of_all_kinds_are_passed_on(joined: tuple[Api, A
     assert owner.info(session).step == 4, "it stayed where it was"
     other.stub.DeleteSession(pb.DeleteSessionRequest(session_id=session), timeout=TIMEOUT)
     assert owner.server.census[0] == 0
+
+
+def test_calls_for_a_session_in_memory_alone_are_passed_on_or_its_owner_is_told(
+    joined: tuple[Api, Api], refused: Any
+) -> None:
+    owner, other = joined
+    session = owner.create(durability=pb.DURABILITY_MEMORY)
+    assert [each.train(session).result.step for each in (owner, other)] == [1, 2]
+    request = pb.TrainStepRequest(session_id=session, inputs=X)
+    asked = iter([pb.PipelineRequest(id=1, train_step=request)])
+    assert next(iter(other.stub.Pipeline(asked, timeout=TIMEOUT))).train_step.result.step == 3
+    with pytest.raises(grpc.RpcError) as told:
+        other.stub.TrainStep(request, timeout=TIMEOUT, metadata=((FOLLOWS_KEY, "1"),))
+    assert told_of(told.value) == ("WRONG_REPLICA", {"owner": owner.server.address})
+    gone = session.replace("~a", "~nobody")
+    assert refused(lambda: other.train(gone)).reason == "WRONG_REPLICA"
 
 
 def test_messages_larger_than_those_of_grpc_are_passed_on(joined: tuple[Api, Api], refused: Any) -> None:
