@@ -4,6 +4,7 @@ import contextlib
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ class Disturbance:
         failpoints: What each start of the server arms.
         workers: How many processes the server has; where there are several, one of them is killed at a time.
         flags: What the server is told besides.
+        least_kills: After how many kills a script ends that goes on for long.
     """
 
     durability: str = "journal"
@@ -59,6 +61,7 @@ class Disturbance:
     failpoints: tuple[str, ...] = ()
     workers: int = 1
     flags: tuple[str, ...] = ()
+    least_kills: int | None = None
 
 
 def play(arena: Arena, seed: int, script: Iterable[Deed], how: Disturbance, task: Task | None = None) -> Verdict:
@@ -73,10 +76,14 @@ def play(arena: Arena, seed: int, script: Iterable[Deed], how: Disturbance, task
         with disturbed(server, draw, how, verdict) as address, connected(address) as client:
             actor = Actor(client, task, f"{seed}")
             judge = Judge(verdict, actor, oracle)
-            all(judge.do(deed) for deed in script)
+            all(judge.do(deed) for deed in takewhile(lambda _: not _is_over(server, how), script))
         if verdict.good:
             _look_again(server, judge, actor)
     return verdict
+
+
+def _is_over(server: Server, how: Disturbance) -> bool:
+    return how.least_kills is not None and server.deaths >= how.least_kills
 
 
 def started(arena: Arena, how: Disturbance) -> Server:
