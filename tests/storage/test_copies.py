@@ -3,11 +3,14 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.storage import toy
 from tests.storage.durable import SECONDS, create, standing, train
+from tests.storage.power import Disk
 
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.info import Home
@@ -240,3 +243,20 @@ def failing(error: Exception) -> Callable[..., None]:
 def test_a_url_that_nothing_is_known_for_is_told(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="--checkpoint-url nonsense://x cannot be used"):
         FileVault(tmp_path, default=Durability.JOURNAL, limits=Limits(), checkpoint_url="nonsense://x")
+
+
+@pytest.mark.parametrize("durability", [Durability.JOURNAL, Durability.FSYNC])
+def test_what_was_restored_outlives_a_loss_of_power(tmp_path: Path, durability: Durability) -> None:
+    url = f"file://{tmp_path}/store"
+    with closing(toy.vault(tmp_path / "one", checkpoint_url=url)) as home:
+        files = home.create("a", toy.spec(), durability)
+        toy.append(files, 1, 2)
+        toy.checkpoint(files, 1, 2)
+        files.close()
+    (tmp_path / "two").mkdir()
+    disk = Disk(tmp_path / "two")
+    with disk.recording(), closing(toy.vault(tmp_path / "two", checkpoint_url=url)) as home:
+        assert home.names() == ["a"]
+    (tmp_path / "left").mkdir()
+    disk.left(disk.moment, tmp_path / "left", names=False, data=0.0)
+    assert toy.history(toy.reopened(tmp_path / "left").recover()) == [1, 2]

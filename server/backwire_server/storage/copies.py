@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from backwire_server.storage.checkpoints import automatic_stem
-from backwire_server.storage.disk import Usage
+from backwire_server.storage.disk import Usage, sync_file
 from backwire_server.storage.journal import Journal
 from backwire_server.storage.manifest import DEFINITION, MANIFEST, SUFFIX, Manifest, Stored, decode
 
@@ -90,8 +90,8 @@ class Copies:
     def restore(self, is_mine: Callable[[str], bool], place: Place) -> None:
         """Makes the sessions that are mine again, each as it was at its newest checkpoint.
 
-        That is in an empty directory which `place` gives; it gives None for one to leave out. One whose copy is damaged
-        is logged and left out. Raises OSError when the store cannot be read.
+        That is in an empty directory which `place` gives, whose names it flushes; it gives None for one to leave out.
+        One whose copy is damaged is logged and left out. Raises OSError when the store cannot be read.
         """
         for session_id in filter(is_mine, self._guarded(self._session_ids)):
             try:
@@ -129,6 +129,8 @@ class Copies:
         journal = Journal(directory, session_id, manifest.ancestors, Usage(), sync=False)
         journal.begin(newest + 1)
         journal.close()
+        for path in directory.iterdir():
+            sync_file(path)
 
     def close(self) -> None:
         """Returns when all copies are made."""
