@@ -218,9 +218,11 @@ class Kept:
             spec = files.spec()
             self._account.reserve(spec.state_bytes)
             recovery = files.recover()
-            self._content = self._made(spec, recovery)
-            if recovery.loss is not None:
-                self._tell(recovery.loss)
+            try:
+                self._content = self._made(spec, recovery)
+            finally:
+                if recovery.loss is not None:  # which is not found again
+                    self._tell(recovery.loss)
             for each in files.requests():
                 if each.key.request_id not in self._content.log:
                     self._content.log.know(each.key, each.answer)
@@ -237,10 +239,10 @@ class Kept:
 
     def _tell(self, loss: Loss) -> None:
         _LOG.warning(
-            "session %s goes on from step %d, record %d of its journal: a loss of power took what came after, at least "
+            "session %s goes on from step %s, record %d of its journal: a loss of power took what came after, at least "
             "%d records, of which %d bytes were left; durability fsync outlives that",
             self.session_id,
-            self._content.trainer.step if self._content else 0,
+            self._content.trainer.step if self._content else "(not known yet)",
             loss.record,
             loss.records,
             loss.nbytes,
