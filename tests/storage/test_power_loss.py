@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from tests.storage.power import Boot, Disk
 from tests.storage.torn import Tear, blank, content, cut_after, lived, lose_record
 from tests.storage.toy import (
-    KEY,
     append,
     checkpoint,
     create,
@@ -16,13 +17,15 @@ from tests.storage.toy import (
     image,
     names,
     reopened,
-    spec,
     vault,
 )
 
 from backwire_server.sessions.durable import Durability
-from backwire_server.sessions.errors import SessionQuarantined
+from backwire_server.sessions.errors import OutOfMemory, SessionQuarantined
+from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.scope import UNBOUNDED
+from backwire_server.sessions.store import SessionStore
 from backwire_server.storage.disk import size_of
 from backwire_server.storage.segment import file_name
 from backwire_server.storage.verification import verify_session
@@ -159,6 +162,26 @@ def test_records_before_a_checkpoint_were_flushed_so_that_what_is_torn_of_them_i
         assert history(reopened(tmp_path).recover()) == [1]
 
 
+@pytest.mark.parametrize("durability", [Durability.JOURNAL, Durability.FSYNC])
+@pytest.mark.parametrize(("now", "more"), [("first", 0), ("first", 5), ("second", 0), ("second", 5)])
+def test_so_is_the_last_segment_where_it_ends_before_one(
+    tmp_path: Path, boot: Boot, now: str, more: int, durability: Durability
+) -> None:
+    """Else another record would get the number of one that a checkpoint has."""
+    files = create(tmp_path, durability)
+    append(files, 1, 2, 3)
+    files.save("saved", image([1, 2, 3])).result()
+    append(files, 4)
+    files.close()
+    session = tmp_path / "sessions" / "a"
+    cut_after(1, 2, more)(session)
+    before = content(session)
+    boot(now)
+    with pytest.raises(SessionQuarantined, match="lacks records up to 3"):
+        reopened(tmp_path).recover()
+    assert content(session) == before
+
+
 def test_a_checkpoint_after_what_is_torn_is_all_that_counts(tmp_path: Path, boot: Boot) -> None:
     files = create(tmp_path)
     append(files, 1)
@@ -212,59 +235,22 @@ def test_cutting_a_segment_that_a_branch_shares_leaves_the_other_session_as_it_w
     assert (shared.read_bytes(), shared.stat().st_nlink) == (torn, 1)
 
 
-def test_a_branch_whose_beginning_was_torn_is_gone_and_so_is_a_session_of_which_nothing_is_there(
-    tmp_path: Path, boot: Boot, caplog: pytest.LogCaptureFixture
+def test_a_loss_is_told_of_also_where_the_session_cannot_be_made_at_once(
+    tmp_path: Path, boot: Boot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    home = vault(tmp_path)
-    files = home.create("a", spec(), Durability.JOURNAL, KEY)
-    append(files, 1, 2)
-    for name in ("b", "c"):
-        files.fork(name, None).close()
-    files.close()
-    for name in ("d", "e", "f"):
-        home.create(name, spec(), Durability.JOURNAL, KEY).close()
-    sessions = tmp_path / "sessions"
-    lose_record(1, 2)(sessions / "a")  # and so of b and c
-    checkpoint(home.open("c"), 1, 2)
-    for path in [*(sessions / "d").iterdir(), sessions / "e" / "session.binpb", sessions / "f" / file_name(1)]:
-        os.truncate(path, 0)
-    before = names(sessions)
-    assert [entry.session_id for entry in vault(tmp_path).entries()] == [name for name in before if name != "d"]
-    boot("second")
-    home = vault(tmp_path)
-    assert {entry.session_id for entry in home.entries()} == {"a", "c", "f"}
-    assert names(sessions) == ["a", "c", "f"]
-    assert [name for name in before if f"session {name} is gone" in caplog.text] == ["b", "d", "e"]
-    assert home.usage.tally.power_losses == 2, "d was gone before"
-    assert history(home.open("f").recover()) == []
-    assert history(home.open("c").recover()) == [1, 2]
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OutOfMemory("there is no room", retry_after=1.0)
 
-
-@pytest.mark.parametrize("lost", ["manifest.json", "session.binpb"])
-def test_a_session_that_has_gone_on_since_or_has_a_checkpoint_does_not_go(
-    tmp_path: Path, boot: Boot, lost: str
-) -> None:
-    home = vault(tmp_path)
-    for name in ("a", "b"):
-        files = home.create(name, spec(), Durability.JOURNAL, KEY)
-        append(files, 1)
-        if name == "a":
-            checkpoint(files, 1)
-        files.close()
+    lose_record(6, 1)(lived(tmp_path))
     boot("second")
-    append(home.open("b"), 2)
-    files = vault(tmp_path).open("b")
-    files.recover()
-    append(files, 2)
-    files.close()
-    boot("third")
-    for name in ("a", "b"):
-        os.truncate(tmp_path / "sessions" / name / lost, 0)
-    home = vault(tmp_path)
-    assert {entry.session_id for entry in home.entries()} == {"a", "b"}
-    for name in ("a", "b"):
-        with pytest.raises(SessionQuarantined, match=lost):
-            home.open(name).spec()
+    with monkeypatch.context() as patch:
+        patch.setattr("backwire_server.sessions.kept.recovered", fail)
+        with closing(SessionStore(Limits(), Home(), vault(tmp_path))) as store, pytest.raises(OutOfMemory):
+            store.get("a").digest(UNBOUNDED)
+    with closing(SessionStore(Limits(), Home(), vault(tmp_path))) as store:
+        store.get("a").digest(UNBOUNDED)
+    [told] = [each.getMessage() for each in caplog.records if "goes on from" in each.getMessage()]
+    assert "session a goes on from step (not known yet), record 5 of its journal" in told
 
 
 def test_what_is_written_after_a_loss_outlives_another_or_is_lost_itself(tmp_path: Path, boot: Boot) -> None:

@@ -40,14 +40,15 @@ class Journal:
         *,
         sync: bool,
         boots: Boots = UNKNOWN,
+        assured: int = 0,
     ) -> None:
-        """Lists the segments; raises OSError when it cannot."""
+        """Lists the segments, which have the record of the number `assured`; raises OSError when it cannot."""
         self._session_id = session_id
         self.segments = Segments(directory, session_id, ancestors, usage, boots)
         self._usage = usage
         self._sync = sync
         self._commit = GroupCommit(usage.tally)
-        self._tail = Tail(self.segments, session_id, usage, self._commit, sync)
+        self._tail = Tail(self.segments, session_id, usage, self._commit, sync=sync, assured=assured)
         self.grown = 0
 
     @property

@@ -13,6 +13,7 @@ LOCK = "LOCK"
 SESSIONS = "sessions"
 SHARED = "shared"
 DELETED = "deleted"
+LOST = "lost"
 SCRATCH = "scratch"
 REPLICAS = "replicas"
 

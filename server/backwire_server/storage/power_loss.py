@@ -10,7 +10,7 @@ from pathlib import Path
 from backwire_server.sessions.durable import Loss
 from backwire_server.sessions.errors import SessionQuarantined
 from backwire_server.storage.boots import Boots
-from backwire_server.storage.disk import Usage
+from backwire_server.storage.disk import Usage, lasting_directory, sync_directory
 from backwire_server.storage.manifest import DEFINITION, MANIFEST, SUFFIX, Manifest, read_manifest
 from backwire_server.storage.replay import Part
 from backwire_server.storage.segment import MAGIC, first_number
@@ -88,20 +88,34 @@ def reach(segments: Segments, record: int, until: int | None = None) -> Reach | 
     return found
 
 
-def is_gone(directory: Path, boot: str) -> bool:
-    """Tells whether a loss of power took what a new session began with, before this boot, and logs that.
-
-    Nobody can make it again then. It has made no checkpoint, before which that is flushed, and has not gone on under
-    another boot since. Raises OSError.
-    """
-    if not _is_gone(directory, boot):
-        return False
+def set_aside(directory: Path, lost: Path) -> None:
+    """Moves what is left of a session that is gone to where nobody looks for one, and logs that; raises OSError."""
+    lasting_directory(lost, 0o700)
+    number, path = 1, lost / directory.name
+    while path.exists():
+        number += 1
+        path = lost / f"{directory.name}~{number}"
+    os.rename(directory, path)
+    sync_directory(lost)
+    sync_directory(directory.parent)
     _LOG.warning(
         "session %s is gone: it was made at durability journal shortly before a loss of power, which took what it "
-        "began with; create it again",
+        "began with; create it again. What is left of it is in %s, and may be removed",
         directory.name,
+        path,
     )
-    return True
+
+
+def is_gone(directory: Path, boot: str) -> bool:
+    """Tells whether a loss of power took what a new session began with, before this boot.
+
+    Nobody can make it again then. It has made no checkpoint, before which that is flushed, and has not gone on under
+    another boot since. Of what cannot be read that is not said.
+    """
+    try:
+        return _is_gone(directory, boot)
+    except OSError:
+        return False
 
 
 def _is_gone(directory: Path, boot: str) -> bool:

@@ -34,7 +34,15 @@ class FileSession:
         self._place = place
         self._directory = directory
         boots = Boots("" if sync else place.boot, manifest.boot)
-        self._journal = Journal(directory, manifest.session_id, manifest.ancestors, place.usage, sync=sync, boots=boots)
+        self._journal = Journal(
+            directory,
+            manifest.session_id,
+            manifest.ancestors,
+            place.usage,
+            sync=sync,
+            boots=boots,
+            assured=manifest.assured,
+        )
         manifest = replace(manifest, boot=boots.now)
         self._checkpoints = Checkpoints(directory, manifest, place.usage, self._journal.fail)
         self._checkpointing = Checkpointing(place, directory, self._journal, self._checkpoints, lambda: self.broken)

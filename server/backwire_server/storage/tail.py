@@ -25,8 +25,13 @@ class Tail:
         loss: What a loss of power was found to have taken.
     """
 
-    def __init__(self, segments: Segments, session_id: str, usage: Usage, commit: GroupCommit, sync: bool) -> None:
-        """Knows nothing yet; `commit` is told how far there are records, and of what failed."""
+    def __init__(
+        self, segments: Segments, session_id: str, usage: Usage, commit: GroupCommit, *, sync: bool, assured: int
+    ) -> None:
+        """Knows nothing yet; `commit` is told how far there are records, and of what failed.
+
+        That there is no record of the number `assured` is damage.
+        """
         self.segment: Segment | None = None
         self.known = False
         self.loss: Loss | None = None
@@ -35,6 +40,7 @@ class Tail:
         self._usage = usage
         self._commit = commit
         self._sync = sync
+        self._assured = assured
         self._last = 0
         self._end = 0
         self._ended = False  # whether it was written under another boot than this
@@ -74,10 +80,17 @@ class Tail:
         return self._segments.scan(first)
 
     def found(self, first: int, found: Scan, before: str = "") -> None:
-        """Notes what it has, and cuts the rest; `before` is the boot of the segment before it, if that was read."""
+        """Notes what it has, and cuts the rest; `before` is the boot of the segment before it, if that was read.
+
+        Raises SessionQuarantined, with nothing cut, where it lacks what was on the disk.
+        """
         if self.segment is not None:
             return
-        self.wrote(first - 1 + len(found.spans))
+        last = first - 1 + len(found.spans)
+        if last < self._assured:
+            lacks = f"it lacks records up to {self._assured}, which were there"
+            raise damaged(self._segments.path(first), lacks, found.end)
+        self.wrote(last)
         self._end = found.end
         self._commit.wrote(self._last)
         if found.spans and not self._sync:

@@ -32,11 +32,11 @@ from backwire_server.storage.disk import (
     storage_errors,
     sync_directory,
 )
-from backwire_server.storage.lock import DELETED, SCRATCH, SESSIONS
+from backwire_server.storage.lock import DELETED, LOST, SCRATCH, SESSIONS
 from backwire_server.storage.making import new_manifest
 from backwire_server.storage.pacing import DUE_BYTES
 from backwire_server.storage.place import Place
-from backwire_server.storage.power_loss import is_gone
+from backwire_server.storage.power_loss import is_gone, set_aside
 from backwire_server.storage.session_files import FileSession
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class FileVault:
         return self._usage.tally.silence
 
     def entries(self) -> list[Entry]:
-        """Returns all sessions, oldest first; only their manifests are read. Those are removed that lost power."""
+        """Returns all sessions, oldest first; only their manifests are read. Those go that a loss of power took."""
         with storage_errors("the sessions could not be listed"):
             found = map(self._entry, self._session_ids())
             there = [entry for entry in found if entry is not None]
@@ -206,7 +206,7 @@ class FileVault:
         return [name for name in names if is_id(name) and self._owns(name)]
 
     def _entry(self, session_id: str) -> Entry | None:
-        """Returns a session, or None after removing it where a loss of power has left nothing to make it of."""
+        """Returns a session, or None where a loss of power has left nothing to make it of, which is set aside."""
         directory = self._directory(session_id)
         try:
             files = FileSession.open(self._place, session_id)
@@ -216,8 +216,9 @@ class FileVault:
             doubtful = isinstance(error, SessionQuarantined)
         if not (doubtful and is_gone(directory, self._place.boot)):
             return found
+        set_aside(directory, self._place.root.parent / LOST)
         self._usage.tally.lost_power()
-        self._remove(session_id)
+        self._usage.forget(session_id)
         return None
 
     def _remove(self, session_id: str) -> None:
