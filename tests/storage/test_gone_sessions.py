@@ -60,6 +60,19 @@ def test_a_session_that_cannot_be_read_stays_and_keeps_no_other_from_being_found
     assert {entry.session_id for entry in vault(tmp_path).entries()} == {"a", "b"}
 
 
+def test_a_session_that_cannot_be_set_aside_stays(tmp_path: Path, boot: Boot) -> None:
+    home = vault(tmp_path)
+    for name in ("a", "b"):
+        home.create(name, spec(), Durability.JOURNAL, KEY).close()
+    os.truncate(tmp_path / "sessions" / "a" / "session.binpb", 0)
+    boot("second")
+    (tmp_path / "lost").write_bytes(b"")
+    home = vault(tmp_path)
+    assert {entry.session_id for entry in home.entries()} == {"a", "b"}
+    with pytest.raises(SessionQuarantined):
+        home.open("a").spec()
+
+
 def test_what_is_left_of_a_session_does_not_take_the_place_of_what_is_left_of_another(
     tmp_path: Path, boot: Boot
 ) -> None:

@@ -88,22 +88,29 @@ def reach(segments: Segments, record: int, until: int | None = None) -> Reach | 
     return found
 
 
-def set_aside(directory: Path, lost: Path) -> None:
-    """Moves what is left of a session that is gone to where nobody looks for one, and logs that; raises OSError."""
-    lasting_directory(lost, 0o700)
+def set_aside(directory: Path, lost: Path) -> bool:
+    """Moves what is left of a session that is gone to where nobody looks for one; logs that, and tells if it could."""
     number, path = 1, lost / directory.name
     while path.exists():
         number += 1
         path = lost / f"{directory.name}~{number}"
-    os.rename(directory, path)
-    sync_directory(lost)
-    sync_directory(directory.parent)
+    try:
+        lasting_directory(lost, 0o700)
+        os.rename(directory, path)
+        sync_directory(lost)
+        sync_directory(directory.parent)
+    except OSError as error:
+        _LOG.warning(
+            "what a loss of power left of session %s could not be moved to %s: %s", directory.name, path, error
+        )
+        return False
     _LOG.warning(
         "session %s is gone: it was made at durability journal shortly before a loss of power, which took what it "
         "began with; create it again. What is left of it is in %s, and may be removed",
         directory.name,
         path,
     )
+    return True
 
 
 def is_gone(directory: Path, boot: str) -> bool:

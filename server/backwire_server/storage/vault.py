@@ -214,9 +214,9 @@ class FileVault:
         except SessionError as error:
             found = Entry(session_id, directory.stat().st_mtime, None, True, self.default)
             doubtful = isinstance(error, SessionQuarantined)
-        if not (doubtful and is_gone(directory, self._place.boot)):
+        gone = doubtful and is_gone(directory, self._place.boot)
+        if not (gone and set_aside(directory, self._place.root.parent / LOST)):
             return found
-        set_aside(directory, self._place.root.parent / LOST)
         self._usage.tally.lost_power()
         self._usage.forget(session_id)
         return None
