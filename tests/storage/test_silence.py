@@ -89,6 +89,13 @@ def test_a_disk_each_of_whose_flushes_takes_long_is_found_to_hang_once(clock: Cl
     assert found_to_hang(progress, clock, 2 * (LONG_SECONDS + 2))
 
 
+def test_of_what_took_long_lately_the_longest_counts_also_when_longer_ones_are_forgotten(clock: Clock) -> None:
+    progress = Progress()
+    assert found_to_hang(progress, clock, LONG_SECONDS + 3)
+    assert not any(found_to_hang(progress, clock, LONG_SECONDS + 1) for _ in range(2 * int(LATELY_SECONDS / 6)))
+    assert found_to_hang(progress, clock, 2 * (LONG_SECONDS + 1))
+
+
 def test_a_disk_that_was_slow_once_hangs_as_soon_as_any_other_after_a_while(clock: Clock) -> None:
     progress = Progress()
     found_to_hang(progress, clock, LONG_SECONDS + 1)

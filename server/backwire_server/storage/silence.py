@@ -23,11 +23,13 @@ class Progress:
     where flushes hang writes may go on for long, to memory.
     """
 
-    __slots__ = ("_ended", "_going", "_lately", "_slowest")
+    __slots__ = ("_ended", "_going", "_slow")
 
     def __init__(self) -> None:
         self._going: dict[int, tuple[float, int]] = {}
-        self._ended = self._slowest = self._lately = 0.0
+        self._ended = 0.0
+        self._slow: list[tuple[float, float]] = []
+        """What took long, and when it ended, as far as nothing has taken as long since then."""
 
     def begin(self, nbytes: int) -> None:
         """Notes that this thread has the disk do something with so many bytes, until `end`."""
@@ -38,8 +40,9 @@ class Progress:
         self._ended = time.monotonic()
         began, nbytes = self._going.pop(threading.get_ident(), (self._ended, 0))
         took = self._ended - began - nbytes / SLOW_BYTES
-        if took >= self._slowest or self._ended >= self._lately:
-            self._slowest, self._lately = took, self._ended + LATELY_SECONDS
+        if 2 * took > LONG_SECONDS:
+            since = self._ended - LATELY_SECONDS
+            self._slow = [each for each in self._slow if each[0] > took and each[1] > since] + [(took, self._ended)]
 
     @property
     def silence(self) -> float:
@@ -52,6 +55,6 @@ class Progress:
             return 0.0
         now = time.monotonic()
         lasted = now - max(self._ended, min(began for began, _ in going))
-        slowest = self._slowest if now < self._lately else 0.0
+        slowest = max((took for took, ended in self._slow if now < ended + LATELY_SECONDS), default=0.0)
         patience = max(LONG_SECONDS, min(2 * slowest, MOST_SECONDS))
         return lasted if lasted >= patience + sum(nbytes for _, nbytes in going) / SLOW_BYTES else 0.0
