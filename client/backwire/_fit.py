@@ -107,7 +107,7 @@ class Fit:
         history = self.history
         now: int = (yield self.session.info).step
         history.step = now
-        self._steps = Steps(now)
+        self._steps.found(now)
         if history.begun[0] != number:
             history.begin(number, now)
         return max(now - history.begun[1], history.unfinished.batches)

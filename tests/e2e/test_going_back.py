@@ -91,6 +91,13 @@ def _fitted(session: bw.Session) -> None:
             if result.step == 5:
                 training.session.rewind(3)
 
+    class BackBetween(bw.Callback):
+        def on_epoch(self, training: bw.Training, _: bw.Epoch) -> None:
+            if training.epoch == 1:
+                training.session.rewind(6)
+
     data = [batch(number) for number in range(1, 5)]
     with pytest.warns(RuntimeWarning, match="was at step 5, and at step 4 after the next one"):
         session.fit(data, callbacks=[Back()], depth=1)
+    with pytest.warns(RuntimeWarning, match="was at step 7, and is at step 6 before the next one"):
+        session.fit(data, epochs=2, callbacks=[BackBetween()], depth=1)
