@@ -4,7 +4,6 @@ import contextlib
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,9 @@ import backwire as bw
 CALL_SECONDS = 60.0
 LIVES = 5.0
 """So many times as long as it took to start a server lives on average at least, to get on on a slow machine, too."""
+
+LEAST_DEEDS = 20
+"""How many deeds a script has at least that ends after a number of kills, however soon these come."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Disturbance:
         failpoints: What each start of the server arms.
         workers: How many processes the server has; where there are several, one of them is killed at a time.
         flags: What the server is told besides.
-        least_kills: After how many kills a script ends that goes on for long.
+        least_kills: After how many kills a script ends that goes on for long, when LEAST_DEEDS were done.
     """
 
     durability: str = "journal"
@@ -76,14 +78,18 @@ def play(arena: Arena, seed: int, script: Iterable[Deed], how: Disturbance, task
         with disturbed(server, draw, how, verdict) as address, connected(address) as client:
             actor = Actor(client, task, f"{seed}")
             judge = Judge(verdict, actor, oracle)
-            all(judge.do(deed) for deed in takewhile(lambda _: not _is_over(server, how), script))
+            all(judge.do(deed) for deed in until_over(script, server, how))
         if verdict.good:
             _look_again(server, judge, actor)
     return verdict
 
 
-def _is_over(server: Server, how: Disturbance) -> bool:
-    return how.least_kills is not None and server.deaths >= how.least_kills
+def until_over(script: Iterable[Deed], server: Server, how: Disturbance) -> Iterator[Deed]:
+    """Yields the deeds of a script, as far as it goes on."""
+    for number, deed in enumerate(script):
+        if how.least_kills is not None and number >= LEAST_DEEDS and server.deaths >= how.least_kills:
+            return
+        yield deed
 
 
 def started(arena: Arena, how: Disturbance) -> Server:

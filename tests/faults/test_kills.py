@@ -64,9 +64,7 @@ def test_nothing_is_lost_or_doubled_when_the_server_is_killed_amid_a_message(
 
 def test_nothing_is_lost_or_doubled_when_the_server_is_killed_at_any_failpoint(arena: Arena) -> None:
     named = {each.partition("=")[0] for place in PLACES for each in place.split(",")}
-    after_losses_of_power = {
-        name for name in failpoints.NAMES if name.startswith("mend.")
-    }  # see storage/test_crashes.py
+    after_losses_of_power = {name for name in failpoints.NAMES if name.startswith("mend.")}
     assert named == set(failpoints.NAMES) - after_losses_of_power
     armed = tuple(f"{place}=kill" for place in PLACES)
     verdict = play(arena, 5, [*tour(), *tour()], Disturbance("fsync", failpoints=armed))
