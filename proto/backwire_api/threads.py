@@ -9,7 +9,7 @@ import _thread
 def check_thread() -> None:
     """Raises RuntimeError where none can be started, such as beyond a limit of processes or at the end of a program.
 
-    To be called before a stream of answers, for which gRPC starts one. It ends before this returns.
+    To be called before a stream of answers, for which gRPC starts one. It has nothing left to do when this returns.
     """
     ended = _thread.allocate_lock()
     ended.acquire()

@@ -32,7 +32,8 @@ def absent(session_id: str, replica: str, owner: str = "") -> SessionError:
     if replica and is_replica(other) and other != replica:
         return WrongReplica(
             f"session {shown!r} is kept by the replica {other!r}, and this is {replica!r}; call again, and send the "
-            "metadata backwire-session-id, by which the load balancer finds it",
+            "metadata backwire-session-id, by which the load balancer finds it; one that was in memory alone has ended "
+            "where that replica has",
             retry_after=_RETRY_SECONDS,
             owner=owner,
         )

@@ -56,7 +56,7 @@ class Vault(Protocol):
         """Returns a session; None when there is none."""
 
     def owner(self, session_id: str) -> str:
-        """Returns the address of another server that lives and has a session open; empty for none."""
+        """Returns the address of another server that lives and has a session open, or in memory; empty for none."""
 
     def deletions(self) -> list[tuple[str, RequestKey]]:
         """Returns which sessions were deleted lately, and by which request, oldest first."""

@@ -1,6 +1,7 @@
 """A call that comes to the wrong one of the servers over a directory is passed on to the right one, and only once."""
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.rpc.replicas import connections, reach
 from backwire_server.rpc.replicas.passing import FORWARDED_KEY
 from backwire_server.sessions import trainer
+from backwire_server.sessions.caller import Caller, Scope
 from backwire_server.sessions.calls import TrainCall
 
 
@@ -50,7 +52,26 @@ def test_calls_for_a_session_in_memory_alone_are_passed_on_or_its_owner_is_told(
         other.stub.TrainStep(request, timeout=TIMEOUT, metadata=((FOLLOWS_KEY, "1"),))
     assert told_of(told.value) == ("WRONG_REPLICA", {"owner": owner.server.address})
     gone = session.replace("~a", "~nobody")
-    assert refused(lambda: other.train(gone)).reason == "WRONG_REPLICA"
+    told_gone = refused(lambda: other.train(gone))
+    assert told_gone.reason == "WRONG_REPLICA"
+    assert "has ended where that replica has" in told_gone.message
+
+
+@pytest.mark.parametrize("invented", ["s_1~a", "s_1~b", "~a", "d_zzz~a"])
+def test_an_id_that_somebody_made_up_is_passed_on_once_at_most(
+    joined: tuple[Api, Api], refused: Any, invented: str
+) -> None:
+    for api in joined:
+        assert refused(partial(api.train, invented)).reason == "SESSION_NOT_FOUND"
+
+
+@pytest.mark.parametrize("invented", ["s_1", "s_1~", "s_1~b", "s_1~..", "s_1~a/b", "s_1~\0", "s_1~a.acme", "s_1.x~a"])
+def test_a_session_in_memory_is_nowhere_else_that_names_no_other_server_or_is_not_the_callers(
+    joined: tuple[Api, Api], invented: str
+) -> None:
+    whose = Caller("somebody", scope=Scope.WRITE)
+    assert joined[1].server._store.elsewhere("s_1~a", whose) == joined[0].server.address
+    assert joined[1].server._store.elsewhere(invented, whose) == ""
 
 
 def test_messages_larger_than_those_of_grpc_are_passed_on(joined: tuple[Api, Api], refused: Any) -> None:
