@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.storage.power import Boot
+from tests.storage.power import Boot, Disk
 from tests.storage.torn import content, lose_record
-from tests.storage.toy import KEY, append, checkpoint, history, names, spec, vault
+from tests.storage.toy import KEY, append, checkpoint, create, history, names, spec, vault
 
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import SessionQuarantined
@@ -58,6 +58,39 @@ def test_a_session_that_cannot_be_read_stays_and_keeps_no_other_from_being_found
     boot("second")
     monkeypatch.setattr(power_loss, "header_of", fail)
     assert {entry.session_id for entry in vault(tmp_path).entries()} == {"a", "b"}
+
+
+def test_a_session_is_whole_or_gone_however_many_of_its_names_a_loss_of_power_left(tmp_path: Path, boot: Boot) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    disk = Disk(root)
+    with disk.recording():
+        home = vault(root)
+        files = home.create("a", spec(), Durability.JOURNAL, KEY)
+        append(files, 1)
+        checkpoint(files, 1)
+        files.fork("b", None).close()
+        home.create("c", spec(), Durability.FSYNC).close()  # which has the names of sessions flushed
+    boot("second")
+    seen = set()
+    for moment in range(disk.moment + 1):
+        for count in range(8):
+            left = tmp_path / f"left-{moment}-{count}"
+            left.mkdir()
+            disk.left(moment, left, names=count.__gt__, data=1.0)
+            home = vault(left)
+            for entry in home.entries():
+                seen.add(entry.session_id)
+                assert history(home.open(entry.session_id).recover()) in ([], [1]), (moment, count)
+    assert seen == {"a", "b", "c"}
+
+
+def test_a_session_without_the_name_of_its_journal_is_gone(tmp_path: Path, boot: Boot) -> None:
+    create(tmp_path).close()
+    (tmp_path / "sessions" / "a" / file_name(1)).unlink()
+    assert [entry.session_id for entry in vault(tmp_path).entries()] == ["a"]
+    boot("second")
+    assert vault(tmp_path).entries() == []
 
 
 def test_a_session_that_cannot_be_set_aside_stays(tmp_path: Path, boot: Boot) -> None:

@@ -17,7 +17,15 @@ from backwire_server.storage import failpoints
 from backwire_server.storage.boots import Boots
 from backwire_server.storage.checkpointer import write_image
 from backwire_server.storage.checkpoints import automatic_stem
-from backwire_server.storage.disk import Usage, failed, new_directory, size_of, storage_errors, write_file
+from backwire_server.storage.disk import (
+    Usage,
+    failed,
+    new_directory,
+    size_of,
+    storage_errors,
+    sync_directory,
+    write_file,
+)
 from backwire_server.storage.journal import Journal
 from backwire_server.storage.manifest import DEFINITION, MANIFEST, SUFFIX, Manifest
 
@@ -84,6 +92,8 @@ def make_branch(root: Path, usage: Usage, manifest: Manifest, shared: Iterable[P
             journal.append(Mutation(BranchCall()))
         finally:
             journal.close()
+        if manifest.checkpoints and not sync:
+            sync_directory(directory)  # one that has these and no manifest is damaged
         failpoints.hit("fork.journal")
 
 

@@ -145,7 +145,7 @@ def _is_gone(directory: Path, boot: str) -> bool:
         return False
     if not _is_defined(directory, manifest):
         return _is_unwritten(directory / DEFINITION)
-    return not _is_begun(directory, manifest)
+    return not (headers and _is_begun(directory, manifest))
 
 
 def _is_defined(directory: Path, manifest: Manifest) -> bool:
