@@ -184,9 +184,8 @@ class Checkpointing:
         return stored
 
     def _secure_beginning(self) -> None:
-        """Returns when what the session was made with is on the disk, and then its name."""
+        """Returns when what the session was made with is on the disk, with its name; the names in it are flushed later."""
         with storage_errors("what the session began with could not be flushed"):
             for name in (DEFINITION, MANIFEST):
                 renew(self._directory / name)
-            sync_directory(self._directory)
             sync_directory(self._directory.parent)
