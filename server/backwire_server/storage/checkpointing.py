@@ -184,7 +184,7 @@ class Checkpointing:
         return stored
 
     def _secure_beginning(self) -> None:
-        """Returns when what the session was made with is on the disk, with its name; the names in it are flushed later."""
+        """Returns when what the session was made with is on the disk, with its name."""
         with storage_errors("what the session began with could not be flushed"):
             for name in (DEFINITION, MANIFEST):
                 renew(self._directory / name)
