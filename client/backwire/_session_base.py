@@ -171,7 +171,8 @@ class SessionBase(SessionState):
         """Has another of the servers that share a data directory have the session, by the name of its `--replica`.
 
         Calls in progress, on other clients too, go on there, and none is lost. Raises InvalidRequestError when no such
-        server lives, or the server shares its directory with none, and NotDurableError for a session in memory alone.
+        server lives, or the server shares its directory with none, UnavailableError when that server has given no sign
+        of life of late, and NotDurableError for a session in memory alone.
         """
         self._transport.send(_calls_state.move(self, replica), timeout)
 

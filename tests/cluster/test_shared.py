@@ -3,13 +3,15 @@
 import asyncio
 import random
 import re
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
 
 import pytest
-from tests.cluster.site import Site, unfollowing
+from tests.cluster.site import LEASE_SECONDS, Site, unfollowing
 from tests.trainees import PATIENCE, WAYS, Trainee, batches, create, graph, pipelined
 
 import backwire as bw
@@ -178,6 +180,19 @@ def test_sessions_that_move_while_they_train_go_on_to_the_bit(site: Site, undist
             each.goes_on()
         results = [each.result() for each in trainees]
     assert results == [each.expected(undisturbed) for each in trainees]
+
+
+def test_a_session_moves_to_a_replica_that_stalls_once_that_goes_on(site: Site) -> None:
+    with bw.connect(site.replicas["b"].address) as client:
+        session = create(client, 7)
+        site.replicas["a"].pause()
+        time.sleep(2 * LEASE_SECONDS)
+        waking = threading.Timer(0.5, site.replicas["a"].resume)
+        waking.start()
+        session.move("a")
+        waking.join()
+        assert site.owner(session.id) == "a"
+        assert session.train_step(next(batches(7))).step == 1
 
 
 def test_sessions_go_on_to_the_bit_while_replicas_are_killed_at_random(site: Site, undisturbed: bw.Client) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.storage.members import Clock, Enlist
 
-from backwire_server.storage.membership import Membership
+from backwire_server.storage.membership import STALLED_SECONDS, Membership
 from backwire_server.storage.signs import Member
 
 pytestmark = pytest.mark.usefixtures("clock")
@@ -31,6 +31,21 @@ def test_one_that_gives_no_sign_for_the_lease_is_dead_until_it_gives_one(enlist:
     assert other.alive("one") is None
     one.announce("")
     assert other.alive("one") is not None
+
+
+def test_one_that_gives_no_sign_stalls_for_a_while_unless_it_has_ended(enlist: Enlist, clock: Clock) -> None:
+    one, other = enlist("one"), enlist("other")
+    assert not other.stalls("one")
+    assert not other.stalls("nobody")
+    clock.now += 1_001.0
+    assert other.stalls("one")
+    clock.now += STALLED_SECONDS
+    assert not other.stalls("one")
+    one.announce("")
+    assert not other.stalls("one")
+    clock.now += 1_001.0
+    one.leave()
+    assert not other.stalls("one")
 
 
 def test_one_lives_for_its_own_lease_whatever_that_of_the_other_is(tmp_path: Path, clock: Clock) -> None:

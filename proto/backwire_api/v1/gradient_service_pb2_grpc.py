@@ -347,7 +347,8 @@ class GradientServiceServicer(object):
     def MoveSession(self, request, context):
         """Moves a session to another of the servers that share a data directory: it is written out, and the other has it from
         then on. Calls that wait for it go there, and none is lost. Fails with INVALID_ARGUMENT when no such server lives, or
-        this one shares its directory with none, and with NOT_DURABLE when the session is kept in memory alone.
+        this one shares its directory with none, with NO_WORKER when that server has given no sign of life of late, and with
+        NOT_DURABLE when the session is kept in memory alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -843,7 +843,8 @@ class GradientServiceStub(typing.Generic[_GradientServiceCreateSessionType, _Gra
     MoveSession: _GradientServiceMoveSessionType
     """Moves a session to another of the servers that share a data directory: it is written out, and the other has it from
     then on. Calls that wait for it go there, and none is lost. Fails with INVALID_ARGUMENT when no such server lives, or
-    this one shares its directory with none, and with NOT_DURABLE when the session is kept in memory alone.
+    this one shares its directory with none, with NO_WORKER when that server has given no sign of life of late, and with
+    NOT_DURABLE when the session is kept in memory alone.
     """
 
     ExportSession: _GradientServiceExportSessionType
@@ -1222,7 +1223,8 @@ class GradientServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[backwire_api.v1.gradient_service_pb2.MoveSessionResponse, collections.abc.Awaitable[backwire_api.v1.gradient_service_pb2.MoveSessionResponse]]:
         """Moves a session to another of the servers that share a data directory: it is written out, and the other has it from
         then on. Calls that wait for it go there, and none is lost. Fails with INVALID_ARGUMENT when no such server lives, or
-        this one shares its directory with none, and with NOT_DURABLE when the session is kept in memory alone.
+        this one shares its directory with none, with NO_WORKER when that server has given no sign of life of late, and with
+        NOT_DURABLE when the session is kept in memory alone.
         """
 
     @abc.abstractmethod

@@ -72,7 +72,7 @@ class Residence:
         """Has another server have the session, as it is now, and returns where that is called.
 
         One that is not in memory is not made for that. Raises NotDurable, InvalidRequest when there is no such server,
-        and what opening its files raises.
+        NoWorker when that may have stalled, and what opening its files raises.
         """
         with _Turn(self, scope, reading=False, waking=False, patient=True) as keeper:
             return keeper.hand_over(replica, scope.check)

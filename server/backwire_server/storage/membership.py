@@ -30,6 +30,10 @@ MOST_WAITING = 16
 """How many calls may wait for that where there are places among the calls in progress for more than twice as many."""
 
 
+STALLED_SECONDS = 30.0
+"""For how long one that is taken for dead, and not known to have ended, may yet give signs again, as after a stall."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """A server as it was last seen, by this one's clock.
@@ -98,6 +102,13 @@ class Membership:
         """
         seen = self._living(replica, incarnation, self._lease / BEATS)
         return seen.member if seen else None
+
+    def stalls(self, replica: str) -> bool:
+        """Tells whether a server counts as dead that may only have stalled, and live on soon; raises OSError."""
+        if self._living(replica, "", self._lease / BEATS) is not None or (seen := self._look(replica, 0.0)) is None:
+            return False
+        dead = time.monotonic() - seen.since - seen.member.lease
+        return dead < STALLED_SECONDS and not self._has_ended(seen.member)
 
     def address(self, replica: str) -> str:
         """Returns where another server is called, empty for one that is dead or could not be looked at."""

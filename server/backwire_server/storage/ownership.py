@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from backwire_server.sessions.errors import InvalidRequest, SessionNotFound, StorageFailed, WrongReplica
+from backwire_server.sessions.errors import InvalidRequest, NoWorker, SessionNotFound, StorageFailed, WrongReplica
 from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.storage.disk import GONE, TEMPORARY, UNFINISHED, sync_directory, sync_file
 from backwire_server.storage.marks import CHASES, Mark, mark_of
@@ -97,14 +97,22 @@ class Ownership:
         raise self.restless(session_id)
 
     def member(self, replica: str) -> Member:
-        """Returns the server of a name, be it this one; raises InvalidRequest when none lives, and OSError."""
+        """Returns the server of a name, be it this one.
+
+        Raises InvalidRequest when none lives, NoWorker when one has given no sign of life of late, and OSError.
+        """
         found = self._membership.me if replica == self._membership.replica else self._membership.alive(replica)
-        if found is None:
-            others = ", ".join(self._membership.names)
-            raise InvalidRequest(
-                f"no replica {replica[:96]!r} lives on this directory; name one of: {others}", field="replica"
+        if found is not None:
+            return found
+        others = ", ".join(self._membership.names)
+        if self._membership.stalls(replica):
+            raise NoWorker(
+                f"replica {replica!r} gives no sign of life; call again, or name one of: {others}",
+                retry_after=RETRY_SECONDS,
             )
-        return found
+        raise InvalidRequest(
+            f"no replica {replica[:96]!r} lives on this directory; name one of: {others}", field="replica"
+        )
 
     def release(self, own: Path, heir: Member | None = None) -> None:
         """Has the session be the heir's, or nobody's for None, if it is this server's still; raises OSError."""

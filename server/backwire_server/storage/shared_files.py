@@ -75,7 +75,10 @@ class SharedFileSession(FileSession):
             raise
 
     def hand_over(self, replica: str) -> str:
-        """Has another server have them once they are closed, and returns its address; raises InvalidRequest."""
+        """Has another server have them once they are closed, and returns its address.
+
+        Raises InvalidRequest, and NoWorker where that one may have stalled.
+        """
         with storage_errors("it could not be seen which servers live"):
             self._heir = self._place.ownership.member(replica)
         return self._heir.address
