@@ -48,6 +48,9 @@ LAYERS = (
 )
 """The parts of backwire_server from the bottom to the top; each may import itself and those before it."""
 
+FOLDERS = ("journal", "checkpoints", "sharing")
+"""The folders of backwire_server.storage; each may import itself and those before it."""
+
 PROTOBUF = {"google", "backwire_api"}
 GRPC = PROTOBUF | {"grpc", "grpc_health", "grpc_status"}
 NUMBERS = {"numpy", "ml_dtypes"}
@@ -84,7 +87,7 @@ FOREIGN = {
 EXTRAS = {
     "backwire_api.checksum": {"isal"},
     "backwire_server.optim.compiled": {"numba"},
-    "backwire_server.storage.copies": {"fsspec"},
+    "backwire_server.storage.checkpoints.copies": {"fsspec"},
     "backwire_server.rpc.inspecting": {"grpc_channelz", "grpc_reflection"},
     "backwire_server.telemetry.exporting": {"opentelemetry"},
     "backwire_server.telemetry.tracing": {"grpc", "opentelemetry"},
@@ -135,6 +138,14 @@ def test_a_layer_of_the_server_never_imports_a_higher_one(module: str) -> None:
         assert own == [], "the package is imported before everything in it"
     else:
         assert [name for name in own if layer(name) > layer(module)] == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_of_storage_never_imports_a_later_one(folder: str) -> None:
+    modules = [module for module in MODULES if module.startswith(f"backwire_server.storage.{folder}.")]
+    later = tuple(f"backwire_server.storage.{other}" for other in FOLDERS[FOLDERS.index(folder) + 1 :])
+    assert modules != []
+    assert [name for module in modules for name in imports(module) if name.startswith(later)] == []
 
 
 @pytest.mark.parametrize("module", MODULES)

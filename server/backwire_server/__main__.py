@@ -46,8 +46,8 @@ def _data_directory(settings: Config) -> Iterator[int | None]:
     if settings.keeping.data_dir is None or settings.cluster.ray is not None:  # its workers have it
         yield None
         return
-    from backwire_server.storage import namesake
     from backwire_server.storage.lock import DirectoryLock
+    from backwire_server.storage.sharing import namesake
 
     keeping = settings.keeping
     with DirectoryLock(settings.keeping.data_dir, shared=keeping.shared) as lock:

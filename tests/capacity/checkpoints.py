@@ -4,9 +4,9 @@ import numpy as np
 from tests.capacity.costs import Array, Costs
 from tests.capacity.fleet import Fleet, Setting
 
-from backwire_server.storage.journal import LONG_BYTES
-from backwire_server.storage.pacing import SMALL_BYTES, WORTH
-from backwire_server.storage.shared_vault import REPLAY_SECONDS
+from backwire_server.storage.checkpoints.pacing import SMALL_BYTES, WORTH
+from backwire_server.storage.journal.journal import LONG_BYTES
+from backwire_server.storage.sharing.shared_vault import REPLAY_SECONDS
 
 
 def lasting(costs: Costs, setting: Setting) -> Array:

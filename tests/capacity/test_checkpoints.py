@@ -6,8 +6,8 @@ from tests.capacity.costs import Costs
 from tests.capacity.fleet import Setting, draw
 from tests.capacity.storage import traffic
 
-from backwire_server.storage.pacing import WORTH
-from backwire_server.storage.shared_vault import REPLAY_SECONDS
+from backwire_server.storage.checkpoints.pacing import WORTH
+from backwire_server.storage.sharing.shared_vault import REPLAY_SECONDS
 
 PASSING, PLAIN = Setting(sessions_per_node=200), Setting(sessions_per_node=200, passing=False)
 

@@ -30,7 +30,7 @@ from backwire_server.config import Config
 from backwire_server.config_parts import Access, Cluster, Keeping
 from backwire_server.rpc import logs
 from backwire_server.storage import silence
-from backwire_server.storage.segment import Segment
+from backwire_server.storage.journal.segment import Segment
 
 WELL = Load("a", "127.0.0.1:1", awake=9)
 HANGS = Load("b", "127.0.0.1:2", hangs=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backwire_server.cluster.signs import Signs
-from backwire_server.storage.membership import Membership
+from backwire_server.storage.sharing.membership import Membership
 
 BOTH = ("worker-0", "worker-1")
 

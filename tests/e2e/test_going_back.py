@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.storage.power import end_boot
+from tests.storage.journal.power import end_boot
 
 import backwire as bw
 from backwire import aio

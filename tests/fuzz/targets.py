@@ -27,8 +27,9 @@ from backwire_server.rpc.server import Server
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.paging import PageTokens
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.storage import carrier, segment, segment_scan
-from backwire_server.storage.tensorfile import tensor_parts
+from backwire_server.storage import carrier
+from backwire_server.storage.checkpoints.tensorfile import tensor_parts
+from backwire_server.storage.journal import segment, segment_scan
 
 Target = Callable[[bytes], None]
 

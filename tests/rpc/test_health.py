@@ -18,8 +18,8 @@ from backwire_server.rpc.server import Server
 from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import Limits
 from backwire_server.storage import silence
-from backwire_server.storage.heartbeat import Heartbeat
-from backwire_server.storage.segment import Segment
+from backwire_server.storage.journal.segment import Segment
+from backwire_server.storage.sharing.heartbeat import Heartbeat
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 

@@ -16,7 +16,7 @@ from backwire_server.sessions.durable import Mutation, Recovery
 from backwire_server.sessions.imaging import state_of
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.scope import UNBOUNDED
-from backwire_server.storage.mutations import decode_mutation, encode_mutation
+from backwire_server.storage.journal.mutations import decode_mutation, encode_mutation
 
 
 def test_a_live_pass_of_a_checkpoint_has_the_parts_of_its_session(tmp_path: Path, make_session: Any) -> None:

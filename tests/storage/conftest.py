@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 from tests.storage.durable import Disk
-from tests.storage.fenced import LEASE, Join
-from tests.storage.members import Clock, Enlist
-from tests.storage.power import Boot
-from tests.storage.sharing import Server, Start
+from tests.storage.journal.power import Boot
+from tests.storage.sharing.fenced import LEASE, Join
+from tests.storage.sharing.members import Clock, Enlist
+from tests.storage.sharing.servers import Server, Start
 
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.limits import Limits
-from backwire_server.storage import failpoints, heartbeat, life, membership
-from backwire_server.storage.membership import Membership
-from backwire_server.storage.shared_vault import SharedVault
+from backwire_server.storage import failpoints, life
+from backwire_server.storage.sharing import heartbeat, membership
+from backwire_server.storage.sharing.membership import Membership
+from backwire_server.storage.sharing.shared_vault import SharedVault
 
 
 @pytest.fixture

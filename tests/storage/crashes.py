@@ -20,7 +20,7 @@ from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import StorageFailed
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.storage import failpoints, life
-from backwire_server.storage.segment import file_name
+from backwire_server.storage.journal.segment import file_name
 from backwire_server.storage.session_files import FileSession
 
 Model = dict[str, dict[str, Any]]

@@ -28,8 +28,8 @@ from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.store import HERE, SessionStore
 from backwire_server.sessions.versions import Array
 from backwire_server.storage.carrier import FileCarrier
+from backwire_server.storage.checkpoints.pacing import DUE_BYTES
 from backwire_server.storage.manifest import MANIFEST
-from backwire_server.storage.pacing import DUE_BYTES
 from backwire_server.storage.vault import FileVault
 
 SECONDS = 30.0

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.storage.fenced import LEASE
 from tests.storage.interleaving import Actor
-from tests.storage.sharing import Server, gone
+from tests.storage.sharing.fenced import LEASE
+from tests.storage.sharing.servers import Server, gone
 from tests.storage.toy import KEY, append, spec
 
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.limits import Limits
-from backwire_server.storage.shared_files import SharedFileSession
-from backwire_server.storage.shared_vault import SharedVault
+from backwire_server.storage.sharing.shared_files import SharedFileSession
+from backwire_server.storage.sharing.shared_vault import SharedVault
 
 Works = Sequence[Callable[[], object]]
 Check = Callable[[Sequence[Actor]], None]

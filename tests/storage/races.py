@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 
 from tests.storage.interleaving import Actor
 from tests.storage.race_site import Check, Race, Site, Works
-from tests.storage.sharing import gone
+from tests.storage.sharing.servers import gone
 from tests.storage.store_races import STORE_RACES
 from tests.storage.toy import KEY, append, history, image, spec
 
 from backwire_server.sessions.errors import SessionNotFound
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.storage.session_files import FileSession
-from backwire_server.storage.shared_vault import SharedVault
+from backwire_server.storage.sharing.shared_vault import SharedVault
 
 DELETION = RequestKey("delete", b"\x04")
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from tests.storage.interleaving import Actor
 from tests.storage.race_site import Check, Race, Site, Works
-from tests.storage.sharing import Server, gone, put, value
+from tests.storage.sharing.servers import Server, gone, put, value
 
 from backwire_server.sessions.errors import SessionNotFound, WrongReplica
 from backwire_server.sessions.limits import Limits

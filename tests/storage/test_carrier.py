@@ -22,9 +22,10 @@ from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.parameters import shape_of, trainable_layout
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image, State
-from backwire_server.storage import carrier, state_file
+from backwire_server.storage import carrier
 from backwire_server.storage.carrier import FORMAT, FileCarrier
-from backwire_server.storage.tensorfile import TensorFile, tensor_parts
+from backwire_server.storage.checkpoints import state_file
+from backwire_server.storage.checkpoints.tensorfile import TensorFile, tensor_parts
 
 SHAPES = {"w": (2, 3), "s": (), "frozen": (2,)}
 

@@ -5,14 +5,14 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.storage.power import Boot, Disk
-from tests.storage.torn import content, lose_record
+from tests.storage.journal.power import Boot, Disk
+from tests.storage.journal.torn import content, lose_record
 from tests.storage.toy import KEY, append, checkpoint, create, history, names, spec, vault
 
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import SessionQuarantined
-from backwire_server.storage import power_loss
-from backwire_server.storage.segment import file_name
+from backwire_server.storage.journal import power_loss
+from backwire_server.storage.journal.segment import file_name
 
 
 def test_a_branch_whose_beginning_was_torn_is_gone_and_so_is_a_session_of_which_nothing_is_there(

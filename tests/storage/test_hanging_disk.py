@@ -9,7 +9,7 @@ from tests.storage.durable import SECONDS, Disk, create, do, standing
 
 from backwire_api.tensors import Bytes
 from backwire_server.sessions.durable import Durability
-from backwire_server.storage.segment import Segment
+from backwire_server.storage.journal.segment import Segment
 
 
 def test_sessions_in_memory_go_on_while_the_disk_hangs_and_those_on_it_afterwards(

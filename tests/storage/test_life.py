@@ -10,13 +10,13 @@ import pytest
 
 from backwire_server.storage import life
 from backwire_server.storage.lock import REPLICAS
-from backwire_server.storage.membership import Membership
+from backwire_server.storage.sharing.membership import Membership
 
 LEASE = 3_600.0
 JOIN = """
 import sys
 from pathlib import Path
-from backwire_server.storage.membership import Membership
+from backwire_server.storage.sharing.membership import Membership
 Membership(Path(sys.argv[1]), "one", float(sys.argv[2])).announce("one.example:1")
 print("joined", flush=True)
 sys.stdin.read()

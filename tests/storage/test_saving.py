@@ -14,7 +14,7 @@ from backwire_server.sessions.errors import CheckpointNotFound, DiskQuotaExceede
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.state import Image
 from backwire_server.storage.disk import size_of
-from backwire_server.storage.segment import file_name
+from backwire_server.storage.journal.segment import file_name
 from backwire_server.storage.session_files import FileSession
 from backwire_server.storage.vault import FileVault
 

@@ -21,7 +21,7 @@ from tests.storage.toy import (
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import CheckpointNotFound, SessionQuarantined, StorageFailed
 from backwire_server.storage.disk import size_of
-from backwire_server.storage.segment import file_name
+from backwire_server.storage.journal.segment import file_name
 
 Arm = Callable[[str], object]
 

@@ -9,7 +9,7 @@ import pytest
 from tests.storage.toy import journal, journal_of, mutation
 
 from backwire_server.sessions.scope import UNBOUNDED
-from backwire_server.storage.segment import Segment
+from backwire_server.storage.journal.segment import Segment
 from backwire_server.storage.silence import LATELY_SECONDS, LONG_SECONDS, MOST_SECONDS, SLOW_BYTES, Progress
 from backwire_server.storage.tally import Tally
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.storage.durable import TOUR, Disk, create, damage, do, dot, standing, train
-from tests.storage.power import end_boot
+from tests.storage.journal.power import end_boot
 
 from backwire_server import machine
 from backwire_server.sessions.calls import TrainCall

@@ -18,7 +18,7 @@ from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image, State
 from backwire_server.storage.disk import Usage
-from backwire_server.storage.journal import Journal
+from backwire_server.storage.journal.journal import Journal
 from backwire_server.storage.session_files import FileSession
 from backwire_server.storage.vault import FileVault
 

@@ -30,7 +30,7 @@ from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.store import HERE, SessionStore
 from backwire_server.storage.carrier import FileCarrier
 from backwire_server.storage.opening import open_vault
-from backwire_server.storage.shared_vault import SharedVault
+from backwire_server.storage.sharing.shared_vault import SharedVault
 from backwire_server.storage.vault import FileVault
 from backwire_server.telemetry.collecting import CertificateCollector, CrewCollector, DiskCollector, SessionCollector
 from backwire_server.telemetry.metrics import Metrics

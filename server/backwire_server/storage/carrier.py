@@ -17,11 +17,11 @@ from backwire_server.sessions.limits import Limits, MiB
 from backwire_server.sessions.parameters import shape_of, trainable_layout
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image, State
-from backwire_server.storage import state_file
+from backwire_server.storage.checkpoints import state_file
+from backwire_server.storage.checkpoints.state_file import GRADIENTS, OPTIMIZER, PARAMETERS
+from backwire_server.storage.checkpoints.tensorfile import TensorFile, tensor_parts
 from backwire_server.storage.damage import Damaged
 from backwire_server.storage.disk import storage_errors
-from backwire_server.storage.state_file import GRADIENTS, OPTIMIZER, PARAMETERS
-from backwire_server.storage.tensorfile import TensorFile, tensor_parts
 
 FORMAT = "backwire-session-1"
 DEFINITION = "definition"

@@ -14,9 +14,8 @@ from backwire_server.sessions.durable import Durability, Mutation
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.state import Image
 from backwire_server.storage import failpoints
-from backwire_server.storage.boots import Boots
-from backwire_server.storage.checkpointer import write_image
-from backwire_server.storage.checkpoints import automatic_stem
+from backwire_server.storage.checkpoints.checkpointer import write_image
+from backwire_server.storage.checkpoints.checkpoints import automatic_stem
 from backwire_server.storage.disk import (
     Usage,
     failed,
@@ -26,7 +25,8 @@ from backwire_server.storage.disk import (
     sync_directory,
     write_file,
 )
-from backwire_server.storage.journal import Journal
+from backwire_server.storage.journal.boots import Boots
+from backwire_server.storage.journal.journal import Journal
 from backwire_server.storage.manifest import DEFINITION, MANIFEST, SUFFIX, Manifest
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from backwire_server.config_parts import Keeping
 from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.limits import Limits
-from backwire_server.storage.membership import MOST_WAITING
-from backwire_server.storage.shared_vault import SharedVault
+from backwire_server.storage.sharing.membership import MOST_WAITING
+from backwire_server.storage.sharing.shared_vault import SharedVault
 from backwire_server.storage.vault import FileVault
 
 

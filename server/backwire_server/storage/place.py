@@ -6,10 +6,10 @@ from pathlib import Path
 
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.scope import Check, unchecked
-from backwire_server.storage.checkpointer import Checkpointer
-from backwire_server.storage.copies import Copies
+from backwire_server.storage.checkpoints.checkpointer import Checkpointer
+from backwire_server.storage.checkpoints.copies import Copies
+from backwire_server.storage.checkpoints.pacing import DUE_BYTES
 from backwire_server.storage.disk import Usage
-from backwire_server.storage.pacing import DUE_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from backwire_server.sessions.scope import CallScope, Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image, RequestImage
 from backwire_server.sessions.vault import Entry
-from backwire_server.storage.boots import Boots
-from backwire_server.storage.checkpointing import Checkpointing
-from backwire_server.storage.checkpoints import Checkpoints
+from backwire_server.storage.checkpoints.checkpointing import Checkpointing
+from backwire_server.storage.checkpoints.checkpoints import Checkpoints
 from backwire_server.storage.disk import damaged, storage_errors
-from backwire_server.storage.journal import Journal
+from backwire_server.storage.journal.boots import Boots
+from backwire_server.storage.journal.journal import Journal
 from backwire_server.storage.making import branched, make, make_branch
 from backwire_server.storage.manifest import DEFINITION, Manifest, Stored, read_manifest
 from backwire_server.storage.place import Place

@@ -19,8 +19,9 @@ from backwire_server.sessions.spec import SessionSpec
 from backwire_server.sessions.state import Image
 from backwire_server.sessions.vault import Entry
 from backwire_server.storage import failpoints, life
-from backwire_server.storage.checkpointer import Checkpointer
-from backwire_server.storage.copies import Copies
+from backwire_server.storage.checkpoints.checkpointer import Checkpointer
+from backwire_server.storage.checkpoints.copies import Copies
+from backwire_server.storage.checkpoints.pacing import DUE_BYTES
 from backwire_server.storage.deletions import Deletions
 from backwire_server.storage.disk import (
     GONE,
@@ -32,11 +33,10 @@ from backwire_server.storage.disk import (
     storage_errors,
     sync_directory,
 )
+from backwire_server.storage.journal.power_loss import is_gone, set_aside
 from backwire_server.storage.lock import DELETED, LOST, SCRATCH, SESSIONS
 from backwire_server.storage.making import new_manifest
-from backwire_server.storage.pacing import DUE_BYTES
 from backwire_server.storage.place import Place
-from backwire_server.storage.power_loss import is_gone, set_aside
 from backwire_server.storage.session_files import FileSession
 
 T = TypeVar("T")

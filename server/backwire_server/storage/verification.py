@@ -15,14 +15,14 @@ from backwire_server.sessions.errors import SessionNotFound, SessionQuarantined,
 from backwire_server.sessions.imaging import state_of
 from backwire_server.sessions.limits import Limits
 from backwire_server.storage import life
-from backwire_server.storage.checkpointer import Checkpointer
+from backwire_server.storage.checkpoints.checkpointer import Checkpointer
 from backwire_server.storage.disk import Usage
+from backwire_server.storage.journal.segment import first_number
 from backwire_server.storage.lock import SCRATCH, SESSIONS, SHARED
 from backwire_server.storage.manifest import MANIFEST
-from backwire_server.storage.marks import mark_of
 from backwire_server.storage.place import Place
-from backwire_server.storage.segment import first_number
 from backwire_server.storage.session_files import FileSession
+from backwire_server.storage.sharing.marks import mark_of
 
 ATTEMPTS = 16
 """How often a session is copied that changes meanwhile."""

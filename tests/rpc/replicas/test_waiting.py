@@ -15,7 +15,7 @@ from backwire_server.config_parts import Capacity, Keeping
 from backwire_server.rpc.admission import CALLS
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.info import Home
-from backwire_server.storage import membership
+from backwire_server.storage.sharing import membership
 
 ENOUGH = 100
 """How often a server is looked at, each twentieth of a second, in far longer than a call may take."""

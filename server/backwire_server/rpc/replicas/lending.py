@@ -24,7 +24,7 @@ from backwire_server.rpc.replicas.peer_wire import Chunk, Request, Requests, Res
 from backwire_server.sessions.budget import Account
 from backwire_server.sessions.errors import InvalidRequest, Overloaded, ShuttingDown
 from backwire_server.sessions.limits import Limits
-from backwire_server.storage.environment import differences
+from backwire_server.storage.journal.environment import differences
 
 SERVICE = peer_pb2.DESCRIPTOR.services_by_name["PeerService"].full_name
 METHOD = "ComputeParts"

@@ -10,8 +10,8 @@ from backwire_server.rpc.replicas.connections import Connections
 from backwire_server.rpc.replicas.lending import Lending
 from backwire_server.rpc.replicas.peers import Peers
 from backwire_server.sessions.store import SessionStore
-from backwire_server.storage.environment import JAX, environment
-from backwire_server.storage.shared_vault import SharedVault
+from backwire_server.storage.journal.environment import JAX, environment
+from backwire_server.storage.sharing.shared_vault import SharedVault
 
 
 class Peering:

@@ -1,0 +1,1 @@
+"""What a session was at one moment, as a file: when that is due, how it is written, and where copies go."""
