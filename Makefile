@@ -13,7 +13,7 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
 # What sessions that compute by JAX do, but for what needs several devices.
 ON_JAX = tests/xla tests/e2e/test_executors.py tests/e2e/test_groups.py tests/rpc/test_executors.py \
-	tests/sessions/test_device_*.py tests/sessions/test_cohort_*.py tests/sessions/test_lost_states.py
+	tests/sessions/training/test_device_*.py tests/sessions/training/test_cohort_*.py tests/sessions/training/test_lost_states.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -48,8 +48,11 @@ LAYERS = (
 )
 """The parts of backwire_server from the bottom to the top; each may import itself and those before it."""
 
-FOLDERS = ("journal", "checkpoints", "sharing")
-"""The folders of backwire_server.storage; each may import itself and those before it."""
+FOLDERS = {
+    "sessions": ("turns", "training", "keeping", "store"),
+    "storage": ("journal", "checkpoints", "sharing"),
+}
+"""The folders of parts of backwire_server; each may import itself and those before it."""
 
 PROTOBUF = {"google", "backwire_api"}
 GRPC = PROTOBUF | {"grpc", "grpc_health", "grpc_status"}
@@ -140,12 +143,13 @@ def test_a_layer_of_the_server_never_imports_a_higher_one(module: str) -> None:
         assert [name for name in own if layer(name) > layer(module)] == []
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_a_folder_of_storage_never_imports_a_later_one(folder: str) -> None:
-    modules = [module for module in MODULES if module.startswith(f"backwire_server.storage.{folder}.")]
-    later = tuple(f"backwire_server.storage.{other}" for other in FOLDERS[FOLDERS.index(folder) + 1 :])
+@pytest.mark.parametrize(("name", "folder"), [(name, folder) for name in FOLDERS for folder in FOLDERS[name]])
+def test_a_folder_never_imports_a_later_one(name: str, folder: str) -> None:
+    modules = [module for module in MODULES if module.startswith(f"backwire_server.{name}.{folder}.")]
+    later = FOLDERS[name][FOLDERS[name].index(folder) + 1 :]
+    wrong = tuple(f"backwire_server.{name}.{other}" for other in later)
     assert modules != []
-    assert [name for module in modules for name in imports(module) if name.startswith(later)] == []
+    assert [name for module in modules for name in imports(module) if name.startswith(wrong)] == []
 
 
 @pytest.mark.parametrize("module", MODULES)

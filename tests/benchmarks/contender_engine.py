@@ -20,7 +20,7 @@ from backwire_server.sessions.executors import Executor  # noqa: E402
 from backwire_server.sessions.limits import Limits  # noqa: E402
 from backwire_server.sessions.scope import UNBOUNDED  # noqa: E402
 from backwire_server.sessions.session import Session  # noqa: E402
-from backwire_server.sessions.store import SessionStore  # noqa: E402
+from backwire_server.sessions.store.store import SessionStore  # noqa: E402
 
 PROFILED_OPERATORS = 40
 

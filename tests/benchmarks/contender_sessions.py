@@ -9,10 +9,10 @@ from backwire_server import machine
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.limits import Limits
-from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
+from backwire_server.sessions.turns.processors import Processors
 
 COUNT = 64
 TOGETHER = "together"

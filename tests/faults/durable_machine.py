@@ -13,14 +13,14 @@ from tests.faults.durable_model import Array, Kept, new_model, spec
 from tests.sessions.test_state_machine import MAX_PASSES, vectors, weights
 
 from backwire_server.sessions import errors
-from backwire_server.sessions.accumulator import Normalization
 from backwire_server.sessions.calls import BackwardCall, ForwardCall, NonFinitePolicy, StepOptions, TrainCall
-from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
+from backwire_server.sessions.training.accumulator import Normalization
 from backwire_server.storage.vault import FileVault
 
 CHECKPOINT_BYTES = 600

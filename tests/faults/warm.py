@@ -57,7 +57,7 @@ def _import_all() -> None:
     from backwire_server.sessions.limits import Limits
     from backwire_server.sessions.scope import UNBOUNDED
     from backwire_server.sessions.spec import SessionSpec
-    from backwire_server.sessions.store import SessionStore
+    from backwire_server.sessions.store.store import SessionStore
 
     vector, one = TensorType.of(np.float32, (1,)), np.ones(1, np.float32)
     nodes = (Node("Mul", ("x", "w"), ("y",)), Node("ReduceSum", ("y",), ("loss",), {"keepdims": 0}))

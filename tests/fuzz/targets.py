@@ -25,8 +25,8 @@ from backwire_server.messages.graph import graph_from_proto
 from backwire_server.messages.optimizer import optimizer_from_proto
 from backwire_server.rpc.server import Server
 from backwire_server.sessions.limits import Limits
-from backwire_server.sessions.paging import PageTokens
 from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.store.paging import PageTokens
 from backwire_server.storage import carrier
 from backwire_server.storage.checkpoints.tensorfile import tensor_parts
 from backwire_server.storage.journal import segment, segment_scan

@@ -17,7 +17,7 @@ from backwire_api.v1 import graph_pb2
 from backwire_server.engine.errors import InvalidAttribute
 from backwire_server.engine.plan_cache import PlanCache
 from backwire_server.messages.graph import graph_from_proto
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
 
 SEEDED = settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 

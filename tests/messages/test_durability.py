@@ -11,8 +11,8 @@ from backwire_server.messages import calls, durability
 from backwire_server.messages.imports import receive
 from backwire_server.messages.request_keys import key_of
 from backwire_server.sessions.calls import CheckpointInfo, LeaseCall
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import InvalidExport, InvalidRequest, StorageFailed
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.limits import Limits
 
 

@@ -12,8 +12,8 @@ from backwire_server.engine.dims import Symbolic
 from backwire_server.engine.errors import EngineError
 from backwire_server.messages.graph import OPSETS, graph_from_proto
 from backwire_server.sessions.errors import GraphTooLarge, SessionError, UnsupportedOpset
-from backwire_server.sessions.initializers import Distribution, Initializer
 from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.training.initializers import Distribution, Initializer
 
 FLOAT, INT64 = tensor_pb2.DATA_TYPE_FLOAT32, tensor_pb2.DATA_TYPE_INT64
 Attribute = graph_pb2.Attribute

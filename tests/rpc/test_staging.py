@@ -11,9 +11,9 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 
 pytest.importorskip("jax")
 
-from backwire_server.sessions import device_trainer
 from backwire_server.sessions.calls import TrainCall
-from backwire_server.sessions.device_trainer import DeviceTrainer
+from backwire_server.sessions.training import device_trainer
+from backwire_server.sessions.training.device_trainer import DeviceTrainer
 from backwire_server.xla.model import XlaModel
 
 

@@ -12,10 +12,10 @@ from tests.rpc.conftest import LONGER, TIMEOUT
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.engine.stopping import Stopped
-from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.scope import CallStop
-from backwire_server.sessions.trainer import Trainer
+from backwire_server.sessions.training import trainer
+from backwire_server.sessions.training.trainer import Trainer
 
 X = {"x": tensors.encode(np.asarray([1.0, -2.0, 4.0]))}
 

@@ -14,13 +14,13 @@ from backwire_server import optim
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
 from backwire_server.parallel import crew
 from backwire_server.parallel.crew import Crew
-from backwire_server.sessions import processors
 from backwire_server.sessions.errors import Cancelled, DeadlineExceeded
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.scope import UNBOUNDED, Unbounded
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
+from backwire_server.sessions.turns import processors
 
 if TYPE_CHECKING:
     from tests.sessions.grouped import Gate

@@ -16,7 +16,7 @@ from backwire_server.sessions.executors import Executor
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
 from backwire_server.xla.group_step import GroupStep
 
 Array = NDArray[Any]
@@ -64,7 +64,7 @@ def make(store: SessionStore, spec: SessionSpec) -> Session:
 
 
 def waiting() -> list[Any]:
-    from backwire_server.sessions.line import _LINES
+    from backwire_server.sessions.turns.line import _LINES
 
     return [seat for line in list(_LINES.values()) for seat in list(line._waiting)]
 

@@ -6,12 +6,12 @@ import numpy as np
 from tests.storage.drawing import told
 
 from backwire_server.sessions.budget import Budget
-from backwire_server.sessions.content import Content
-from backwire_server.sessions.imaging import state_of
+from backwire_server.sessions.keeping.content import Content
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.state import Image
-from backwire_server.sessions.versions import Array
+from backwire_server.sessions.training.imaging import state_of
+from backwire_server.sessions.training.state import Image
+from backwire_server.sessions.training.versions import Array
 
 
 def x(number: int) -> dict[str, Array]:

@@ -12,12 +12,12 @@ import backwire as bw
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.messages.session import session_spec
 from backwire_server.parallel.crew import Crew
-from backwire_server.sessions.accumulator import Normalization
 from backwire_server.sessions.calls import BackwardCall, ForwardCall, StepOptions, TrainCall, TrainResult
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.training.accumulator import Normalization
 
 SECONDS = 60.0
 

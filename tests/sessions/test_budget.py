@@ -9,9 +9,9 @@ from backwire_server.engine.graph import Graph, Parameter, TensorType
 from backwire_server.sessions import errors
 from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.calls import ForwardCall
-from backwire_server.sessions.initializers import Distribution, Initializer
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.training.initializers import Distribution, Initializer
 
 X = np.array([1.0, -2.0, 4.0])
 

@@ -13,7 +13,7 @@ from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.replicas import is_replica, replica_of
 from backwire_server.sessions.scope import UNBOUNDED
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
 
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?", fullmatch=True)
 

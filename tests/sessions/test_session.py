@@ -11,11 +11,11 @@ from backwire_server import optim
 from backwire_server.engine.errors import DtypeMismatch, GraphError, MissingInput, ShapeMismatch, UnknownInput
 from backwire_server.engine.graph import Graph, Input, Parameter, TensorType
 from backwire_server.sessions import errors
-from backwire_server.sessions.accumulator import Normalization
 from backwire_server.sessions.calls import BackwardCall, ForwardCall, NonFinitePolicy, StepOptions, TrainCall
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.training.accumulator import Normalization
 
 X = np.array([1.0, -2.0, 4.0])
 ALL = StepOptions()

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from backwire_server import optim
 from backwire_server.engine.graph import Graph, Input, Node, Parameter, TensorType
 from backwire_server.sessions import errors
-from backwire_server.sessions.accumulator import Normalization
 from backwire_server.sessions.calls import BackwardCall, ForwardCall, NonFinitePolicy, StepOptions, TrainCall
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import UNBOUNDED
-from backwire_server.sessions.snapshot import Snapshot
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
+from backwire_server.sessions.training.accumulator import Normalization
+from backwire_server.sessions.training.snapshot import Snapshot
 
 Array = NDArray[Any]
 

@@ -8,7 +8,7 @@ import numpy as np
 from backwire_server.sessions.calls import BackwardCall, ForwardCall, SetCall, StepOptions, TrainCall, ZeroCall
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
-from backwire_server.sessions.trainer import Mutating
+from backwire_server.sessions.training.trainer import Mutating
 
 X = np.random.default_rng(4).normal(size=(6, 4)).astype("f4")
 TRAIN = TrainCall({"x": X}, outputs=("z2",))

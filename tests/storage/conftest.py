@@ -10,7 +10,7 @@ from tests.storage.sharing.fenced import LEASE, Join
 from tests.storage.sharing.members import Clock, Enlist
 from tests.storage.sharing.servers import Server, Start
 
-from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.limits import Limits
 from backwire_server.storage import failpoints, life
 from backwire_server.storage.sharing import heartbeat, membership

@@ -16,8 +16,8 @@ from typing import Any
 
 from tests.storage.toy import KEY, image, mutation, spec, vault
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import StorageFailed
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.storage import failpoints, life
 from backwire_server.storage.journal.segment import file_name

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from backwire_api.tensors import Array, dtype_of
 from backwire_api.v1 import tensor_pb2
-from backwire_server.sessions.accumulator import Normalization
 from backwire_server.sessions.calls import (
     BackwardCall,
     BackwardResult,
@@ -30,7 +29,8 @@ from backwire_server.sessions.calls import (
     ZeroCall,
 )
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.state import Image, PassImage, RequestImage, State
+from backwire_server.sessions.training.accumulator import Normalization
+from backwire_server.sessions.training.state import Image, PassImage, RequestImage, State
 
 DTYPES = [dtype_of(number) for number in tensor_pb2.DataType.values() if number]
 SECONDS = st.integers(1, 10**15).map(lambda nanoseconds: nanoseconds / 1e9)  # what a Duration can tell

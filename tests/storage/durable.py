@@ -16,17 +16,17 @@ from tests.storage.drawing import told
 import backwire as bw
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.messages.session import session_spec
-from backwire_server.sessions.accumulator import Normalization
 from backwire_server.sessions.calls import BackwardCall, ForwardCall, StepOptions, TrainCall
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.info import Home
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import UNBOUNDED, Unbounded
 from backwire_server.sessions.session import Session
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.store import HERE, SessionStore
-from backwire_server.sessions.versions import Array
+from backwire_server.sessions.store.store import HERE, SessionStore
+from backwire_server.sessions.training.accumulator import Normalization
+from backwire_server.sessions.training.versions import Array
 from backwire_server.storage.carrier import FileCarrier
 from backwire_server.storage.checkpoints.pacing import DUE_BYTES
 from backwire_server.storage.manifest import MANIFEST

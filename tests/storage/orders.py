@@ -18,8 +18,8 @@ from tests.storage.interleaving import ALL, STUCK_SECONDS, Actor, Turn, played
 from tests.storage.race_site import Check, Race, Site
 from tests.storage.races import RACES
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import SessionError
+from backwire_server.sessions.keeping.durable import Durability
 
 MORE = 6
 """How many more calls an actor may make in an order than in those where each has one turn."""

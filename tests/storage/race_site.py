@@ -8,7 +8,7 @@ from tests.storage.sharing.fenced import LEASE
 from tests.storage.sharing.servers import Server, gone
 from tests.storage.toy import KEY, append, spec
 
-from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.limits import Limits
 from backwire_server.storage.sharing.shared_files import SharedFileSession
 from backwire_server.storage.sharing.shared_vault import SharedVault

@@ -19,9 +19,9 @@ from backwire_server.messages.session import session_spec
 from backwire_server.sessions.calls import LeaseCall
 from backwire_server.sessions.errors import GraphTooLarge, InvalidExport, StorageFailed, UnsupportedOpset
 from backwire_server.sessions.limits import Limits
-from backwire_server.sessions.parameters import shape_of, trainable_layout
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.state import Image, State
+from backwire_server.sessions.training.parameters import shape_of, trainable_layout
+from backwire_server.sessions.training.state import Image, State
 from backwire_server.storage import carrier
 from backwire_server.storage.carrier import FORMAT, FileCarrier
 from backwire_server.storage.checkpoints import state_file

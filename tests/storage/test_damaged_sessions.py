@@ -12,7 +12,7 @@ from tests.waiting import until
 
 from backwire_server.rpc.errors import status_of
 from backwire_server.sessions import errors
-from backwire_server.sessions.durable import Mutation, Recovery
+from backwire_server.sessions.keeping.durable import Mutation, Recovery
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
 from backwire_server.storage.session_files import FileSession

@@ -9,14 +9,14 @@ from tests.storage.durable import TOUR, Disk, Gone, backward, batch, create, do,
 
 from backwire_server.engine.errors import EngineError
 from backwire_server.sessions import errors
-from backwire_server.sessions.accumulator import Accumulator
 from backwire_server.sessions.calls import ForwardCall, TrainCall
-from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.lease import WriterLease
-from backwire_server.sessions.parameters import ParameterStore
-from backwire_server.sessions.passes import PassTable
 from backwire_server.sessions.scope import UNBOUNDED, Unbounded
 from backwire_server.sessions.session import Session
+from backwire_server.sessions.training.accumulator import Accumulator
+from backwire_server.sessions.training.parameters import ParameterStore
+from backwire_server.sessions.training.passes import PassTable
 from backwire_server.storage import failpoints
 
 REFUSED: Mapping[str, tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Session], Any]]] = {

@@ -23,8 +23,8 @@ from tests.storage.durable import (
 
 from backwire_server.sessions import errors
 from backwire_server.sessions.calls import TrainCall
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.info import Home
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session

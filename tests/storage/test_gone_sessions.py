@@ -9,8 +9,8 @@ from tests.storage.journal.power import Boot, Disk
 from tests.storage.journal.torn import content, lose_record
 from tests.storage.toy import KEY, append, checkpoint, create, history, names, spec, vault
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import SessionQuarantined
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.storage.journal import power_loss
 from backwire_server.storage.journal.segment import file_name
 

@@ -8,7 +8,7 @@ import pytest
 from tests.storage.durable import SECONDS, Disk, create, do, standing
 
 from backwire_api.tensors import Bytes
-from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.storage.journal.segment import Segment
 
 

@@ -9,10 +9,10 @@ from tests.storage.durable import SECONDS, TOUR, Disk, create, do, forward, key_
 from tests.storage.sleeping import trained
 from tests.waiting import until
 
-from backwire_server.sessions import sweeper
 from backwire_server.sessions.calls import CountResult, StepOptions
-from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.scope import UNBOUNDED
+from backwire_server.sessions.store import sweeper
 
 
 class TestIdleSessions:

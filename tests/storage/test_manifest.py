@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import SessionQuarantined
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.storage.manifest import MANIFEST, Manifest, Stored, decode, read_manifest
 

@@ -8,13 +8,13 @@ from types import FunctionType, ModuleType
 import pytest
 from tests.storage.durable import Disk, create, train
 
-from backwire_server.sessions import sweeper
 from backwire_server.sessions.budget import Budget
 from backwire_server.sessions.history import SHORT
 from backwire_server.sessions.limits import Limits
-from backwire_server.sessions.maker import SessionMaker
-from backwire_server.sessions.processors import Processors
 from backwire_server.sessions.session import Session
+from backwire_server.sessions.store import sweeper
+from backwire_server.sessions.store.maker import SessionMaker
+from backwire_server.sessions.turns.processors import Processors
 from backwire_server.storage.vault import FileVault
 
 SHARED = (type, FunctionType, ModuleType, Enum, Budget, FileVault, Limits, Processors, SessionMaker)

@@ -6,7 +6,7 @@ import pytest
 from tests.storage.orders import LEVELS, orders, play
 from tests.storage.races import RACES
 
-from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.keeping.durable import Durability
 
 DRAWN = 25
 """How many orders of each race are played here; `python -m tests.storage.orders` plays all."""

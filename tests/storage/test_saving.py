@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from tests.storage.toy import KEY, append, checkpoint, history, image, mutation, names, reopened, spec, vault
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import CheckpointNotFound, DiskQuotaExceeded, StorageFailed
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.state import Image
+from backwire_server.sessions.training.state import Image
 from backwire_server.storage.disk import size_of
 from backwire_server.storage.journal.segment import file_name
 from backwire_server.storage.session_files import FileSession

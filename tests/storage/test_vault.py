@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from tests.storage.toy import KEY, history, image, mutation, names, spec, vault
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import (
     DiskQuotaExceeded,
     SessionNotFound,
     SessionQuarantined,
     StorageFailed,
 )
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.storage import deletions
 from backwire_server.storage.disk import size_of

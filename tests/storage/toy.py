@@ -11,12 +11,12 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import graph_pb2
 from backwire_server.messages.session import session_spec
 from backwire_server.sessions.calls import SetCall
-from backwire_server.sessions.durable import Durability, Mutation, Recovery
+from backwire_server.sessions.keeping.durable import Durability, Mutation, Recovery
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.state import Image, State
+from backwire_server.sessions.training.state import Image, State
 from backwire_server.storage.disk import Usage
 from backwire_server.storage.journal.journal import Journal
 from backwire_server.storage.session_files import FileSession

@@ -25,7 +25,7 @@ from backwire_server.sessions.errors import SessionQuarantined, StorageFailed
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
 from backwire_server.storage import failpoints
 from backwire_server.storage.opening import open_vault
 from backwire_server.telemetry.collecting import (

@@ -19,7 +19,7 @@ from backwire_server.config import Config, version
 from backwire_server.messages.decoding import decoded
 from backwire_server.rpc.admission import QUOTAS
 from backwire_server.sessions.errors import InvalidRequest, NoWorker
-from backwire_server.sessions.paging import page_limit
+from backwire_server.sessions.store.paging import page_limit
 from backwire_server.workers import overview
 from backwire_server.workers.reception import Reception
 from backwire_server.workers.relay import ClientCall, WorkerEnded

@@ -11,7 +11,6 @@ from backwire_api.tensors import RawTensor
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.wire import Framed
 from backwire_server.messages.request_keys import checked_id
-from backwire_server.sessions.accumulator import Normalization
 from backwire_server.sessions.calls import (
     BackwardCall,
     BackwardResult,
@@ -25,7 +24,8 @@ from backwire_server.sessions.calls import (
 )
 from backwire_server.sessions.errors import InvalidRequest, InvalidTensor
 from backwire_server.sessions.session import Session
-from backwire_server.sessions.versions import Array
+from backwire_server.sessions.training.accumulator import Normalization
+from backwire_server.sessions.training.versions import Array
 
 N = TypeVar("N", bound=int)
 T = TypeVar("T")

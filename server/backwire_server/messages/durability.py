@@ -6,8 +6,8 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.messages.calls import known
 from backwire_server.messages.request_keys import checked_id
 from backwire_server.sessions.calls import CheckpointInfo, LeaseCall
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import InvalidRequest
+from backwire_server.sessions.keeping.durable import Durability
 
 LEASE_SECONDS = 30.0
 """How long the holder of a lease may be silent where the request does not say."""

@@ -13,9 +13,9 @@ from backwire_server.engine.errors import GraphError, InvalidAttribute
 from backwire_server.engine.graph import Array, Attribute, Graph, Input, Node, Parameter, TensorType
 from backwire_server.messages.tensor_limits import check_graph_tensors
 from backwire_server.sessions.errors import GraphTooLarge, InvalidTensor, UnsupportedOpset
-from backwire_server.sessions.initializers import Distribution, Initializer
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.spec import Source
+from backwire_server.sessions.training.initializers import Distribution, Initializer
 
 OPSETS = range(18, 29)
 """The versions of the ONNX operator set whose semantics the engine's operators have.

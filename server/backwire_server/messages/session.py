@@ -14,8 +14,8 @@ from backwire_server.messages.optimizer import optimizer_from_proto, optimizer_t
 from backwire_server.messages.precisions import precision_of, precision_to_proto
 from backwire_server.sessions.info import SessionInfo
 from backwire_server.sessions.limits import Limits
-from backwire_server.sessions.parameters import shape_of
 from backwire_server.sessions.spec import SessionSpec
+from backwire_server.sessions.training.parameters import shape_of
 
 _DRAWN = {tensor_pb2.DATA_TYPE_FLOAT32, tensor_pb2.DATA_TYPE_FLOAT64}
 """The types of parameters that can have a rule for their first value."""

@@ -20,7 +20,7 @@ from backwire_server.rpc.pipeline_requests import Reader, Work
 from backwire_server.rpc.pipeline_window import Window
 from backwire_server.rpc.scope import PipelineScope, RpcScope
 from backwire_server.sessions.errors import Cancelled, DeadlineExceeded, Recovering, WrongReplica
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
 
 _POLL_SECONDS = 0.02
 

@@ -14,12 +14,12 @@ from backwire_server.messages import calls as convert
 from backwire_server.messages.durability import checkpoint_name, checkpoint_to_proto
 from backwire_server.messages.request_keys import key_of
 from backwire_server.messages.session import session_to_proto
-from backwire_server.sessions.answering import ENVELOPE_BYTES
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.errors import InvalidTensor
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope
 from backwire_server.sessions.session import Session
+from backwire_server.sessions.training.answering import ENVELOPE_BYTES
 
 _MAPS = {"forward": "inputs", "train_step": "inputs", "backward": "output_gradients"}
 

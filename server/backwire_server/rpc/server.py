@@ -26,8 +26,8 @@ from backwire_server.rpc.status import Observer
 from backwire_server.sessions.executors import DEVICES, Executor
 from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import UNLIMITED, Limits, TenantLimits
-from backwire_server.sessions.processors import Processors
-from backwire_server.sessions.store import HERE, SessionStore
+from backwire_server.sessions.store.store import HERE, SessionStore
+from backwire_server.sessions.turns.processors import Processors
 from backwire_server.storage.carrier import FileCarrier
 from backwire_server.storage.opening import open_vault
 from backwire_server.storage.sharing.shared_vault import SharedVault

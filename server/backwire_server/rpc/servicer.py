@@ -33,7 +33,7 @@ from backwire_server.rpc.status import Observer
 from backwire_server.sessions.calls import LeaseCall
 from backwire_server.sessions.describing import describe_session
 from backwire_server.sessions.executors import Executor
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
 
 
 class GradientServicer:

@@ -7,7 +7,7 @@ from backwire_server.config import version
 from backwire_server.messages.status import record_to_proto, status_to_proto
 from backwire_server.rpc.admission import CALLS, PIPELINES, STREAMS, Admission
 from backwire_server.sessions.caller import Caller, Scope
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
 
 
 class Observer:

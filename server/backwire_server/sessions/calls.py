@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from backwire_server.sessions.accumulator import Normalization
-from backwire_server.sessions.versions import Array, owner
+from backwire_server.sessions.training.accumulator import Normalization
+from backwire_server.sessions.training.versions import Array, owner
 
 OVERHEAD_BYTES = 256  # what keeping any answer costs, roughly
 

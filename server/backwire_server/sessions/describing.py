@@ -13,12 +13,12 @@ from backwire_server.engine.profile import Profile
 from backwire_server.engine.stopping import Allowance
 from backwire_server.sessions.calls import DescribeCall
 from backwire_server.sessions.errors import InvalidRequest, MessageTooLarge
-from backwire_server.sessions.initializers import Initializer
 from backwire_server.sessions.limits import Limits
-from backwire_server.sessions.parameters import shape_of
 from backwire_server.sessions.scope import CallScope, CallStop
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.trainer import Trainer
+from backwire_server.sessions.training.initializers import Initializer
+from backwire_server.sessions.training.parameters import shape_of
+from backwire_server.sessions.training.trainer import Trainer
 
 LOSS_BYTES = 8  # a double
 MOST_PASSES = 1_000

@@ -12,8 +12,8 @@ from backwire_server.engine.narrow import SINGLE
 from backwire_server.optim import Optimizer
 from backwire_server.sessions.caller import DEFAULT_TENANT, suffix_of
 from backwire_server.sessions.calls import LeaseCall
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.executors import Executor
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.replicas import tag_of
 

@@ -6,7 +6,6 @@ from typing import TypeVar, cast
 import numpy as np
 
 from backwire_server.engine.check import GradientCheck
-from backwire_server.sessions.accumulator import ContributionsMissing
 from backwire_server.sessions.calls import (
     Answered,
     BackwardCall,
@@ -26,16 +25,17 @@ from backwire_server.sessions.calls import (
     ZeroCall,
 )
 from backwire_server.sessions.describing import MadeSession
-from backwire_server.sessions.imaging import state_of
-from backwire_server.sessions.keeper import Keeper
-from backwire_server.sessions.parameters import check_value, checked_names
+from backwire_server.sessions.keeping.keeper import Keeper
+from backwire_server.sessions.keeping.residence import Residence
+from backwire_server.sessions.keeping.vault import Carrier
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.residence import Residence
 from backwire_server.sessions.scope import CallScope
-from backwire_server.sessions.snapshot import Snapshot
-from backwire_server.sessions.trainer import Mutating
-from backwire_server.sessions.vault import Carrier
-from backwire_server.sessions.versions import Array
+from backwire_server.sessions.training.accumulator import ContributionsMissing
+from backwire_server.sessions.training.imaging import state_of
+from backwire_server.sessions.training.parameters import check_value, checked_names
+from backwire_server.sessions.training.snapshot import Snapshot
+from backwire_server.sessions.training.trainer import Mutating
+from backwire_server.sessions.training.versions import Array
 
 A = TypeVar("A", bound=Answered)
 

@@ -11,10 +11,10 @@ from backwire_server.optim import FlatLayout, Optimizer
 from backwire_server.parallel.split import MOST_PARTS, Split
 from backwire_server.sessions.errors import GraphTooLarge, InvalidRequest
 from backwire_server.sessions.executors import DEVICES, Executor
-from backwire_server.sessions.initializers import Initializer
 from backwire_server.sessions.limits import Limits
-from backwire_server.sessions.parameters import shape_of, trainable_layout
-from backwire_server.sessions.versions import Array
+from backwire_server.sessions.training.initializers import Initializer
+from backwire_server.sessions.training.parameters import shape_of, trainable_layout
+from backwire_server.sessions.training.versions import Array
 
 Source = Array | Initializer
 

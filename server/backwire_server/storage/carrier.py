@@ -14,9 +14,9 @@ from backwire_server.optim import FlatLayout, Optimizer
 from backwire_server.optim.optimizer import AVERAGE
 from backwire_server.sessions.errors import InvalidExport
 from backwire_server.sessions.limits import Limits, MiB
-from backwire_server.sessions.parameters import shape_of, trainable_layout
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.state import Image, State
+from backwire_server.sessions.training.parameters import shape_of, trainable_layout
+from backwire_server.sessions.training.state import Image, State
 from backwire_server.storage.checkpoints import state_file
 from backwire_server.storage.checkpoints.state_file import GRADIENTS, OPTIMIZER, PARAMETERS
 from backwire_server.storage.checkpoints.tensorfile import TensorFile, tensor_parts

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from backwire_server.sessions.calls import BranchCall
-from backwire_server.sessions.durable import Durability, Mutation
+from backwire_server.sessions.keeping.durable import Durability, Mutation
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.state import Image
+from backwire_server.sessions.training.state import Image
 from backwire_server.storage import failpoints
 from backwire_server.storage.checkpoints.checkpointer import write_image
 from backwire_server.storage.checkpoints.checkpoints import automatic_stem

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from backwire_server.sessions.calls import CheckpointInfo, CountResult
-from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.state import RequestImage
+from backwire_server.sessions.training.state import RequestImage
 from backwire_server.storage.disk import damaged
 
 MANIFEST = "manifest.json"

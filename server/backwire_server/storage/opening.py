@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from backwire_server.config_parts import Keeping
-from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.limits import Limits
 from backwire_server.storage.sharing.membership import MOST_WAITING
 from backwire_server.storage.sharing.shared_vault import SharedVault

@@ -8,13 +8,13 @@ from pathlib import Path
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.messages.session import session_spec
 from backwire_server.sessions.calls import CheckpointInfo
-from backwire_server.sessions.durable import Durability, Mutation, Recovery
 from backwire_server.sessions.errors import InvalidRequest, SessionError, SessionQuarantined
+from backwire_server.sessions.keeping.durable import Durability, Mutation, Recovery
+from backwire_server.sessions.keeping.vault import Entry
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import CallScope, Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.state import Image, RequestImage
-from backwire_server.sessions.vault import Entry
+from backwire_server.sessions.training.state import Image, RequestImage
 from backwire_server.storage.checkpoints.checkpointing import Checkpointing
 from backwire_server.storage.checkpoints.checkpoints import Checkpoints
 from backwire_server.storage.disk import damaged, storage_errors

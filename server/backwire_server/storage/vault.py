@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import SessionError, SessionNotFound, SessionQuarantined
+from backwire_server.sessions.keeping.durable import Durability
+from backwire_server.sessions.keeping.vault import Entry
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.state import Image
-from backwire_server.sessions.vault import Entry
+from backwire_server.sessions.training.state import Image
 from backwire_server.storage import failpoints, life
 from backwire_server.storage.checkpoints.checkpointer import Checkpointer
 from backwire_server.storage.checkpoints.copies import Copies

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backwire_server.sessions.budget import Budget
-from backwire_server.sessions.content import BOUNDLESS, recovered
-from backwire_server.sessions.durable import Loss
 from backwire_server.sessions.errors import SessionNotFound, SessionQuarantined, StorageFailed
-from backwire_server.sessions.imaging import state_of
+from backwire_server.sessions.keeping.content import BOUNDLESS, recovered
+from backwire_server.sessions.keeping.durable import Loss
 from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.training.imaging import state_of
 from backwire_server.storage import life
 from backwire_server.storage.checkpoints.checkpointer import Checkpointer
 from backwire_server.storage.disk import Usage

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from backwire_server.access.validity import Validity
 from backwire_server.config import version
 from backwire_server.parallel.crew import Crew
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
 from backwire_server.storage.sharing.shared_vault import SharedVault
 from backwire_server.storage.vault import FileVault
 

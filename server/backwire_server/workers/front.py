@@ -15,8 +15,8 @@ from backwire_server.messages import fields
 from backwire_server.messages.decoding import decoded
 from backwire_server.messages.request_keys import MAX_ID_BYTES
 from backwire_server.sessions.errors import InvalidRequest
-from backwire_server.sessions.paging import PageTokens, page_limit
 from backwire_server.sessions.requests import WINDOW
+from backwire_server.sessions.store.paging import PageTokens, page_limit
 from backwire_server.telemetry.collecting import StaffCollector
 from backwire_server.workers import listing, overview
 from backwire_server.workers.assignment import of_all

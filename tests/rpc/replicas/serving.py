@@ -21,7 +21,7 @@ from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.info import Home
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.scope import CallStop
-from backwire_server.sessions.trainer import Trainer
+from backwire_server.sessions.training.trainer import Trainer
 
 LEASE = 3_600.0
 OPEN = Access()

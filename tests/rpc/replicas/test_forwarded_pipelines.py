@@ -15,10 +15,10 @@ from tests.rpc.replicas.serving import X, cut_off, started
 
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.scope import CallStop
-from backwire_server.sessions.trainer import Trainer
+from backwire_server.sessions.training import trainer
+from backwire_server.sessions.training.trainer import Trainer
 
 OF_STREAMS = "Thread-"
 """How the names of threads begin that gRPC starts for streams."""

@@ -15,9 +15,9 @@ from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.rpc.replicas import connections, reach
 from backwire_server.rpc.replicas.passing import FORWARDED_KEY
-from backwire_server.sessions import trainer
 from backwire_server.sessions.caller import Caller, Scope
 from backwire_server.sessions.calls import TrainCall
+from backwire_server.sessions.training import trainer
 
 
 def test_unary_calls_and_streams_of_all_kinds_are_passed_on(joined: tuple[Api, Api]) -> None:

@@ -18,8 +18,8 @@ from backwire_server.access.credentials import PeerCertificates
 from backwire_server.config_parts import Access
 from backwire_server.rpc.replicas.lane_frames import LaneBroken
 from backwire_server.rpc.replicas.passing import Passing
-from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
+from backwire_server.sessions.training import trainer
 
 
 @dataclass

@@ -11,8 +11,8 @@ from tests.rpc.replicas.serving import Held, Until, X, lane_port, lanes_between,
 
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.rpc.replicas.lanes import Lanes
-from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
+from backwire_server.sessions.training import trainer
 
 
 def test_a_lane_that_the_owner_has_closed_is_not_used(tmp_path: Path, until: Until) -> None:

@@ -25,8 +25,8 @@ from backwire_server.rpc.replicas.lane_context import LaneContext
 from backwire_server.rpc.replicas.lane_frames import LaneBroken
 from backwire_server.rpc.replicas.lane_server import LaneServer
 from backwire_server.rpc.replicas.passing import FORWARDED_KEY
-from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
+from backwire_server.sessions.training import trainer
 
 
 def lanes_of(owner: Api) -> LaneServer:

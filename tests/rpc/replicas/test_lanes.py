@@ -15,9 +15,9 @@ from backwire_server.rpc.replicas import lane_frames, lane_server, lanes
 from backwire_server.rpc.replicas.lane_frames import LaneBroken
 from backwire_server.rpc.replicas.lanes import LANES_KEY
 from backwire_server.rpc.replicas.passing import Passing
-from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.limits import Limits
+from backwire_server.sessions.training import trainer
 
 OWNERS_BYTES = 4 << 20
 

@@ -12,10 +12,10 @@ from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.config_parts import Access
 from backwire_server.rpc.replicas.forwarding import MOST_ROUTES, Forwarder
-from backwire_server.sessions import trainer
 from backwire_server.sessions.caller import ANYONE
 from backwire_server.sessions.calls import TrainCall
 from backwire_server.sessions.errors import WrongReplica
+from backwire_server.sessions.training import trainer
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from tests.rpc.replicas.serving import Held, Until, X
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.rpc.replicas import watching
 from backwire_server.rpc.replicas.watching import Watch
-from backwire_server.sessions import trainer
 from backwire_server.sessions.calls import TrainCall
+from backwire_server.sessions.training import trainer
 
 
 @pytest.mark.parametrize("way", ["call", "stream"])

@@ -9,7 +9,7 @@ from backwire_api.v1 import storage_pb2
 from backwire_server.messages.durability import checkpoint_to_proto
 from backwire_server.sessions.calls import CheckpointInfo
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.state import RequestImage
+from backwire_server.sessions.training.state import RequestImage
 from backwire_server.storage.checkpoints.answers import decode_request, encode_request
 
 

@@ -20,8 +20,8 @@ from tests.storage.toy import (
     vault,
 )
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import CheckpointNotFound, DiskQuotaExceeded, SessionQuarantined, StorageFailed
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.storage.disk import size_of
 from backwire_server.storage.journal.segment import file_name
 

@@ -12,13 +12,13 @@ from tests.storage import toy
 from tests.storage.durable import SECONDS, create, standing, train
 from tests.storage.journal.power import Disk
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.info import Home
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
 from backwire_server.storage.checkpoints import copies
 from backwire_server.storage.sharing.shared_vault import SharedVault
 from backwire_server.storage.vault import FileVault

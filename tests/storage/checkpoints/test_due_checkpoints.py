@@ -19,7 +19,7 @@ from tests.storage.toy import (
     vault,
 )
 
-from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.storage.checkpoints import pacing
 
 Arm = Callable[[str], object]

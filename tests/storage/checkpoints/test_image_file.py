@@ -19,7 +19,7 @@ from backwire_api.tensors import Bytes
 from backwire_server.sessions.calls import CountResult, ForwardCall, ForwardResult, LeaseCall
 from backwire_server.sessions.errors import SessionQuarantined
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.state import Image, PassImage, RequestImage, State
+from backwire_server.sessions.training.state import Image, PassImage, RequestImage, State
 from backwire_server.storage.checkpoints import image_file, state_file, tensorfile
 from backwire_server.storage.checkpoints.image_file import FORMAT, image_content, read_image
 

@@ -18,7 +18,7 @@ from tests.storage.toy import (
     vault,
 )
 
-from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.storage.checkpoints import pacing
 from backwire_server.storage.journal import journal
 from backwire_server.storage.journal.segment import file_name

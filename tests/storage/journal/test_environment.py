@@ -12,7 +12,7 @@ import pytest
 from tests.storage.toy import KEY, append, history, reopened, spec, vault
 
 from backwire_api.v1 import gradient_service_pb2 as pb
-from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.storage.journal import environment as storage_environment
 from backwire_server.storage.journal.environment import differences, environment
 

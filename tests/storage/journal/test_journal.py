@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.storage.toy import filled_journal, journal, journal_of, mutation, names, read_journal
 
-from backwire_server.sessions.durable import Mutation
 from backwire_server.sessions.errors import (
     DiskQuotaExceeded,
     SessionQuarantined,
     StorageFailed,
 )
+from backwire_server.sessions.keeping.durable import Mutation
 from backwire_server.storage.disk import Usage, size_of
 from backwire_server.storage.journal import environment as environments
 from backwire_server.storage.journal.journal import Journal

@@ -9,8 +9,8 @@ from tests.storage.durable import Disk, create, do, killed, standing
 from tests.storage.toy import journal, journal_of, mutation, names, read_journal, values
 
 from backwire_server.sessions import errors
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import StorageFailed
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.storage.disk import UNFINISHED
 from backwire_server.storage.journal.segment import file_name

@@ -14,8 +14,8 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import storage_pb2
 from backwire_api.v1.tensor_pb2 import DATA_TYPE_FLOAT32, Tensor
 from backwire_server.sessions.calls import ForwardCall, TrainCall, ZeroCall
-from backwire_server.sessions.durable import Mutation
 from backwire_server.sessions.errors import MessageTooLarge
+from backwire_server.sessions.keeping.durable import Mutation
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.storage.damage import Damaged
 from backwire_server.storage.journal import mutations

@@ -20,12 +20,12 @@ from tests.storage.toy import (
     vault,
 )
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import OutOfMemory, SessionQuarantined
 from backwire_server.sessions.info import Home
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.scope import UNBOUNDED
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
 from backwire_server.storage.disk import size_of
 from backwire_server.storage.journal.segment import file_name
 from backwire_server.storage.verification import verify_session
@@ -244,7 +244,7 @@ def test_a_loss_is_told_of_also_where_the_session_cannot_be_made_at_once(
     lose_record(6, 1)(lived(tmp_path))
     boot("second")
     with monkeypatch.context() as patch:
-        patch.setattr("backwire_server.sessions.kept.recovered", fail)
+        patch.setattr("backwire_server.sessions.keeping.kept.recovered", fail)
         with closing(SessionStore(Limits(), Home(), vault(tmp_path))) as store, pytest.raises(OutOfMemory):
             store.get("a").digest(UNBOUNDED)
     with closing(SessionStore(Limits(), Home(), vault(tmp_path))) as store:

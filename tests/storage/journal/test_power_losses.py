@@ -10,8 +10,8 @@ from tests.storage.journal.power import Disk
 from tests.storage.sharing.fenced import LEASE
 from tests.storage.toy import KEY, append, checkpoint, history, image, spec
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import SessionNotFound
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.storage.session_files import FileSession

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.storage.toy import append, create
 
-from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.storage.journal.segment import file_name
 
 Tear = Callable[[Path], object]

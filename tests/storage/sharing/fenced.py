@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.storage.toy import KEY, append, spec
 
-from backwire_server.sessions.durable import Durability
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.storage.sharing.marks import Mark
 from backwire_server.storage.sharing.shared_files import SharedFileSession
 from backwire_server.storage.sharing.shared_vault import SharedVault

@@ -6,13 +6,13 @@ from typing import Any
 
 from tests.storage.toy import mutation, spec
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.info import Home
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import UNBOUNDED
 from backwire_server.sessions.session import Session
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
 from backwire_server.storage.sharing.shared_vault import SharedVault
 
 Start = Callable[[str], "Server"]

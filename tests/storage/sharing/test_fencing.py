@@ -9,12 +9,12 @@ from tests.storage.sharing.fenced import Join, made, mark
 from tests.storage.sharing.servers import gone
 from tests.storage.toy import append, checkpoint, history, image, mutation
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import (
     SessionError,
     StorageFailed,
     WrongReplica,
 )
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.storage.sharing.shared_files import SharedFileSession
 from backwire_server.storage.sharing.shared_vault import SharedVault
 

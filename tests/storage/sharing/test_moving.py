@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from tests.storage.sharing.servers import Start, gone, put, value
 
-from backwire_server.sessions import models
 from backwire_server.sessions.errors import (
     ExecutorUnavailable,
     InvalidRequest,
     WrongReplica,
 )
 from backwire_server.sessions.scope import UNBOUNDED
+from backwire_server.sessions.training import models
 
 
 def test_a_session_that_moves_is_the_others_at_once_and_nobody_elses(start: Start) -> None:

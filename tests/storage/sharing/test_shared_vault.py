@@ -8,13 +8,13 @@ import pytest
 from tests.storage.sharing.fenced import Join, made, mark
 from tests.storage.toy import KEY, append, history, spec
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.errors import (
     Recovering,
     SessionNotFound,
     StorageFailed,
     WrongReplica,
 )
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.storage.lock import DirectoryInUse, DirectoryLock
 from backwire_server.storage.sharing import ownership
 

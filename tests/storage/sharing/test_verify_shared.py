@@ -9,11 +9,11 @@ import pytest
 from tests.storage.durable import TOUR, create, damage, do, standing, train
 
 from backwire_server import machine
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.info import Home
+from backwire_server.sessions.keeping.durable import Durability
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.session import Session
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
 from backwire_server.storage import verification, verify
 from backwire_server.storage.lock import DirectoryLock
 from backwire_server.storage.manifest import MANIFEST

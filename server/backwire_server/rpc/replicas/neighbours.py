@@ -8,7 +8,7 @@ from backwire_server.parallel.crew import CREW
 from backwire_server.rpc.replicas.forwarding import Forwarder
 from backwire_server.rpc.replicas.lane_server import LaneServer, lanes_of
 from backwire_server.rpc.replicas.peering import Peering
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
 from backwire_server.storage.sharing.shared_vault import SharedVault
 from backwire_server.storage.vault import FileVault
 

@@ -9,7 +9,7 @@ from backwire_server.parallel.crew import Crew
 from backwire_server.rpc.replicas.connections import Connections
 from backwire_server.rpc.replicas.lending import Lending
 from backwire_server.rpc.replicas.peers import Peers
-from backwire_server.sessions.store import SessionStore
+from backwire_server.sessions.store.store import SessionStore
 from backwire_server.storage.journal.environment import JAX, environment
 from backwire_server.storage.sharing.shared_vault import SharedVault
 

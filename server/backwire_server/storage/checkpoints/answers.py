@@ -19,7 +19,7 @@ from backwire_server.sessions.calls import (
     TrainResult,
 )
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.state import Arrays, RequestImage
+from backwire_server.sessions.training.state import Arrays, RequestImage
 from backwire_server.storage.journal.mutations import lease_from_proto, lease_to_proto
 
 _NONE: Arrays = {}

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from backwire_api.tensors import Bytes
 from backwire_server.sessions.errors import SessionError
-from backwire_server.sessions.state import Image
+from backwire_server.sessions.training.state import Image
 from backwire_server.storage.checkpoints.image_file import image_content
 from backwire_server.storage.checkpoints.state_file import SEAL
 from backwire_server.storage.checkpoints.tensorfile import tensor_parts

@@ -11,7 +11,7 @@ from typing import Any
 from backwire_server.sessions.calls import CheckpointInfo
 from backwire_server.sessions.errors import StorageFailed
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.state import Image
+from backwire_server.sessions.training.state import Image
 from backwire_server.storage.checkpoints.checkpoints import Checkpoints
 from backwire_server.storage.checkpoints.pacing import Pace
 from backwire_server.storage.disk import storage_errors, sync_directory

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from backwire_server.sessions.errors import CheckpointNotFound, StorageFailed
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.state import Image
+from backwire_server.sessions.training.state import Image
 from backwire_server.storage import failpoints
 from backwire_server.storage.checkpoints.checkpointer import write_image
 from backwire_server.storage.checkpoints.image_file import read_image

@@ -9,7 +9,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from backwire_api.v1 import storage_pb2
-from backwire_server.sessions.state import Arrays, Image, PassImage, State
+from backwire_server.sessions.training.state import Arrays, Image, PassImage, State
 from backwire_server.storage.checkpoints import state_file
 from backwire_server.storage.checkpoints.answers import decode_request, encode_request
 from backwire_server.storage.checkpoints.tensorfile import TensorFile

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from backwire_api.tensors import buffer
-from backwire_server.sessions.scaling import LossScale
-from backwire_server.sessions.state import Arrays, State
+from backwire_server.sessions.training.scaling import LossScale
+from backwire_server.sessions.training.state import Arrays, State
 from backwire_server.storage.checkpoints.tensorfile import TensorFile, raw_bytes
 from backwire_server.storage.damage import Damaged
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from backwire_server.sessions.durable import Loss, Mutation
 from backwire_server.sessions.errors import StorageFailed
+from backwire_server.sessions.keeping.durable import Loss, Mutation
 from backwire_server.sessions.scope import UNBOUNDED, CallScope
 from backwire_server.storage.disk import Usage, failed, storage_errors
 from backwire_server.storage.journal.boots import UNKNOWN, Boots

@@ -11,7 +11,6 @@ from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_api.v1 import storage_pb2
 from backwire_api.wire import Framed
 from backwire_server.messages import calls
-from backwire_server.sessions.accumulator import Normalization
 from backwire_server.sessions.calls import (
     BackwardCall,
     BranchCall,
@@ -24,10 +23,11 @@ from backwire_server.sessions.calls import (
     TrainCall,
     ZeroCall,
 )
-from backwire_server.sessions.durable import Mutation
 from backwire_server.sessions.errors import MessageTooLarge, SessionError
+from backwire_server.sessions.keeping.durable import Mutation
 from backwire_server.sessions.requests import RequestKey
-from backwire_server.sessions.state import Arrays
+from backwire_server.sessions.training.accumulator import Normalization
+from backwire_server.sessions.training.state import Arrays
 from backwire_server.storage.damage import Damaged
 
 MAX_RECORD_BYTES = 2**31 - 1

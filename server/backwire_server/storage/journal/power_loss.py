@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backwire_server.sessions.durable import Loss
 from backwire_server.sessions.errors import SessionQuarantined
+from backwire_server.sessions.keeping.durable import Loss
 from backwire_server.storage.disk import Usage, lasting_directory, sync_directory
 from backwire_server.storage.journal.boots import Boots
 from backwire_server.storage.journal.replay import Part

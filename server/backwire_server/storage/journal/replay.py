@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backwire_server.sessions.durable import Mutation
+from backwire_server.sessions.keeping.durable import Mutation
 from backwire_server.storage.damage import Damaged
 from backwire_server.storage.disk import damaged
 from backwire_server.storage.journal.mutations import decode_mutation

@@ -3,7 +3,7 @@
 import logging
 from functools import partial
 
-from backwire_server.sessions.durable import Loss
+from backwire_server.sessions.keeping.durable import Loss
 from backwire_server.storage.disk import Usage, damaged, storage_errors
 from backwire_server.storage.journal.group_commit import GroupCommit
 from backwire_server.storage.journal.segment import Segment, renew

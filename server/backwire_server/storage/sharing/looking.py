@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from backwire_server.sessions.errors import SessionError, SessionNotFound
-from backwire_server.sessions.vault import Entry
+from backwire_server.sessions.keeping.vault import Entry
 from backwire_server.storage.disk import Usage, storage_errors
 from backwire_server.storage.place import Place
 from backwire_server.storage.session_files import FileSession

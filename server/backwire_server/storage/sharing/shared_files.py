@@ -3,8 +3,8 @@
 import os
 from dataclasses import dataclass, replace
 
-from backwire_server.sessions.durable import Mutation
 from backwire_server.sessions.errors import StorageFailed, WrongReplica
+from backwire_server.sessions.keeping.durable import Mutation
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.storage.disk import failed, storage_errors

@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from backwire_server.sessions.durable import Durability
 from backwire_server.sessions.info import slot_of
+from backwire_server.sessions.keeping.durable import Durability
+from backwire_server.sessions.keeping.vault import Entry
 from backwire_server.sessions.limits import Limits
 from backwire_server.sessions.replicas import replica_of
 from backwire_server.sessions.requests import RequestKey
 from backwire_server.sessions.scope import Check, unchecked
 from backwire_server.sessions.spec import SessionSpec
-from backwire_server.sessions.state import Image
-from backwire_server.sessions.vault import Entry
+from backwire_server.sessions.training.state import Image
 from backwire_server.storage.checkpoints.checkpointer import Checkpointer
 from backwire_server.storage.checkpoints.copies import Copies
 from backwire_server.storage.checkpoints.pacing import DUE_BYTES

@@ -1,0 +1,1 @@
+"""Where a session is, in memory or on disk, and what it needs from whoever keeps its files."""

@@ -1,0 +1,1 @@
+"""A model in training: its state, what is computed of it, and how steps change it."""
