@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.client.fake_service import FakeService
 from tests.client.refusing import Fault
+from tests.waiting import until
 
 import backwire as bw
 from backwire._tracing import SERVICE
@@ -33,12 +33,12 @@ class Spans:
         self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.tracer = self.provider.get_tracer("application")
 
-    def of(self, method: str) -> ReadableSpan:
-        [found] = [each for each in self._exporter.get_finished_spans() if each.name == f"{SERVICE}/{method}"]
-        return found
+    def all_of(self, method: str) -> list[ReadableSpan]:
+        return [each for each in self._exporter.get_finished_spans() if each.name == f"{SERVICE}/{method}"]
 
-    def __len__(self) -> int:
-        return len(self._exporter.get_finished_spans())
+    def of(self, method: str) -> ReadableSpan:
+        [found] = self.all_of(method)
+        return found
 
 
 @pytest.fixture
@@ -117,11 +117,9 @@ def test_streams_are_spans(session: bw.Session, spans: Spans, service: FakeServi
 def test_a_pipeline_is_a_span_below_the_one_in_which_it_was_opened(
     session: bw.Session, spans: Spans, service: FakeService
 ) -> None:
-    before = threading.active_count()
     with spans.tracer.start_as_current_span("work") as work, session.pipeline() as pipe:
         pipe.train_step(INPUTS)
-    while threading.active_count() > before:  # the stream ends in a thread of its own
-        threading.Event().wait(0.001)
+    until(lambda: spans.all_of("Pipeline"))  # the stream ends in a thread of its own
     span = spans.of("Pipeline")
     assert span.parent == work.get_span_context()
     assert service.metadata[-1]["traceparent"] == traceparent(span)
