@@ -59,6 +59,13 @@ class Browser:
         self._call("Page.navigate", url="about:blank")  # or a new fragment would be no new page
         self._call("Page.navigate", url=url)
 
+    def leave(self) -> list[str]:
+        """Leaves the page, which asks again and again; returns all that it complained of, and forgets that."""
+        self._call("Page.navigate", url="about:blank")
+        self.run("1")  # takes in what it said meanwhile
+        complaints, self.complaints = self.complaints, []
+        return complaints
+
     def run(self, script: str) -> Any:
         """Returns the value of an expression in the page; the page may not be there yet."""
         answer = self._call("Runtime.evaluate", expression=script, returnByValue=True)

@@ -22,9 +22,7 @@ def _nothing_was_refused(browser: Browser) -> Iterator[None]:
     What it asks about a session that has just been deleted is not found, which is no fault of it.
     """
     yield
-    browser.run("1")  # takes in what it said meanwhile
-    complaints, browser.complaints = browser.complaints, []
-    assert [each for each in complaints if not ("status of 404" in each and "?session=" in each)] == []
+    assert [each for each in browser.leave() if not ("status of 404" in each and "?session=" in each)] == []
 
 
 def train(session: bw.Session, count: int) -> list[float]:
@@ -174,16 +172,14 @@ def test_a_session_that_was_deleted_is_told(browser: Browser, page: str, client:
     session.close()
     assert "there is no session" in browser.wait_for_text("#error", session.id)
     browser.wait("document.getElementById('chosen').hidden")
-    assert all("404" in each for each in browser.complaints)
-    browser.complaints.clear()
+    assert all("404" in each for each in browser.leave())
 
 
 def test_without_the_key_the_page_says_where_it_is(browser: Browser, page: str) -> None:
     browser.open(page.partition("#")[0])
     assert "open the address that `backwire web` printed" in browser.wait_for_text("#error", "key")
     assert browser.count("#sessions tr") == 0
-    assert all("401" in each for each in browser.complaints)
-    browser.complaints.clear()
+    assert all("401" in each for each in browser.leave())
 
 
 def test_a_page_whose_program_has_ended_says_so(browser: Browser, client: bw.Client, session: bw.Session) -> None:
@@ -191,8 +187,7 @@ def test_a_page_whose_program_has_ended_says_so(browser: Browser, client: bw.Cli
         browser.open(address)
         row_of(browser, session)
     browser.wait_for_text("#error", "`backwire web` does not answer; start it again")
-    assert all("ERR_CONNECTION" in each for each in browser.complaints)
-    browser.complaints.clear()
+    assert all("ERR_CONNECTION" in each for each in browser.leave())
 
 
 def test_what_the_page_was_refused_would_be_seen(browser: Browser, page: str) -> None:
@@ -200,4 +195,4 @@ def test_what_the_page_was_refused_would_be_seen(browser: Browser, page: str) ->
     browser.wait_for_text("#server", TARGET)
     browser.run("document.body.append(Object.assign(document.createElement('img'), {src: 'data:image/gif;base64,R0'}))")
     browser.wait_for_complaint("Content Security Policy")
-    browser.complaints.clear()
+    browser.leave()
