@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from tests.client.fake_service import FakeService
+from tests.ports import unused_port
 
 import backwire as bw
 from backwire import _transport
@@ -26,7 +27,7 @@ class Server:
     """The service at an address that stays the same."""
 
     def __init__(self) -> None:
-        self.address = "127.0.0.1:0"
+        self.address = f"127.0.0.1:{unused_port()}"
         self.service = FakeService()
         self.reached = Future[None]()
         self.down = Future[None]()
@@ -35,7 +36,7 @@ class Server:
     def up(self) -> Iterator[None]:
         server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
         service_grpc.add_GradientServiceServicer_to_server(self.service, server)
-        self.address = f"127.0.0.1:{server.add_insecure_port(self.address)}"
+        server.add_insecure_port(self.address)
         server.start()
         try:
             yield
