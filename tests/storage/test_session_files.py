@@ -10,6 +10,7 @@ from tests.storage.toy import (
     checkpoint,
     checkpoint_name,
     create,
+    held,
     history,
     image,
     names,
@@ -142,12 +143,12 @@ def test_a_branch_that_cannot_be_made_leaves_nothing(tmp_path: Path, arm: Arm) -
 
 def test_closed_files_hold_no_descriptor_and_open_again_by_themselves(tmp_path: Path) -> None:
     made = create(tmp_path)
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = held(tmp_path)
     append(made, 1)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before + 1
+    assert held(tmp_path) == before + 1
     made.close()
     made.close()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert held(tmp_path) == before
     append(made, 2)
     checkpoint(made, 1, 2)
     made.close()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.storage.toy import KEY, history, image, mutation, names, spec, vault
+from tests.storage.toy import KEY, held, history, image, mutation, names, spec, vault
 
 from backwire_server.sessions.errors import (
     DiskQuotaExceeded,
@@ -159,12 +159,12 @@ def test_two_servers_cannot_have_one_directory(tmp_path: Path) -> None:
 
 
 def test_many_open_sessions_need_few_descriptors(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = held(tmp_path)
     home = made(tmp_path, *(f"s{number}" for number in range(50)))
     kept = [home.open(session_id) for session_id in ids(home)]
     for files in kept:
         assert history(files.recover()) == [1]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert held(tmp_path) == before
 
 
 def test_a_directory_may_lie_in_one_that_is_written_to_and_not_read(

@@ -1,5 +1,6 @@
 """Sessions whose state is the list of all that was ever set, so that a test sees what storage made of it."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,15 @@ def history(recovery: Recovery) -> list[int]:
 
 def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
+
+
+def held(directory: Path) -> int:
+    """How many descriptors this process has of what lies in a directory; threads of others may have some elsewhere."""
+    found = 0
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that by which these are looked at
+            found += each.readlink().is_relative_to(directory)
+    return found
 
 
 def checkpoint_name(record: int) -> str:
