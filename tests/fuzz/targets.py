@@ -38,6 +38,8 @@ KINDS: list[type[Message]] = [
     getattr(pb, name) for name in sorted(pb.DESCRIPTOR.message_types_by_name) if name.endswith(("Request", "Response"))
 ]
 UNARY = ("CreateSession", "GetSession", "ListSessions", "DeleteSession", "Forward", "Backward", "Step", "TrainStep")
+SECONDS = 60.0
+"""How long a request waits for its answer; that it is computed in time is measured by what it takes of a processor."""
 UNFORESEEN = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED)
 _TOKENS = PageTokens()
 
@@ -172,9 +174,9 @@ def socket(data: bytes) -> None:
     try:
         if method == "Pipeline":
             middle = len(payload) // 2
-            list(channel.stream_stream(path)(iter((payload[:middle], payload[middle:])), timeout=5))
+            list(channel.stream_stream(path)(iter((payload[:middle], payload[middle:])), timeout=SECONDS))
         else:
-            channel.unary_unary(path)(payload, timeout=5)
+            channel.unary_unary(path)(payload, timeout=SECONDS)
     except grpc.RpcError as error:
         code = error.code()
     assert code not in UNFORESEEN, f"{method} ended with {code}"
