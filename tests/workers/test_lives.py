@@ -116,13 +116,17 @@ def test_without_any_worker_health_and_calls_say_so_until_there_is_one(start: An
         return int(health.Check(health_pb2.HealthCheckRequest(), timeout=20).status)
 
     assert status() == health_pb2.HealthCheckResponse.SERVING
-    for worker in until(lambda: server.workers):
+    workers = until(lambda: server.workers)
+    (sockets,) = server.directory.iterdir()
+    elsewhere = sockets.rename(server.directory / "elsewhere")  # so that no other can take their place
+    for worker in workers:
         os.kill(worker, signal.SIGKILL)
     until(lambda: status() == health_pb2.HealthCheckResponse.NOT_SERVING)
     with pytest.raises(grpc.RpcError) as caught:
         server.stub.CreateSession(pb.CreateSessionRequest(graph=bw.graph(loss=loss()).proto), timeout=20)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    with bw.connect(server.address, retry=bw.Retry(attempts=30)) as client:
+    elsewhere.rename(sockets)
+    with bw.connect(server.address, retry=bw.Retry(seconds=60, first_contact=60)) as client:
         assert create(client).train_step({}).loss == 5.0, "the client waited for it"
     assert status() == health_pb2.HealthCheckResponse.SERVING
 
