@@ -10,7 +10,8 @@ import backwire as bw
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with serving(tmp_path_factory.mktemp("site")) as found:
+    """Of the replicas only `a` loses sessions when it stalls."""
+    with serving(tmp_path_factory.mktemp("site"), stalling=("a",)) as found:
         yield found
 
 

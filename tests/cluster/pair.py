@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 from tests.trainees import Replica
+from tests.waiting import until
 
 import backwire as bw
 
@@ -57,7 +58,7 @@ def in_calls(session: bw.Session, number: int, between: Callable[[], object] = l
 
 def figure(replica: Replica, name: str, **labels: str) -> float:
     """What a replica tells now in its metrics."""
-    (address,) = re.findall(r"metrics on (\S+?/metrics)", replica.log)
+    (address,) = until(lambda: re.findall(r"metrics on (\S+?/metrics)", replica.log))  # once that is read
     with urllib.request.urlopen(f"http://{address}", timeout=SECONDS) as answer:
         families = text_string_to_metric_families(answer.read().decode())
     samples = {(each.name, *each.labels.items()): each.value for family in families for each in family.samples}

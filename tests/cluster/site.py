@@ -1,7 +1,7 @@
 """Replicas that share a data directory, behind HAProxy that knows nothing of sessions."""
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,9 @@ from backwire._channel import open_channel
 from backwire._transport import Transport
 
 LEASE_SECONDS = 1.0
+STEADY_SECONDS = 60.0
+"""The lease of a replica that nobody takes for dead which only waits for a processor, or for its disk."""
+
 PLAIN = "bind 0.0.0.0:443 ssl crt /etc/haproxy/backwire.pem alpn h2"
 AFFINE = (
     "http-request set-var(txn.replica) req.hdr(backwire-session-id),field(2,~),field(1,.)",
@@ -60,14 +63,16 @@ def owner_in(directory: Path, session_id: str) -> str:
 
 
 @contextmanager
-def serving(directory: Path, *, machines: bool = False) -> Iterator[Site]:
-    """Has a site serve, whose replicas have trained already; with `machines`, each as if on a machine of its own."""
-    data = directory / "data"
-    flags = ("--workers", "1", "--shared", "--lease", f"{LEASE_SECONDS}s")
-    replicas = {
-        name: Replica(data, "--replica", name, *flags, within=_machine(directory, name) if machines else ())
-        for name in NAMES
-    }
+def serving(directory: Path, *, machines: bool = False, stalling: Collection[str] = NAMES) -> Iterator[Site]:
+    """Has a site serve, whose replicas have trained already; with `machines`, each as if on a machine of its own.
+
+    Those that are not `stalling` keep their sessions for STEADY_SECONDS without a sign, as long as their process lives.
+    """
+    data, replicas = directory / "data", dict[str, Replica]()
+    for name in NAMES:
+        lease = LEASE_SECONDS if name in stalling else STEADY_SECONDS
+        flags = ("--replica", name, "--workers", "1", "--shared", "--lease", f"{lease}s")
+        replicas[name] = Replica(data, *flags, within=_machine(directory, name) if machines else ())
     port = unused_port()
     with ExitStack() as stack:
         with ThreadPoolExecutor() as pool:

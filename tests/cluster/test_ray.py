@@ -144,8 +144,13 @@ def test_workers_are_actors_with_names_and_new_sessions_are_spread_over_them(
     names = [f"{PREFIX}{number}" for number in range(WORKERS)]
     assert nodes.actors() == ["backwire-controller", *names]
     with bw.connect(target) as client:
-        sessions = [create(client, seed) for seed in range(WORKERS)]
-        assert sorted(owner_in(directory, each.id) for each in sessions) == names
+        sessions: list[bw.Session] = []
+
+        def spread() -> bool:
+            sessions.append(create(client, len(sessions)))
+            return {owner_in(directory, each.id) for each in sessions} == {*names}
+
+        until(spread, pause=0.2)  # one that has just started has more to do than the others, and gets none at first
         assert {each.id for each in sessions} <= {each.id for each in client.sessions()}
 
 
@@ -184,8 +189,8 @@ def test_workers_go_on_when_one_of_two_gateways_ends(nodes: Nodes, target: str, 
             session = create(client, 30)
             assert second.session(session.id).train_step(next(batches(30))).step == 1
         end(other)
+    wait_for_workers(target)
     with bw.connect(target) as client:
-        assert client.status().workers == WORKERS
         assert client.session(session.id).train_step(next(batches(30))).step == 2
 
 
