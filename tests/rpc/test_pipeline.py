@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.rpc.conftest import TIMEOUT
 from tests.rpc.pipelining import backward, forward, kinds, step, train
 
 from backwire_api import tensors
@@ -145,7 +146,7 @@ class TestCapacity:
                 yield pb.PipelineRequest(id=number, forward=other)
             sent.set()
 
-        call = api.stub.Pipeline(flood(), timeout=20)
+        call = api.stub.Pipeline(flood(), timeout=3 * TIMEOUT)
         until(lambda: api.server.admission._request_bytes >= 200_000)
         held.append(api.server.admission._request_bytes)
         turn.release()
@@ -163,13 +164,13 @@ class TestCapacity:
                     return
                 yield pb.PipelineRequest(id=number, train_step=train(busy))
 
-        streams = [api.stub.Pipeline(flood(), timeout=20) for _ in range(3)]
+        streams = [api.stub.Pipeline(flood(), timeout=3 * TIMEOUT) for _ in range(3)]
         readers = [threading.Thread(target=lambda stream=stream: list(stream)) for stream in streams]
         for reader in readers:
             reader.start()
         stub = health_pb2_grpc.HealthStub(api.channel)
         for number in range(1, 11):
-            assert stub.Check(health_pb2.HealthCheckRequest(), timeout=5).status == 1
+            assert stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT).status == 1
             assert api.train(calm).result.step == number
         over.set()
         for reader in readers:

@@ -4,8 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.rpc.conftest import Api
+from tests.rpc.conftest import TIMEOUT, Api
 from tests.rpc.replicas.serving import Until, open_lane, started
+
+from backwire_server.rpc.replicas import lane_server, lanes, peer_proof
+
+
+@pytest.fixture(autouse=True)
+def _in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has nobody come too late to open a lane, or to prove who it is, because the machine is busy."""
+    monkeypatch.setattr(lanes, "CONNECT_SECONDS", TIMEOUT)
+    for module in (lane_server, peer_proof):
+        monkeypatch.setattr(module, "PROOF_SECONDS", TIMEOUT)
 
 
 @pytest.fixture
