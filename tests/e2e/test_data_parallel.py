@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.ports import unused_port
 from tests.waiting import until
 
 import backwire as bw
@@ -49,7 +50,7 @@ def train_until(session: bw.Session, first: int, reached: Callable[[], bool]) ->
 
 
 def test_helpers_and_servers_that_are_killed_leave_no_trace(start_server: Any, tmp_path: Path) -> None:
-    flags = ("--data-dir", str(tmp_path), "--max-helpers", "2")
+    flags = ("--listen", f"127.0.0.1:{unused_port()}", "--data-dir", str(tmp_path), "--max-helpers", "2")
     server = start_server(*flags)
     address = server.wait_until_ready()
     with bw.connect(address) as client:
@@ -66,7 +67,7 @@ def test_helpers_and_servers_that_are_killed_leave_no_trace(start_server: Any, t
         server.process.wait()
     for pid in doomed:
         until(partial(_has_ended, pid))
-    again = start_server("--listen", address, *flags)
+    again = start_server(*flags)
     again.wait_until_ready()
     with bw.connect(address) as client, bw.connect("embedded") as elsewhere:
         session = client.session(session.id)
@@ -85,7 +86,7 @@ def test_helpers_and_servers_that_are_killed_leave_no_trace(start_server: Any, t
 def test_helpers_and_servers_that_are_killed_between_forward_and_backward_leave_no_trace(
     start_server: Any, tmp_path: Path
 ) -> None:
-    flags = ("--data-dir", str(tmp_path), "--max-helpers", "2")
+    flags = ("--listen", f"127.0.0.1:{unused_port()}", "--data-dir", str(tmp_path), "--max-helpers", "2")
     server = start_server(*flags)
     address = server.wait_until_ready()
     with bw.connect(address) as client:
@@ -103,7 +104,7 @@ def test_helpers_and_servers_that_are_killed_between_forward_and_backward_leave_
         made = session.forward(batch(done))
         server.process.kill()
         server.process.wait()
-        start_server("--listen", address, *flags).wait_until_ready()
+        start_server(*flags).wait_until_ready()
         made.backward()
         session.step()
         with bw.connect("embedded") as elsewhere:

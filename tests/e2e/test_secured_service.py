@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.conftest import ServerProcess
+from tests.waiting import until
 
 import backwire as bw
 from backwire_api.v1 import gradient_service_pb2 as pb
@@ -43,7 +44,7 @@ def loss() -> Any:
 
 
 def fetched(server: ServerProcess) -> dict[str, Any]:
-    url = re.search(r"metrics on (\S+?/metrics)", "".join(server.errors))
+    url = until(lambda: re.search(r"metrics on (\S+?/metrics)", "".join(server.errors)))  # once that is read
     assert url is not None
     context = ssl.create_default_context(cafile=str(CA))
     context.check_hostname = False
