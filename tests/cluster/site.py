@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.deploy.balancers import LISTEN, NAMES
 from tests.deploy.files import DOCKER, adapted
-from tests.deploy.proxies import FAST, Haproxy, running, tool
+from tests.deploy.proxies import IMPATIENT, Haproxy, checks, running, tool
 from tests.ports import unused_port
 from tests.trainees import Replica, batches, create
 
@@ -39,7 +39,7 @@ class Balancer(Haproxy):
         self.path = directory / "haproxy.cfg"
         replacements = {PLAIN: f"bind 127.0.0.1:{port} proto h2"}
         replacements["balance hdr(backwire-request-id)"] = "balance roundrobin"
-        replacements |= {**dict.fromkeys(AFFINE, ""), **FAST, **dict(zip(LISTEN, backends, strict=True))}
+        replacements |= dict.fromkeys(AFFINE, "") | checks(IMPATIENT) | dict(zip(LISTEN, backends, strict=True))
         self.path.write_text(adapted(DOCKER / "haproxy-replicas.cfg", replacements))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.deploy.files import DOCKER, adapted
-from tests.deploy.proxies import FAST, Envoy, Haproxy, tool
+from tests.deploy.proxies import PATIENT, Envoy, Haproxy, checks, tool
 
 NAMES = ("a", "b", "c")
 LISTEN = tuple(f"127.0.0.1:{port}" for port in (50051, 50052, 50053))
@@ -17,7 +17,7 @@ class HaproxyReplicas(Haproxy):
         pair.write_bytes((certificates / "tls.crt").read_bytes() + (certificates / "tls.key").read_bytes())
         self.program = tool("haproxy")
         self.path = directory / "haproxy.cfg"
-        replacements = {"/etc/haproxy/backwire.pem": str(pair), "0.0.0.0:443": f"127.0.0.1:{port}", **FAST}
+        replacements = {"/etc/haproxy/backwire.pem": str(pair), "0.0.0.0:443": f"127.0.0.1:{port}", **checks(PATIENT)}
         replacements |= dict(zip(LISTEN, backends, strict=True))
         self.path.write_text(adapted(DOCKER / "haproxy-replicas.cfg", replacements))
 

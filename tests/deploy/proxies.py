@@ -22,13 +22,19 @@ def tool(name: str) -> str:
     return found
 
 
-FAST = {"check inter 1s fastinter 500ms": "check inter 100ms", "timeout check 1s": "timeout check 500ms"}
+PATIENT, IMPATIENT = "30s", "500ms"
+"""How long HAProxy waits for answers to checks: a server that gets no processor is not taken for dead, or soon is."""
+
+
+def checks(patience: str) -> dict[str, str]:
+    """Returns what is replaced in a configuration of HAProxy so that its checks come often and wait for so long."""
+    return {"check inter 1s fastinter 500ms": "check inter 100ms", "timeout check 1s": f"timeout check {patience}"}
 
 
 class Haproxy:
     """The configuration of HAProxy, for a server and a port of this machine and with less time between checks."""
 
-    def __init__(self, directory: Path, certificates: Path, backend: str, port: int) -> None:
+    def __init__(self, directory: Path, certificates: Path, backend: str, port: int, patience: str = PATIENT) -> None:
         pair = directory / "backwire.pem"
         pair.write_bytes((certificates / "tls.crt").read_bytes() + (certificates / "tls.key").read_bytes())
         self.program = tool("haproxy")
@@ -36,7 +42,12 @@ class Haproxy:
         self.path.write_text(
             adapted(
                 DOCKER / "haproxy.cfg",
-                {"/etc/haproxy/backwire.pem": str(pair), "0.0.0.0:443": f"127.0.0.1:{port}", LISTEN: backend, **FAST},
+                {
+                    "/etc/haproxy/backwire.pem": str(pair),
+                    "0.0.0.0:443": f"127.0.0.1:{port}",
+                    LISTEN: backend,
+                    **checks(patience),
+                },
             )
         )
 

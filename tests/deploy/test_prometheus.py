@@ -101,9 +101,13 @@ def _run(program: str, directory: Path) -> Iterator[Prometheus]:
 
 
 def test_a_server_is_fetched_over_tls(prometheus: Prometheus) -> None:
-    (target,) = prometheus.ask("/api/v1/targets")["activeTargets"]
-    assert (target["health"], target["labels"]["job"]) == ("up", "backwire")
-    assert target["scrapeUrl"].startswith("https://")
+    def target() -> Any:
+        (found,) = prometheus.ask("/api/v1/targets")["activeTargets"]
+        return found
+
+    wait_for(lambda: target()["health"] == "up")  # down is one that did not answer the last fetch in time
+    assert target()["labels"]["job"] == "backwire"
+    assert target()["scrapeUrl"].startswith("https://")
 
 
 def test_all_rules_are_evaluated_and_none_fires_for_a_server_that_is_well(prometheus: Prometheus) -> None:

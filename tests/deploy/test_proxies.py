@@ -4,6 +4,8 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 from grpc_status import rpc_status
-from tests.deploy.proxies import LISTEN, Envoy, Haproxy, running
+from tests.deploy.proxies import IMPATIENT, LISTEN, PATIENT, Envoy, Haproxy, running
 from tests.waiting import until
 
 import backwire as bw
@@ -89,16 +91,27 @@ class Watched(HealthServicer):
         return super().Check(request, context)
 
 
-def test_a_call_goes_on_while_its_server_drains_and_ends_when_it_answers_nothing(
-    certificates: Path, tmp_path: Path, free_port: Callable[[], int]
-) -> None:
-    done = threading.Event()
+@dataclass
+class Work:
+    """A call through HAProxy that its server has begun, and ends when it is `done`."""
+
+    channel: grpc.Channel
+    call: Any
+    health: Watched
+    done: threading.Event
+
+
+@pytest.fixture
+def begin(certificates: Path, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[[str], Work]]:
+    """Begins a call, behind checks that wait for their answers for so long."""
+    begun, done, health = threading.Event(), threading.Event(), Watched()
 
     def work(_: bytes, __: grpc.ServicerContext) -> bytes:
+        begun.set()
         done.wait()
         return b"done"
 
-    server, health = grpc.server(ThreadPoolExecutor(64)), Watched()
+    server = grpc.server(ThreadPoolExecutor(64))
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     methods: dict[str, Any] = {"Work": grpc.unary_unary_rpc_method_handler(work)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests", methods),))
@@ -106,26 +119,35 @@ def test_a_call_goes_on_while_its_server_drains_and_ends_when_it_answers_nothing
     health.set("", SERVING)
     server.start()
     target, trust = free_port(), grpc.ssl_channel_credentials((certificates / "ca.crt").read_bytes())
-    with (
-        running(Haproxy(tmp_path, certificates, backend, target)),
-        grpc.secure_channel(f"localhost:{target}", trust) as channel,
-    ):
-        until(lambda: answers(channel), 60.0, 0.1)
-        way: Any = channel.unary_unary("/tests/Work")
-        call = way.future(b"", timeout=60)
-        health.set("", NOT_SERVING)
-        until(lambda: not answers(channel), 60.0, 0.1)
-        done.set()
-        assert call.result() == b"done"
-        done.clear()
-        health.set("", SERVING)
-        until(lambda: answers(channel), 60.0, 0.1)
-        call = way.future(b"", timeout=60)
-        health.silent.set()
-        assert call.code() == grpc.StatusCode.UNAVAILABLE
+    with ExitStack() as stack:
+
+        def begin(patience: str) -> Work:
+            stack.enter_context(running(Haproxy(tmp_path, certificates, backend, target, patience)))
+            channel = stack.enter_context(grpc.secure_channel(f"localhost:{target}", trust))
+            until(lambda: answers(channel), 60.0, 0.1)
+            way: Any = channel.unary_unary("/tests/Work")
+            call = way.future(b"", timeout=60)
+            until(begun.is_set)
+            return Work(channel, call, health, done)
+
+        yield begin
     done.set()
     health.over.set()
     server.stop(None).wait()
+
+
+def test_a_call_goes_on_while_its_server_drains(begin: Callable[[str], Work]) -> None:
+    work = begin(PATIENT)
+    work.health.set("", NOT_SERVING)
+    until(lambda: not answers(work.channel), 60.0, 0.1)
+    work.done.set()
+    assert work.call.result() == b"done"
+
+
+def test_a_call_ends_when_its_server_answers_nothing(begin: Callable[[str], Work]) -> None:
+    work = begin(IMPATIENT)
+    work.health.silent.set()
+    assert work.call.code() == grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.parametrize("kind", KINDS)
