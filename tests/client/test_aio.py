@@ -87,7 +87,10 @@ def test_a_stream_that_breaks_is_replaced(run: Any, service: Any) -> None:
 
 
 def test_a_pipeline_that_fails_tells_every_future_its_request_id(run: Any, service: Any) -> None:
+    sent = threading.Event()
+
     def breaks(requests: Any, context: Any) -> Any:
+        assert sent.wait(20)  # a pipeline that has failed takes nothing more
         next(requests)
         service.refuse(grpc.StatusCode.UNAVAILABLE)(context)
         yield
@@ -97,6 +100,7 @@ def test_a_pipeline_that_fails_tells_every_future_its_request_id(run: Any, servi
     async def use(session: bw.aio.Session) -> None:
         pipe = session.pipeline()
         futures = [await pipe.train_step(X) for _ in range(3)]
+        sent.set()
         for future in futures:
             assert str(future.request_id) in str(await future.exception())
         with pytest.raises(bw.UnavailableError):

@@ -30,11 +30,15 @@ def told(number: int, code: grpc.StatusCode, reason: str, **metadata: str) -> se
 
 
 @pytest.fixture
-def breaks(service: Any, refuse: Any) -> Callable[[int], Stream]:
-    """A stream that answers some requests, does one more, and then breaks before that is answered."""
+def breaks(service: Any, refuse: Any) -> Callable[..., Stream]:
+    """A stream that answers some requests, does one more, and then breaks before that is answered.
 
-    def make(answers: int) -> Stream:
+    It does nothing before all is `sent`: a pipeline that has failed takes nothing more.
+    """
+
+    def make(answers: int, sent: threading.Event | None = None) -> Stream:
         def stream(requests: Any, context: Any) -> Iterator[Any]:
+            assert sent is None or sent.wait(20)
             for request in islice(requests, answers):
                 yield service.answered(request, context)
             service.answered(next(requests), context)
@@ -64,10 +68,12 @@ def test_whoever_waits_is_told_where_the_pipeline_itself_fails(
     def fails(*_: Any) -> None:
         raise ZeroDivisionError("a mistake")
 
+    sent = threading.Event()
     monkeypatch.setattr(Transport, "pause", fails)
-    service.streams += [breaks(1)]
+    service.streams += [breaks(1, sent)]
     with session.pipeline() as pipe:
         futures = [pipe.train_step(X) for _ in range(3)]
+        sent.set()
         assert futures[0].result(timeout=10).step == 1
         for future in futures[1:]:
             with pytest.raises(bw.ServerError, match="a mistake"):
@@ -84,9 +90,11 @@ def test_attempts_run_out_only_without_progress(session: bw.Session, service: An
 def test_when_attempts_run_out_every_future_tells_its_request_id(
     session: bw.Session, service: Any, breaks: Any
 ) -> None:
-    service.streams += [breaks(0) for _ in range(4)]
+    sent = threading.Event()
+    service.streams += [breaks(0, sent) for _ in range(4)]
     pipe = session.pipeline()
     futures = [pipe.train_step(X) for _ in range(3)]
+    sent.set()
     for future in futures:
         with pytest.raises(bw.UnavailableError, match=str(future.request_id)) as caught:
             future.result()
