@@ -13,8 +13,10 @@ import grpc
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from tests.deploy.files import PACKAGES, PREFIX
 from tests.graphs import dot_graph
+from tests.waiting import until
 
 from backwire_api import tensors
 from backwire_api.v1 import gradient_service_pb2 as pb
@@ -25,6 +27,7 @@ FLAGS = [
     *("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--exit-with-parent"),
     *("--workers", "2", "--max-disk-bytes", "1GiB"),
 ]
+WORKERS = {"0", "1"}
 TOLD = "metrics on "
 
 
@@ -85,10 +88,15 @@ def _channel(address: str, certificates: Path | None) -> grpc.Channel:
 
 def exposed(address: str) -> Mapping[str, frozenset[str]]:
     """Returns the labels that the series of each name have, of the metrics at an address."""
+    found: dict[str, frozenset[str]] = {}
+    for sample in until(lambda: _samples(address)):
+        found[sample.name] = found.get(sample.name, frozenset()) | set(sample.labels)
+    return found
+
+
+def _samples(address: str) -> list[Sample]:
+    """Returns all samples; none where a worker has not told its own in time, which a server leaves out then."""
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
         text = answer.read().decode()
-    found: dict[str, frozenset[str]] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found[sample.name] = found.get(sample.name, frozenset()) | set(sample.labels)
-    return found
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return samples if {sample.labels.get("worker") for sample in samples} >= WORKERS else []
