@@ -19,6 +19,7 @@ import (
 const (
 	firstWait   = 50 * time.Millisecond
 	longestWait = 2 * time.Second
+	connectTime = 20 * time.Second // at least, as gRPC's default: a busy server is slow to answer, and not gone
 )
 
 // Client makes calls: each with a deadline, and repeated under the same request_id while the server cannot be reached.
@@ -36,7 +37,7 @@ func Connect(target, token string) (*Client, error) {
 	connection, err := grpc.Dial(
 		target,
 		grpc.WithInsecure(),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: waits, MinConnectTimeout: time.Second}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: waits, MinConnectTimeout: connectTime}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)), // outputs may be larger than gRPC's 4 MiB
 	)
 	if err != nil {
