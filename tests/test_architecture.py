@@ -49,10 +49,11 @@ LAYERS = (
 """The parts of backwire_server from the bottom to the top; each may import itself and those before it."""
 
 FOLDERS = {
-    "sessions": ("turns", "training", "keeping", "store"),
-    "storage": ("journal", "checkpoints", "sharing"),
+    "backwire": ("_builder", "_training", "_wire", "_cli"),
+    "backwire_server.sessions": ("turns", "training", "keeping", "store"),
+    "backwire_server.storage": ("journal", "checkpoints", "sharing"),
 }
-"""The folders of parts of backwire_server; each may import itself and those before it."""
+"""The folders of a package; each may import itself and those before it."""
 
 PROTOBUF = {"google", "backwire_api"}
 GRPC = PROTOBUF | {"grpc", "grpc_health", "grpc_status"}
@@ -95,9 +96,9 @@ EXTRAS = {
     "backwire_server.telemetry.exporting": {"opentelemetry"},
     "backwire_server.telemetry.tracing": {"grpc", "opentelemetry"},
     **{f"backwire_server.cluster.{module}": {"ray"} for module in ("actors", "controller", "serve", "worker")},
-    "backwire._cli_live": {"rich"},
+    "backwire._cli._live": {"rich"},
     "backwire._demo": {"matplotlib", "sklearn", "tqdm"},
-    "backwire._tracing": {"opentelemetry"},
+    "backwire._wire._tracing": {"opentelemetry"},
     **{module: {"onnx"} for module in MODULES if module.startswith("backwire.onnx.")},
     **{module: {"jax"} for module in MODULES if module.startswith("backwire.jax.")},
     **{module: {"jax"} for module in MODULES if module.startswith("backwire_server.xla.")},
@@ -145,11 +146,11 @@ def test_a_layer_of_the_server_never_imports_a_higher_one(module: str) -> None:
 
 @pytest.mark.parametrize(("name", "folder"), [(name, folder) for name in FOLDERS for folder in FOLDERS[name]])
 def test_a_folder_never_imports_a_later_one(name: str, folder: str) -> None:
-    modules = [module for module in MODULES if module.startswith(f"backwire_server.{name}.{folder}.")]
+    modules = [module for module in MODULES if module.startswith(f"{name}.{folder}.")]
     later = FOLDERS[name][FOLDERS[name].index(folder) + 1 :]
-    wrong = tuple(f"backwire_server.{name}.{other}" for other in later)
+    wrong = tuple(f"{name}.{other}." for other in later)
     assert modules != []
-    assert [name for module in modules for name in imports(module) if name.startswith(wrong)] == []
+    assert [each for module in modules for each in imports(module) if each.startswith(wrong)] == []
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -15,11 +15,12 @@ with bw.connect("embedded") as client:
         session.step()
 """
 
-from backwire import _building, _training
 from backwire import aio as aio
 from backwire._allocator import tune_allocator
-from backwire._building import *  # noqa: F403 - the names in its __all__, which are added to ours below
-from backwire._channel import TLS
+from backwire._builder import _public as _building
+from backwire._builder._graph import Graph, graph
+from backwire._builder._public import *  # noqa: F403 - the names in its __all__, which are added to ours below
+from backwire._builder._value import Value
 from backwire._client import Client
 from backwire._connect import connect
 from backwire._errors import (
@@ -78,7 +79,6 @@ from backwire._errors_session import (
     WriterFencedError,
 )
 from backwire._forward import Forward
-from backwire._graph import Graph, graph
 from backwire._info import (
     CheckpointInfo,
     InputInfo,
@@ -102,15 +102,16 @@ from backwire._inspection import (
 )
 from backwire._lease import Lease
 from backwire._pipeline import ForwardFuture, Pipeline
-from backwire._pipeline_stream import PipelineFuture
-from backwire._retry import Retry
 from backwire._session import Session
 from backwire._session_description import SessionDescription
 from backwire._status import ServerLoad, ServerStatus, SessionHistory, SessionStatus, StepRecord, Usage
-from backwire._timeout import Timeout
-from backwire._training import *  # noqa: F403 - likewise
-from backwire._value import Value
+from backwire._training import _public as _looping
+from backwire._training._public import *  # noqa: F403 - likewise
 from backwire._version import __version__
+from backwire._wire._channel import TLS
+from backwire._wire._pipeline_stream import PipelineFuture
+from backwire._wire._retry import Retry
+from backwire._wire._timeout import Timeout
 from backwire_api.reasons import Reason
 
 __all__ = [
@@ -206,4 +207,4 @@ __all__ = [
     "tune_allocator",
 ]
 __all__ += _building.__all__
-__all__ += _training.__all__
+__all__ += _looping.__all__

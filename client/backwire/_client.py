@@ -5,19 +5,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from backwire import _calls_client, _files
-from backwire._direct import Routes
+from backwire import _files
+from backwire._builder._graph import Graph, as_graph
+from backwire._builder._value import Value
 from backwire._embedded import EmbeddedServer
 from backwire._files import File
-from backwire._graph import Graph, as_graph
 from backwire._info import Durability, Executor, Precision, SessionInfo
 from backwire._inspection import GraphDescription, OpInfo
-from backwire._optimizers import Optimizer
 from backwire._session import Session
 from backwire._status import ServerStatus, SessionHistory
-from backwire._transport import Transport
-from backwire._transport_base import REQUEST_KEY, SESSION_KEY
-from backwire._value import Value
+from backwire._training._optimizers import Optimizer
+from backwire._wire import _calls_client
+from backwire._wire._direct import Routes
+from backwire._wire._transport import Transport
+from backwire._wire._transport_base import REQUEST_KEY, SESSION_KEY
 
 
 class Client:

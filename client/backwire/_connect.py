@@ -5,16 +5,16 @@ from functools import partial
 
 import grpc
 
-from backwire._channel import TLS, following, open_channel, with_port
 from backwire._client import Client
-from backwire._direct import Routes
 from backwire._embedded import EmbeddedServer
 from backwire._errors import InvalidRequestError
-from backwire._following import FollowingChannel
-from backwire._retry import Retry
 from backwire._settings import chosen
-from backwire._timeout import Timeout
-from backwire._transport import Transport
+from backwire._wire._channel import TLS, following, open_channel, with_port
+from backwire._wire._direct import Routes
+from backwire._wire._following import FollowingChannel
+from backwire._wire._retry import Retry
+from backwire._wire._timeout import Timeout
+from backwire._wire._transport import Transport
 
 EMBEDDED = "embedded"
 

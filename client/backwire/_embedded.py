@@ -14,9 +14,9 @@ from typing import IO
 
 import grpc
 
-from backwire import _channel, _health
 from backwire._errors import BackwireError
 from backwire._errors_service import ServerStartError
+from backwire._wire import _channel, _health
 
 START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 15.0

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backwire._arrays import Array
-from backwire._messages import Arrays
-from backwire._pipeline_messages import Answer
+from backwire._wire._messages import Arrays
+from backwire._wire._pipeline_messages import Answer
 
 if TYPE_CHECKING:
     from backwire._session import Session

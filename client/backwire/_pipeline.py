@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from backwire import _calls, _calls_state
 from backwire._arrays import Array
-from backwire._call import Call, TensorCall
 from backwire._errors import BackwireError
 from backwire._forward import Forward
 from backwire._info import (
@@ -17,10 +15,12 @@ from backwire._info import (
     StepResult,
     TrainStepResult,
 )
-from backwire._messages import Arrays, Mode, NonFinite, Normalize
-from backwire._pipeline_messages import Depends
-from backwire._pipeline_stream import PipelineFuture, PipelineStream
-from backwire._steps import Steps
+from backwire._training._steps import Steps
+from backwire._wire import _calls, _calls_state
+from backwire._wire._call import Call, TensorCall
+from backwire._wire._messages import Arrays, Mode, NonFinite, Normalize
+from backwire._wire._pipeline_messages import Depends
+from backwire._wire._pipeline_stream import PipelineFuture, PipelineStream
 
 if TYPE_CHECKING:
     from backwire._session import Session

@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 
-from backwire import _calls
 from backwire._arrays import Array
+from backwire._builder._graph import Graph
 from backwire._forward import Forward, forward_fields
-from backwire._graph import Graph
 from backwire._info import SessionInfo, StepResult, TrainStepResult
-from backwire._messages import Arrays, Mode, NonFinite, Normalize
 from backwire._pipeline import Pipeline
-from backwire._pipeline_messages import UNLIMITED, Answer, checked_depth
-from backwire._pipeline_stream import PipelineStream
 from backwire._session_fit import FittedSession
-from backwire._tensor_calls import TensorCalls
-from backwire._transport import Transport
+from backwire._wire import _calls
+from backwire._wire._messages import Arrays, Mode, NonFinite, Normalize
+from backwire._wire._pipeline_messages import UNLIMITED, Answer, checked_depth
+from backwire._wire._pipeline_stream import PipelineStream
+from backwire._wire._tensor_calls import TensorCalls
+from backwire._wire._transport import Transport
 
 
 class Session(FittedSession):

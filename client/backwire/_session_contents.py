@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from backwire import _calls
 from backwire._arrays import Array
 from backwire._inspection import GradientCheck
-from backwire._messages import Arrays
 from backwire._session_base import SessionBase
 from backwire._session_description import SessionDescription
+from backwire._wire import _calls
+from backwire._wire._messages import Arrays
 
 
 class SessionContents(SessionBase):

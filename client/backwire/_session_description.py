@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from backwire import _messages
+from backwire._builder._graph import Graph
 from backwire._errors import InvalidRequestError
-from backwire._graph import Graph
 from backwire._info import SessionInfo
 from backwire._inspection import GraphDescription
-from backwire._inspection_messages import graph_description, tensor_shapes
-from backwire._messages import Arrays
+from backwire._wire import _messages
+from backwire._wire._inspection_messages import graph_description, tensor_shapes
+from backwire._wire._messages import Arrays
 from backwire_api.v1 import gradient_service_pb2 as service_pb2
 from backwire_api.wire import Framed
 

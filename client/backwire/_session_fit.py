@@ -5,16 +5,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 from backwire._arrays import Array
-from backwire._callbacks import Callback
-from backwire._course import drive
-from backwire._data import Data, source
-from backwire._fit import Fit
-from backwire._history import History
 from backwire._info import TrainStepResult
-from backwire._messages import Arrays, NonFinite, Normalize
-from backwire._passes import BATCH_SIZE, DEPTH, Reading, evaluation, prediction
 from backwire._pipeline import Pipeline, train_steps
 from backwire._session_contents import SessionContents
+from backwire._training._callbacks import Callback
+from backwire._training._course import drive
+from backwire._training._data import Data, source
+from backwire._training._fit import Fit
+from backwire._training._history import History
+from backwire._training._passes import BATCH_SIZE, DEPTH, Reading, evaluation, prediction
+from backwire._wire._messages import Arrays, NonFinite, Normalize
 
 
 class FittedSession(SessionContents, ABC):

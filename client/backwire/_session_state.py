@@ -2,11 +2,12 @@
 
 import math
 
-from backwire import _html, _shapes
+from backwire import _html
+from backwire._builder import _shapes
+from backwire._builder._graph import Graph
 from backwire._errors_session import SessionNotFoundError
-from backwire._graph import Graph
 from backwire._info import SessionInfo
-from backwire._info_reading import SessionReader
+from backwire._wire._info_reading import SessionReader
 
 
 class SessionState:

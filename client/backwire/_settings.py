@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backwire._channel import TLS
 from backwire._errors import InvalidRequestError
-from backwire._timeout import Timeout
+from backwire._wire._channel import TLS
+from backwire._wire._timeout import Timeout
 
 FILE_VARIABLE = "BACKWIRE_CLIENT_CONFIG"
 PROFILE_VARIABLE = "BACKWIRE_PROFILE"

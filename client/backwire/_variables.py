@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from numpy.typing import ArrayLike
 
 from backwire import _arrays
+from backwire._builder._graph import Graph
 from backwire._errors import MissingInputError, UnknownNameError
-from backwire._graph import Graph
 from backwire_api import tensors
 from backwire_api.v1 import graph_pb2
 

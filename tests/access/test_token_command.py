@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 from tests.access.conftest import entry, new_token
 
-from backwire import InvalidRequestError, _cli_tokens
+from backwire import InvalidRequestError
+from backwire._cli import _tokens
 from backwire_server.access.keyring import Keyring
 from backwire_server.sessions.caller import Caller, Scope, is_tenant
 from backwire_server.sessions.errors import Unauthenticated
 
 
-def run(*arguments: str | Path) -> _cli_tokens.Printed:
+def run(*arguments: str | Path) -> _tokens.Printed:
     parser = argparse.ArgumentParser()
-    _cli_tokens.add_options(parser)
-    return _cli_tokens.run(parser.parse_args([str(each) for each in arguments]))
+    _tokens.add_options(parser)
+    return _tokens.run(parser.parse_args([str(each) for each in arguments]))
 
 
 def new(file: Path, *more: str) -> str:

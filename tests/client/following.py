@@ -9,8 +9,8 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from backwire._following import FollowingChannel
-from backwire._transport_base import SESSION_KEY
+from backwire._wire._following import FollowingChannel
+from backwire._wire._transport_base import SESSION_KEY
 from backwire.aio import _following as aio_following
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.reasons import DOMAIN

@@ -10,7 +10,8 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 import backwire as bw
-from backwire import _errors, _errors_service, _errors_session, _failures
+from backwire import _errors, _errors_service, _errors_session
+from backwire._wire import _failures
 from backwire_api.reasons import Reason
 
 if TYPE_CHECKING:

@@ -2,19 +2,19 @@
 
 import doctest
 import importlib
-import pkgutil
 from collections.abc import Iterator
 
 import pytest
+from tests.client.modules import modules
 
 import backwire as bw
 
 
 def examples() -> Iterator[doctest.DocTest]:
     finder = doctest.DocTestFinder(exclude_empty=True)
-    for module in pkgutil.iter_modules(bw.__path__, "backwire."):
-        if not module.ispkg and module.name != "backwire.__main__":
-            for test in finder.find(importlib.import_module(module.name), globs={"bw": bw}):
+    for name in modules(bw):
+        if name != "backwire.__main__":
+            for test in finder.find(importlib.import_module(name), globs={"bw": bw}):
                 if test.examples and not any(word in (test.docstring or "") for word in ("client.", "embedded")):
                     yield test
 

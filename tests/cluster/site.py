@@ -14,8 +14,8 @@ from tests.ports import unused_port
 from tests.trainees import Replica, batches, create
 
 import backwire as bw
-from backwire._channel import open_channel
-from backwire._transport import Transport
+from backwire._wire._channel import open_channel
+from backwire._wire._transport import Transport
 
 LEASE_SECONDS = 1.0
 STEADY_SECONDS = 60.0

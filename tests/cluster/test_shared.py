@@ -17,7 +17,7 @@ from tests.trainees import PATIENCE, WAYS, Trainee, batches, create, graph, pipe
 from tests.waiting import until
 
 import backwire as bw
-from backwire import _channel
+from backwire._wire import _channel
 
 ROUNDS = 3
 SEED = 8

@@ -20,8 +20,8 @@ from tests.deploy.proxies import IMPATIENT, LISTEN, PATIENT, Envoy, Haproxy, run
 from tests.waiting import until
 
 import backwire as bw
-from backwire._failures import from_rpc_error
-from backwire._transport_base import PIPELINE
+from backwire._wire._failures import from_rpc_error
+from backwire._wire._transport_base import PIPELINE
 from backwire_api.reasons import DOMAIN, Reason
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING

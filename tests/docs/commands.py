@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tests.docs.pages import ROOT, Snippet
 
-from backwire import _cli
+from backwire._cli import _main
 from backwire_server.config_options import OPTIONS
 from backwire_server.config_values import read_flag
 from backwire_server.storage import verify
@@ -59,7 +59,7 @@ def _backwire(words: list[str]) -> str | None:
             if words[:1] == ["verify"]:
                 verify._parser().parse_args(words[1:])
             else:
-                _cli._parser().parse_args(words)
+                _main._parser().parse_args(words)
     except SystemExit:
         return told.getvalue()
     return None

@@ -9,8 +9,8 @@ import pytest
 from tests.trainees import PATIENCE, WAYS, Replica, Trainee, create
 
 import backwire as bw
-from backwire._channel import open_channel
-from backwire._transport import Transport
+from backwire._wire._channel import open_channel
+from backwire._wire._transport import Transport
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 import asyncio
 import doctest
 import importlib
-import pkgutil
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from tests.client.modules import modules
 
 import backwire as bw
 
@@ -36,9 +36,9 @@ COMMANDS = ("backwire.__main__", "backwire._cli", "backwire._demo")
 def examples() -> Iterator[doctest.DocTest]:
     finder = doctest.DocTestFinder(exclude_empty=True)
     for package in (bw, bw.aio):
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            if not (module.ispkg or module.name.startswith(COMMANDS)):
-                for test in finder.find(importlib.import_module(module.name), globs={"bw": bw, "asyncio": asyncio}):
+        for name in modules(package):
+            if not name.startswith(COMMANDS):
+                for test in finder.find(importlib.import_module(name), globs={"bw": bw, "asyncio": asyncio}):
                     if test.examples and any(word in (test.docstring or "") for word in ("client.", "embedded")):
                         yield test
 

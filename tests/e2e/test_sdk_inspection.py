@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import backwire as bw
-from backwire import _cli
+from backwire._cli import _main
 
 
 def classifier() -> bw.Value:
@@ -77,10 +77,10 @@ def test_gradients_are_checked(client: bw.Client) -> None:
 
 
 def test_the_command_line_lists_ops(server_address: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _cli.main(["ops", "--target", server_address]) == 0
+    assert _main.main(["ops", "--target", server_address]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("Gemm ") for line in lines)
-    assert _cli.main(["ops", "Gemm", "Relu", "--target", server_address]) == 0
+    assert _main.main(["ops", "Gemm", "Relu", "--target", server_address]) == 0
     assert "Gemm(a, b, c=None, *, alpha=1.0" in capsys.readouterr().out
-    assert _cli.main(["ops", "Gem", "--target", server_address]) == 1
+    assert _main.main(["ops", "Gem", "--target", server_address]) == 1
     assert "no op 'Gem'" in capsys.readouterr().err

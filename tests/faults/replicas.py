@@ -14,8 +14,8 @@ from tests.faults.tasks import Task
 from tests.faults.verdict import Judge, Verdict
 
 import backwire as bw
-from backwire._channel import open_channel
-from backwire._transport import Transport
+from backwire._wire._channel import open_channel
+from backwire._wire._transport import Transport
 
 NAMES = ("a", "b")
 LEASE_SECONDS = 0.4

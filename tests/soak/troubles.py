@@ -9,7 +9,7 @@ from tests.soak.board import ABANDONED, CANCELLED, DROPPED, HOPELESS
 from tests.soak.plan import Deed
 
 import backwire as bw
-from backwire import _messages
+from backwire._wire import _messages
 
 Inputs = dict[str, Array]
 

@@ -16,7 +16,7 @@ from tests.web.calling import Caller
 from tests.web.conftest import TARGET
 
 import backwire as bw
-from backwire import _cli
+from backwire._cli import _main
 from backwire._web import _server
 
 __all__ = ["start_server"]
@@ -92,12 +92,12 @@ def test_it_ends_when_it_is_interrupted(run: Run) -> None:
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
 def test_a_port_that_there_is_not_is_wrong_usage(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        _cli.main(["web", f"--port={port}"])
+        _main.main(["web", f"--port={port}"])
     assert (ended.value.code, "--port" in capsys.readouterr().err) == (2, True)
 
 
 def test_a_port_that_is_taken_is_told_in_a_line(page: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _cli.main(["web", "--port", str(Caller(page).port), "--target", TARGET]) == 1
+    assert _main.main(["web", "--port", str(Caller(page).port), "--target", TARGET]) == 1
     assert capsys.readouterr().err.endswith("choose another --port\n")
 
 

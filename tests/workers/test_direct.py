@@ -11,7 +11,7 @@ from tests.access.conftest import Authority
 from tests.ports import unused_port
 
 import backwire as bw
-from backwire import _direct
+from backwire._wire import _direct
 
 
 def create(client: bw.Client) -> bw.Session:

@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from backwire import _cli_models, _drawing_text
 from backwire._arrays import Array
-from backwire._cli_models import Sizes
+from backwire._builder._graph import Graph
+from backwire._cli import _drawing_text, _models
+from backwire._cli._drawing import drawing
+from backwire._cli._models import Sizes
 from backwire._client import Client
-from backwire._drawing import drawing
 from backwire._errors import InvalidRequestError
-from backwire._graph import Graph
 from backwire._inspection import GraphDescription
 from backwire._session_description import SessionDescription
 from backwire._status import SessionStatus, StepRecord
@@ -70,7 +70,7 @@ class Answers:
                     del self._graphs[next(iter(self._graphs))]
                 self._graphs[session.id] = session.describe().graph
             graph = self._graphs[session.id]
-            sizes = _cli_models.sizes_of(graph, {}, otherwise=_number(query, "size", 1))
+            sizes = _models.sizes_of(graph, {}, otherwise=_number(query, "size", 1))
             if passes:
                 return _measured(graph, sizes, session.describe(_drawn_inputs(graph, sizes), passes=passes))
         try:
@@ -81,7 +81,7 @@ class Answers:
 
 
 def _drawn_inputs(graph: Graph, sizes: Sizes) -> dict[str, Array]:
-    return _cli_models.draw(graph, sizes, {}, seed=0)
+    return _models.draw(graph, sizes, {}, seed=0)
 
 
 def _measured(graph: Graph, sizes: Sizes, found: SessionDescription) -> Document:

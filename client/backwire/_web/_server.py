@@ -13,7 +13,7 @@ from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qsl
 
-from backwire import _cli_options
+from backwire._cli import _options
 from backwire._errors import BackwireError, InvalidRequestError
 from backwire._errors_session import NotFoundError
 from backwire._web._answers import Answers
@@ -179,4 +179,4 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _encoded(document: Any) -> bytes:
-    return _cli_options.as_json(document, indent=None).encode()
+    return _options.as_json(document, indent=None).encode()

@@ -7,22 +7,23 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from backwire import _calls_client, _files
-from backwire._channel import TLS, following, open_async_channel, with_port
+from backwire import _files
+from backwire._builder._graph import Graph, as_graph
+from backwire._builder._value import Value
 from backwire._connect import EMBEDDED, check_embedded
 from backwire._embedded import EmbeddedServer
 from backwire._errors_service import ClientClosedError
 from backwire._files import File
-from backwire._graph import Graph, as_graph
 from backwire._info import Durability, Executor, Precision, SessionInfo
 from backwire._inspection import GraphDescription, OpInfo
-from backwire._optimizers import Optimizer
-from backwire._retry import Retry
 from backwire._settings import Settings, chosen
 from backwire._status import ServerStatus, SessionHistory
-from backwire._timeout import Timeout
-from backwire._transport_base import REQUEST_KEY, SESSION_KEY
-from backwire._value import Value
+from backwire._training._optimizers import Optimizer
+from backwire._wire import _calls_client
+from backwire._wire._channel import TLS, following, open_async_channel, with_port
+from backwire._wire._retry import Retry
+from backwire._wire._timeout import Timeout
+from backwire._wire._transport_base import REQUEST_KEY, SESSION_KEY
 from backwire.aio._following import FollowingChannel
 from backwire.aio._session import Session
 from backwire.aio._transport import Transport

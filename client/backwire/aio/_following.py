@@ -1,4 +1,4 @@
-"""Goes straight to the server that has a session, as `backwire._following` does where one waits."""
+"""Goes straight to the server that has a session, as `backwire._wire._following` does where one waits."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -8,8 +8,8 @@ from typing import Any
 
 import grpc
 
-from backwire._owners import Owners, session_of
-from backwire._waiting import (
+from backwire._wire._owners import Owners, session_of
+from backwire._wire._waiting import (
     LOOK_SECONDS,
     QUESTION,
     SLOW_SECONDS,

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import grpc
 
-from backwire._waiting import Vanished, Waiter
+from backwire._wire._waiting import Vanished, Waiter
 
 
 class Stream:

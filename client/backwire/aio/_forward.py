@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from backwire._arrays import Array
 from backwire._forward import ForwardResult
-from backwire._messages import Arrays
+from backwire._wire._messages import Arrays
 
 if TYPE_CHECKING:
     from backwire.aio._session import Session

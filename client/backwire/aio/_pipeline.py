@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from backwire import _calls, _calls_state
 from backwire._arrays import Array
-from backwire._call import Call, TensorCall
 from backwire._errors import BackwireError
 from backwire._info import CheckpointInfo, SessionInfo, StepResult, TrainStepResult
-from backwire._messages import Arrays, Mode, NonFinite, Normalize
-from backwire._pipeline_messages import Depends
+from backwire._wire import _calls, _calls_state
+from backwire._wire._call import Call, TensorCall
+from backwire._wire._messages import Arrays, Mode, NonFinite, Normalize
+from backwire._wire._pipeline_messages import Depends
 from backwire.aio._forward import Forward
 from backwire.aio._pipeline_stream import PipelineFuture, PipelineStream
 

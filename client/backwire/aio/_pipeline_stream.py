@@ -1,4 +1,4 @@
-"""Keeps a Pipeline stream going on an event loop, as `backwire._pipeline_stream` does on a thread."""
+"""Keeps a Pipeline stream going on an event loop, as `backwire._wire._pipeline_stream` does on a thread."""
 
 import asyncio
 import math
@@ -11,11 +11,11 @@ import grpc
 
 from backwire._errors import BackwireError
 from backwire._errors_service import DeadlineExceededError, ServerError, UnavailableError
-from backwire._failures import from_rpc_error
-from backwire._in_flight import REMEMBERED_ERRORS, Entry, InFlight, for_request
-from backwire._pipeline_messages import Answer, AnswerReader, Request
-from backwire._retry import Attempts, is_transient
-from backwire._timeout import waits
+from backwire._wire._failures import from_rpc_error
+from backwire._wire._in_flight import REMEMBERED_ERRORS, Entry, InFlight, for_request
+from backwire._wire._pipeline_messages import Answer, AnswerReader, Request
+from backwire._wire._retry import Attempts, is_transient
+from backwire._wire._timeout import waits
 from backwire.aio._transport import Transport
 
 T = TypeVar("T")
@@ -229,7 +229,7 @@ class PipelineStream:
 
 
 class _Messages:
-    """What is sent on a stream, which tells since when that is not answered; see `backwire._waiting`."""
+    """What is sent on a stream, which tells since when that is not answered; see `backwire._wire._waiting`."""
 
     def __init__(self, queue: "asyncio.Queue[Entry | None]", flight: InFlight) -> None:
         self._queue = queue

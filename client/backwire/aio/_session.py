@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from backwire import _calls
 from backwire._arrays import Array
+from backwire._builder._graph import Graph
 from backwire._forward import forward_fields
-from backwire._graph import Graph
 from backwire._info import SessionInfo, StepResult, TrainStepResult
 from backwire._inspection import GradientCheck
-from backwire._messages import Arrays, Mode, NonFinite, Normalize
-from backwire._pipeline_messages import UNLIMITED, Answer, checked_depth
 from backwire._session_description import SessionDescription
+from backwire._wire import _calls
+from backwire._wire._messages import Arrays, Mode, NonFinite, Normalize
+from backwire._wire._pipeline_messages import UNLIMITED, Answer, checked_depth
 from backwire.aio._forward import Forward
 from backwire.aio._pipeline import Pipeline
 from backwire.aio._pipeline_stream import PipelineStream

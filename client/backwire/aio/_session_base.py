@@ -5,14 +5,15 @@ import os
 from types import TracebackType
 from typing import Self
 
-from backwire import _calls_state, _files
+from backwire import _files
+from backwire._builder._graph import Graph
 from backwire._errors import BackwireError
 from backwire._errors_session import SessionNotFoundError
 from backwire._files import File
-from backwire._graph import Graph
 from backwire._info import CheckpointInfo, SessionInfo
 from backwire._session_state import SessionState
-from backwire._transport_base import SESSION_KEY
+from backwire._wire import _calls_state
+from backwire._wire._transport_base import SESSION_KEY
 from backwire.aio._lease import Lease
 from backwire.aio._transport import Transport
 

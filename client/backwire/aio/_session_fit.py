@@ -7,15 +7,15 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterab
 from typing import Any, TypeVar, overload
 
 from backwire._arrays import Array
-from backwire._callbacks import Callback
-from backwire._course import Course
-from backwire._data import Data, source
-from backwire._fit import Fit
-from backwire._history import History
 from backwire._info import TrainStepResult
-from backwire._messages import Arrays, NonFinite, Normalize
-from backwire._passes import BATCH_SIZE, DEPTH, Reading, evaluation, prediction
-from backwire._steps import Steps
+from backwire._training._callbacks import Callback
+from backwire._training._course import Course
+from backwire._training._data import Data, source
+from backwire._training._fit import Fit
+from backwire._training._history import History
+from backwire._training._passes import BATCH_SIZE, DEPTH, Reading, evaluation, prediction
+from backwire._training._steps import Steps
+from backwire._wire._messages import Arrays, NonFinite, Normalize
 from backwire.aio._pipeline import Pipeline
 from backwire.aio._pipeline_stream import PipelineFuture
 from backwire.aio._session_base import SessionBase

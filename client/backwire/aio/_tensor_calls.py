@@ -3,11 +3,11 @@
 from contextlib import aclosing
 from typing import TypeVar
 
-from backwire import _messages
-from backwire._call import TensorCall
 from backwire._errors_service import ServerError, TooLargeError
-from backwire._failures import from_status
-from backwire._pipeline_messages import Answer, AnswerReader, Request, fits
+from backwire._wire import _messages
+from backwire._wire._call import TensorCall
+from backwire._wire._failures import from_status
+from backwire._wire._pipeline_messages import Answer, AnswerReader, Request, fits
 from backwire.aio._transport import Transport
 from backwire_api.reasons import Reason
 

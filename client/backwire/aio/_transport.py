@@ -1,4 +1,4 @@
-"""Sends calls over a channel of grpc.aio and awaits the answers; as `backwire._transport` does where one waits."""
+"""Sends calls over a channel of grpc.aio and awaits the answers, as `backwire._wire._transport` does and waits."""
 
 import asyncio
 import contextlib
@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 import grpc
 
-from backwire._call import Call, Download, Upload
 from backwire._errors import BackwireError
 from backwire._errors_service import UnsupportedCallError
-from backwire._failures import from_rpc_error, unsupported
-from backwire._transport_base import VERSION_REQUEST, VERSION_SECONDS, TransportBase
+from backwire._wire._call import Call, Download, Upload
+from backwire._wire._failures import from_rpc_error, unsupported
+from backwire._wire._transport_base import VERSION_REQUEST, VERSION_SECONDS, TransportBase
 
 Result = TypeVar("Result")
 

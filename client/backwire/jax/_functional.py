@@ -6,9 +6,9 @@ from typing import Any
 import jax
 
 from backwire import _variables
+from backwire._builder._graph import Graph, as_graph
+from backwire._builder._value import Value
 from backwire._client import Client
-from backwire._graph import Graph, as_graph
-from backwire._value import Value
 from backwire.jax._remote import RemoteFunction, remote
 
 

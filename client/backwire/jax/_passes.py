@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from backwire import _calls_client
 from backwire._arrays import Array, DType
+from backwire._builder._graph import LOSS, Graph
 from backwire._errors import DTypeError
 from backwire._forward import Forward
-from backwire._graph import LOSS, Graph
-from backwire._messages import Mode
 from backwire._session import Session
+from backwire._wire import _calls_client
+from backwire._wire._messages import Mode
 
 Types = tuple[tuple[DType, tuple[int, ...]], ...]
 

@@ -8,8 +8,8 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.experimental import io_callback
 
+from backwire._builder._graph import LOSS, Graph
 from backwire._errors import InvalidRequestError, UnknownNameError
-from backwire._graph import LOSS, Graph
 from backwire._info import StepResult
 from backwire._session import Session
 from backwire.jax._passes import Passes, Types

@@ -7,14 +7,15 @@ from typing import Any
 
 import onnx
 
-from backwire import _arrays, _declare
+from backwire import _arrays
 from backwire._arrays import Array, DType
+from backwire._builder import _declare
+from backwire._builder._gradient import gradient
+from backwire._builder._graph import LOSS, Graph, graph
+from backwire._builder._node import AttributeValue, Node
+from backwire._builder._shapes import Shape
+from backwire._builder._value import Value, as_constant
 from backwire._errors import GraphError, UnknownNameError
-from backwire._gradient import gradient
-from backwire._graph import LOSS, Graph, graph
-from backwire._node import AttributeValue, Node
-from backwire._shapes import Shape
-from backwire._value import Value, as_constant
 from backwire.onnx import _supported, _tensors
 from backwire.onnx._prepare import Prepared, prepare, read
 from backwire_api.v1 import graph_pb2

@@ -7,10 +7,10 @@ from typing import Any
 
 import onnx
 
-from backwire import _shapes
 from backwire._arrays import Array
+from backwire._builder import _shapes
+from backwire._builder._graph import LOSS, Graph
 from backwire._errors import GraphError, InvalidRequestError
-from backwire._graph import LOSS, Graph
 from backwire._session import Session
 from backwire.onnx import _tensors
 from backwire.onnx._prepare import COMMON_OPSET

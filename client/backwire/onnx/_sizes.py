@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from backwire._arrays import Array
-from backwire._shapes import Dim
+from backwire._builder._shapes import Dim
 from backwire.onnx import _fold, _tensors
 
 _CALCULATIONS = {

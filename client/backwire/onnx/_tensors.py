@@ -7,7 +7,7 @@ import onnx
 
 from backwire import _arrays
 from backwire._arrays import Array, DType
-from backwire._shapes import Dim, Shape
+from backwire._builder._shapes import Dim, Shape
 from backwire_api import tensors
 from backwire_api.v1 import tensor_pb2
 

@@ -11,16 +11,16 @@ from numpy.typing import ArrayLike
 
 from backwire import _variables
 from backwire._arrays import Array
+from backwire._builder._declare import input  # noqa: A004
+from backwire._builder._functions_reduction import sum  # noqa: A004
+from backwire._builder._gradient import gradient
+from backwire._builder._graph import LOSS, Graph, as_graph, graph
+from backwire._builder._value import Value
 from backwire._client import Client
-from backwire._declare import input  # noqa: A004
 from backwire._errors import ShapeError
 from backwire._errors_session import NoLossError
-from backwire._functions_reduction import sum  # noqa: A004
-from backwire._gradient import gradient
-from backwire._graph import LOSS, Graph, as_graph, graph
-from backwire._messages import Arrays
 from backwire._session import Session
-from backwire._value import Value
+from backwire._wire._messages import Arrays
 from backwire.scipy._packing import Packing, Vector
 
 _SLOPE, _PRODUCT, _DIRECTION = "gradient of ", "product of ", "direction of "

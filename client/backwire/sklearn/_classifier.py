@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import validate_data
 
 from backwire._arrays import Array
-from backwire._graph import Graph
+from backwire._builder._graph import Graph
 from backwire.sklearn import _network
 from backwire.sklearn._estimator import DTYPES, RemoteEstimator
 from backwire.sklearn._network import Network

@@ -12,10 +12,10 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from backwire._arrays import Array
-from backwire._callbacks import Callback
-from backwire._graph import Graph
-from backwire._optimizers import Adam, Optimizer
+from backwire._builder._graph import Graph
 from backwire._session import Session
+from backwire._training._callbacks import Callback
+from backwire._training._optimizers import Adam, Optimizer
 from backwire.sklearn._network import FEATURES, TARGET, WEIGHT, Network, perceptron
 from backwire.sklearn._sessions import Place, Trained
 

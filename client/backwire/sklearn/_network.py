@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from backwire import _building as build
 from backwire._arrays import DType
+from backwire._builder import _public as build
+from backwire._builder._graph import Graph, graph
+from backwire._builder._value import Value
 from backwire._errors import InvalidRequestError, ShapeError
-from backwire._graph import Graph, graph
-from backwire._value import Value
 
 Network = Callable[[Value], Value]
 """Makes units [batch, any number] of features [batch, features]."""

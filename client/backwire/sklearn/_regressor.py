@@ -8,7 +8,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
 from backwire._arrays import Array
-from backwire._graph import Graph
+from backwire._builder._graph import Graph
 from backwire.sklearn import _network
 from backwire.sklearn._estimator import DTYPES, RemoteEstimator
 from backwire.sklearn._network import Network

@@ -12,7 +12,7 @@ import torch
 
 from backwire._client import Client
 from backwire._errors import InvalidRequestError
-from backwire._optimizers import Optimizer
+from backwire._training._optimizers import Optimizer
 from backwire.onnx import load
 from backwire.torch._module import RemoteModule
 from backwire.torch._tensors import to_array

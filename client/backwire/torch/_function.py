@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from backwire._arrays import Array
+from backwire._builder._graph import LOSS
 from backwire._errors_session import FailedPreconditionError
 from backwire._forward import Forward
-from backwire._graph import LOSS
-from backwire._messages import Mode
+from backwire._wire._messages import Mode
 from backwire.torch._tensors import to_array, to_tensor
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from backwire._arrays import FLOAT32, is_float
+from backwire._builder._graph import LOSS
 from backwire._errors import InvalidRequestError, UnknownNameError
-from backwire._graph import LOSS
 from backwire._info import StepResult
 from backwire._session import Session
 from backwire.torch._function import RemoteFunction

@@ -10,7 +10,7 @@ import pytest
 from tests.rpc.conftest import LONGER, TIMEOUT, Api
 from tests.rpc.replicas.serving import Held, Until, X, cut_off, encrypting, started
 
-from backwire._owners import told_of
+from backwire._wire._owners import told_of
 from backwire_api.metadata import FOLLOWS_KEY
 from backwire_api.v1 import gradient_service_pb2 as pb
 from backwire_server.rpc.replicas import connections, reach

@@ -1,0 +1,1 @@
+"""The graph builder: values, functions, layers and losses, and the graph that they make."""

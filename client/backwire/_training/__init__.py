@@ -1,0 +1,1 @@
+"""Training loops: data, optimizers, schedules, callbacks and their histories."""
