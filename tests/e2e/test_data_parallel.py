@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,11 @@ def batch(number: int) -> dict[str, Any]:
 
 def helpers_of(pid: int) -> list[int]:
     """The processes that a server has started."""
-    listed = (path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children"))
-    return [int(child) for each in listed for child in each]
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has ended meanwhile
+            found += map(int, path.read_text().split())
+    return found
 
 
 def train_until(session: bw.Session, first: int, reached: Callable[[], bool]) -> int:
@@ -144,10 +148,13 @@ def _replaced(pid: int, doomed: list[int]) -> bool:
 def _computes(pid: int) -> bool:
     try:
         return "memfd:" in Path(f"/proc/{pid}/maps").read_text()
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
 def _has_ended(pid: int) -> bool:
     """Tells whether a process has, as a helper does when the one that started it has."""
-    return not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True

@@ -14,8 +14,10 @@ import backwire as bw
 
 
 def is_alive(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:  # it has ended, and perhaps while it was looked at
+        return False
 
 
 def test_a_model_trains_and_the_server_ends_with_the_client() -> None:

@@ -99,7 +99,7 @@ def open_sockets(pid: int) -> str:
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except OSError:  # it has ended, and perhaps while it was looked at
         return False
 
 
