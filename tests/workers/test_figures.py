@@ -38,8 +38,15 @@ def watched(start: Callable[..., Served], until: Callable[[Callable[[], Any]], A
     return server
 
 
-def test_each_process_tells_its_share_and_what_it_runs(watched: Served) -> None:
-    found = figures(watched)
+def test_each_process_tells_its_share_and_what_it_runs(
+    watched: Served, until: Callable[[Callable[[], Any]], Any]
+) -> None:
+    def of_all() -> dict[tuple[str, str], float] | None:
+        """Without a worker that has not told its own in time, there are none."""
+        found = figures(watched)
+        return found if {("backwire_build_info", each) for each in ("front", "0", "1")} <= found.keys() else None
+
+    found = until(of_all)
     assert {worker for name, worker in found if name == "backwire_build_info"} == {"front", "0", "1"}
     assert {worker for name, worker in found if name == "backwire_sessions_awake"} == {"0", "1"}
     assert found["backwire_workers", "front"] == found["backwire_workers_wanted", "front"] == 2
