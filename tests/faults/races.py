@@ -22,21 +22,24 @@ HOLD_STEPS = 3
 def race(arena: Arena, seed: int, how: Disturbance, manner: str, clients: int = 2, batches: int = 10) -> Verdict:
     """Has each of the clients do a step for each of its batches in this manner, and returns what came out.
 
+    They go on with as many more until the server was killed as often as it has to be.
     The oracle does them one after another, in the order that the clients were told.
     """
     draw, verdict, steps = np.random.default_rng([seed, 2]), Verdict(), list[Step]()
     task = TASKS[seed % len(TASKS)]
     with started(arena, how) as server:
         with disturbed(server, draw, how, verdict) as address, connected(address) as client:
-            actor = Actor(client, task, f"{seed}")
-            runs = [
-                _Run(address, task, actor.session.id, f"{seed}-{number}", range(number, clients * batches, clients))
-                for number in range(clients)
-            ]
-            for run in runs:
-                run.begin(_MANNERS[manner])
-            for run in runs:
-                steps += run.end(verdict)
+            actor, done = Actor(client, task, f"{seed}"), 0
+            while verdict.good and (not done or server.deaths < (how.least_kills or 0)):
+                first, done = done, done + clients * batches
+                runs = [
+                    _Run(address, task, actor.session.id, f"{seed}-{number}", range(number, done, clients))
+                    for number in range(first, first + clients)
+                ]
+                for run in runs:
+                    run.begin(_MANNERS[manner])
+                for run in runs:
+                    steps += run.end(verdict)
         with connected(server.address) as client:
             found = client.session(actor.session.id).digest()
     if verdict.good:

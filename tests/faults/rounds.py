@@ -53,7 +53,7 @@ class Disturbance:
         failpoints: What each start of the server arms.
         workers: How many processes the server has; where there are several, one of them is killed at a time.
         flags: What the server is told besides.
-        least_kills: After how many kills a script ends that goes on for long, when LEAST_DEEDS were done.
+        least_kills: After how many kills a script ends that goes on for long, when LEAST_DEEDS were done, and a race.
     """
 
     durability: str = "journal"
