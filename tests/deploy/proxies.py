@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.deploy.files import DOCKER, adapted
 
+import backwire as bw
+
 LISTEN = "127.0.0.1:50051"
 """Where the configurations look for the server."""
 
@@ -22,8 +24,12 @@ def tool(name: str) -> str:
     return found
 
 
-PATIENT, IMPATIENT = "30s", "500ms"
+PATIENT, IMPATIENT = "10s", "500ms"
 """How long HAProxy waits for answers to checks: a server that gets no processor is not taken for dead, or soon is."""
+
+
+BEGINNING = bw.Retry(first_contact=45.0)
+"""Has clients wait for a proxy that begins, and for its first checks, also on a busy machine."""
 
 
 def checks(patience: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 from grpc_status import rpc_status
-from tests.deploy.proxies import IMPATIENT, LISTEN, PATIENT, Envoy, Haproxy, running
+from tests.deploy.proxies import BEGINNING, IMPATIENT, LISTEN, PATIENT, Envoy, Haproxy, running
 from tests.waiting import until
 
 import backwire as bw
@@ -45,7 +45,10 @@ def test_a_client_trains_through_it(
     x = bw.input("x", ("batch", 3))
     graph = bw.graph(loss=bw.squared_error(bw.dense(x, 1, name="line"), bw.input("y", ("batch", 1))))
     data = {"x": np.ones((64, 3), np.float32), "y": np.ones((64, 1), np.float32)}
-    with running(kind(tmp_path, certificates, backend, port)), bw.connect(f"localhost:{port}", tls=trust) as client:
+    with (
+        running(kind(tmp_path, certificates, backend, port)),
+        bw.connect(f"localhost:{port}", tls=trust, retry=BEGINNING) as client,
+    ):
         session = client.create_session(graph, optimizer=bw.SGD(0.1), seed=1)
         calls = [session.train_step(data).loss for _ in range(5)]
         with session.pipeline() as pipeline:

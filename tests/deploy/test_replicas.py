@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 from tests.deploy.balancers import LISTEN, NAMES, EnvoyReplicas, HaproxyReplicas
-from tests.deploy.proxies import running
+from tests.deploy.proxies import BEGINNING, running
 from tests.ports import unused_port
 from tests.trainees import WAYS, Replica, Trainee, Way, create
 
@@ -31,7 +31,7 @@ class Site:
     authority: bytes
 
     def connect(self) -> bw.Client:
-        return bw.connect(self.target, tls=bw.TLS(root_certificates=self.authority))
+        return bw.connect(self.target, tls=bw.TLS(root_certificates=self.authority), retry=BEGINNING)
 
 
 @pytest.fixture(scope="module", params=KINDS)
