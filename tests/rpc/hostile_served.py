@@ -15,7 +15,7 @@ from backwire_api.v1 import gradient_service_pb2_grpc as pb_grpc
 FLAGS = (
     "--max-message-bytes=8MiB",
     "--max-connections=60",
-    "--keepalive=1s",
+    "--keepalive=3s",  # which those have, too, who call it beside an attack: longer than one waits for a processor
     "--patience=0.2s",
     "--max-concurrent-calls=8",
     "--max-concurrent-streams=4",
