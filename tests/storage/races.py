@@ -69,7 +69,7 @@ def moved(site: Site) -> tuple[Works, Check]:
     def owner() -> None:
         append(files, 4)
         acknowledged.append(4)
-        files.hand_over("other")
+        files.hand_over("other", lambda: None)
         files.close()
 
     def taking(vault: SharedVault, number: int) -> Callable[[], None]:

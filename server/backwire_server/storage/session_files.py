@@ -1,6 +1,7 @@
 """The files of one session: its definition, journal, checkpoints and manifest. See docs/storage.md."""
 
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from backwire_server.storage.place import Place
 
 
 class FileSession:
-    """Implements `sessions.durable.SessionFiles`: see there for what each method does."""
+    """Implements `sessions.keeping.durable.SessionFiles`: see there for what each method does."""
 
     def __init__(self, place: Place, directory: Path, manifest: Manifest) -> None:
         """Lists the files; raises OSError."""
@@ -226,7 +227,7 @@ class FileSession:
             make_branch(place.root, place.usage, manifest, shared)
         return type(self).open(place, session_id)
 
-    def hand_over(self, replica: str) -> str:
+    def hand_over(self, replica: str, write: Callable[[], None]) -> str:  # noqa: ARG002 - which others do
         """Raises InvalidRequest: no other server may have them."""
         raise InvalidRequest(
             f"the session cannot move to {replica!r}: this server shares its directory with no other; start them with "

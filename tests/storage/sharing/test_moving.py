@@ -28,12 +28,15 @@ def test_a_session_that_moves_is_the_others_at_once_and_nobody_elses(start: Star
     assert value(other.store.get(session_id)) == 7
 
 
-def test_a_session_does_not_move_to_a_server_that_is_not_there_and_goes_on(start: Start) -> None:
+def test_a_session_does_not_move_to_a_server_that_is_not_there_and_goes_on(start: Start, tmp_path: Path) -> None:
     one, _ = start("a"), start("b")
     session_id = one.create()
+    put(one.store.get(session_id), 5)
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InvalidRequest, match="name one of: a, b"):
         one.store.get(session_id).move(UNBOUNDED, "c")
-    put(one.store.get(session_id), 5)
+    assert sorted(tmp_path.rglob("*")) == before, "nothing is written for nothing, however often it asks"
+    put(one.store.get(session_id), 6)
 
 
 def test_a_server_that_cannot_compute_a_session_lets_go_of_it_and_gives_it_away(

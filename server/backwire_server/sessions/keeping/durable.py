@@ -1,6 +1,6 @@
 """What a session needs from whoever keeps its files; see `sessions.keeping.vault` for whoever keeps those of all."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
@@ -167,10 +167,11 @@ class SessionFiles(Protocol):
         Its journal ends with a BranchCall. Waits as `Vault.open` does.
         """
 
-    def hand_over(self, replica: str) -> str:
+    def hand_over(self, replica: str, write: Callable[[], None]) -> str:
         """Has another server have the files once they are closed, and returns where that is called.
 
-        Raises InvalidRequest when no server of that name lives, or none shares them. To name this one is no change.
+        Where there is such a server, `write` is called before. Raises InvalidRequest when none of that name lives, or
+        none shares the files, and NoWorker when it may have stalled. To name this one is no change.
         """
 
     def close(self) -> None:

@@ -181,10 +181,13 @@ class Kept:
         """
         self.check_durable()
         files = self._opened(check)
-        if self.awake and not files.broken and files.dirty:
-            files.checkpoint(self.content.image(), background=False)
+
+        def write() -> None:
+            if self.awake and not files.broken and files.dirty:
+                files.checkpoint(self.content.image(), background=False)
+
         try:
-            address = files.hand_over(replica)
+            address = files.hand_over(replica, write)
         except BaseException:
             if not self.awake:
                 self.forget()

@@ -1,6 +1,7 @@
 """The files of a session on a directory that servers share, as long as it is this server's."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from backwire_server.sessions.errors import StorageFailed, WrongReplica
@@ -74,14 +75,13 @@ class SharedFileSession(FileSession):
             self._place.claims.abandon(session_id)
             raise
 
-    def hand_over(self, replica: str) -> str:
-        """Has another server have them once they are closed, and returns its address.
-
-        Raises InvalidRequest, and NoWorker where that one may have stalled.
-        """
+    def hand_over(self, replica: str, write: Callable[[], None]) -> str:
+        """Has another server have them once they are closed, and returns its address."""
         with storage_errors("it could not be seen which servers live"):
-            self._heir = self._place.ownership.member(replica)
-        return self._heir.address
+            heir = self._place.ownership.member(replica)
+        write()
+        self._heir = heir
+        return heir.address
 
     def close(self) -> None:
         """Waits for what is being written, closes files, and lets others have the session."""
