@@ -150,7 +150,7 @@ def test_a_folder_never_imports_a_later_one(name: str, folder: str) -> None:
     later = FOLDERS[name][FOLDERS[name].index(folder) + 1 :]
     wrong = tuple(f"{name}.{other}." for other in later)
     assert modules != []
-    assert [each for module in modules for each in imports(module) if each.startswith(wrong)] == []
+    assert [each for module in modules for each in imports(module) if f"{each}.".startswith(wrong)] == []
 
 
 @pytest.mark.parametrize("module", MODULES)

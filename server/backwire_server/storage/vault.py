@@ -55,7 +55,7 @@ def everything(session_id: str) -> bool:
 
 
 class FileVault:
-    """Implements `sessions.vault.Vault`: see there for what each method does.
+    """Implements `sessions.keeping.vault.Vault`: see there for what each method does.
 
     Processes may share a directory when each session is owned by one of them, and another `DirectoryLock` keeps other
     servers away.

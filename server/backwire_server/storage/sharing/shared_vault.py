@@ -42,7 +42,7 @@ REPLAY_SECONDS = 0.25
 
 
 class SharedVault:
-    """Implements `sessions.vault.Vault` for one of several servers: a session is open in one of them at a time.
+    """Implements `sessions.keeping.vault.Vault` for one of several servers: a session is open in one of them at a time.
 
     Attributes:
         address: Where this server is called, as the others were told; empty for nowhere yet.
