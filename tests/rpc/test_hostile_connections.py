@@ -178,7 +178,15 @@ def test_streams_that_are_opened_and_reset_at_once_hold_up_nobody(served: Served
     assert served.resident() - served.before < MOST_GROWTH
 
 
-def test_a_flood_of_pings_ends_the_connection(served: Served) -> None:
+def test_more_pings_than_are_allowed_end_the_connection_at_once(served: Served) -> None:
+    with Connection(served.address) as connection:
+        connection.send(frame(PING, 0, 0, bytes(8)) * 50)
+        told = connection.until(GOAWAY)
+    assert told is not None
+    assert told[3].endswith(b"too_many_pings"), "and not for want of a sign of life"
+
+
+def test_a_flood_of_pings_whose_answers_are_not_read_ends_the_connection(served: Served) -> None:
     with Connection(served.address) as connection:
         flood = frame(PING, 0, 0, bytes(8)) * 10_000
         with pytest.raises(OSError, match=r"pipe|reset"):
